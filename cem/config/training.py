@@ -1,0 +1,31 @@
+"""How a split model is trained."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from cem.config.base import Settings
+
+
+class Training(Settings):
+    """SGD with momentum and a step schedule; the published settings are the defaults."""
+
+    epochs: int = Field(240, ge=1, description="passes over the private images, warm-up included")
+    warmup_epochs: int = Field(1, ge=0, description="first epochs, trained without a surrogate and shared by runs")
+    batch_size: int = Field(128, ge=2, description="images a step; the incomplete batch of an epoch is left out")
+    lr: float = Field(0.05, gt=0, description="SGD's learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD's momentum")
+    weight_decay: float = Field(5e-4, ge=0, description="SGD's weight decay")
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.25, 0.5, 0.75, 0.875), description="parts of the epochs after which the learning rate falls"
+    )
+    lr_decay: float = Field(0.2, gt=0, le=1, description="factor of the learning rate at a milestone")
+    max_grad_norm: float | None = Field(None, gt=0, description="clip the gradient's norm; absent: no clipping")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="number format of the forward pass")
+    threads: int = Field(1, ge=1, le=128, description="CPU threads of a training or attack job")
+
+    @model_validator(mode="after")
+    def _warmup_inside(self) -> "Training":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs})")
+        return self

@@ -1,0 +1,223 @@
+"""The only HDF5 code: data sets, activations, mixtures, reconstructions.
+
+Every file carries `kind`, `version`, `created_by` and the SHA-256 of each file it was made from. It is written under a
+temporary name beside its target, flushed to disk and renamed, so a file is whole or absent; and since nobody ever
+writes to a file under its final name, no file needs a lock. HDF5's locks, which fail on many cluster file systems, are
+therefore off: the variable has to be set before h5py is imported.
+"""
+
+import os
+
+os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import h5py
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from cem import CemError, __version__
+
+VERSION = 1
+SPLITS = ("private", "val", "shadow", "test")
+T = TypeVar("T")
+Rows = Int[np.ndarray, " rows"] | slice
+
+
+class StoreError(CemError):
+    """A file that is absent, damaged, foreign or made from something else."""
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def whole_or_absent(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success flush it to disk and rename it, on failure remove it."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot write it: {error}. Free or choose another disk, and run again.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole_or_absent(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON, indented, whole or not at all. Raises ValueError on NaN and infinity, which JSON lacks."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+@contextmanager
+def write_file(
+    path: str | Path, kind: str, sources: Mapping[str, str | Path] | None = None, attrs: Mapping[str, Any] | None = None
+) -> Iterator[h5py.File]:
+    """Write an HDF5 file, whole or not at all.
+
+    sources: name → path of each file this one is made from; their SHA-256 is recorded.
+    attrs: further root attributes; what HDF5 has no type for is stored as JSON.
+    """
+    with whole_or_absent(path) as temporary:
+        with h5py.File(temporary, "w", locking=False) as file:
+            file.attrs["kind"] = kind
+            file.attrs["version"] = VERSION
+            file.attrs["created_by"] = f"cem {__version__}"
+            file.attrs["sources"] = json.dumps({name: sha256(source) for name, source in (sources or {}).items()})
+            for name, value in (attrs or {}).items():
+                file.attrs[name] = value if isinstance(value, (int, float, str)) else json.dumps(value)
+            yield file
+
+
+class Reader:
+    """An open file whose kind and version were checked."""
+
+    kind: str
+
+    def __init__(self, path: str | Path, maker: str | None = None, kind: str | None = None) -> None:
+        self.path = Path(path)
+        self.kind = kind or type(self).kind
+        self.maker = maker or f"the rule that writes {self.path.name}"
+        if not self.path.is_file():
+            raise StoreError(f"{path}: expected a file of kind {self.kind!r}, found none. Run {self.maker}.")
+        try:
+            self.file = h5py.File(self.path, "r", locking=False)
+        except OSError as error:
+            raise StoreError(
+                f"{path}: expected an HDF5 file of kind {self.kind!r}, but it is truncated or not HDF5 ({error}). "
+                f"Delete it and rerun {self.maker}."
+            ) from None
+        found, version = self.file.attrs.get("kind"), self.file.attrs.get("version")
+        if (found, version) != (self.kind, VERSION):
+            self.file.close()
+            raise StoreError(
+                f"{path}: expected kind {self.kind!r} version {VERSION}, found {found!r} version {version}. "
+                f"Delete it and rerun {self.maker}."
+            )
+
+    def check_source(self, name: str, path: str | Path) -> None:
+        """Raise StoreError unless this file was made from exactly the file at `path`."""
+        recorded, found = self.sources.get(name), sha256(path)
+        if recorded != found:
+            raise StoreError(
+                f"{self.path}: expected it to be made from {path} (sha256 {found[:12]}…), but it was made from another "
+                f"{name} (sha256 {str(recorded)[:12]}…). Delete {self.path} and rerun {self.maker}."
+            )
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Name → SHA-256 of each file this one was made from."""
+        return dict(json.loads(self.file.attrs["sources"]))
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """The root attributes."""
+        return {name: value.item() if hasattr(value, "item") else value for name, value in self.file.attrs.items()}
+
+    def array(self, name: str) -> np.ndarray:
+        """A whole dataset. Raises StoreError when it is not there."""
+        return self.dataset(name)[...]
+
+    def dataset(self, name: str) -> h5py.Dataset:
+        """A dataset, unread. Raises StoreError when it is not there."""
+        if name not in self.file:
+            raise StoreError(
+                f"{self.path}: expected a dataset {name!r}, found none. Delete the file and rerun {self.maker}."
+            )
+        return self.file[name]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.file.close()
+
+
+class DatasetReader(Reader):
+    """A prepared data set: uint8 images and labels of the four splits."""
+
+    kind = "dataset"
+
+    def images(self, split: str) -> UInt8[np.ndarray, "n channel height width"]:
+        """All images of a split."""
+        return self.array(f"{split}/images")
+
+    def labels(self, split: str) -> Int[np.ndarray, " n"]:
+        """All labels of a split."""
+        return self.array(f"{split}/labels")
+
+    @property
+    def class_names(self) -> list[str]:
+        """One name a class, in the order of the labels."""
+        return list(json.loads(self.file.attrs["class_names"]))
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        channels, height, width = self.dataset("private/images").shape[1:]
+        return channels, height, width
+
+
+class ActivationReader(Reader):
+    """The encoder's outputs on the four splits. The clean ẑ is on disk; only what `corrupt` makes of it is handed out."""
+
+    kind = "activations"
+
+    @property
+    def smashed_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width of ẑ."""
+        channels, height, width = self.dataset("private/smashed").shape[1:]
+        return channels, height, width
+
+    def count(self, split: str) -> int:
+        """How many images a split has."""
+        return int(self.dataset(f"{split}/smashed").shape[0])
+
+    def labels(self, split: str) -> Int[np.ndarray, " n"]:
+        """All labels of a split."""
+        return self.array(f"{split}/labels")
+
+    def read(self, split: str, rows: Rows, corrupt: Callable[[Float[np.ndarray, "rows c h w"]], T]) -> T:
+        """What `corrupt` makes of the given rows, in the order given.
+
+        Rows in any order are read as HDF5 likes them, sorted and without repeats, and put back in order afterwards.
+        """
+        dataset = self.dataset(f"{split}/smashed")
+        if isinstance(rows, slice):
+            return corrupt(dataset[rows])
+        wanted, order = np.unique(rows, return_inverse=True)
+        return corrupt(dataset[wanted][order])
+
+
+def open_dataset(path: str | Path) -> DatasetReader:
+    """Open a prepared data set. Raises StoreError when it is absent, damaged or of another kind or version."""
+    return DatasetReader(path, maker="prepare_data")
+
+
+def open_activations(path: str | Path) -> ActivationReader:
+    """Open stored activations. Raises StoreError when they are absent, damaged or of another kind or version."""
+    return ActivationReader(path, maker="extract_activations")
