@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from cem import CemError
@@ -24,7 +24,7 @@ def save_checkpoint(path: str | Path, kind: str, tensors: Mapping[str, Tensor], 
     text = json.dumps({"kind": kind, "version": VERSION, **header}, sort_keys=True, allow_nan=False)
     cpu = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with whole_or_absent(path) as temporary:
-        save_file(cpu, temporary, metadata={"cem": text})
+        temporary.write_bytes(save(cpu, metadata={"cem": text}))  # save_file's errors would not be OSErrors
 
 
 def load_checkpoint(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

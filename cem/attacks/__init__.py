@@ -1,0 +1,24 @@
+"""Model inversion attacks: what an attacker rebuilds from z, and nothing the attacker could not have."""
+
+from cem.attacks.base import Attack, AttackError, Fitted, Knowledge
+from cem.attacks.decoder import DecoderAttack
+from cem.attacks.linear import LinearAttack
+from cem.attacks.mean_image import MeanImageAttack
+from cem.attacks.nearest import NearestAttack
+from cem.config import Attack as AttackConfig
+from cem.config import Decoder, Linear, MeanImage, Nearest
+
+__all__ = ["Attack", "AttackError", "Fitted", "Knowledge", "make_attack"]
+
+
+def make_attack(cfg: AttackConfig) -> Attack:
+    """The attack that settings describe, not yet fitted."""
+    match cfg:
+        case MeanImage():
+            return MeanImageAttack()
+        case Linear():
+            return LinearAttack()
+        case Nearest():
+            return NearestAttack()
+        case Decoder():
+            return DecoderAttack(cfg)

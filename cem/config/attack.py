@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from cem.config.base import Settings, Slug
+from cem.config.base import Seed, Settings, Slug
 
 _DECODER = re.compile(r"res_normN(?P<blocks>\d+)C(?P<channels>\d+)")
 
@@ -28,7 +28,7 @@ class AttackBase(Settings):
 
     @property
     def id(self) -> str:
-        return self.name if self.name is not None else self.kind  # type: ignore[attr-defined,no-any-return]
+        return self.name if self.name is not None else self.kind  # type: ignore[attr-defined]
 
 
 class MeanImage(AttackBase):
@@ -59,7 +59,7 @@ class Decoder(AttackBase):
     lr: float = Field(1e-3, gt=0, description="Adam's learning rate; falls to a hundredth along a cosine")
     weight_decay: float = Field(1e-4, ge=0, description="Adam's weight decay")
     held_out: float = Field(0.1, gt=0, lt=0.5, description="part of the attacker's images kept for selection")
-    seed: int = Field(0, ge=0, description="seed of the attack's own generators")
+    seed: Seed = Field(0, description="seed of the attack's own generators")
 
     @field_validator("net")
     @classmethod

@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from cem import CemError
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,63}$")]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator takes
+TAGS = ("kind", "source")  # settings that tell the classes of a union apart
 
 
 class ConfigError(CemError, ValueError):
@@ -30,7 +32,7 @@ class Settings(BaseModel):
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             default = field.get_default(call_default_factory=True, validated_data=self.__dict__)
-            if _is_tag(field.annotation) or value != default:
+            if name in TAGS or value != default:
                 settings[name] = _plain(value)
         return settings
 
@@ -43,10 +45,6 @@ def digest(value: Any, digits: int) -> str:
     """First hexadecimal digits of the SHA-256 of a JSON value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:digits]
-
-
-def _is_tag(annotation: Any) -> bool:
-    return get_origin(annotation) is Literal and len(get_args(annotation)) == 1
 
 
 def _plain(value: Any) -> Any:

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from cem.config.base import Settings, Slug, digest
+from cem.config.base import Seed, Settings, Slug, digest
 
 Amount = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
 
@@ -22,7 +22,7 @@ class Split(Settings):
     test: Amount | None = Field(
         None, description="images scored once, at the end; absent: the source's own test part, or 0.2 of everything"
     )
-    seed: int = Field(0, ge=0, description="seed of the division; the training seeds are apart from it")
+    seed: Seed = Field(0, description="seed of the division; the training seeds are apart from it")
 
 
 class Augment(Settings):
@@ -103,6 +103,12 @@ class IdxDataset(DatasetBase):
     test_labels: str | None = Field(None, description="path of the test labels, with test_images")
     channels: Literal[1, 3] = Field(1, description="1: grey; 3: colour (grey images are repeated)")
 
+    @model_validator(mode="after")
+    def _test_part_is_whole(self) -> "IdxDataset":
+        if (self.test_images is None) != (self.test_labels is None):
+            raise ValueError("test_images and test_labels belong together: give both or neither")
+        return self
+
     def files(self) -> list[str]:
         return [path for path in (self.images, self.labels, self.test_images, self.test_labels) if path is not None]
 
@@ -136,7 +142,7 @@ class SyntheticDataset(DatasetBase):
     name: Slug = Field("synthetic", description="how results name the data set")
     images: int = Field(1000, ge=10, description="how many images")
     classes: int = Field(10, ge=2, description="how many classes")
-    seed: int = Field(0, ge=0, description="seed of the generator")
+    seed: Seed = Field(0, description="seed of the generator")
 
     def natural_augment(self) -> Augment:
         return UNCHANGED

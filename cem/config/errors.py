@@ -5,6 +5,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from cem.config.base import TAGS
+
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
     """One line a finding, without those that only follow from another."""
@@ -13,12 +15,12 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _follows(finding: Any) -> bool:
     if finding["type"] == "too_short":  # a list counts as empty when what it holds was refused
-        return len(finding["input"]) >= finding["ctx"]["min_length"]
+        return bool(len(finding["input"]) >= finding["ctx"]["min_length"])
     return bool(finding["type"] == "default_factory_not_called")
 
 
 def _line(finding: Any, model: type[BaseModel]) -> str:
-    location = [str(part) for part in finding["loc"]]
+    location = [str(part) for part in finding["loc"] if not str(part).startswith("constrained-")]  # untagged unions
     where = ".".join(location) or "study"
     match finding["type"]:
         case "extra_forbidden":
@@ -38,7 +40,7 @@ def _line(finding: Any, model: type[BaseModel]) -> str:
         case "value_error":
             return f"{where}: {finding['ctx']['error']}" if location else str(finding["ctx"]["error"])
         case _:
-            return f"{where}: {finding['msg'].lower()}; found {finding['input']!r}"
+            return f"{where}: {finding['msg'][0].lower()}{finding['msg'][1:]}; found {finding['input']!r}"
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
@@ -60,7 +62,7 @@ def _key(model: type[BaseModel], name: str) -> str:
 
 
 def _tags(model: type[BaseModel]) -> list[Any]:
-    return [model.model_fields[name].default for name in ("kind", "source") if name in model.model_fields]
+    return [model.model_fields[name].default for name in TAGS if name in model.model_fields]
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

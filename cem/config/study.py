@@ -1,5 +1,6 @@
 """A study: one YAML file, expanded to the runs it asks for."""
 
+import json
 from collections.abc import Iterator
 from copy import deepcopy
 from itertools import product
@@ -8,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from cem.config.attack import Attack
-from cem.config.base import Settings, Slug, digest
+from cem.config.base import TAGS, Seed, Settings, Slug, digest
 from cem.config.dataset import Dataset
 from cem.config.errors import describe
 from cem.config.model import Defense, SplitModel
@@ -25,7 +26,7 @@ class Run(Settings):
     defenses: tuple[Defense, ...] = Field((), description="what else is applied to z, or added to the objective")
     surrogate: Surrogate = NoSurrogate()
     training: Training = Training()
-    seed: int = Field(0, ge=0, description="seed of initialisation, data order, noise and surrogate")
+    seed: Seed = Field(0, description="seed of initialisation, data order, noise and surrogate")
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Run":
@@ -65,13 +66,13 @@ class Study(Settings):
     """One question, asked of several runs."""
 
     name: Slug = Field(description="folder of the results: results/<name>")
-    dataset: Dataset
-    model: SplitModel = SplitModel()
+    dataset: Dataset = Field(description="where the images come from, and how they are divided")
+    model: SplitModel = Field(SplitModel(), description="the network, and where it is cut")
     noise_std: float = Field(0.025, ge=0, description="σ of the Gaussian noise added to ẑ before it leaves the client")
     defenses: tuple[Defense, ...] = Field((), description="what else is applied to z, or added to the objective")
     surrogates: tuple[Surrogate, ...] = Field((NoSurrogate(),), min_length=1, description="each trains its own runs")
-    training: Training = Training()
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="training seeds; the spread is over these")
+    training: Training = Field(Training(), description="how every run is trained")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="training seeds; the spread is over these")
     attacks: tuple[Attack, ...] = Field(min_length=1, description="every run is scored by all of them")
     grid: dict[str, list[Any]] = Field(
         {}, description="dotted path of a run's setting → values; all combinations with surrogates and seeds are run"
@@ -81,13 +82,13 @@ class Study(Settings):
     )
     leakage: MixtureFit = Field(MixtureFit(), description="mixture that measures the leakage of a trained run")
     smashed_dtype: Literal["float16", "float32"] = Field("float16", description="number format of stored activations")
-    report: ReportSettings = ReportSettings()
+    report: ReportSettings = Field(ReportSettings(), description="what the report shows")
 
     @field_validator("seeds")
     @classmethod
     def _distinct_seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) < len(value) or min(value) < 0:
-            raise ValueError(f"expected distinct seeds of at least 0; found {list(value)}")
+        if len(set(value)) < len(value):
+            raise ValueError(f"expected distinct seeds; found {list(value)}")
         return value
 
     @field_validator("attacks")
@@ -118,10 +119,12 @@ class Study(Settings):
         base = {name: _given(getattr(self, name)) for name in shared}
         axes = {"surrogate": [_given(surrogate) for surrogate in self.surrogates], "seed": list(self.seeds)}
         self._check_axes(base, axes["surrogate"])
-        axes |= self.grid
+        axes |= {path: self.grid[path] for path in sorted(self.grid, key=_depth)}
         for values in product(*axes.values()):
             settings = deepcopy(base)
             for path, value in zip(axes, values, strict=True):
+                if path.startswith("surrogate.") and not _has(settings["surrogate"], path):
+                    continue  # `none` has no weight to vary
                 _set(settings, path, value)
             yield _run(settings, "grid")
         for index, row in enumerate(self.extra_runs):
@@ -129,52 +132,61 @@ class Study(Settings):
                 raise ValueError(f"runs.{index}: expected a `surrogate`, such as {{kind: none}}; found {sorted(row)}")
             for seed in [row["seed"]] if "seed" in row else self.seeds:
                 settings = deepcopy(base)
-                for path, value in {**row, "seed": seed}.items():
-                    _set(settings, path, value)
+                for path in sorted({**row, "seed": seed}, key=_depth):
+                    _set(settings, path, seed if path == "seed" else row[path])
                 yield _run(settings, f"runs.{index}")
 
     def _check_axes(self, base: dict[str, Any], surrogates: list[dict[str, Any]]) -> None:
         for path, values in self.grid.items():
             head, _, tail = path.partition(".")
-            if path == "seed" or path == "surrogate":
-                raise ValueError(f"grid.{path}: list these under `{path}s`")
+            if path in ("seed", "surrogate", "surrogate.kind"):
+                raise ValueError(f"grid.{path}: list these under `{head}s`")
             if head not in [*base, "surrogate"]:
                 raise ValueError(f"grid.{path}: unknown setting; choose from {', '.join(base)} and surrogate.<setting>")
             if not values:
                 raise ValueError(f"grid.{path}: expected at least one value")
-            if head == "surrogate" and not any(_has(surrogate, tail) for surrogate in surrogates):
-                raise ValueError(f"grid.{path}: no surrogate of this study has the setting {tail!r}")
+            if head == "surrogate" and not any(_has(surrogate, path) for surrogate in surrogates):
+                choices = {name for surrogate in surrogates for name in _SURROGATES[surrogate["kind"]].model_fields}
+                raise ValueError(
+                    f"grid.{path}: no surrogate of this study has the setting {tail!r}; "
+                    f"choose from {', '.join(sorted(choices))}"
+                )
 
 
-_SURROGATES = {"none": NoSurrogate, "gmm": GmmSurrogate, "attention": AttentionSurrogate}
+_SURROGATES: dict[str, type[Settings]] = {"none": NoSurrogate, "gmm": GmmSurrogate, "attention": AttentionSurrogate}
 _RUN = TypeAdapter(Run)
 
 
 def _given(value: Any) -> Any:
     """Settings as the user gave them, so that defaults which depend on others are still open."""
     if isinstance(value, Settings):
-        names = value.model_fields_set | {name for name in ("kind", "source") if name in type(value).model_fields}
+        names = value.model_fields_set | {name for name in TAGS if name in type(value).model_fields}
         return {name: _given(getattr(value, name)) for name in type(value).model_fields if name in names}
     return [_given(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
 def _has(surrogate: dict[str, Any], path: str) -> bool:
-    return path.partition(".")[0] in _SURROGATES[surrogate["kind"]].model_fields
+    return path.split(".")[1] in _SURROGATES[surrogate["kind"]].model_fields
+
+
+def _depth(path: str) -> int:
+    """Sorts a part after its whole, which would otherwise undo it."""
+    return path.count(".")
 
 
 def _set(settings: dict[str, Any], path: str, value: Any) -> None:
-    """Put a value at a dotted path. A surrogate that lacks the setting stays as it is: `none` has no weight to vary."""
+    """Put a value at a dotted path."""
     head, _, tail = path.partition(".")
     if not tail:
         settings[head] = deepcopy(value)
-    elif head != "surrogate" or _has(settings["surrogate"], tail):
-        if not isinstance(settings.setdefault(head, {}), dict):
-            raise ValueError(f"grid: {path} goes into {head}, which has no settings of its own")
-        _set(settings[head], tail, value)
+        return
+    if not isinstance(settings.setdefault(head, {}), dict):
+        raise ValueError(f"{path} goes into {head}, which has no settings of its own")
+    _set(settings[head], tail, value)
 
 
 def _run(settings: dict[str, Any], where: str) -> Run:
     try:
-        return _RUN.validate_python(settings)
+        return _RUN.validate_json(json.dumps(settings), strict=True)  # strict as `parse_study` is
     except ValidationError as error:
         raise ValueError(f"{where}: {describe(error, Run)}") from None

@@ -1,0 +1,1 @@
+"""Data: sources of images, their splits, the prepared file, and the loader that keeps a split on the device."""

@@ -1,0 +1,50 @@
+"""Networks: the split model, and the attacker's decoders."""
+
+import torch
+from torch import nn
+
+from cem.config import SplitModel
+from cem.models.decoder import make_decoder
+from cem.models.init import initialise
+from cem.models.vgg import build_vgg11, seed_dropout
+
+__all__ = ["make_decoder", "make_split", "parameter_count", "seed_dropout", "smashed_shape"]
+
+
+def make_split(
+    cfg: SplitModel,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    generator: torch.Generator | None = None,
+) -> tuple[nn.Module, nn.Module]:
+    """Encoder and classifier, on the CPU, initialised from `generator` (absent: one seeded with 0).
+
+    image_shape: channels, height, width of square images. The encoder takes images in [0, 1].
+    Raises ValueError when the images do not fit the model.
+    """
+    channels, height, width = image_shape
+    if height != width:
+        raise ValueError(f"expected square images, found {height}×{width}: set `side` of the data set")
+    cfg.check_side(height)
+    generator = generator if generator is not None else torch.Generator().manual_seed(0)
+    with torch.device("meta"):
+        encoder, classifier = build_vgg11(cfg, (channels, height, width), num_classes)
+    for module, client in ((encoder, True), (classifier, False)):
+        module.to_empty(device="cpu")
+        initialise(module, generator, client=client)
+    return encoder, classifier
+
+
+def smashed_shape(encoder: nn.Module, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Channels, height, width of what the encoder makes of an image."""
+    device = next(encoder.parameters()).device
+    training = encoder.training
+    with torch.no_grad():
+        channels, height, width = encoder.eval()(torch.zeros(1, *image_shape, device=device)).shape[1:]
+    encoder.train(training)
+    return channels, height, width
+
+
+def parameter_count(module: nn.Module) -> int:
+    """How many numbers a module learns."""
+    return sum(parameter.numel() for parameter in module.parameters())

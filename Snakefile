@@ -1,0 +1,36 @@
+"""A study from its YAML file to its report: `snakemake --cores all`, or `--profile profiles/local`.
+
+Another study: `--configfile config/cifar10.yaml`. It replaces the default study; the two are never merged.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.3")
+
+
+if not workflow.config_settings.configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/mixture.smk"
+include: "workflow/rules/attack.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    """Everything the study asks for."""
+    input:
+        str(PLAN.report),
+    default_target: True
+
+
+onsuccess:
+    print(f"Done. The report is {PLAN.report.resolve()}" if PLAN.report.exists() else "Done.")

@@ -1,0 +1,108 @@
+"""What an attacker may see, what an attack is, and what both share."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from cem import CemError
+from cem.types import Images, Labels, RawImages, Smashed
+
+CurveRow = dict[str, int | float]  # column → value, of one epoch
+Rows = Int[Tensor, " rows"] | slice
+CHUNK_PIXELS = 256 * 32 * 32  # pixels of the images handled at once: bounds memory at every image size
+
+
+class AttackError(CemError):
+    """An attack that cannot be run on this data, or that failed."""
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """All an attacker has: images of its own, and what the client would send for them.
+
+    It owns the encoder and knows the defence, so `observe(rows, generator)` gives z of its own images with the
+    corruption drawn anew from the generator (on `device`). The clean ẑ and the scored images are out of reach.
+
+    images: [n, channel, height, width], 0 to 255, on `device`. labels: [n].
+    seed: of the attacker's generators; those that corrupt the scored images are apart from it.
+    """
+
+    images: RawImages
+    labels: Labels
+    observe: Callable[[Rows, torch.Generator], Smashed]
+    seed: int
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        if self.num_images < 2:
+            raise AttackError(
+                f"Expected at least 2 images of the attacker, found {self.num_images}. Enlarge its split."
+            )
+
+    @property
+    def num_images(self) -> int:
+        """How many images the attacker owns."""
+        return len(self.images)
+
+    def targets(self, rows: Rows) -> Images:
+        """Images of the given rows, in [0, 1]."""
+        return self.images[rows].float() / 255
+
+    def generator(self, purpose: str, device: torch.device | str | None = None) -> torch.Generator:
+        """One of the attacker's generators, a stream of its own for each purpose; absent device: the data's."""
+        return make_generator(self.seed, f"attacker/{purpose}", self.device if device is None else device)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit has to say for itself, in JSON's types.
+
+    parameters: how many numbers were fitted. curve: one row an epoch. converged: None where the word has no meaning.
+    choices: what the attacker selected on images it held out.
+    """
+
+    parameters: int
+    curve: list[CurveRow] = field(default_factory=list)
+    converged: bool | None = None
+    choices: dict[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """Model inversion: learns from the attacker's knowledge to turn z into the image."""
+
+    def fit(self, knowledge: Knowledge) -> Fitted:
+        """Learn. Raises AttackError when there are too few images or the fit fails."""
+
+    def reconstruct(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Images:
+        """Images in [0, 1] for z, without gradients, after `fit`.
+
+        own: rows of the attacker's images that these z belong to, when they are the attacker's; an attack that answers
+        with one of its images leaves out the one in question.
+        """
+
+
+def make_generator(seed: int, purpose: str, device: torch.device | str) -> torch.Generator:
+    """A generator of its own for each purpose: no purpose shifts another's draws."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:7]))
+
+
+def hold_out(num_images: int, part: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Divide rows 0 … n − 1 (n ≥ 2) at random into rows to fit on and rows to select on; both ascend."""
+    held = max(1, math.floor(part * num_images))
+    order = torch.randperm(num_images, generator=generator)
+    return order[held:].sort().values, order[:held].sort().values
+
+
+def chunks(shape: Sequence[int]) -> Iterator[slice]:
+    """Consecutive rows, about CHUNK_PIXELS pixels at a time, of images of shape [batch, channel, height, width]."""
+    size = max(1, CHUNK_PIXELS // (shape[-2] * shape[-1]))
+    for start in range(0, shape[0], size):
+        yield slice(start, min(start + size, shape[0]))

@@ -1,0 +1,148 @@
+"""A convolutional decoder trained to turn z into the image."""
+
+import sys
+import time
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from tqdm import tqdm
+
+from cem.attacks.base import AttackError, CurveRow, Fitted, Knowledge, hold_out
+from cem.config import Decoder
+from cem.models.decoder import make_decoder
+from cem.types import Images, Smashed
+
+IMPROVEMENT = 0.02  # part of the held-out error that a last fifth of the epochs may still bring
+MIN_EPOCHS = 5
+
+
+class DecoderAttack:
+    """Adam on the mean squared error, fresh corruption each step, the best epoch on images the attacker held out.
+
+    The learning rate falls along a cosine, step by step, to a hundredth. No augmentation: z of a changed image would
+    need the encoder. Source of the published settings: REFERENCE §6.
+    """
+
+    net: nn.Module
+
+    def __init__(self, cfg: Decoder) -> None:
+        self.cfg = cfg
+
+    def fit(self, knowledge: Knowledge) -> Fitted:
+        split = self._generator(knowledge, "split", "cpu")
+        fit_rows, held_rows = hold_out(knowledge.num_images, self.cfg.held_out, split)
+        self.net = self._make_net(knowledge)
+        optimizer = torch.optim.Adam(self.net.parameters(), lr=self.cfg.lr, weight_decay=self.cfg.weight_decay)
+        steps = self.cfg.epochs * max(1, len(fit_rows) // self.cfg.batch_size)
+        schedule = CosineAnnealingLR(optimizer, T_max=steps, eta_min=self.cfg.lr / 100)
+        shuffle = self._generator(knowledge, "shuffle", "cpu")
+        corruption = self._generator(knowledge, "corruption")
+        curve: list[CurveRow] = []
+        best: dict[str, Tensor] = {}
+        terminal = sys.stderr.isatty()
+        for epoch in tqdm(range(1, self.cfg.epochs + 1), desc=self.cfg.id, unit="epoch", disable=not terminal):
+            start = time.perf_counter()
+            order = fit_rows[torch.randperm(len(fit_rows), generator=shuffle)]
+            train_mse = self._epoch(knowledge, order, corruption, optimizer, schedule)
+            val_mse = self._validate(knowledge, held_rows)
+            _check_finite(epoch, train_mse=train_mse, val_mse=val_mse)
+            if val_mse < min((row["val_mse"] for row in curve), default=float("inf")):
+                best = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
+            seconds = time.perf_counter() - start
+            lr = float(schedule.get_last_lr()[0])
+            curve.append({"epoch": epoch, "train_mse": train_mse, "val_mse": val_mse, "lr": lr, "seconds": seconds})
+            if not terminal:
+                _print_line(self.cfg, curve)
+        self.net.load_state_dict(best)
+        val = [row["val_mse"] for row in curve]
+        return Fitted(
+            parameters=sum(parameter.numel() for parameter in self.net.parameters()),
+            curve=curve,
+            converged=has_converged(val),
+            choices={"epoch": val.index(min(val)) + 1},
+        )
+
+    @torch.no_grad()
+    def reconstruct(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Images:  # noqa: ARG002
+        images: Tensor = self.net.eval()(smashed)
+        return images
+
+    def _generator(self, knowledge: Knowledge, purpose: str, device: str | None = None) -> torch.Generator:
+        return knowledge.generator(f"{self.cfg.seed}/{purpose}", device)
+
+    def _make_net(self, knowledge: Knowledge) -> nn.Module:
+        first = slice(0, 1)
+        smashed = knowledge.observe(first, self._generator(knowledge, "validation"))
+        weights = self._generator(knowledge, "weights", "cpu")
+        return make_decoder(self.cfg.net, _shape(smashed), _shape(knowledge.targets(first)), weights).to(
+            knowledge.device
+        )
+
+    def _epoch(
+        self,
+        knowledge: Knowledge,
+        order: Int[Tensor, " rows"],
+        corruption: torch.Generator,
+        optimizer: torch.optim.Optimizer,
+        schedule: CosineAnnealingLR,
+    ) -> float:
+        """One pass; an incomplete last batch is left out unless it is the only one. Mean of the batches' errors."""
+        self.net.train()
+        size = min(self.cfg.batch_size, len(order))
+        batches = torch.split(order[: len(order) // size * size], size)
+        total = torch.zeros((), dtype=torch.float64, device=knowledge.device)
+        for rows in batches:
+            loss = mse_loss(self.net(knowledge.observe(rows, corruption)), knowledge.targets(rows))
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            total += loss.detach()
+        return total.item() / len(batches)
+
+    def _validate(self, knowledge: Knowledge, held_rows: Int[Tensor, " rows"]) -> float:
+        """Mean squared error on the held-out images, under the same corruption every epoch."""
+        corruption = self._generator(knowledge, "validation")
+        total = torch.zeros((), dtype=torch.float64, device=knowledge.device)
+        for rows in torch.split(held_rows, self.cfg.batch_size):
+            reconstruction = self.reconstruct(knowledge.observe(rows, corruption))
+            total += (reconstruction - knowledge.targets(rows)).square().flatten(1).mean(1).sum(dtype=torch.float64)
+        return total.item() / len(held_rows)
+
+
+def _shape(batch: Tensor) -> tuple[int, int, int]:
+    _, channels, height, width = batch.shape
+    return channels, height, width
+
+
+def has_converged(val_mse: list[float]) -> bool | None:
+    """Whether the last fifth of the epochs brought less than 2 % on the best held-out error before it.
+
+    None below MIN_EPOCHS epochs, which say nothing.
+    """
+    if len(val_mse) < MIN_EPOCHS:
+        return None
+    last = len(val_mse) // 5
+    before, after = min(val_mse[:-last]), min(val_mse[-last:])
+    return before - after < IMPROVEMENT * before
+
+
+def _check_finite(epoch: int, **errors: float) -> None:
+    for name, value in errors.items():
+        if not torch.isfinite(torch.tensor(value)):
+            raise AttackError(
+                f"decoder: {name} is {value} in epoch {epoch}; expected a finite number. Lower the attack's lr."
+            )
+
+
+def _print_line(cfg: Decoder, curve: list[CurveRow]) -> None:
+    row, left = curve[-1], sum(row["seconds"] for row in curve) / len(curve) * (cfg.epochs - len(curve))
+    print(
+        f"{cfg.id}: epoch {len(curve)}/{cfg.epochs}, train_mse {row['train_mse']:.5f}, val_mse {row['val_mse']:.5f}, "
+        f"{row['seconds']:.1f} s, {left:.0f} s left",
+        file=sys.stderr,
+        flush=True,
+    )

@@ -1,0 +1,51 @@
+"""The attacker's own image whose z is nearest."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cem.attacks.base import Fitted, Knowledge, chunks
+from cem.types import Images, Smashed
+
+KEYS_AT_ONCE = 8192  # of the attacker's z that a chunk of queries is compared with
+
+
+class NearestAttack:
+    """Euclidean nearest neighbour among one z of each of the attacker's images."""
+
+    knowledge: Knowledge
+    centre: Float[Tensor, " dim"]
+    keys: Float[Tensor, "n dim"]  # z − centre
+    half_norms: Float[Tensor, " n"]
+
+    def fit(self, knowledge: Knowledge) -> Fitted:
+        generator = knowledge.generator("corruption")
+        rows = chunks(knowledge.images.shape)
+        self.knowledge = knowledge
+        self.keys = torch.cat([knowledge.observe(part, generator).flatten(1) for part in rows])
+        # Distances do not change with the origin, but their rounding does: what all z share would drown the rest.
+        self.centre = self.keys.mean(0)
+        self.keys -= self.centre
+        self.half_norms = self.keys.square().sum(1) / 2
+        return Fitted(parameters=0)
+
+    def reconstruct(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Images:
+        return self.knowledge.targets(self.search(smashed, own))
+
+    def search(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Int[Tensor, " batch"]:
+        """Rows of the nearest images, never `own`; the first of equals."""
+        queries = smashed.flatten(1) - self.centre
+        best = torch.full((len(queries),), torch.inf, device=queries.device)
+        nearest = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
+        for start in range(0, len(self.keys), KEYS_AT_ONCE):
+            stop = start + KEYS_AT_ONCE
+            # ½‖q − k‖² without ½‖q‖², which does not depend on the key
+            distance = self.half_norms[start:stop] - queries @ self.keys[start:stop].T
+            if own is not None:
+                inside = (own >= start) & (own < start + distance.shape[1])
+                distance[inside, own[inside] - start] = torch.inf
+            value, row = distance.min(1)
+            better = value < best
+            best = torch.where(better, value, best)
+            nearest = torch.where(better, row + start, nearest)
+        return nearest

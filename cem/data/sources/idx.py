@@ -1,0 +1,131 @@
+"""MNIST's idx format, gzipped or not: a magic number, big-endian sizes, then bytes."""
+
+import gzip
+import hashlib
+import io
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from cem.config import IdxDataset
+from cem.data.sources.source import DataError, Labelling, Source, check_count, check_labels, make_source
+
+_UINT8 = 0x08  # the format's type code of unsigned bytes
+_GZIP = b"\x1f\x8b"
+_PIECE = 1 << 20
+
+
+def read_idx_dataset(dataset: IdxDataset) -> Source:
+    """Read training images and labels, and the test ones where they are given. Raises DataError."""
+    pairs = _pairs(dataset)
+    parts = [read_idx(images, 3) for images, _ in pairs]
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise DataError(
+            f"{dataset.name}: expected training and test images of one size, found "
+            f"{' and '.join('×'.join(map(str, part.shape[1:])) for part in parts)}. Resize one of them."
+        )
+    labelling = read_idx_labels(dataset)
+    names = " and ".join(Path(images).name for images, _ in pairs)
+    return make_source(
+        dataset.name, np.concatenate(parts), labelling, f"Images of the idx files {names}.", _digest(dataset.files())
+    )
+
+
+def read_idx_labels(dataset: IdxDataset) -> Labelling:
+    """Read the labels; of the images only the header, against the size of the file. Raises DataError."""
+    pairs = _pairs(dataset)
+    labels = [read_idx(path, 1) for _, path in pairs]
+    for (images, _), part in zip(pairs, labels, strict=True):
+        check_count(images, idx_shape(images, 3)[0], len(part))
+    is_test = np.repeat(np.arange(len(labels)) == 1, [len(part) for part in labels]) if len(labels) > 1 else None
+    return check_labels(dataset.name, np.concatenate(labels), is_test=is_test)
+
+
+def _pairs(dataset: IdxDataset) -> list[tuple[str, str]]:
+    if (dataset.test_images is None) != (dataset.test_labels is None):
+        raise DataError(f"{dataset.name}: expected test_images and test_labels together, found one of them. Give both.")
+    pairs = [(dataset.images, dataset.labels)]
+    if dataset.test_images is not None and dataset.test_labels is not None:
+        pairs.append((dataset.test_images, dataset.test_labels))
+    return pairs
+
+
+def read_idx(path: str, dims: int) -> UInt8[np.ndarray, "..."]:
+    """Read an idx file of unsigned bytes with `dims` dimensions.
+
+    Raises DataError when it is absent, not such a file, or longer or shorter than its header says.
+    """
+    with _open(path) as file:
+        shape = _header(path, file, dims)
+        content, damage = _rest(file)
+    expected = math.prod(shape)
+    if damage or len(content) != expected:
+        raise DataError(
+            f"{path}: expected {expected} bytes after the header ({' × '.join(map(str, shape))}), found {len(content)}"
+            f"{damage}. The file is truncated or damaged: fetch it again."
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def idx_shape(path: str, dims: int) -> tuple[int, ...]:
+    """The shape that the header declares, checked against the length of the file without unpacking it.
+
+    A gzip file ends with the length of what it holds, modulo 2³²; where that disagrees, the file is read.
+    Raises DataError as `read_idx` does.
+    """
+    with _open(path) as file:
+        shape = _header(path, file, dims)
+    expected = 4 + 4 * dims + math.prod(shape)
+    with open(path, "rb") as raw:
+        if raw.read(2) == _GZIP:
+            raw.seek(-4, 2)
+            agrees = int.from_bytes(raw.read(4), "little") == expected % 2**32
+        else:
+            agrees = raw.seek(0, 2) == expected
+    return shape if agrees else read_idx(path, dims).shape
+
+
+def _open(path: str) -> io.BufferedIOBase:
+    try:
+        with open(path, "rb") as file:
+            packed = file.read(2) == _GZIP
+    except OSError as error:
+        raise DataError(f"{path}: expected an idx file, cannot read it: {error}. Check the path.") from None
+    return gzip.open(path, "rb") if packed else open(path, "rb")
+
+
+def _header(path: str, file: io.BufferedIOBase, dims: int) -> tuple[int, ...]:
+    length = 4 + 4 * dims
+    try:
+        header = file.read(length)
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path}: expected a header of {length} bytes, found a damaged file: {error}.") from None
+    magic = bytes([0, 0, _UINT8, dims])
+    if len(header) < length or header[:4] != magic:
+        kind = "images" if dims == 3 else "labels"
+        raise DataError(
+            f"{path}: expected idx {kind} (magic number 0x{magic.hex()} and {dims} sizes), found "
+            f"{len(header)} bytes starting with 0x{header[:4].hex()}. Check that images and labels are not swapped."
+        )
+    return tuple(np.frombuffer(header, ">u4", offset=4).tolist())
+
+
+def _rest(file: io.BufferedIOBase) -> tuple[bytes, str]:
+    """All that can be read, and what then went wrong, if anything: the length says where a file was cut."""
+    content = bytearray()
+    try:
+        while piece := file.read(_PIECE):
+            content += piece
+    except (EOFError, OSError, zlib.error) as error:
+        return bytes(content), f", then: {error}"
+    return bytes(content), ""
+
+
+def _digest(paths: list[str]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()

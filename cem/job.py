@@ -1,0 +1,25 @@
+"""What every job's script does around its one call: the log, and errors that say what to do."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cem import CemError
+
+
+@contextmanager
+def job(log: str) -> Iterator[None]:
+    """Send all that is written to standard error (by libraries in C, too) to the rule's log.
+
+    An error the user can mend ends the log with its message alone and the process with exit code 1; any other keeps its
+    traceback.
+    """
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w", encoding="utf-8") as file:
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    try:
+        yield
+    except CemError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

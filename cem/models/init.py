@@ -1,0 +1,45 @@
+"""Initial weights from one generator: the same seed gives the same model, and torch's own is left alone."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import init
+
+
+def initialise(module: nn.Module, generator: torch.Generator, client: bool = False) -> None:
+    """Draw every parameter anew, in the order of the modules, and reset the statistics of batch normalisation.
+
+    Convolutions and linear layers get PyTorch's default distribution, U(±1/√fan_in) for weight and bias; with `client`
+    they get Xavier-uniform weights and zero biases, as the published encoder has (REFERENCE §4).
+    The parameters must be on the generator's device.
+
+    Raises TypeError for a module that owns parameters and is of another kind.
+    """
+    for name, part in module.named_modules():
+        match part:
+            case nn.Conv2d() | nn.ConvTranspose2d() | nn.Linear():
+                _initialise_weights(part, generator, client)
+            case nn.BatchNorm1d() | nn.BatchNorm2d():
+                part.reset_parameters()
+            case _ if next(part.parameters(recurse=False), None) is not None:
+                raise TypeError(
+                    f"{name}: expected a convolution, linear layer or batch normalisation; "
+                    f"found {type(part).__name__}. "
+                    "Say in cem/models/init.py how its parameters start."
+                )
+
+
+def _initialise_weights(
+    part: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, generator: torch.Generator, client: bool
+) -> None:
+    if client:
+        init.xavier_uniform_(part.weight, generator=generator)
+        if part.bias is not None:
+            init.zeros_(part.bias)
+        return
+    init.kaiming_uniform_(part.weight, a=math.sqrt(5), generator=generator)
+    if part.bias is not None:
+        # PyTorch takes the second axis as inputs, for transposed convolutions too.
+        bound = 1 / math.sqrt(part.weight[0].numel())
+        init.uniform_(part.bias, -bound, bound, generator=generator)

@@ -1,0 +1,131 @@
+"""Charts of numbers: accuracy against error, and what training and attacks did epoch by epoch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from cem.plan import Plan
+from cem.report.groups import Group, Spread
+from cem.report.inputs import read_attack, read_history
+from cem.report.pictures import Picture, colour, empty, finish, line_style, marker, new_figure
+
+PANELS = {
+    "val_accuracy": "accuracy on val, %",
+    "cross_entropy": "cross-entropy, nats",
+    "leakage_nats": "surrogate's leakage bound, nats",
+}
+
+
+def accuracy_against_error(groups: list[Group], results: pd.DataFrame) -> Picture:
+    """What privacy costs: one point a group with its spread, one faint point a run, labelled at the edge."""
+    figure = new_figure(8.2, max(3.8, 0.34 * len(groups) + 1.6))
+    axes = figure.add_subplot()
+    ends = []
+    for index, group in enumerate(groups):
+        rows = group.headline(results)
+        accuracy, mse = Spread.of(100 * rows["accuracy"]), Spread.of(rows["mse"])
+        style: Any = {"color": colour(index), "marker": marker(index), "linestyle": "none"}
+        axes.plot(100 * rows["accuracy"], rows["mse"], **style, alpha=0.35, markersize=4)
+        errors: Any = {"xerr": accuracy.sd, "yerr": mse.sd} if accuracy.n > 1 else {}
+        axes.errorbar(accuracy.mean, mse.mean, **errors, **style, markersize=9, markeredgecolor="white", capsize=3)
+        ends.append((mse.mean, accuracy.mean, index, group.label))
+    trivial = results.query("scope == 'infer' and mse_ratio_to_mean_image == 1")
+    for error in trivial.groupby("dataset")["mse"].mean():
+        axes.axhline(error, color="#555555", linewidth=1, linestyle=":")
+        axes.annotate("mean image: sees nothing", (0, error), xycoords=("axes fraction", "data"), xytext=(3, 3),
+                      textcoords="offset points", fontsize=8, color="#555555")  # fmt: skip
+    axes.set_xlabel("test accuracy, %   (right: the task works)")
+    axes.set_ylabel("MSE under the strongest attack, Infer\n(up: less is rebuilt)")
+    axes.margins(0.12)
+    axes.set_ylim(bottom=0)
+    _label_at_edge(axes, sorted(ends))
+    caption = (
+        "Accuracy against reconstruction error under the strongest attack on test images. Large points: mean over "
+        "seeds, bars: sample standard deviation (none for one seed); small points: single runs."
+    )
+    return finish(figure, "accuracy_against_error", "svg", caption)
+
+
+def _label_at_edge(axes: Axes, ends: Sequence[tuple[float, float, int, str]]) -> None:
+    """Labels in a column right of the chart, as near to their points' heights as none covering another allows."""
+    low, high = axes.get_ylim()
+    gap, height = 1 / len(ends) if len(ends) > 14 else 0.07, -1.0
+    for place, (error, accuracy, index, label) in enumerate(ends):
+        above = len(ends) - 1 - place
+        height = min(max((error - low) / (high - low), height + gap), 1 - gap * above)
+        axes.annotate(
+            label, (accuracy, error), xytext=(1.04, height), textcoords="axes fraction", va="center",
+            color=colour(index), fontweight="bold", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour(index), "linewidth": 0.8, "alpha": 0.6, "shrinkB": 6,
+                        "relpos": (0, 0.5)},
+        )  # fmt: skip
+
+
+def training_curves(plan: Plan, groups: list[Group]) -> Picture:
+    """Validation accuracy, cross-entropy and the surrogate's own bound, epoch by epoch."""
+    figure = new_figure(10.0, 3.2 + 0.2 * (len(groups) / 3))
+    panels = dict(zip(PANELS, figure.subplots(1, len(PANELS)), strict=True))
+    for index, group in enumerate(groups):
+        histories = [read_history(plan, run) for run in group.runs]
+        for name, axes in panels.items():
+            scale = 100 if name == "val_accuracy" else 1
+            curves = [scale * _finite(history.set_index("epoch")[name]) for history in histories]
+            _draw(axes, curves, index, group.label)
+    for name, axes in panels.items():
+        axes.set_title(PANELS[name])
+        axes.set_xlabel("epoch")
+        if not any(np.isfinite(line.get_ydata()).any() for line in axes.lines):
+            empty(axes, "not measured in training")
+    handles, labels = panels["val_accuracy"].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(groups)))
+    caption = (
+        "Training. Strong lines: mean over seeds; faint lines: single runs. The right-hand panel is each surrogate's "
+        "own estimate on the batches it trained on, not comparable between surrogates; the leakage in the table is "
+        "measured for all runs alike."
+    )
+    return finish(figure, "training", "svg", caption)
+
+
+def attack_curves(plan: Plan, groups: list[Group]) -> list[Picture]:
+    """One picture a learned attack: the error on the attacker's own held-out images, epoch by epoch."""
+    return [picture for attack in plan.learned if (picture := _attack_curve(plan, groups, attack)) is not None]
+
+
+def _attack_curve(plan: Plan, groups: list[Group], attack: str) -> Picture | None:
+    curves = {run.id: _curve(read_attack(plan, run, attack)["curve"]) for group in groups for run in group.runs}
+    if not any(curve.notna().any() for curve in curves.values()):
+        return None
+    figure = new_figure(8.2, 3.4)
+    axes = figure.add_subplot()
+    for index, group in enumerate(groups):
+        _draw(axes, [curves[run.id] for run in group.runs], index, group.label)
+    axes.set_xlabel("epoch of the attack")
+    axes.set_ylabel("MSE on held-out images")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+    caption = (
+        f"Attack {attack}: error on images the attacker holds out of its own, while its network trains. Curves that "
+        "still fall at the end are attacks that a larger budget would make stronger."
+    )
+    return finish(figure, f"attack_{attack}", "svg", caption)
+
+
+def _curve(points: list[dict[str, Any]]) -> pd.Series:
+    return _finite(pd.Series({point["epoch"]: point["val_mse"] for point in points}, dtype=float))
+
+
+def _finite(values: pd.Series) -> pd.Series:
+    """Infinities (a leakage without noise) left out, as what is not measured is."""
+    return pd.to_numeric(values).astype(float).replace([np.inf, -np.inf], np.nan)
+
+
+def _draw(axes: Axes, curves: list[pd.Series], index: int, label: str) -> None:
+    style: Any = {"color": colour(index), "linestyle": line_style(index)}
+    if len(curves) > 1:
+        for curve in curves:
+            axes.plot(curve.index, curve, **style, alpha=0.3, linewidth=0.8)
+    mean = pd.concat(curves, axis=1).mean(axis=1)
+    dots: Any = {"marker": marker(index), "markersize": 4} if len(mean) < 25 else {}
+    axes.plot(mean.index, mean, **style, **dots, linewidth=1.8, label=label)

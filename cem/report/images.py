@@ -1,0 +1,67 @@
+"""Originals above what the strongest attack on each group made of them."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import UInt8
+from matplotlib.axes import Axes
+
+from cem.plan import Plan
+from cem.report.groups import Group
+from cem.report.inputs import read_reconstructions
+from cem.report.pictures import Picture, finish, new_figure
+
+GAP = 2  # white pixels between images
+PER_LINE = 10
+
+
+def reconstruction_grids(plan: Plan, groups: list[Group], results: pd.DataFrame) -> list[Picture]:
+    """One picture a data set: a row of test images, then a row a group, of its first seed."""
+    return [
+        _grid(plan, dataset, [group for group in groups if group.first.dataset.id == dataset], results)
+        for dataset in plan.datasets
+    ]
+
+
+def _grid(plan: Plan, dataset: str, groups: list[Group], results: pd.DataFrame) -> Picture:
+    rows = []
+    for group in groups:
+        best: Any = group.headline(results).loc[group.first.seed].to_dict()
+        pairs = read_reconstructions(plan, group.first, best["attack"], "infer", plan.study.report.images)
+        title = f"{group.label}  ·  {best['attack']}  ·  MSE {best['mse']:.4f}, SSIM {best['ssim']:.3f}"
+        rows.append((title, *pairs))
+    originals = rows[0][1]
+    same = all(np.array_equal(images, originals) for _, images, _ in rows)
+    strips = [("original test images", originals)] if same else []
+    for title, images, reconstructions in rows:
+        strips += [] if same else [(f"original test images ({title.partition('  ·  ')[0]})", images)]
+        strips.append((title, reconstructions))
+    lines = -(-len(originals) // PER_LINE)
+    height = min(10 / min(len(originals), PER_LINE), 1.25) * lines
+    figure = new_figure(10.0, (height + 0.3) * len(strips))
+    for axes, (title, images) in zip(np.ravel(figure.subplots(len(strips), 1)), strips, strict=True):
+        _show(axes, title, images)
+    caption = (
+        f"{dataset}: test images, and what the strongest attack on each group rebuilds of them (first seed of the "
+        "group). MSE and SSIM are means over all test images of that run, not only those shown. Pixels are enlarged "
+        "without smoothing."
+    )
+    return finish(figure, f"reconstructions_{dataset}", "png", caption)
+
+
+def _show(axes: Axes, title: str, images: UInt8[np.ndarray, "n c h w"]) -> None:
+    axes.imshow(strip(images), interpolation="nearest")
+    axes.set_anchor("W")
+    axes.set_title(title, fontsize=9, fontweight="normal", pad=3)
+    axes.set_axis_off()
+
+
+def strip(images: UInt8[np.ndarray, "n c h w"]) -> UInt8[np.ndarray, "high wide 3"]:
+    """Images side by side in colour, PER_LINE in a line, with white gaps."""
+    columns = min(len(images), PER_LINE)
+    missing = -len(images) % columns
+    padded = np.pad(images, ((0, missing), (0, 0), (0, GAP), (0, GAP)), constant_values=255)
+    colour = np.broadcast_to(padded, (len(padded), 3, *padded.shape[2:]))
+    lines = [np.concatenate(list(colour[start : start + columns]), axis=2) for start in range(0, len(colour), columns)]
+    return np.concatenate(lines, axis=1).transpose(1, 2, 0)

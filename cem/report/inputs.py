@@ -1,0 +1,128 @@
+"""What the report reads of a run: one function a file, each refusing by name what is absent or not as it should be."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import UInt8
+
+from cem import CemError
+from cem.config import Run
+from cem.plan import Plan
+from cem.store import Reader
+
+SCOPES = ("train", "infer")
+METRICS = ("mse", "psnr_db", "ssim")
+_TRAINING = (
+    "run", "accuracy_test", "best_epoch", "epochs", "seconds", "warmup_seconds", "parameters", "device", "threads",
+    "versions", "numerics",
+)  # fmt: skip
+
+
+class ReportError(CemError):
+    """A result that is absent, damaged or of something else."""
+
+
+def read_training(plan: Plan, run: Run) -> dict[str, Any]:
+    """What `train` says of a run: accuracies in [0, 1], seconds, parameter counts, versions."""
+    path = plan.run(run) / "train.json"
+    training = _read_json(path, "train", _TRAINING)
+    if training["run"] != run.id:
+        raise ReportError(f"{path}: expected run {run.id}, found {training['run']}. Delete it and rerun train.")
+    return training
+
+
+def read_history(plan: Plan, run: Run) -> pd.DataFrame:
+    """A run's training, one row an epoch."""
+    path = plan.run(run) / "history.csv"
+    return _read_table(path, "train", ("epoch", "phase", "cross_entropy", "val_accuracy", "leakage_nats"))
+
+
+def read_leakage(plan: Plan, run: Run) -> tuple[float, float]:
+    """The measured bound on I(x; z) in nats per image (infinite when σ = 0), and its standard error."""
+    path = plan.leakage(run)
+    with Reader(path, maker="fit_mixture", kind="mixture") as reader:
+        _require(path, "fit_mixture", ("leakage_nats", "leakage_nats_sem"), reader.attrs)
+        return float(reader.attrs["leakage_nats"]), float(reader.attrs["leakage_nats_sem"])
+
+
+def read_attack(plan: Plan, run: Run, attack: str) -> dict[str, Any]:
+    """What an attack says of itself: settings, knowledge, seconds, convergence, curve."""
+    path = plan.attack(run, attack) / "attack.json"
+    expected = ("settings", "knowledge", "fit_seconds", "score_seconds", "parameters", "curve", "converged")
+    return _read_json(path, _rule(plan, attack), expected)
+
+
+def read_metrics(plan: Plan, run: Run, attack: str) -> pd.DataFrame:
+    """An attack's scores, one row an image. Raises ReportError when a scope is absent or an error is not finite."""
+    path, rule = plan.attack(run, attack) / "metrics.parquet", _rule(plan, attack)
+    metrics = _read_table(path, rule, ("scope", *METRICS))
+    for scope in SCOPES:
+        errors = metrics.loc[metrics["scope"] == scope, "mse"]
+        if errors.empty or not np.isfinite(errors).all():
+            bad = f"{int((~np.isfinite(errors)).sum())} of {len(errors)}" if len(errors) else "no images at all"
+            raise ReportError(
+                f"{path}: expected a finite mse for every image of scope {scope}; found {bad} without. "
+                f"Delete it and rerun {rule}."
+            )
+    return metrics
+
+
+def read_reconstructions(
+    plan: Plan, run: Run, attack: str, scope: str, count: int
+) -> tuple[UInt8[np.ndarray, "n c h w"], UInt8[np.ndarray, "n c h w"]]:
+    """The first `count` originals of a scope and what the attack made of them (fewer when fewer are stored)."""
+    path = plan.attack(run, attack) / "reconstructions.h5"
+    with Reader(path, maker=_rule(plan, attack), kind="reconstructions") as reader:
+        images = reader.dataset(f"{scope}/images")[:count]
+        return images, reader.dataset(f"{scope}/reconstructions")[:count]
+
+
+def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
+    """The aggregated results. Raises ReportError unless they are of exactly the planned runs and attacks."""
+    results = _read_table(Path(parquet), "aggregate", ("run", "attack", "scope", "strongest", *METRICS))
+    planned = {(run, attack.id) for run in plan.runs for attack in plan.study.attacks}
+    found = set(zip(results["run"], results["attack"], strict=True))
+    if found != planned:
+        raise ReportError(
+            f"{parquet}: expected {len(planned)} pairs of run and attack, as planned; {len(planned - found)} are "
+            f"missing and {len(found - planned)} are not of this study. Delete it and rerun aggregate."
+        )
+    return results
+
+
+def _rule(plan: Plan, attack: str) -> str:
+    return "baseline_attacks" if attack in plan.baselines else "attack"
+
+
+def _read_json(path: Path, rule: str, expected: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ReportError(f"{path}: expected a file, found none. Run {rule}.") from None
+    except ValueError as error:
+        raise ReportError(f"{path}: expected JSON; cannot read it: {error}. Delete it and rerun {rule}.") from None
+    _require(path, rule, expected, found)
+    return dict(found)
+
+
+def _read_table(path: Path, rule: str, expected: tuple[str, ...]) -> pd.DataFrame:
+    read = pd.read_parquet if path.suffix == ".parquet" else pd.read_csv
+    try:
+        table: pd.DataFrame = read(path)
+    except FileNotFoundError:
+        raise ReportError(f"{path}: expected a file, found none. Run {rule}.") from None
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{path}: expected a table; cannot read it: {error}. Delete it and rerun {rule}.") from None
+    _require(path, rule, expected, table.columns)
+    return table
+
+
+def _require(path: Path, rule: str, expected: tuple[str, ...], found: Any) -> None:
+    missing = [name for name in expected if name not in found]
+    if missing:
+        raise ReportError(
+            f"{path}: expected {', '.join(expected)}; missing: {', '.join(missing)}. Delete it and rerun {rule}."
+        )

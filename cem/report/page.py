@@ -1,0 +1,146 @@
+"""The page: everything a reader needs in one file that opens offline."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cem.plan import Plan
+from cem.report.answer import answer
+from cem.report.charts import accuracy_against_error, attack_curves, training_curves
+from cem.report.groups import Group, group_runs
+from cem.report.images import reconstruction_grids
+from cem.report.inputs import read_results, read_training
+from cem.report.maps import smashed_maps
+from cem.report.pictures import Picture, look
+from cem.report.tables import Table, attacks_table, budget_table, summary_table
+from cem.store import SPLITS, open_dataset, whole_or_absent, write_text
+
+
+def write_report(
+    plan: Plan,
+    results_parquet: str | Path,
+    out_html: str | Path,
+    figures_dir: str | Path | None = None,
+    tables_dir: str | Path | None = None,
+) -> None:
+    """Write one self-contained HTML page; the figures and LaTeX tables also as files where folders are given.
+
+    Equal inputs give equal bytes. Raises ReportError or StoreError naming the file and the rule that makes it when one
+    is absent, damaged, or not of this study.
+    """
+    results = read_results(plan, results_parquet)
+    groups = group_runs(plan.runs.values())
+    tables = {"summary": summary_table(groups, results), "attacks": attacks_table(plan, groups, results)}
+    tables["budgets"] = budget_table(plan, results)
+    pictures = _pictures(plan, groups, results)
+    environment = Environment(
+        loader=PackageLoader("cem.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    html = environment.get_template("report.html").render(
+        study=plan.study,
+        answers=answer(groups, results),
+        tables=tables,
+        pictures=pictures,
+        data=[_about_data(plan, name) for name in plan.datasets],
+        trained=_about_training(plan),
+        settings=settings_text(plan),
+        warnings=_warnings(plan, groups),
+        groups=groups,
+    )
+    _write_files(figures_dir, tables_dir, pictures, tables)
+    write_text(out_html, html)
+
+
+def _pictures(plan: Plan, groups: list[Group], results: pd.DataFrame) -> dict[str, list[Picture]]:
+    with look():
+        return {
+            "tradeoff": [accuracy_against_error(groups, results)],
+            "reconstructions": reconstruction_grids(plan, groups, results),
+            "training": [training_curves(plan, groups)],
+            "attacks": attack_curves(plan, groups),
+            "smashed": [smashed_maps(plan, groups)],
+        }
+
+
+def settings_text(plan: Plan) -> str:
+    """The study as YAML that `load_study` reads: what differs from the defaults."""
+    sparse = plan.study.sparse()
+    if "extra_runs" in sparse:
+        sparse["runs"] = sparse.pop("extra_runs")  # the name it has in a study's file
+    return str(yaml.safe_dump(sparse, sort_keys=False, allow_unicode=True, width=110))
+
+
+def _about_data(plan: Plan, name: str) -> dict[str, Any]:
+    with open_dataset(plan.data(plan.datasets[name])) as reader:
+        sizes = {split: len(reader.dataset(f"{split}/images")) for split in SPLITS}
+        return {
+            "name": name,
+            "synthetic": plan.datasets[name].source == "synthetic",
+            "description": reader.attrs["description"],
+            "sha256": reader.attrs["source_sha256"],
+            "shape": "×".join(map(str, reader.image_shape)),
+            "sizes": sizes,
+            "log_private": f"{math.log(sizes['private']):.1f}",
+            "classes": ", ".join(_numbered(reader.class_names)),
+        }
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """Class names with their numbers, unless they are these."""
+    return [name if name == str(number) else f"{number}: {name}" for number, name in enumerate(names)]
+
+
+def _about_training(plan: Plan) -> dict[str, str]:
+    """What the runs were made with; several values where the runs differ."""
+    trained = [read_training(plan, run) for run in plan.runs.values()]
+    facts = [
+        {f"version of {name}": version for name, version in one["versions"].items()}
+        | {name.replace("_", " "): one[name] for name in ("device", "threads", "numerics", "epochs")}
+        | {f"parameters of the {part}": f"{count:,}" for part, count in one["parameters"].items()}
+        | {"seconds of the warm-up": f"{one['warmup_seconds']:.0f}", "best epoch": one["best_epoch"]}
+        for one in trained
+    ]
+    names = dict.fromkeys(name for fact in facts for name in fact)
+    values = {name: dict.fromkeys(str(fact[name]) for fact in facts if name in fact) for name in names}
+    return {name: ", ".join(value) for name, value in values.items()}
+
+
+def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
+    warnings = []
+    synthetic = [name for name, dataset in plan.datasets.items() if dataset.source == "synthetic"]
+    if synthetic:
+        warnings.append(
+            f"Synthetic data: {', '.join(synthetic)} is drawn by a generator, not photographed. These numbers test the "
+            "pipeline; they say nothing about real images."
+        )
+    single = [group for group in groups if len(group.runs) == 1]
+    if single:
+        warnings.append(
+            f"{len(single)} of {len(groups)} rows rest on one training seed: no spread is known, and a difference "
+            "between them may be chance."
+        )
+    numerics = {read_training(plan, run)["numerics"] for run in plan.runs.values()}
+    if len(numerics) > 1:
+        warnings.append(
+            f"Runs made by versions of the code whose numbers differ ({sorted(numerics)}): rerun the older."
+        )
+    return warnings
+
+
+def _write_files(
+    figures_dir: str | Path | None,
+    tables_dir: str | Path | None,
+    pictures: dict[str, list[Picture]],
+    tables: dict[str, Table],
+) -> None:
+    if figures_dir is not None:
+        for picture in (picture for several in pictures.values() for picture in several):
+            with whole_or_absent(Path(figures_dir) / picture.name) as temporary:
+                temporary.write_bytes(picture.data)
+    if tables_dir is not None:
+        for name, table in tables.items():
+            write_text(Path(tables_dir) / f"{name}.tex", table.latex())

@@ -1,0 +1,64 @@
+"""The interface of all entropy surrogates."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cem.types import Labels, Smashed
+
+# Stands in for σ² in a loss, never in a leakage, when the noise is (nearly) absent: keeps log(v + σ²) finite.
+NOISE_VARIANCE_FLOOR = 1e-6
+
+
+class Terms(NamedTuple):
+    """What a surrogate says of a batch.
+
+    loss: what the encoder minimises, nats per dimension of ẑ.
+    leakage_nats: the bound on I(x; z), nats for one image, H(y) included; inf at σ = 0.
+    intra_class_mse: mean squared distance to the class mean of the batch, per dimension.
+    """
+
+    loss: Float[Tensor, ""]
+    leakage_nats: Float[Tensor, ""]
+    intra_class_mse: Float[Tensor, ""]
+
+
+class Surrogate(nn.Module):
+    """Base of the surrogates; by itself the surrogate `none`, which asks nothing of the encoder."""
+
+    def refit(self, smashed: Smashed, labels: Labels) -> None:
+        """Look at the clean ẑ of all private images, between epochs."""
+
+    def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:
+        """Terms of a batch of clean ẑ. Where a density is scored, `generator` draws the noise it is scored under."""
+        zero = smashed.new_zeros(())
+        return Terms(zero, zero, intra_class_mse(smashed, labels))
+
+    def fit_loss(
+        self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None
+    ) -> Float[Tensor, ""] | None:
+        """What the surrogate's own parameters minimise; None when it has none."""
+        return None
+
+
+def intra_class_mse(smashed: Smashed, labels: Labels) -> Float[Tensor, ""]:
+    """Mean over samples and dimensions of (ẑ − mean of its class in the batch)²; no gradient."""
+    flat = smashed.detach().flatten(1)
+    means, inverse = class_means(flat, labels)
+    return (flat - means[inverse]).square().mean()
+
+
+def class_means(
+    flat: Float[Tensor, "batch d"], labels: Labels
+) -> tuple[Float[Tensor, "present d"], Int[Tensor, " batch"]]:
+    """Mean of each class that is present, and for each sample the row of its class."""
+    _, inverse, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    sums = flat.new_zeros(len(counts), flat.shape[1]).index_add(0, inverse, flat)
+    return sums / counts.unsqueeze(1), inverse
+
+
+def label_entropy(class_prior: Float[Tensor, " cls"]) -> float:
+    """H(y) in nats."""
+    return float(torch.special.entr(class_prior.double()).sum())

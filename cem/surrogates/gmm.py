@@ -1,0 +1,169 @@
+"""The GMM surrogate: Theorem 2 (`bound`), and the heuristic as it was released (`legacy`)."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cem.config import GmmSurrogate
+from cem.mixture import ClassMixture, fit_mixture
+from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, Terms, intra_class_mse
+from cem.surrogates.thresholds import hinge, threshold_value
+from cem.types import Labels, Smashed
+
+_GAMMA = 0.01  # γ of the released code, in place of σ²
+_AMPLIFIED = 10.0  # the released code counts a batch's samples ten times when it mixes variances
+_CAP = 0.99  # and never lets the old variance's share fall below one hundredth
+
+
+class Gmm(Surrogate):
+    """Mixtures of the private ẑ, refitted between epochs; between refits a batch moves the statistics it touches."""
+
+    class_prior: Tensor
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+    fitted_on: Tensor  # number of samples of the last fit; 0 before it
+
+    def __init__(
+        self,
+        cfg: GmmSurrogate,
+        shape: tuple[int, int, int],
+        class_prior: Float[Tensor, " cls"],
+        noise_std: float,
+        num_samples: int | None,
+        mixture: ClassMixture | None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.cfg, self.noise_std, self.seed = cfg, noise_std, seed
+        self.noise_variance = max(noise_std**2, NOISE_VARIANCE_FLOOR)
+        self.refits = 0
+        sizes = (len(class_prior), cfg.components, math.prod(shape))
+        self.register_buffer("class_prior", class_prior.float())
+        self.register_buffer("weights", torch.full(sizes[:2], 1 / cfg.components))
+        self.register_buffer("means", torch.zeros(sizes))
+        self.register_buffer("variances", torch.ones(sizes))
+        self.register_buffer("fitted_on", torch.tensor(0))
+        if mixture is not None:
+            self._take(mixture, num_samples or 0)
+
+    @property
+    def mixture(self) -> ClassMixture:
+        """The mixture as it stands. Raises RuntimeError before the first fit."""
+        if not int(self.fitted_on):
+            raise RuntimeError("the gmm surrogate has no mixture yet: give it one with its sample count, or call refit")
+        return ClassMixture(self.weights, self.means, self.variances, self.class_prior)
+
+    def _take(self, mixture: ClassMixture, num_samples: int) -> None:
+        if num_samples < 1:
+            raise ValueError(f"a mixture comes with the number of samples it was fitted to; found {num_samples}")
+        for name in ("weights", "means", "variances"):
+            getattr(self, name).copy_(getattr(mixture, name))
+        self.fitted_on.fill_(num_samples)
+
+    def refit(self, smashed: Smashed, labels: Labels) -> None:
+        """Fit anew to the clean ẑ of all private images, starting from the components as they stand."""
+        # One generator a refit: a resumed run draws what the uninterrupted one would have.
+        generator = torch.Generator(smashed.device).manual_seed(self.seed + self.refits)
+        fit = self.cfg.mixture
+        mixture = fit_mixture(
+            smashed.flatten(1),
+            labels,
+            components=fit.components,
+            covariance=fit.covariance,
+            fit=fit.fit,
+            generator=generator,
+            num_classes=len(self.class_prior),
+            start=self.mixture if int(self.fitted_on) else None,
+        )
+        self._take(mixture, len(labels))
+        self.refits += 1
+
+    def get_extra_state(self) -> Tensor:
+        """How many refits there were: part of a checkpoint."""
+        return torch.tensor(self.refits)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the number of refits."""
+        self.refits = int(state)
+
+    def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:
+        """Terms of a batch, in closed form; `generator` is not used."""
+        flat = smashed.flatten(1)
+        mixture = self.mixture
+        batch = _BatchMoments(flat, labels, mixture)
+        formula = self._bound if self.cfg.formula == "bound" else self._legacy
+        loss = formula(batch, mixture)
+        leakage = flat.new_tensor(self.mixture.leakage_bound(self.noise_std))
+        return Terms(loss, leakage, intra_class_mse(smashed, labels))
+
+    def _bound(self, batch: "_BatchMoments", mixture: ClassMixture) -> Float[Tensor, ""]:
+        """Theorem 2 per dimension, with the running update of π and Σ.
+
+        π_k ← (π_k (N − B) + n_k)/N and v_k ← (1 − r) v_k + r Δ_k with r = n_k/(π_k N), Δ_k the batch's own variance.
+        The published gradient goes through r Δ_k and so fades with the size N of the data set; here it is scaled by
+        N/B, which makes it the minibatch estimate of the gradient of the whole data set's bound, whatever N. The value
+        is the published one. Source: REFERENCE §1.
+        """
+        total, size = float(self.fitted_on), float(batch.count.sum())
+        prior = self.class_prior.repeat_interleave(self.cfg.components)
+        share = (prior * mixture.weights.flatten() * (total - size) + batch.count) / total
+        rate = (batch.count / (share * total).clamp_min(1e-12)).clamp_max(1.0).unsqueeze(1)
+        old = mixture.variances.flatten(0, 1)
+        variance = (1 - rate) * old + rate * batch.variance.detach()
+        with torch.no_grad():
+            self.weights.copy_((share / prior.clamp_min(1e-12)).view_as(self.weights))
+            self.weights.div_(self.weights.sum(1, keepdim=True))
+            self.variances.copy_(variance.view_as(self.variances))
+        moving = batch.variance - batch.variance.detach()
+        variance = variance + rate * (total / size) * moving
+        threshold = threshold_value(self.cfg.threshold, self.noise_std**2)
+        if threshold is not None:
+            per_dim = 0.5 * hinge(variance, threshold, self.noise_variance)
+        else:
+            per_dim = 0.5 * torch.log1p(variance / self.noise_variance)
+        dimensions = variance.shape[1]
+        entropy: Tensor = torch.special.entr(share) / dimensions
+        return (entropy + share * per_dim.mean(1)).sum()
+
+    def _legacy(self, batch: "_BatchMoments", mixture: ClassMixture) -> Float[Tensor, ""]:
+        """The released heuristic, log form. Source: REFERENCE §2."""
+        classes, components = mixture.weights.shape
+        weights, old = mixture.weights.flatten(), mixture.variances.flatten(0, 1)[:, 0]
+        expected = weights * float(self.fitted_on) / classes
+        rate = _AMPLIFIED * batch.count / expected.clamp_min(1e-12)
+        rate = torch.where(rate >= 1, _CAP, rate)
+        variance = rate * batch.variance.mean(1) + (1 - rate) * old
+        threshold = threshold_value(self.cfg.threshold, self.noise_std**2)
+        if threshold is None:
+            raise ValueError("formula legacy needs a threshold: coupled (published) or fixed")
+        hit = batch.count > 0
+        terms = torch.where(hit, weights * hinge(variance, threshold, _GAMMA), 0.0)
+        present = hit.view(classes, components).any(1).sum()
+        return terms.sum() / present
+
+
+class _BatchMoments:
+    """Samples of a batch, each with the nearest component of its own class: count and variance of each component.
+
+    Components are numbered class by class. The variance is around the mixture's means, which are constants; it is zero
+    for a component without samples.
+    """
+
+    count: Float[Tensor, " components"]
+    variance: Float[Tensor, "components d"]
+
+    def __init__(self, flat: Float[Tensor, "batch d"], labels: Labels, mixture: ClassMixture) -> None:
+        classes, components, _ = mixture.means.shape
+        own = mixture.means[labels]
+        with torch.no_grad():
+            squared = (flat.unsqueeze(1) - own).square().sum(-1)
+            squared = squared.masked_fill(mixture.weights[labels] == 0, math.inf)
+            nearest: Int[Tensor, " batch"] = squared.argmin(1)
+            index = labels * components + nearest
+            self.count = torch.bincount(index, minlength=classes * components).to(flat.dtype)
+        deviation = (flat - own[torch.arange(len(labels), device=labels.device), nearest]).square()
+        sums = flat.new_zeros(classes * components, flat.shape[1]).index_add(0, index, deviation)
+        self.variance = sums / self.count.clamp_min(1).unsqueeze(1)

@@ -1,0 +1,35 @@
+"""What a job sets for its whole process: threads, determinism, device."""
+
+import os
+import random
+import resource
+import sys
+
+import torch
+
+
+def set_up_process(threads: int) -> torch.device:
+    """Fix the thread count, turn deterministic algorithms on and TF32 off; give the device to work on.
+
+    The device is the first GPU where there is one, else the CPU. Call it once, before any work, from a job's script.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not deterministic without it
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def make_generator(seed: int, purpose: str, device: torch.device) -> torch.Generator:
+    """A generator of its own for each purpose (data, noise, dropout, …): no purpose shifts another's draws."""
+    return torch.Generator(device).manual_seed(random.Random(f"{seed}/{purpose}").getrandbits(63))  # noqa: S311
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory used so far: of the GPU where there is one, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

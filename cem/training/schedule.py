@@ -1,0 +1,42 @@
+"""What changes from epoch to epoch: the learning rate and λ."""
+
+from cem.config import NoSurrogate, Surrogate, Training
+
+_LEGACY_LR = 4.1e-4  # below this the released code stops scaling λ up
+_LEGACY_SCALE = 0.001
+
+
+def learning_rate(cfg: Training, epoch: int) -> float:
+    """Learning rate of an epoch (from 0): falls by `lr_decay` at each milestone, a part of all epochs.
+
+    The published milestones 60, 120, 180, 210 of 240 are the parts ¼, ½, ¾, ⅞. Source: REFERENCE §7.
+    """
+    passed = sum(epoch >= part * cfg.epochs for part in cfg.milestones)
+    return cfg.lr * cfg.lr_decay**passed
+
+
+def first_selectable(cfg: Training) -> int:
+    """First epoch whose model may be chosen: the learning rate has fallen for the last time, the warm-up is over.
+
+    Selecting among earlier epochs would favour models that the defence has not finished with.
+    """
+    settled = next(epoch for epoch in range(cfg.epochs) if all(epoch >= part * cfg.epochs for part in cfg.milestones))
+    return max(settled, cfg.warmup_epochs)
+
+
+def surrogate_weight(surrogate: Surrogate, cfg: Training, epoch: int) -> float:
+    """λ(t) of an epoch (from 0); 0 during the warm-up.
+
+    constant: λ. ramp: from λ/n to λ over the n epochs after the warm-up. legacy_lr: λ if lr < 4.1e-4 else λ·0.001/lr,
+    as released (REFERENCE §2).
+    """
+    if epoch < cfg.warmup_epochs or isinstance(surrogate, NoSurrogate):
+        return 0.0
+    match surrogate.schedule:
+        case "constant":
+            return surrogate.weight
+        case "ramp":
+            return surrogate.weight * (epoch - cfg.warmup_epochs + 1) / (cfg.epochs - cfg.warmup_epochs)
+        case "legacy_lr":
+            lr = learning_rate(cfg, epoch)
+            return surrogate.weight * (1.0 if lr < _LEGACY_LR else _LEGACY_SCALE / lr)

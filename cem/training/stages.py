@@ -1,0 +1,224 @@
+"""The stages that make and measure a trained model: each reads files, writes files and is one rule."""
+
+import csv
+import io
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cem import NUMERICS, __version__
+from cem.checkpoint import load_checkpoint, save_checkpoint, subset
+from cem.config import MixtureFit, NoSurrogate, Run
+from cem.config.base import digest
+from cem.data.loader import OnDeviceLoader
+from cem.defenses import Defense, make_defense
+from cem.mixture import fit_mixture, load_mixture, save_mixture
+from cem.models import make_split, parameter_count, seed_dropout, smashed_shape
+from cem.store import SPLITS, DatasetReader, open_activations, open_dataset, sha256, write_file, write_json, write_text
+from cem.surrogates import Surrogate, make_surrogate
+from cem.training.interruption import StopRequest, listen_for_stop
+from cem.training.loop import clean_smashed, measure_accuracy, train_epochs
+from cem.training.objective import make_optimizers
+from cem.training.runtime import make_generator, peak_memory_mb, set_up_process
+from cem.training.state import Row, State, forget, own_folder, saved_state, state_folder
+
+HISTORY = (
+    "epoch phase cross_entropy defense_penalty surrogate_loss leakage_nats intra_class_mse train_accuracy val_accuracy "
+    "lr weight images_per_s seconds peak_memory_mb"
+).split()
+
+
+def warm_up(run: Run, data: Path, model: Path, history: Path, results: Path) -> None:
+    """Train the first epochs without a surrogate; every run that differs only in the surrogate goes on from here."""
+    device = set_up_process(run.training.threads)
+    plain = run.model_copy(update={"surrogate": NoSurrogate()})
+    with open_dataset(data) as file, _session(results, {"warm_up": plain.sparse()}, {"data": sha256(data)}) as session:
+        task = _Task(plain, file, device, Surrogate())
+        task.fit(session, until=run.training.warmup_epochs)
+        save_checkpoint(model, "warm_up", *task.state.learned())
+        write_text(history, _csv(task.state.history))
+
+
+def train(
+    run: Run, data: Path, warm_model: Path, warm_history: Path, mixture: Path | None, out: Path, results: Path
+) -> None:
+    """Train a run from its warm-up to the end; write model.safetensors, history.csv and train.json into `out`.
+
+    The model is the one with the best accuracy on `val` since the learning rate last fell; `test` is scored once.
+    """
+    device = set_up_process(run.training.threads)
+    inputs = {"data": sha256(data), "warm_up": sha256(warm_model), "mixture": sha256(mixture) if mixture else ""}
+    with open_dataset(data) as file, _session(results, {"train": run.sparse()}, inputs) as session:
+        labels = torch.from_numpy(file.labels("private"))
+        encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
+        surrogate = make_surrogate(
+            run.surrogate,
+            smashed_shape=smashed_shape(encoder, file.image_shape),
+            num_classes=file.num_classes,
+            noise_std=run.noise_std,
+            class_prior=torch.bincount(labels, minlength=file.num_classes) / len(labels),
+            num_samples=len(labels),
+            mixture=load_mixture(mixture) if mixture else None,
+            seed=run.seed,
+        )
+        task = _Task(run, file, device, surrogate)
+        tensors, header = load_checkpoint(warm_model, "warm_up")
+        task.state.restore_learned(tensors, header)
+        task.state.history = _read_history(warm_history)
+        task.fit(session, until=run.training.epochs)
+        best = task.state.best
+        save_checkpoint(out / "model.safetensors", "model", best, {"run": run.id, "settings": run.sparse()})
+        write_text(out / "history.csv", _csv(task.state.history))
+        write_json(out / "train.json", _summary(task, file))
+
+
+def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: str, out: Path) -> None:
+    """Write the clean ẑ of all splits. kind: `model` (a trained run) or `warm_up`."""
+    device = set_up_process(run.training.threads)
+    with open_dataset(data) as file:
+        encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
+        encoder.load_state_dict(subset(load_checkpoint(model, kind)[0], "encoder"))
+        encoder.to(device)
+        shape = smashed_shape(encoder, file.image_shape)
+        with write_file(out, "activations", sources={"data": data, "model": model}) as target:
+            for split in SPLITS:
+                loader = _loader(run, file, split, device)
+                stored = target.create_dataset(f"{split}/smashed", (len(loader.labels), *shape), dtype=dtype)
+                encoder.eval()
+                row = 0
+                with torch.no_grad():
+                    for images, _ in loader.plain(512):
+                        stored[row : row + len(images)] = encoder(images).cpu().numpy()
+                        row += len(images)
+                target.create_dataset(f"{split}/labels", data=file.labels(split))
+
+
+def measure_mixture(run: Run, fit: MixtureFit, activations: Path, out: Path) -> None:
+    """Fit a mixture to the private ẑ and measure the leakage with it on `test`, in nats per image."""
+    device = set_up_process(run.training.threads)
+
+    def flat(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(device).float().flatten(1)
+
+    with open_activations(activations) as file:
+        smashed = {split: file.read(split, slice(None), flat) for split in ("private", "test")}
+        labels = {split: torch.from_numpy(file.labels(split)).to(device) for split in ("private", "test")}
+    mixture = fit_mixture(
+        smashed["private"],
+        labels["private"],
+        components=fit.components,
+        covariance=fit.covariance,
+        fit=fit.fit,
+        generator=make_generator(run.seed, "mixture", device),
+    )
+    draws = make_generator(run.seed, "leakage noise", device)
+    leakage = mixture.leakage(smashed["test"], labels["test"], run.noise_std, draws).double()
+    attrs = {
+        "noise_std": run.noise_std,
+        "leakage_nats": float(leakage.mean()),
+        "leakage_nats_sem": float(leakage.std() / len(leakage) ** 0.5) if run.noise_std else 0.0,
+        "bound_nats": mixture.leakage_bound(run.noise_std),
+    }
+    save_mixture(out, mixture, {"activations": activations}, attrs)
+
+
+class _Task:
+    """A training: its modules, loaders and state."""
+
+    def __init__(self, run: Run, file: DatasetReader, device: torch.device, surrogate: Surrogate) -> None:
+        self.run, self.device = run, device
+        self.defense: Defense = make_defense(run.noise_std, run.defenses)
+        purposes = ("data", "noise", "dropout", "surrogate")
+        generators = {purpose: make_generator(run.seed, purpose, device) for purpose in purposes}
+        weights = make_generator(run.seed, "model", torch.device("cpu"))
+        encoder, classifier = make_split(run.model, file.image_shape, file.num_classes, weights)
+        seed_dropout(classifier.to(device), generators["dropout"])
+        optimizers = make_optimizers(encoder.to(device), classifier, surrogate.to(device), run.surrogate, run.training)
+        self.state = State(encoder, classifier, surrogate, *optimizers, generators)
+        self.private = _loader(run, file, "private", device, generators["data"])
+        self.val = _loader(run, file, "val", device)
+
+    def fit(self, session: "_Session", until: int) -> None:
+        """Train, going on from a saved state where there is one."""
+        path = saved_state(session.folder)
+        if path.exists():
+            self.state.restore(path)
+            print(f"going on from {path}: epoch {self.state.epoch + 1}, batch {self.state.step}", file=sys.stderr)
+        train_epochs(self.state, self.run, self.defense, self.private, self.val, until, path, session.stop)
+
+
+class _Session:
+    def __init__(self, folder: Path, stop: StopRequest) -> None:
+        self.folder, self.stop = folder, stop
+
+
+@contextmanager
+def _session(results: Path, settings: Row, inputs: dict[str, str]) -> Iterator[_Session]:
+    """Hold the state folder of a training and listen for requests to stop; forget the state when all went well."""
+    folder = state_folder(results, settings, inputs)
+    with own_folder(folder), listen_for_stop() as stop:
+        yield _Session(folder, stop)
+        forget(folder)
+
+
+def _loader(
+    run: Run, file: DatasetReader, split: str, device: torch.device, generator: torch.Generator | None = None
+) -> OnDeviceLoader:
+    images, labels = torch.from_numpy(file.images(split)), torch.from_numpy(file.labels(split))
+    return OnDeviceLoader(
+        images.to(device),
+        labels.to(device),
+        run.training.batch_size,
+        run.dataset.augmentation,
+        generator if generator is not None else make_generator(run.seed, split, device),
+    )
+
+
+def _summary(task: _Task, file: DatasetReader) -> Row:
+    run, state = task.run, task.state
+    state.encoder.load_state_dict(subset(state.best, "encoder"))
+    state.classifier.load_state_dict(subset(state.best, "classifier"))
+    test = _loader(run, file, "test", task.device)
+    seconds = {
+        phase: sum(row["seconds"] for row in state.history if row["phase"] == phase) for phase in ("warm_up", "train")
+    }
+    modules = {"encoder": state.encoder, "classifier": state.classifier, "surrogate": state.surrogate}
+    return {
+        "run": run.id,
+        "accuracy_test": measure_accuracy(state, task.defense, test, run.seed),
+        "accuracy_val": state.best_accuracy,
+        "best_epoch": state.best_epoch + 1,
+        "epochs": run.training.epochs,
+        "seconds": seconds["train"],
+        "warmup_seconds": seconds["warm_up"],
+        "attempts": state.attempts,
+        "parameters": {name: parameter_count(module) for name, module in modules.items()},
+        "peak_memory_mb": peak_memory_mb(task.device),
+        "device": torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else platform.machine(),
+        "threads": run.training.threads,
+        "versions": {"cem": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "numerics": NUMERICS,
+    }
+
+
+def _csv(history: list[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HISTORY, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def _read_history(path: Path) -> list[Row]:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    text = ("epoch", "phase")
+    return [
+        {k: (int(v) if k == "epoch" else v) if k in text else float(v) if v else None for k, v in r.items()}
+        for r in rows
+    ]

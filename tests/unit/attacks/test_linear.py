@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+
+from cem.attacks import AttackError
+from cem.attacks.linear import RIDGES, LinearAttack, Moments, choose_ridge, solve
+
+
+def sample(n, seed=0, dim=6, pixels=9, noise=0.1):
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).normal(size=(dim, pixels))
+    z = 3 + rng.normal(size=(n, dim)) * np.logspace(0, -2, dim)
+    return torch.from_numpy(z), torch.from_numpy(z @ mixing + noise * rng.normal(size=(n, pixels)))
+
+
+def moments(z, x):
+    total = Moments.zeros(z.shape[1], x.shape[1], torch.device("cpu"))
+    for part in torch.arange(len(z)).split(7):
+        total.add(z[part], x[part])
+    return total
+
+
+def test_without_ridge_it_is_least_squares():
+    z, x = sample(200)
+    design = np.column_stack([np.ones(200), z.numpy()])
+    expected = np.linalg.lstsq(design, x.numpy())[0]
+    weight, intercept = solve(moments(z, x), 1e-14)
+    np.testing.assert_allclose(weight.numpy(), expected[1:], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(intercept.numpy(), expected[0], rtol=1e-6, atol=1e-7)
+
+
+def test_ridge_is_in_parts_of_the_mean_variance():
+    z, x = sample(50)
+    centred, target = (z - z.mean(0)).numpy(), (x - x.mean(0)).numpy()
+    penalty = 0.3 * z.var(0, correction=0).mean().item()
+    expected = np.linalg.solve(centred.T @ centred / 50 + penalty * np.eye(6), centred.T @ target / 50)
+    np.testing.assert_allclose(solve(moments(z, x), 0.3)[0].numpy(), expected, rtol=1e-9)
+
+
+def test_moments_of_two_parts_add_up():
+    z, x = sample(90)
+    whole, parts = moments(z, x), moments(z[:40], x[:40]) + moments(z[40:], x[40:])
+    for name in ("z", "x", "zz", "zx"):
+        torch.testing.assert_close(getattr(whole, name), getattr(parts, name))
+    assert parts.count == 90
+
+
+@pytest.mark.parametrize(("n", "noise"), [(8, 1.0), (30, 3.0), (300, 0.01)])
+def test_chosen_ridge_has_the_least_error_on_the_held_out_images(n, noise):
+    (z, x), (z_held, x_held) = sample(n, noise=noise), sample(50, seed=1, noise=noise)
+    errors = {}
+    for ridge in RIDGES:
+        weight, intercept = solve(moments(z, x), ridge)
+        errors[ridge] = (x_held - intercept - z_held @ weight).square().mean().item()
+    chosen = choose_ridge(moments(z, x), moments(z_held, x_held))
+    assert errors[chosen] == pytest.approx(min(errors.values()), rel=1e-6)
+
+
+def test_noisy_data_get_a_larger_ridge():
+    clean, noisy = (choose_ridge(moments(*sample(8, noise=s)), moments(*sample(50, 1, noise=s))) for s in (1e-6, 5.0))
+    assert clean < noisy
+
+
+def test_linear_images_are_recovered_exactly(images, problem):
+    _, _, make_knowledge = problem
+    mixing = torch.randn(16, 48, generator=torch.Generator().manual_seed(0))
+
+    def encode(raw):  # 16 numbers an image are all there is to know: see smooth_images
+        latent = raw[:, 0, ::4, ::4].float().flatten(1) / 255
+        corners = raw[:, 0, 3::4, 3::4].float().flatten(1) / 255
+        return torch.cat([latent @ mixing, corners @ mixing], 1).reshape(len(raw), 6, 4, 4)
+
+    attack = LinearAttack()
+    fitted = attack.fit(make_knowledge(images, encode))
+    error = (attack.reconstruct(encode(images)) - images.float() / 255).square().mean()
+    assert error < 1e-5
+    assert fitted.choices["ridge"] < 1e-3
+    assert fitted.parameters == (96 + 1) * 256
+
+
+def test_reconstructions_stay_in_the_unit_interval(knowledge):
+    attack = LinearAttack()
+    attack.fit(knowledge)
+    found = attack.reconstruct(100 * torch.randn(4, 2, 4, 4, generator=torch.Generator().manual_seed(0)))
+    assert found.min() == 0
+    assert found.max() == 1
+
+
+def test_constant_z_is_refused(images, problem):
+    with pytest.raises(AttackError, match="z to vary"):
+        LinearAttack().fit(problem[2](images, lambda raw: torch.ones(len(raw), 1, 4, 4)))

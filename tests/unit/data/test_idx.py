@@ -1,0 +1,103 @@
+import gzip
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cem.config import IdxDataset
+from cem.data.check import check_files
+from cem.data.sources import DataError, read_source
+
+FASHION = [
+    Path("/usr/share/datasets/fashion-mnist", name)
+    for name in (
+        "train-images-idx3-ubyte.gz",
+        "train-labels-idx1-ubyte.gz",
+        "t10k-images-idx3-ubyte.gz",
+        "t10k-labels-idx1-ubyte.gz",
+    )
+]
+
+
+def refused(dataset: IdxDataset, message: str) -> None:
+    """The check before any job and the reading itself refuse alike."""
+    for refuses in (check_files, read_source):
+        with pytest.raises(DataError, match=message):
+            refuses(dataset)
+
+
+def test_gzipped_and_plain_files_come_back_as_written(idx: IdxDataset, images: np.ndarray, labels: np.ndarray) -> None:
+    check_files(idx)
+    source = read_source(idx)
+    np.testing.assert_array_equal(source.images, images)
+    np.testing.assert_array_equal(source.labels, labels)
+    np.testing.assert_array_equal(source.is_test, np.arange(60) >= 45)
+    assert source.class_names == ("0", "1", "2")
+    assert source.sha256 == hashlib.sha256(b"".join(Path(path).read_bytes() for path in idx.files())).hexdigest()
+
+
+def test_without_test_files_there_is_no_test_part(idx: IdxDataset) -> None:
+    assert read_source(idx.model_copy(update={"test_images": None, "test_labels": None})).is_test is None
+
+
+@pytest.mark.parametrize("name", ["images", "labels", "test_images", "test_labels"])
+def test_an_absent_file_is_named(idx: IdxDataset, name: str) -> None:
+    path = Path(getattr(idx, name))
+    path.unlink()
+    refused(idx, re.escape(str(path)) + ".*cannot read it")
+
+
+def test_a_truncated_plain_file_gives_both_counts(idx: IdxDataset) -> None:
+    path = Path(idx.test_images or "")
+    path.write_bytes(path.read_bytes()[:-100])
+    refused(idx, rf"{re.escape(str(path))}: expected {15 * 28 * 20} bytes .*found {15 * 28 * 20 - 100}.*truncated")
+
+
+def test_a_truncated_gzip_file_gives_both_counts(idx: IdxDataset) -> None:
+    path = Path(idx.images)
+    path.write_bytes(path.read_bytes()[:-2000])
+    refused(idx, rf"{re.escape(str(path))}: expected {45 * 28 * 20} bytes .*found \d+, then: .*truncated")
+
+
+def test_bytes_beyond_the_declared_size_are_refused(idx: IdxDataset) -> None:
+    path = Path(idx.images)
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + b"more"))
+    refused(idx, rf"expected {45 * 28 * 20} bytes .*found {45 * 28 * 20 + 4}")
+
+
+def test_swapped_images_and_labels_are_noticed(idx: IdxDataset) -> None:
+    refused(idx.model_copy(update={"images": idx.labels, "labels": idx.images}), "magic number 0x0000080[13]")
+
+
+def test_a_file_without_a_whole_header_is_refused(idx: IdxDataset) -> None:
+    Path(idx.test_labels or "").write_bytes(b"\0\0\x08")
+    refused(idx, "found 3 bytes starting with 0x000008")
+
+
+def test_counts_that_differ_are_refused(idx: IdxDataset) -> None:
+    refused(idx.model_copy(update={"labels": idx.test_labels}), "45 images and 15 labels")
+
+
+def test_half_a_test_part_is_refused(idx: IdxDataset) -> None:
+    refused(idx.model_copy(update={"test_labels": None}), "test_images and test_labels together")
+
+
+def test_parts_of_different_sizes_are_refused(idx: IdxDataset, tmp_path: Path) -> None:
+    path = Path(idx.test_images or "")
+    path.write_bytes(bytes([0, 0, 8, 3]) + np.array([15, 2, 2], ">u4").tobytes() + bytes(60))
+    with pytest.raises(DataError, match="one size, found 28×20 and 2×2"):
+        read_source(idx)
+
+
+@pytest.mark.skipif(
+    not all(path.exists() for path in FASHION), reason="Debian's dataset-fashion-mnist is not installed"
+)
+def test_real_fashion_mnist() -> None:
+    images, labels, test_images, test_labels = map(str, FASHION)
+    source = read_source(
+        IdxDataset(name="fashion", images=images, labels=labels, test_images=test_images, test_labels=test_labels)
+    )
+    assert source.images.shape == (70_000, 28, 28)
+    np.testing.assert_array_equal(np.bincount(source.labels), [7000] * 10)

@@ -1,0 +1,101 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cem.config import Augment, MlxtendDataset, NpzDataset, Split, SyntheticDataset
+from cem.data.prepare import prepare_data, to_shape
+from cem.data.sources import DataError, read_source
+from cem.store import SPLITS, open_dataset
+
+RNG = np.random.default_rng(0)
+
+
+def test_the_file_holds_the_source_split_as_asked(tmp_path: Path) -> None:
+    dataset = SyntheticDataset(images=200, split=Split(seed=5))
+    prepare_data(dataset, tmp_path / "a.h5")
+    source = read_source(dataset)
+    with open_dataset(tmp_path / "a.h5") as file:
+        rows = {split: file.array(f"{split}/index") for split in SPLITS}
+        np.testing.assert_array_equal(np.sort(np.concatenate(list(rows.values()))), np.arange(200))
+        for split in SPLITS:
+            np.testing.assert_array_equal(file.images(split), source.images[rows[split]].transpose(0, 3, 1, 2))
+            np.testing.assert_array_equal(file.labels(split), source.labels[rows[split]])
+            assert file.dataset(f"{split}/images").chunks is None
+            assert (file.images(split).dtype, file.labels(split).dtype, rows[split].dtype) == ("u1", "i8", "i8")
+        assert file.image_shape == (3, 32, 32)
+        assert file.num_classes == 10
+        assert file.attrs["source_sha256"] == source.sha256
+        assert file.attrs["description"] == "Synthetic images: no claim may rest on them."
+        assert json.loads(file.attrs["source"]) == {"source": "synthetic", "images": 200, "split": {"seed": 5}}
+
+
+def test_equal_settings_give_equal_bytes_whatever_the_augmentation(tmp_path: Path) -> None:
+    for name, dataset in {
+        "a": SyntheticDataset(images=200),
+        "b": SyntheticDataset(images=200, augment=Augment(flip=True)),
+        "c": SyntheticDataset(images=200, split=Split(seed=1)),
+    }.items():
+        prepare_data(dataset, tmp_path / name)
+    content = {name: (tmp_path / name).read_bytes() for name in "abc"}
+    assert content["a"] == content["b"]
+    assert content["a"] != content["c"]
+
+
+def test_real_digits_become_32_pixels_a_side(tmp_path: Path) -> None:
+    prepare_data(MlxtendDataset(), tmp_path / "mnist.h5")
+    with open_dataset(tmp_path / "mnist.h5") as file:
+        assert {split: file.images(split).shape for split in SPLITS} == {
+            "private": (2800, 1, 32, 32),
+            "val": (400, 1, 32, 32),
+            "shadow": (800, 1, 32, 32),
+            "test": (1000, 1, 32, 32),
+        }
+        np.testing.assert_array_equal(np.bincount(file.labels("test")), [100] * 10)
+        ink = file.images("private").mean() / 255
+    assert ink == pytest.approx(0.1313, abs=0.002)  # of the raw images: resizing keeps the mean
+
+
+def test_refused_data_leaves_no_file(tmp_path: Path, npz: Callable[..., NpzDataset]) -> None:
+    with pytest.raises(DataError):
+        prepare_data(npz(y=np.zeros(60)), tmp_path / "out" / "a.h5")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("channels", "shape"), [(1, (7, 32, 32)), (3, (7, 32, 32, 3))])
+def test_images_that_fit_come_through_byte_for_byte(channels: int, shape: tuple[int, ...]) -> None:
+    images = RNG.integers(0, 256, shape, dtype=np.uint8)
+    expected = images[:, None] if channels == 1 else images.transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(to_shape(images, channels, 32), expected)
+
+
+def test_grey_is_repeated_and_grey_in_colour_comes_back() -> None:
+    grey = RNG.integers(0, 256, (7, 32, 32), dtype=np.uint8)
+    colour = to_shape(grey, 3, 32)
+    for channel in range(3):
+        np.testing.assert_array_equal(colour[:, channel], grey)
+    np.testing.assert_array_equal(to_shape(colour.transpose(0, 2, 3, 1).copy(), 1, 32)[:, 0], grey)
+
+
+def test_colour_becomes_luma() -> None:
+    images = RNG.integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+    luma = images.astype(np.float64) @ [0.299, 0.587, 0.114]
+    assert abs(to_shape(images, 1, 32)[:, 0] - luma).max() <= 0.5 + 1e-4
+
+
+@pytest.mark.parametrize("size", [(28, 28), (64, 64), (112, 92), (8, 8)])
+def test_resizing_keeps_constants_and_symmetry(size: tuple[int, int]) -> None:
+    for value in (0, 17, 255):
+        assert (to_shape(np.full((2, *size), value, np.uint8), 1, 32) == value).all()
+    image = RNG.integers(0, 256, (1, *size), dtype=np.uint8)
+    mirrored = to_shape(image[:, :, ::-1].copy(), 1, 32)[..., ::-1].astype(int)
+    assert abs(mirrored - to_shape(image, 1, 32)).max() <= 1
+
+
+def test_shrinking_averages_instead_of_picking() -> None:
+    dots = np.zeros((1, 128, 128), np.uint8)
+    dots[:, ::4, ::4] = 160  # bilinear weights at the 4×4 pixels nearest to each new one miss these altogether
+    resized = to_shape(dots, 1, 32)[..., 2:-2, 2:-2]
+    assert abs(resized.astype(int) - 10).max() <= 1

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cem.config import Split
+from cem.data.sources import DataError
+from cem.data.splits import split_indices
+
+AMOUNTS = st.one_of(st.integers(10, 40), st.floats(0.06, 0.2))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    counts=st.lists(st.integers(40, 90), min_size=2, max_size=6),
+    split=st.builds(Split, val=AMOUNTS, shadow=AMOUNTS, test=AMOUNTS, seed=st.integers(0, 99)),
+    own_test=st.booleans(),
+)
+def test_splits_are_disjoint_whole_and_stratified(counts: list[int], split: Split, own_test: bool) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    is_test = np.arange(len(labels)) % 2 == 0 if own_test else None
+    rows = split_indices(labels, is_test, split)
+    everything = np.concatenate(list(rows.values()))
+    assert len(np.unique(everything)) == len(everything)
+    rest = (
+        np.arange(len(labels))[~is_test] if is_test is not None else np.setdiff1d(np.arange(len(labels)), rows["test"])
+    )
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate([rows["private"], rows["val"], rows["shadow"]])), np.sort(rest)
+    )
+    pools = {"test": np.flatnonzero(is_test) if is_test is not None else np.arange(len(labels))}
+    for name in ("private", "val", "shadow", "test"):
+        pool = labels[pools.get(name, rest)]
+        exact = np.bincount(pool) / len(pool) * len(rows[name])
+        assert (abs(np.bincount(labels[rows[name]], minlength=len(counts)) - exact) < 2).all()
+
+
+def test_counts_and_fractions_are_exact() -> None:
+    labels = np.arange(1000) % 10
+    rows = split_indices(labels, None, Split(test=0.29, val=100, shadow=0.3, private=0.5))
+    assert {name: len(part) for name, part in rows.items()} == {"private": 355, "val": 100, "shadow": 213, "test": 290}
+
+
+def test_defaults_keep_a_fifth_for_test_and_give_private_the_rest() -> None:
+    rows = split_indices(np.arange(5000) % 10, None, Split())
+    assert {name: len(part) for name, part in rows.items()} == {
+        "private": 2800,
+        "val": 400,
+        "shadow": 800,
+        "test": 1000,
+    }
+
+
+def test_the_sources_own_test_part_is_test() -> None:
+    is_test = np.arange(700) >= 500
+    rows = split_indices(np.arange(700) % 10, is_test, Split())
+    np.testing.assert_array_equal(np.sort(rows["test"]), np.arange(500, 700))
+    assert not is_test[np.concatenate([rows["private"], rows["val"], rows["shadow"]])].any()
+    assert len(split_indices(np.arange(700) % 10, is_test, Split(test=0.5))["test"]) == 100
+
+
+def test_largest_remainder_by_hand() -> None:
+    labels = np.repeat([0, 1, 2], [47, 33, 20])  # quotas of 10: 4.7, 3.3, 2.0
+    rows = split_indices(labels, None, Split(test=10))
+    np.testing.assert_array_equal(np.bincount(labels[rows["test"]]), [5, 3, 2])
+
+
+def test_the_seed_and_nothing_else_decides() -> None:
+    labels = np.arange(500) % 5
+    first, again, other = (split_indices(labels, None, Split(seed=seed)) for seed in (3, 3, 4))
+    for name in first:
+        np.testing.assert_array_equal(first[name], again[name])
+        assert len(first[name]) == len(other[name])
+        assert not np.array_equal(first[name], other[name])
+
+
+def test_each_split_is_shuffled() -> None:
+    labels = np.repeat(np.arange(5), 200)
+    for part in split_indices(labels, None, Split()).values():
+        assert (np.diff(labels[part]) != 0).mean() > 0.5  # in order of class it would be 4 changes in all
+        assert (np.diff(part) > 0).mean() == pytest.approx(0.5, abs=0.15)
+
+
+def test_more_than_there_is_is_refused_with_the_numbers() -> None:
+    labels = np.arange(100) % 10
+    with pytest.raises(DataError, match=r"digits: split 'test' needs 101 images, but only 100 .*\(10 to 10 a class\)"):
+        split_indices(labels, None, Split(test=101), "digits")
+    with pytest.raises(DataError, match=r"split 'shadow' needs 40 images, but only 30 of 80 are left"):
+        split_indices(labels, None, Split(val=50, shadow=40))
+    with pytest.raises(DataError, match=r"split 'private' needs 60 images, but only 50 of 80 are left"):
+        split_indices(labels, None, Split(val=10, shadow=20, private=60))
+
+
+def test_a_class_missing_from_a_split_is_refused_with_the_numbers() -> None:
+    labels = np.repeat([0, 1, 2], [100, 100, 3])
+    with pytest.raises(DataError, match=r"split 'test' has 40 images for 3 classes and gets none of class 2.*has 3 of"):
+        split_indices(labels, None, Split())
+    with pytest.raises(DataError, match="split 'private' has 0 images"):
+        split_indices(np.arange(100) % 2, None, Split(val=40, shadow=40))
+    with pytest.raises(DataError, match=r"split 'test' .* gets none of class 2"):
+        split_indices(labels, np.arange(203) < 200, Split())

@@ -1,0 +1,66 @@
+"""Defences: what leaves the client, and the distance correlation."""
+
+import pytest
+import torch
+
+from cem.config import Dropout, NoPeek, TopK
+from cem.defenses import make_defense
+from cem.defenses.nopeek import distance_correlation
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+CLEAN = torch.rand(64, 8, 4, 4, generator=generator(1)) + 0.1
+
+
+def test_without_noise_and_defences_the_clean_leaves() -> None:
+    assert torch.equal(make_defense(0.0, []).corrupt(CLEAN, generator()), CLEAN)
+
+
+def test_noise_has_the_stated_deviation_and_its_own_generator() -> None:
+    defense = make_defense(0.3, [])
+    noise = defense.corrupt(CLEAN, generator(2)) - CLEAN
+    assert float(noise.std()) == pytest.approx(0.3, rel=0.03)
+    assert torch.equal(defense.corrupt(CLEAN, generator(2)) - CLEAN, noise)
+
+
+def test_dropout_zeroes_the_stated_share_after_the_noise_without_rescaling() -> None:
+    z = make_defense(0.1, [Dropout(rate=0.25)]).corrupt(CLEAN, generator(3))
+    noisy = make_defense(0.1, []).corrupt(CLEAN, generator(3))
+    assert float((z == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+    assert torch.equal(z[z != 0], noisy[z != 0])
+
+
+def test_topk_zeroes_the_smallest_of_each_image() -> None:
+    z = make_defense(0.0, [TopK(fraction=0.5)]).corrupt(CLEAN, generator()).flatten(1)
+    flat = CLEAN.flatten(1)
+    assert ((z == 0).sum(1) == 64).all()
+    assert (flat.masked_fill(z != 0, 0).amax(1) <= flat.masked_fill(z == 0, 9).amin(1)).all()
+
+
+def plain_distance_correlation(x: torch.Tensor, y: torch.Tensor) -> float:
+    def centred(p: torch.Tensor) -> torch.Tensor:
+        d = torch.cdist(p, p)
+        return d - d.mean(0) - d.mean(1)[:, None] + d.mean()
+
+    a, b = centred(x.double()), centred(y.double())
+    return float(((a * b).mean() / ((a * a).mean() * (b * b).mean()).sqrt()).sqrt())
+
+
+def test_distance_correlation_is_the_textbooks() -> None:
+    images = torch.rand(40, 1, 5, 5, generator=generator(4))
+    other = torch.rand(40, 2, 3, 3, generator=generator(5))
+    expected = plain_distance_correlation(images.flatten(1), other.flatten(1))
+    assert float(distance_correlation(images, other)) == pytest.approx(expected, abs=1e-3)
+    assert float(distance_correlation(images, 3 * images + 1)) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_nopeek_is_a_penalty_with_a_gradient_and_nothing_else_is() -> None:
+    clean = CLEAN.clone().requires_grad_()
+    images = torch.rand(64, 1, 8, 8, generator=generator(6))
+    make_defense(0.1, [NoPeek(weight=0.5)]).penalty(images, clean).backward()
+    assert torch.isfinite(clean.grad).all()
+    assert float(clean.grad.abs().sum()) > 0
+    assert float(make_defense(0.1, [Dropout()]).penalty(images, CLEAN)) == 0.0

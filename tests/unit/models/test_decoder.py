@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from cem.models.decoder import DecoderError, make_decoder
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_published_parameter_count():
+    assert count(make_decoder("res_normN8C64", (8, 8, 8), (3, 32, 32))) == 711_539
+
+
+def test_a_block_more_adds_two_convolutions_and_two_normalisations():
+    shapes = (8, 8, 8), (3, 32, 32)
+    more = count(make_decoder("res_normN3C16", *shapes)) - count(make_decoder("res_normN2C16", *shapes))
+    assert more == 2 * (16 * 16 * 9 + 16) + 2 * 2 * 16
+
+
+@pytest.mark.parametrize(("side", "image_side"), [(16, 16), (8, 16), (4, 32), (12, 48)])
+def test_output_is_an_image_in_the_unit_interval(side, image_side):
+    decoder = make_decoder("res_normN1C4", (2, side, side), (3, image_side, image_side))
+    z = 100 * torch.randn(2, 2, side, side, generator=torch.Generator().manual_seed(0))
+    image = decoder(z)
+    assert image.shape == (2, 3, image_side, image_side)
+    assert image.min() >= 0
+    assert image.max() <= 1
+
+
+@pytest.mark.parametrize("z", [(2, 10, 10), (2, 64, 64), (2, 11, 11), (2, 8, 16)])
+def test_sides_that_doubling_cannot_reach_are_refused(z):
+    with pytest.raises(DecoderError, match=r"1, 2, 4, 8.*found z \(2, .*image \(3, 32, 32\)"):
+        make_decoder("res_normN1C4", z, (3, 32, 32))
+
+
+def test_a_name_of_another_form_is_refused():
+    with pytest.raises(ValueError, match="res_normN<blocks>C<channels>"):
+        make_decoder("resnormN1C4", (2, 8, 8), (3, 32, 32))
+
+
+def test_seed_decides_the_weights_and_the_global_generator_is_untouched():
+    def weights(seed):
+        made = make_decoder("res_normN1C4", (2, 8, 8), (1, 16, 16), torch.Generator().manual_seed(seed))
+        return torch.cat([tensor.reshape(-1).float() for tensor in made.state_dict().values()])
+
+    before = torch.random.get_rng_state()
+    first = weights(1)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(first, weights(1))
+    assert not torch.equal(first, weights(2))
+    assert torch.isfinite(first).all()  # no memory is left as it was found

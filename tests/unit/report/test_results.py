@@ -1,0 +1,145 @@
+"""Gathering: means over images, the gate, the strongest attack, refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cem.plan import Plan
+from cem.report.inputs import ReportError
+from cem.report.results import aggregate
+from cem.store import StoreError, write_file
+
+from .conftest import STUDY, infer_mse, write_study
+
+PUBLIC = [
+    "run", "dataset", "arch", "cut_layer", "noise_std", "defense", "surrogate", "formula", "weight", "seed",
+    "accuracy", "attack", "knowledge", "scope", "mse", "psnr_db", "ssim", "mse_ratio_to_mean_image", "attack_ok",
+    "leakage_nats", "train_seconds", "attack_seconds",
+]  # fmt: skip
+
+
+def gather(plan: Plan, folder: str = "out") -> tuple[pd.DataFrame, Path]:
+    out = plan.root / folder
+    aggregate(plan, out / "results.parquet", out / "results.csv", out / "runs.csv")
+    return pd.read_parquet(out / "results.parquet"), out
+
+
+def test_a_row_for_each_run_attack_and_scope_in_the_public_columns(plan: Plan) -> None:
+    results, out = gather(plan)
+    assert len(results) == len(results.drop_duplicates(["run", "attack", "scope"])) == 6 * 4 * 2
+    assert list(results)[: len(PUBLIC)] == PUBLIC
+    assert list(pd.read_csv(out / "results.csv")) == list(results)
+
+
+def test_numbers_are_means_over_images(plan: Plan) -> None:
+    results, _ = gather(plan)
+    run = next(run for run in plan.runs.values() if run.surrogate.kind == "gmm" and run.seed == 1)
+    rows = results[(results["run"] == run.id) & (results["attack"] == "decoder")].set_index("scope")
+    expected = {
+        "mse": 0.032, "psnr_db": 13, "ssim": 0.5, "mse_ratio_to_mean_image": 0.032 / 0.07, "leakage_nats": 210,
+        "accuracy": 0.96, "train_seconds": 11, "attack_seconds": 4.5, "mse_sem": 0.01, "weight": 0.1,
+        "noise_std": 0.025,
+    }  # fmt: skip
+    assert rows.loc["infer", list(expected)].to_dict() == pytest.approx(expected)
+    assert rows.loc["train", "mse"] == pytest.approx(0.016)
+    assert rows.loc["infer", ["dataset", "formula", "knowledge"]].tolist() == ["mnist5k", "bound", "private"]
+
+
+def test_an_attack_that_fails_unhindered_counts_nowhere(plan: Plan) -> None:
+    results, _ = gather(plan)
+    ok = results.groupby("attack")["attack_ok"].agg(["all", "any"])
+    assert not ok.loc["nearest", "any"]
+    assert ok.loc[["mean_image", "linear", "decoder"], "all"].all()
+    strongest = results[(results["scope"] == "infer") & results["strongest"]].set_index("run")["attack"]
+    named = {run.surrogate.kind: strongest[run.id] for run in plan.runs.values()}
+    assert named == {"none": "decoder", "gmm": "decoder", "attention": "linear"}
+    # nearest has the lowest error under gmm, and is left out all the same
+    assert (
+        results.query("surrogate == 'gmm' and scope == 'infer'").groupby("attack")["mse"].mean().idxmin() == "nearest"
+    )
+
+
+def test_exactly_one_strongest_for_each_run_and_scope(plan: Plan) -> None:
+    results, _ = gather(plan)
+    assert (results.groupby(["run", "scope"])["strongest"].sum() == 1).all()
+
+
+@pytest.mark.parametrize("left_out", ["  - {kind: mean_image}\n", "  - {kind: none}\n"])
+def test_without_a_reference_the_gate_is_open_and_says_unknown(tmp_path: Path, left_out: str) -> None:
+    results, _ = gather(write_study(tmp_path, STUDY.replace(left_out, "")))
+    assert results.loc[results["attack"] != "mean_image", "attack_ok"].isna().all()
+    assert results["mse_ratio_to_mean_image"].isna().all() == ("mean_image" in left_out)
+    gmm = results.query("surrogate == 'gmm' and scope == 'infer' and strongest")
+    assert set(gmm["attack"]) == {"nearest"}
+
+
+def test_runs_csv_has_one_row_a_run_with_every_setting(plan: Plan) -> None:
+    _, out = gather(plan)
+    runs = pd.read_csv(out / "runs.csv", index_col="run")
+    assert list(runs.index) == list(plan.runs)
+    for run in plan.runs.values():
+        row = runs.loc[run.id]
+        assert row["dataset.split.val"] == run.dataset.split.val
+        assert json.loads(row["training.milestones"]) == list(run.training.milestones)
+        assert row["infer_mse"] == pytest.approx(infer_mse(run, row["strongest_attack"]))
+    assert set(runs["surrogate.components"].dropna()) == {3, 4}
+
+
+def test_no_noise_means_infinite_leakage(tmp_path: Path) -> None:
+    results, out = gather(write_study(tmp_path, STUDY + "noise_std: 0.0\n"))
+    assert np.isposinf(results["leakage_nats"]).all()
+    assert np.isposinf(pd.read_csv(out / "results.csv")["leakage_nats"]).all()
+
+
+def test_equal_inputs_give_equal_bytes(plan: Plan) -> None:
+    (_, first), (_, second) = gather(plan, "first"), gather(plan, "second")
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("train.json", "train"),
+        ("mixture-k3-diag-kmeans.h5", "fit_mixture"),
+        ("attacks/linear/metrics.parquet", "baseline_attacks"),
+        ("attacks/decoder/attack.json", "attack"),
+    ],
+)
+@pytest.mark.parametrize("damage", ["absent", "truncated"])
+def test_a_bad_input_is_named_with_its_rule(plan: Plan, name: str, rule: str, damage: str) -> None:
+    path = plan.run(next(iter(plan.runs.values()))) / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    with pytest.raises((ReportError, StoreError), match=rf"{name}: .*[Rr](er)?un {rule}\."):
+        gather(plan)
+    assert not (plan.root / "out").exists()
+
+
+def test_a_diverged_attack_is_refused(plan: Plan) -> None:
+    path = plan.attack(next(iter(plan.runs.values())), "decoder") / "metrics.parquet"
+    metrics = pd.read_parquet(path)
+    metrics.loc[metrics["scope"] == "infer", "mse"] = [np.nan, 0.1]
+    metrics.to_parquet(path)
+    with pytest.raises(ReportError, match="scope infer; found 1 of 2 without"):
+        gather(plan)
+
+
+def test_results_of_another_run_are_refused(plan: Plan) -> None:
+    first, second, *_ = plan.runs.values()
+    (plan.run(first) / "train.json").write_bytes((plan.run(second) / "train.json").read_bytes())
+    with pytest.raises(ReportError, match=f"expected run {first.id}"):
+        gather(plan)
+
+
+def test_a_mixture_without_a_measurement_is_refused(plan: Plan) -> None:
+    run = next(iter(plan.runs.values()))
+    with write_file(plan.leakage(run), "mixture"):
+        pass
+    with pytest.raises(ReportError, match="missing: leakage_nats"):
+        gather(plan)

@@ -1,0 +1,191 @@
+"""The command line checks a study, shows its runs, and says how far they are."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cem.cli import main
+from cem.config import load_study
+from cem.plan import Plan
+
+SURROGATES = [{"kind": "none"}, {"kind": "gmm", "formula": "legacy"}]
+ATTACKS = [{"kind": "mean_image"}, {"kind": "decoder"}]
+
+
+@pytest.fixture
+def file(settings, tmp_path, monkeypatch) -> Path:
+    """A study of two runs, in a working folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    defenses = [{"kind": "dropout"}, {"kind": "topk", "fraction": 0.5}]
+    path = Path("study.yaml")
+    path.write_text(yaml.safe_dump(settings(surrogates=SURROGATES, attacks=ATTACKS, defenses=defenses)))
+    return path
+
+
+@pytest.fixture
+def plan(file) -> Plan:
+    return Plan(load_study(file))
+
+
+@pytest.fixture
+def cem(capsys):
+    """Run a command: exit code, standard output, standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as done:
+            main([str(argument) for argument in arguments])
+        return done.value.code, *capsys.readouterr()
+
+    return run
+
+
+def make(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def lines_with(text: str, word: str) -> list[str]:
+    return [line for line in text.splitlines() if word in line]
+
+
+def test_a_good_study_is_one_line(cem, file, plan):
+    assert cem("validate", file) == (0, f"study ok: 2 runs, 1 warm-ups, {plan.jobs().total()} jobs\n", "")
+
+
+@pytest.mark.parametrize("command", ["validate", "plan", "status"])
+def test_a_bad_study_is_told_whole_on_standard_error(cem, file, command):
+    file.write_text(file.read_text() + "noise_std: -1\ntrainig: {}\n")
+    code, out, err = cem(command, file)
+    assert (code, out) == (2, "")
+    assert "noise_std: input should be greater than or equal to 0" in err
+    assert "trainig: unknown setting; did you mean 'training'" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("command", ["validate", "plan", "status"])
+def test_the_study_is_the_default_one_unless_another_is_named(cem, file, command):
+    code, out, err = cem(command)
+    assert (code, out) == (2, "")
+    assert "config/config.yaml: expected a study in YAML; cannot read it" in err
+    Path("config").mkdir()
+    file.rename("config/config.yaml")
+    assert cem(command)[0] == 0
+
+
+def test_a_file_the_study_needs_is_missed_before_any_job(cem, file):
+    settings = yaml.safe_load(file.read_text()) | {"dataset": {"source": "npz", "name": "own", "path": "own.npz"}}
+    file.write_text(yaml.safe_dump(settings))
+    code, out, err = cem("validate", file)
+    assert (code, out) == (2, "")
+    assert "own.npz" in err
+    assert "Traceback" not in err
+    assert cem("plan", file)[0] == 0  # what it would take can be seen without the data
+
+
+def test_results_that_cannot_be_written_are_missed_before_any_job(cem, file):
+    Path("results").touch()
+    code, out, err = cem("validate", file)
+    assert (code, out) == (2, "")
+    assert "results" in err
+
+
+def test_words_of_the_user_are_no_markup(cem):
+    for arguments in (["validate", "[red]no[/red].yaml"], ["[red]no[/red].yaml"]):
+        code, _, err = cem(*arguments)
+        assert code == 2
+        assert "'[red]no[/red].yaml'" in err
+        assert "╭" not in err
+
+
+def test_a_plan_has_a_row_a_run_and_a_row_a_rule(cem, file, plan):
+    code, out, err = cem("plan", file)
+    assert (code, err) == (0, "")
+    first, second = plan.runs
+    assert lines_with(out, first)[0].split()[1:] == ["none", "-", "0", "0.025", "dropout0.2+topk0.5", "0"]
+    assert lines_with(out, second)[0].split()[1:] == ["gmm", "legacy", "16", "0.025", "dropout0.2+topk0.5", "0"]
+    for rule, count in plan.jobs().items():
+        assert f"{rule} {count}" in [" ".join(line.split()) for line in out.splitlines()]
+    assert out.splitlines()[-1] == f"2 runs, {plan.jobs().total()} jobs"
+
+
+def test_a_plan_names_no_rule_without_jobs(cem, file):
+    settings = yaml.safe_load(file.read_text()) | {"attacks": [{"kind": "decoder"}]}
+    file.write_text(yaml.safe_dump(settings))
+    assert lines_with(cem("plan", file)[1], "baseline_attacks") == []
+
+
+def test_the_columns_of_a_table_are_aligned(cem, file):
+    table = cem("plan", file)[1].split("\n\n")[0].splitlines()
+    for title in ("surrogate", "weight", "seed"):
+        start = table[0].index(title)
+        assert all(line[start] != " " and line[start - 1] == " " for line in table)
+
+
+def test_the_status_of_nothing_is_nothing(cem, file, plan):
+    code, out, err = cem("status", file)
+    assert (code, err) == (0, "")
+    for run in plan.runs:
+        assert lines_with(out, run)[0].split()[1:] == ["-"] * 5
+    assert lines_with(out, "all ")[0].split()[1:] == ["0/2"] * 5
+    assert out.splitlines()[-1] == "report: not made yet"
+    assert lines_with(out, "orphan") + lines_with(out, "unfinished") == []
+
+
+def test_the_status_follows_the_stages(cem, file, plan):
+    first, second = plan.runs.values()
+    for run in (first, second):
+        make(plan.run(run) / "model.safetensors")
+    make(plan.run(first) / "activations.h5")
+    make(plan.leakage(first))
+    make(plan.attack(first, "decoder") / "metrics.parquet")
+    make(plan.attack(second, "decoder") / "reconstructions.h5")  # not the whole of an attack
+    make(plan.report)
+    out = cem("status", file)[1]
+    assert lines_with(out, "run ")[0].split() == ["run", "model", "activations", "leakage", "mean_image", "decoder"]
+    assert lines_with(out, first.id)[0].split()[1:] == ["done", "done", "done", "-", "done"]
+    assert lines_with(out, second.id)[0].split()[1:] == ["done", "-", "-", "-", "-"]
+    assert lines_with(out, "all ")[0].split()[1:] == ["2/2", "1/2", "1/2", "0/2", "1/2"]
+    assert out.splitlines()[-1] == "report: results/test/report.html"
+
+
+def test_orphans_and_unfinished_trainings_are_listed(cem, file, plan):
+    (first, *_) = plan.runs.values()
+    make(plan.run(first) / "model.safetensors")
+    make(plan.folder / "runs" / "old" / "none" / "s0-0000" / "model.safetensors")
+    make(plan.root / ".state" / "0123456789abcdef" / "state.safetensors")
+    out = cem("status", file)[1]
+    (orphan,) = lines_with(out, "orphan")
+    assert orphan.startswith("orphan: results/test/runs/old/none/s0-0000 ")
+    assert "in no table; may be deleted" in orphan
+    (state,) = lines_with(out, "unfinished")
+    assert "results/.state/0123456789abcdef" in state
+
+
+def test_the_results_may_be_elsewhere(cem, file, tmp_path):
+    plan = Plan(load_study(file), tmp_path / "other place")
+    make(plan.report)
+    assert cem("status", file, "--results", tmp_path / "other place")[1].endswith(f"report: {plan.report}\n")
+
+
+def test_a_command_that_does_not_exist_is_an_error(cem):
+    code, _, err = cem("validat")
+    assert code == 2
+    assert "validate" in err
+
+
+@pytest.mark.parametrize("command", ["validate", "plan", "status"])
+def test_no_command_needs_torch_or_two_seconds(file, command):
+    program = (
+        "import json, sys, time\nfrom cem.cli import main\n"
+        "try: main()\nexcept SystemExit as done: code = done.code\n"
+        "loaded = [name for name in ('torch', 'sklearn', 'pandas') if name in sys.modules]\n"
+        "print(json.dumps([code, loaded, time.process_time()]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, command, file], capture_output=True, text=True, timeout=60)
+    code, loaded, seconds = json.loads(done.stdout.splitlines()[-1])
+    assert (code, loaded) == (0, []), done.stderr
+    assert seconds < 2

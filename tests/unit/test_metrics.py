@@ -1,0 +1,81 @@
+import math
+
+import pytest
+import torch
+from torch.nn.functional import conv2d, pad
+
+from cem.metrics import PSNR_CAP_DB, MetricError, mse, psnr_db, ssim
+
+ALL = pytest.mark.parametrize("metric", [mse, psnr_db, ssim])
+
+
+def images(seed, n=5, channels=3, side=16):
+    return torch.rand(n, channels, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def test_mse_and_psnr_are_their_formulas():
+    target = torch.full((2, 1, 16, 16), 0.5)
+    reconstruction = target + torch.tensor([0.1, 0.2]).reshape(2, 1, 1, 1)
+    torch.testing.assert_close(mse(reconstruction, target), torch.tensor([0.01, 0.04]))
+    torch.testing.assert_close(psnr_db(reconstruction, target), torch.tensor([20.0, 10 * math.log10(25)]))
+
+
+def test_identical_images():
+    x = images(0)
+    assert torch.equal(mse(x, x), torch.zeros(5))
+    assert torch.equal(psnr_db(x, x), torch.full((5,), PSNR_CAP_DB))
+    torch.testing.assert_close(ssim(x, x), torch.ones(5))
+
+
+def test_ssim_of_two_flat_images_has_only_the_luminance_term():
+    a, b, c1 = 0.2, 0.6, 0.01**2
+    expected = (2 * a * b + c1) / (a**2 + b**2 + c1)
+    found = ssim(torch.full((1, 1, 16, 16), a), torch.full((1, 1, 16, 16), b))
+    torch.testing.assert_close(found, torch.tensor([expected]), atol=1e-4, rtol=0)
+
+
+def test_ssim_is_its_formula_under_an_11_by_11_gaussian():
+    x, y = images(0, 3, 2).double(), images(1, 3, 2).double()
+    axis = torch.arange(11.0, dtype=torch.float64) - 5
+    window = torch.exp(-(axis[:, None] ** 2 + axis**2) / (2 * 1.5**2))
+    window = (window / window.sum()).expand(2, 1, 11, 11)
+
+    def blur(image):
+        return conv2d(pad(image, (5, 5, 5, 5), mode="reflect"), window, groups=2)
+
+    mx, my = blur(x), blur(y)
+    vx, vy, cov = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    expected = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    torch.testing.assert_close(ssim(x, y), expected.flatten(1).mean(1), atol=1e-6, rtol=1e-5)
+
+
+@ALL
+def test_an_image_scores_the_same_alone_as_in_a_batch(metric):
+    x, y = images(0), images(1)
+    together = metric(x, y)
+    assert together.shape == (5,)
+    alone = torch.cat([metric(x[i : i + 1], y[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(together, alone)
+
+
+@ALL
+def test_different_shapes_are_refused(metric):
+    with pytest.raises(MetricError, match=r"one shape.*\(5, 3, 16, 16\) and \(1, 3, 16, 16\)"):
+        metric(images(0), images(0, n=1))
+
+
+@ALL
+@pytest.mark.parametrize("bad", [-0.01, 1.01, math.nan, math.inf])
+def test_values_outside_the_unit_interval_are_refused(metric, bad):
+    x = images(0)
+    x[2, 0, 3, 3] = bad
+    with pytest.raises(MetricError, match=r"reconstructions in \[0, 1\]"):
+        metric(x, images(0))
+    with pytest.raises(MetricError, match=r"images in \[0, 1\]"):
+        metric(images(0), x)
+
+
+def test_rounding_is_tolerated():
+    ones = torch.ones(1, 1, 16, 16)
+    assert mse(ones * (1 + 5e-7), ones) < 1e-12

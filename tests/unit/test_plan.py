@@ -1,0 +1,111 @@
+"""Where everything lies, how many jobs it takes, and what is left from studies of before."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from cem.config import MixtureFit
+from cem.plan import Plan
+
+SURROGATES = [
+    {"kind": "none"},
+    {"kind": "gmm", "weight": 0.1},
+    {"kind": "gmm", "weight": 0.2},
+    {"kind": "gmm", "formula": "legacy"},
+    {"kind": "attention"},
+]
+ATTACKS = [{"kind": "mean_image"}, {"kind": "linear"}, {"kind": "decoder"}, {"kind": "decoder", "name": "long"}]
+
+
+@pytest.fixture
+def plan(study, tmp_path) -> Plan:
+    """Ten runs from two warm-ups."""
+    return Plan(study(surrogates=SURROGATES, seeds=[0, 1], attacks=ATTACKS), tmp_path)
+
+
+def made(path: Path) -> Path:
+    path.mkdir(parents=True)
+    (path / "model.safetensors").touch()
+    return path
+
+
+def test_every_product_has_a_place_of_its_own(plan):
+    runs = plan.runs.values()
+    places = [plan.run(run) for run in runs] + [plan.leakage(run) for run in runs]
+    places += [plan.attack(run, attack.id) for run in runs for attack in plan.study.attacks]
+    places += [plan.report, *{plan.warmup(run) for run in runs}, *{plan.data(run.dataset) for run in runs}]
+    assert len(set(places)) == len(places) == 10 + 10 + 10 * 4 + 1 + 2 + 1
+    assert all(place.is_relative_to(plan.root) for place in places)
+
+
+def test_runs_of_a_seed_share_the_warm_up_and_runs_of_a_fit_the_mixture(plan):
+    starts = [plan.start_mixture(run) for run in plan.runs.values()]
+    assert len(plan.warmups) == 2
+    assert sum(path is None for path in starts) == 4  # none and attention
+    assert len({path for path in starts if path is not None}) == 4  # two fits of two warm-ups
+    pairs = zip(starts, plan.runs.values(), strict=True)
+    assert all(path.parent == plan.warmup(run) for path, run in pairs if path is not None)
+
+
+def test_every_fit_that_is_needed_is_known_by_its_label(plan):
+    legacy = MixtureFit(components=5, covariance="spherical")
+    assert plan.mixtures == {fit.label: fit for fit in (MixtureFit(), legacy)}
+
+
+def test_the_jobs_are_those_of_a_study_from_nothing(plan):
+    assert plan.jobs() == Counter(
+        prepare_data=1,
+        warm_up=2,
+        extract_activations=2 + 10,
+        fit_mixture=4 + 10,
+        train=10,
+        baseline_attacks=10,
+        attack=20,
+        aggregate=1,
+        report=1,
+    )
+
+
+def test_jobs_that_nobody_asked_for_are_none(study):
+    jobs = Plan(study(attacks=[{"kind": "decoder"}])).jobs()
+    assert (jobs["baseline_attacks"], jobs["attack"]) == (0, 1)
+    assert (jobs["extract_activations"], jobs["fit_mixture"]) == (1, 1)  # no surrogate starts from a mixture
+    assert Plan(study()).jobs()["attack"] == 0
+
+
+def test_two_data_sets_in_a_grid_are_both_prepared(study):
+    plan = Plan(study(grid={"dataset.side": [32, 48]}))
+    assert plan.jobs()["prepare_data"] == len({plan.data(run.dataset) for run in plan.runs.values()}) == 2
+
+
+def test_attacks_are_parted_by_whether_they_are_trained(plan):
+    assert (plan.baselines, plan.learned) == (["mean_image", "linear"], ["decoder", "long"])
+
+
+def test_what_is_planned_is_no_orphan(plan):
+    assert plan.orphans() == []
+    for name in plan.trained:
+        made(plan.folder / name)
+    assert len(plan.trained) == 12
+    assert plan.orphans() == []
+
+
+def test_what_is_no_longer_planned_is_an_orphan(plan, study, tmp_path):
+    for name in plan.trained:
+        made(plan.folder / name)
+    fewer = Plan(study(surrogates=SURROGATES[:2], attacks=ATTACKS), tmp_path)
+    gone = {plan.folder / name for name in plan.trained if name not in fewer.trained}
+    assert len(gone) == 12 - 3
+    assert fewer.orphans() == sorted(gone)
+
+
+def test_results_of_other_studies_are_no_orphans(plan, tmp_path):
+    made(tmp_path / "other" / "runs" / "a" / "none" / "s0-0000")
+    assert plan.orphans() == []
+
+
+def test_an_attacks_settings_move_no_model(plan, study, tmp_path):
+    changed = [{**attack, "data": "shadow"} for attack in ATTACKS]
+    other = Plan(study(surrogates=SURROGATES, seeds=[0, 1], attacks=changed), tmp_path)
+    assert other.trained.keys() == plan.trained.keys()

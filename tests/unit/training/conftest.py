@@ -1,0 +1,65 @@
+"""A study small enough to train in seconds, and a driver that trains it in a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cem.config import Run, SplitModel, SyntheticDataset, Training
+from cem.data.prepare import prepare_data
+
+DATASET = SyntheticDataset(images=2000, classes=4, channels=1)
+TRAINING = Training(epochs=4, warmup_epochs=2, batch_size=32, milestones=(0.5,))
+DRIVER = """
+import sys
+from pathlib import Path
+from cem.config import Run
+from cem.training import train, warm_up, extract_activations, measure_mixture
+from cem.config import GmmSurrogate
+
+run = Run.model_validate_json(Path(sys.argv[1]).read_text())
+data, folder = Path(sys.argv[2]), Path(sys.argv[3])
+warm = folder / "warm"
+if not (warm / "history.csv").exists():
+    warm_up(run, data, warm / "model.safetensors", warm / "history.csv", folder)
+mixture = None
+if isinstance(run.surrogate, GmmSurrogate):
+    mixture = warm / "mixture.h5"
+    if not mixture.exists():
+        extract_activations(run, data, warm / "model.safetensors", "warm_up", "float16", warm / "activations.h5")
+        measure_mixture(run, run.surrogate.mixture, warm / "activations.h5", mixture)
+train(run, data, warm / "model.safetensors", warm / "history.csv", mixture, folder / "run", folder)
+"""
+
+
+@pytest.fixture(scope="session")
+def make_run():
+    """Makes a run that trains in a second or two."""
+
+    def made(**settings) -> Run:
+        settings = {"training": TRAINING, "dataset": DATASET, "noise_std": 0.05, **settings}
+        return Run(model=SplitModel(width=0.05, bottleneck="noRELU_C4S1"), **settings)
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "synthetic.h5"
+    prepare_data(DATASET, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def start():
+    """Starts a training in a process of its own; its standard error goes to a file beside the results."""
+
+    def started(run: Run, data: Path, folder: Path) -> subprocess.Popen:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "run.json").write_text(run.model_dump_json())
+        command = [sys.executable, "-c", DRIVER, folder / "run.json", data, folder]
+        with (folder / "log").open("a") as log:
+            return subprocess.Popen(command, stderr=log)
+
+    return started

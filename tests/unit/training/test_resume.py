@@ -1,0 +1,96 @@
+"""A training that is killed or stopped at any moment ends with the same bits as one that was left alone."""
+
+import csv
+import fcntl
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from cem.checkpoint import load_checkpoint
+from cem.config import AttentionSurrogate, GmmSurrogate
+from cem.training import SAVED
+
+CLOCK = {"images_per_s", "seconds", "peak_memory_mb"}
+SURROGATES = [GmmSurrogate(), AttentionSurrogate(embedding=16, slots=4)]
+
+
+def outcome(folder: Path) -> tuple[bytes, bytes, list[dict[str, str]]]:
+    """What must not depend on interruptions: both models' bytes, and the history but for its clock."""
+    with (folder / "run/history.csv").open(newline="") as file:
+        rows = [{name: value for name, value in row.items() if name not in CLOCK} for row in csv.DictReader(file)]
+    return (folder / "warm/model.safetensors").read_bytes(), (folder / "run/model.safetensors").read_bytes(), rows
+
+
+def wait_for_save(process: subprocess.Popen, folder: Path, after: float) -> None:
+    """Return as soon as a state newer than `after` is on disk. Fails when the process ends before that."""
+    while not any(p.stat().st_mtime > after for p in folder.glob(".state/*/state.safetensors")):
+        assert process.poll() is None, (folder / "log").read_text()
+        time.sleep(0.01)
+
+
+def finish(start, run, data: Path, folder: Path) -> None:
+    assert start(run, data, folder).wait(timeout=120) == 0, (folder / "log").read_text()
+
+
+@pytest.fixture(scope="module", params=SURROGATES, ids=lambda surrogate: surrogate.kind)
+def reference(request, tmp_path_factory, make_run, start, data):
+    """A run that nobody disturbs, and what it ends with."""
+    run, folder = make_run(surrogate=request.param), tmp_path_factory.mktemp("undisturbed")
+    finish(start, run, data, folder)
+    return run, outcome(folder)
+
+
+def test_sigkill_at_any_moment(reference, start, data, tmp_path) -> None:
+    run, expected = reference
+    for delay in (0.0, 0.05, 0.3):
+        process = start(run, data, tmp_path)
+        wait_for_save(process, tmp_path, time.time())
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    finish(start, run, data, tmp_path)
+    assert "going on from" in (tmp_path / "log").read_text()
+    assert outcome(tmp_path) == expected
+    assert not list(tmp_path.glob(".state/*/state.safetensors"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(number, reference, start, data, tmp_path) -> None:
+    run, expected = reference
+    process = start(run, data, tmp_path)
+    wait_for_save(process, tmp_path, 0.0)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == SAVED
+    (state,) = tmp_path.glob(".state/*/state.safetensors")
+    header = load_checkpoint(state, "state")[1]
+    assert header["step"] > 0
+    assert len(json.loads(header["history"])) == header["epoch"]
+    finish(start, run, data, tmp_path)
+    assert outcome(tmp_path) == expected
+    assert json.loads((tmp_path / "run/train.json").read_text())["accuracy_val"] > 0.5
+
+
+def test_two_processes_do_not_train_the_same_run(make_run, start, data, tmp_path) -> None:
+    process = start(make_run(), data, tmp_path)
+    wait_for_save(process, tmp_path, 0.0)
+    second = start(make_run(), data, tmp_path)
+    assert second.wait(timeout=60) != 0
+    assert "another process is training with exactly these settings" in (tmp_path / "log").read_text()
+    assert process.wait(timeout=60) == 0
+
+
+def test_a_damaged_state_is_named_and_not_guessed_around(make_run, start, data, tmp_path) -> None:
+    process = start(make_run(), data, tmp_path)
+    wait_for_save(process, tmp_path, 0.0)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (state,) = tmp_path.glob(".state/*/state.safetensors")
+    with (state.parent / "lock").open("a") as lock:  # the lock of a killed process is free
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    state.write_bytes(state.read_bytes()[:100])
+    assert start(make_run(), data, tmp_path).wait(timeout=60) == 1
+    assert "Delete it and run again" in (tmp_path / "log").read_text()

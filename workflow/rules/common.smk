@@ -1,0 +1,63 @@
+"""What all stages share: the study, checked; the plan; the wildcards, which match what is planned and nothing else."""
+
+import re
+
+import cem
+from cem.config import parse_study
+from cem.plan import Plan
+from cem.preflight import check_before_start
+from snakemake.exceptions import WorkflowError
+
+try:
+    STUDY = parse_study(config, "the study's configuration")
+    PLAN = Plan(STUDY)
+    check_before_start(PLAN)
+except cem.CemError as error:
+    raise WorkflowError(str(error)) from None
+
+
+def any_of(names):
+    """A wildcard constraint that matches exactly these names."""
+    return "|".join(re.escape(name) for name in sorted(names)) or "(?!)"
+
+
+wildcard_constraints:
+    study=re.escape(STUDY.name),
+    dataset=any_of(PLAN.datasets),
+    base=any_of(PLAN.warmups),
+    run=any_of(PLAN.runs),
+    trained=any_of(PLAN.trained),
+    mixture=any_of(PLAN.mixtures),
+    attack=any_of(PLAN.learned),
+
+
+def settings_of(name):
+    """Settings of a planned run or warm-up, from a function of the wildcards to its folder's name."""
+    return lambda wildcards: PLAN.trained[name(wildcards)].sparse()
+
+
+def data_of(name):
+    """The prepared data set of a planned run or warm-up."""
+    return lambda wildcards: str(PLAN.data(PLAN.trained[name(wildcards)].dataset))
+
+
+def threads_of(name):
+    """CPU threads that a run's settings fix."""
+    return lambda wildcards: PLAN.trained[name(wildcards)].training.threads
+
+
+def attack_settings(ids):
+    """Settings of the attacks that `ids` names, given the wildcards."""
+    return lambda wildcards: [attack.sparse() for attack in STUDY.attacks if attack.id in ids(wildcards)]
+
+
+def of_base(wildcards):
+    return f"warmup/{wildcards.base}"
+
+
+def of_run(wildcards):
+    return f"runs/{wildcards.run}"
+
+
+def of_trained(wildcards):
+    return wildcards.trained

@@ -1,0 +1,28 @@
+"""Mixtures.
+
+REQUIRED INPUTS: activations of a warm-up or of a run.
+OUTPUTS: mixture-{mixture}.h5 beside them. On a warm-up it starts a gmm surrogate; on a run it measures the leakage.
+"""
+
+
+rule fit_mixture:
+    """Fit a Gaussian mixture to each class of the private smashed data, and score test with it."""
+    input:
+        activations="results/{study}/{trained}/activations.h5",
+    output:
+        "results/{study}/{trained}/mixture-{mixture}.h5",
+    params:
+        run=settings_of(of_trained),
+        fit=lambda wildcards: PLAN.mixtures[wildcards.mixture].sparse(),
+        numerics=cem.NUMERICS,
+    log:
+        "logs/{study}/{trained}/fit_mixture-{mixture}.log",
+    benchmark:
+        "logs/{study}/{trained}/fit_mixture-{mixture}.tsv"
+    threads: threads_of(of_trained)
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=60,
+    script:
+        "../scripts/fit_mixture.py"

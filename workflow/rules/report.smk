@@ -1,0 +1,65 @@
+"""Aggregate and report.
+
+REQUIRED INPUTS: every planned run's training, leakage and attacks; results of runs no longer planned are not looked at.
+OUTPUTS: results.parquet, results.csv, runs.csv; report.html with figures/ and tables/.
+"""
+
+
+def of_every_run(*names):
+    """These files of every planned run."""
+    return [str(PLAN.run(run) / name) for run in PLAN.runs.values() for name in names]
+
+
+def of_every_attack(*names):
+    """These files of every attack on every planned run."""
+    ids = [attack.id for attack in STUDY.attacks]
+    return [str(PLAN.attack(run, i) / name) for run in PLAN.runs.values() for i in ids for name in names]
+
+
+rule aggregate:
+    """Put the results of all runs and attacks into one table."""
+    input:
+        of_every_run("train.json", "history.csv"),
+        [str(PLAN.leakage(run)) for run in PLAN.runs.values()],
+        of_every_attack("metrics.parquet", "attack.json"),
+    output:
+        parquet="results/{study}/results.parquet",
+        csv="results/{study}/results.csv",
+        runs="results/{study}/runs.csv",
+    params:
+        study=config,
+        numerics=cem.NUMERICS,
+    log:
+        "logs/{study}/aggregate.log",
+    benchmark:
+        "logs/{study}/aggregate.tsv"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    script:
+        "../scripts/aggregate.py"
+
+
+rule report:
+    """Write the report: tables, figures and pictures, in one file that opens anywhere."""
+    input:
+        of_every_run("activations.h5", "history.csv", "train.json"),
+        of_every_attack("reconstructions.h5", "attack.json"),
+        results="results/{study}/results.parquet",
+        data=[str(PLAN.data(dataset)) for dataset in PLAN.datasets.values()],
+    output:
+        html=report("results/{study}/report.html", caption="../report/report.rst", category="Report"),
+        figures=directory("results/{study}/figures"),
+        tables=directory("results/{study}/tables"),
+    params:
+        study=config,
+        numerics=cem.NUMERICS,
+    log:
+        "logs/{study}/report.log",
+    benchmark:
+        "logs/{study}/report.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    script:
+        "../scripts/report.py"

@@ -1,0 +1,80 @@
+"""Training.
+
+REQUIRED INPUTS: a prepared data set; for a gmm surrogate, the mixture fitted to its warm-up's activations.
+OUTPUTS: model, history and activations of each warm-up and each run.
+Unfinished trainings keep their state in results/.state, where Snakemake does not delete it; the same rule goes on.
+"""
+
+
+rule warm_up:
+    """Train the first epochs, without a surrogate: once for all runs that differ only in surrogate and weight."""
+    input:
+        data=data_of(of_base),
+    output:
+        model="results/{study}/warmup/{base}/model.safetensors",
+        history="results/{study}/warmup/{base}/history.csv",
+    params:
+        run=settings_of(of_base),
+        numerics=cem.NUMERICS,
+    log:
+        "logs/{study}/warmup/{base}/warm_up.log",
+    benchmark:
+        "logs/{study}/warmup/{base}/warm_up.tsv"
+    threads: threads_of(of_base)
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=120,
+    script:
+        "../scripts/warm_up.py"
+
+
+rule train:
+    """Train one split model from its warm-up to the last epoch."""
+    input:
+        data=data_of(of_run),
+        model=lambda wildcards: str(PLAN.warmup(PLAN.runs[wildcards.run]) / "model.safetensors"),
+        history=lambda wildcards: str(PLAN.warmup(PLAN.runs[wildcards.run]) / "history.csv"),
+        mixture=lambda wildcards: [str(path) for path in [PLAN.start_mixture(PLAN.runs[wildcards.run])] if path],
+    output:
+        model="results/{study}/runs/{run}/model.safetensors",
+        history="results/{study}/runs/{run}/history.csv",
+        summary="results/{study}/runs/{run}/train.json",
+    params:
+        run=settings_of(of_run),
+        numerics=cem.NUMERICS,
+    log:
+        "logs/{study}/{run}/train.log",
+    benchmark:
+        "logs/{study}/{run}/train.tsv"
+    threads: threads_of(of_run)
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=720,
+    script:
+        "../scripts/train.py"
+
+
+rule extract_activations:
+    """Store what the encoder makes of every image, of a warm-up or of a run."""
+    input:
+        data=data_of(of_trained),
+        model="results/{study}/{trained}/model.safetensors",
+    output:
+        "results/{study}/{trained}/activations.h5",
+    params:
+        run=settings_of(of_trained),
+        dtype=STUDY.smashed_dtype,
+        numerics=cem.NUMERICS,
+    log:
+        "logs/{study}/{trained}/extract_activations.log",
+    benchmark:
+        "logs/{study}/{trained}/extract_activations.tsv"
+    threads: threads_of(of_trained)
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=60,
+    script:
+        "../scripts/extract_activations.py"

@@ -1,0 +1,20 @@
+"""Adapter of the rules attack and baseline_attacks."""
+
+from pathlib import Path
+
+from cem.job import job
+
+with job(snakemake.log[0]):
+    from pydantic import TypeAdapter
+
+    from cem.config import Attack, Run
+    from cem.evaluation import attack_run
+
+    attack_run(
+        Run.model_validate(snakemake.params.run),
+        TypeAdapter(list[Attack]).validate_python(snakemake.params.attacks),
+        activations=Path(snakemake.input.activations),
+        data=Path(snakemake.input.data),
+        folder=Path(snakemake.output.about[0] if len(snakemake.output) > 3 else snakemake.output.about).parent.parent,
+        num_images=snakemake.params.images,
+    )

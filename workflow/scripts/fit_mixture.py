@@ -1,0 +1,16 @@
+"""Adapter of the rule fit_mixture."""
+
+from pathlib import Path
+
+from cem.job import job
+
+with job(snakemake.log[0]):
+    from cem.config import MixtureFit, Run
+    from cem.training import measure_mixture
+
+    measure_mixture(
+        Run.model_validate(snakemake.params.run),
+        MixtureFit.model_validate(snakemake.params.fit),
+        activations=Path(snakemake.input.activations),
+        out=Path(snakemake.output[0]),
+    )

@@ -1,0 +1,11 @@
+"""Adapter of the rule prepare_data."""
+
+from cem.job import job
+
+with job(snakemake.log[0]):
+    from pydantic import TypeAdapter
+
+    from cem.config import Dataset
+    from cem.data.prepare import prepare_data
+
+    prepare_data(TypeAdapter(Dataset).validate_python(snakemake.params.dataset), snakemake.output[0])

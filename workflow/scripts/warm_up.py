@@ -1,0 +1,17 @@
+"""Adapter of the rule warm_up."""
+
+from pathlib import Path
+
+from cem.job import job
+
+with job(snakemake.log[0]):
+    from cem.config import Run
+    from cem.training import warm_up
+
+    warm_up(
+        Run.model_validate(snakemake.params.run),
+        data=Path(snakemake.input.data),
+        model=Path(snakemake.output.model),
+        history=Path(snakemake.output.history),
+        results=Path("results"),
+    )
