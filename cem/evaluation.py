@@ -12,8 +12,11 @@ from torch import Tensor
 
 from cem import NUMERICS, CemError, metrics
 from cem.attacks import Attack, Fitted, Knowledge, make_attack
-from cem.attacks.base import Rows, chunks, make_generator
+from cem.attacks.base import Rows, chunks
 from cem.config import Attack as AttackConfig
+from cem.config import Run
+from cem.defenses import make_defense
+from cem.runtime import make_generator, peak_memory_mb, set_up_process
 from cem.store import (
     ActivationReader,
     DatasetReader,
@@ -23,7 +26,6 @@ from cem.store import (
     write_file,
     write_json,
 )
-from cem.training.runtime import peak_memory_mb
 from cem.types import Smashed
 
 SCOPES = {"train": "private", "infer": "test"}  # scope → the split it scores
@@ -65,6 +67,15 @@ class AttackedRun:
             seed=self.seed,
             device=self.device,
         )
+
+
+def attack_run(
+    run: Run, attacks: Sequence[AttackConfig], *, activations: Path, data: Path, folder: Path, num_images: int
+) -> None:
+    """Fit and score attacks on a trained run: a job's work. See `run_attacks`."""
+    device = set_up_process(run.training.threads)
+    corrupt = make_defense(run.noise_std, run.defenses).corrupt
+    run_attacks(attacks, activations, data, corrupt, folder, num_images=num_images, seed=run.seed, device=device)
 
 
 def run_attacks(

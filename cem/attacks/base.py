@@ -1,6 +1,5 @@
 """What an attacker may see, what an attack is, and what both share."""
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cem import CemError
+from cem.runtime import make_generator
 from cem.types import Images, Labels, RawImages, Smashed
 
 CurveRow = dict[str, int | float]  # column → value, of one epoch
@@ -86,12 +86,6 @@ class Attack(Protocol):
         own: rows of the attacker's images that these z belong to, when they are the attacker's; an attack that answers
         with one of its images leaves out the one in question.
         """
-
-
-def make_generator(seed: int, purpose: str, device: torch.device | str) -> torch.Generator:
-    """A generator of its own for each purpose: no purpose shifts another's draws."""
-    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:7]))
 
 
 def hold_out(num_images: int, part: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

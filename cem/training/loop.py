@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,9 +11,9 @@ from cem import CemError
 from cem.config import GmmSurrogate, Run
 from cem.data.loader import OnDeviceLoader
 from cem.defenses import Defense
+from cem.runtime import make_generator, peak_memory_mb
 from cem.training.interruption import Interrupted, StopRequest
 from cem.training.objective import BatchTerms, batch_terms
-from cem.training.runtime import make_generator, peak_memory_mb
 from cem.training.schedule import first_selectable, learning_rate, surrogate_weight
 from cem.training.state import Row, State
 
@@ -55,7 +54,7 @@ def train_epochs(
         state.classifier.train()
         steps = range(state.step, private.steps)
         for step in tqdm(steps, f"epoch {state.epoch + 1}/{cfg.epochs}", leave=False, disable=not sys.stderr.isatty()):
-            rows = state.order[step * cfg.batch_size : (step + 1) * cfg.batch_size]
+            rows = state.order[step * private.batch_size : (step + 1) * private.batch_size]
             terms = batch_terms(state, private.batch(rows), defense, run, weight)
             _require_finite(terms, state.epoch, step, path)
             _descend(state, terms, cfg.max_grad_norm)
@@ -127,8 +126,8 @@ def _require_finite(terms: BatchTerms, epoch: int, step: int, path: Path) -> Non
         return
     found = next((n, float(v)) for n, v in zip(names, values, strict=True) if not torch.isfinite(v))
     raise TrainingError(
-        f"epoch {epoch + 1}, batch {step + 1}: expected a finite objective, but {found[0]} is {found[1]}. The last good "
-        f"state is kept in {path}. Lower the learning rate or the surrogate's weight, or set max_grad_norm."
+        f"epoch {epoch + 1}, batch {step + 1}: expected a finite objective, but {found[0]} is {found[1]}. The last "
+        f"good state is kept in {path}. Lower the learning rate or the surrogate's weight, or set max_grad_norm."
     )
 
 
@@ -150,7 +149,7 @@ def _row(
         "val_accuracy": accuracy,
         "lr": lr,
         "weight": weight,
-        "images_per_s": private.steps * run.training.batch_size / seconds,
+        "images_per_s": private.steps * private.batch_size / seconds,
         "seconds": seconds,
         "peak_memory_mb": peak_memory_mb(private.images.device),
     }

@@ -14,23 +14,34 @@ import torch
 from cem import NUMERICS, __version__
 from cem.checkpoint import load_checkpoint, save_checkpoint, subset
 from cem.config import MixtureFit, NoSurrogate, Run
-from cem.config.base import digest
 from cem.data.loader import OnDeviceLoader
 from cem.defenses import Defense, make_defense
 from cem.mixture import fit_mixture, load_mixture, save_mixture
 from cem.models import make_split, parameter_count, seed_dropout, smashed_shape
+from cem.runtime import make_generator, peak_memory_mb, set_up_process
 from cem.store import SPLITS, DatasetReader, open_activations, open_dataset, sha256, write_file, write_json, write_text
 from cem.surrogates import Surrogate, make_surrogate
 from cem.training.interruption import StopRequest, listen_for_stop
-from cem.training.loop import clean_smashed, measure_accuracy, train_epochs
+from cem.training.loop import measure_accuracy, train_epochs
 from cem.training.objective import make_optimizers
-from cem.training.runtime import make_generator, peak_memory_mb, set_up_process
 from cem.training.state import Row, State, forget, own_folder, saved_state, state_folder
 
-HISTORY = (
-    "epoch phase cross_entropy defense_penalty surrogate_loss leakage_nats intra_class_mse train_accuracy val_accuracy "
-    "lr weight images_per_s seconds peak_memory_mb"
-).split()
+HISTORY = [
+    "epoch",
+    "phase",
+    "cross_entropy",
+    "defense_penalty",
+    "surrogate_loss",
+    "leakage_nats",
+    "intra_class_mse",
+    "train_accuracy",
+    "val_accuracy",
+    "lr",
+    "weight",
+    "images_per_s",
+    "seconds",
+    "peak_memory_mb",
+]
 
 
 def warm_up(run: Run, data: Path, model: Path, history: Path, results: Path) -> None:

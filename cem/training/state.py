@@ -31,7 +31,8 @@ class State:
     """Everything that the rest of a training depends on.
 
     epoch: the one under way, from 0. step: batches of it that are done. order: the rows of the epoch, shuffled.
-    sums: running sums of the epoch's per-batch values. elapsed: seconds spent in the epoch. best: the selected model so far, by name of its tensors.
+    sums: running sums of the epoch's per-batch values. elapsed: seconds spent in the epoch.
+    best: the selected model so far, by name of its tensors.
     """
 
     encoder: nn.Module

@@ -7,7 +7,7 @@ from cem.job import job
 with job(snakemake.log[0]):
     from cem.config import parse_study
     from cem.plan import Plan
-    from cem.report import aggregate
+    from cem.report.results import aggregate
 
     plan = Plan(parse_study(snakemake.params.study, "the study's configuration"))
     aggregate(plan, Path(snakemake.output.parquet), Path(snakemake.output.csv), Path(snakemake.output.runs))

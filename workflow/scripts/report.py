@@ -7,7 +7,7 @@ from cem.job import job
 with job(snakemake.log[0]):
     from cem.config import parse_study
     from cem.plan import Plan
-    from cem.report import write_report
+    from cem.report.page import write_report
 
     write_report(
         Plan(parse_study(snakemake.params.study, "the study's configuration")),

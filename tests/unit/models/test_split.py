@@ -19,7 +19,9 @@ def test_published_parameter_counts(bottleneck: str) -> None:
     assert smashed_shape(encoder, (3, 32, 32)) == (8, 8, 8)
 
 
-@pytest.mark.parametrize(("cut", "side", "expected"), [(3, 32, (8, 16, 16)), (4, 48, (8, 12, 12)), (4, 64, (8, 16, 16))])
+@pytest.mark.parametrize(
+    ("cut", "side", "expected"), [(3, 32, (8, 16, 16)), (4, 48, (8, 12, 12)), (4, 64, (8, 16, 16))]
+)
 def test_published_smashed_shapes(cut: int, side: int, expected: tuple[int, int, int]) -> None:
     encoder, _ = make_split(SplitModel(cut_layer=cut, width=0.1), (3, side, side), 10)
     assert smashed_shape(encoder, (3, side, side)) == expected

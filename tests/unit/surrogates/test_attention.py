@@ -149,4 +149,4 @@ def test_cross_attention_does_not_depend_on_the_order_of_slots_and_closed_gates_
         module.feed_forward_gate.zero_()
     assert torch.equal(module(queries, slots), queries)
     module.reset_gates()
-    assert float(module.attention_gate) == float(module.feed_forward_gate) == pytest.approx(0.1)
+    assert module.attention_gate.item() == module.feed_forward_gate.item() == pytest.approx(0.1)

@@ -133,8 +133,9 @@ def test_a_batch_without_some_classes_and_noise_of_zero_are_legal() -> None:
 
 
 def test_state_round_trip_gives_the_same_future() -> None:
-    one, other = fitted(GmmSurrogate()), make_surrogate(
-        GmmSurrogate(), smashed_shape=SHAPE, num_classes=CLASSES, noise_std=SIGMA
+    one, other = (
+        fitted(GmmSurrogate()),
+        make_surrogate(GmmSurrogate(), smashed_shape=SHAPE, num_classes=CLASSES, noise_std=SIGMA),
     )
     other.load_state_dict(one.state_dict())
     for surrogate in (one, other):

@@ -13,6 +13,7 @@ import pytest
 from cem.checkpoint import load_checkpoint
 from cem.config import AttentionSurrogate, GmmSurrogate
 from cem.training import SAVED
+from cem.training.state import StateError, own_folder
 
 CLOCK = {"images_per_s", "seconds", "peak_memory_mb"}
 SURROGATES = [GmmSurrogate(), AttentionSurrogate(embedding=16, slots=4)]
@@ -74,13 +75,10 @@ def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(number, reference, st
     assert json.loads((tmp_path / "run/train.json").read_text())["accuracy_val"] > 0.5
 
 
-def test_two_processes_do_not_train_the_same_run(make_run, start, data, tmp_path) -> None:
-    process = start(make_run(), data, tmp_path)
-    wait_for_save(process, tmp_path, 0.0)
-    second = start(make_run(), data, tmp_path)
-    assert second.wait(timeout=60) != 0
-    assert "another process is training with exactly these settings" in (tmp_path / "log").read_text()
-    assert process.wait(timeout=60) == 0
+def test_two_processes_do_not_train_the_same_run(tmp_path) -> None:
+    message = "another process is training with exactly these settings"
+    with own_folder(tmp_path), pytest.raises(StateError, match=message), own_folder(tmp_path):
+        pass
 
 
 def test_a_damaged_state_is_named_and_not_guessed_around(make_run, start, data, tmp_path) -> None:

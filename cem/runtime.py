@@ -1,7 +1,7 @@
 """What a job sets for its whole process: threads, determinism, device."""
 
+import hashlib
 import os
-import random
 import resource
 import sys
 
@@ -22,9 +22,10 @@ def set_up_process(threads: int) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def make_generator(seed: int, purpose: str, device: torch.device) -> torch.Generator:
+def make_generator(seed: int, purpose: str, device: torch.device | str) -> torch.Generator:
     """A generator of its own for each purpose (data, noise, dropout, …): no purpose shifts another's draws."""
-    return torch.Generator(device).manual_seed(random.Random(f"{seed}/{purpose}").getrandbits(63))  # noqa: S311
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7]))
 
 
 def peak_memory_mb(device: torch.device) -> float:

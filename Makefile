@@ -1,0 +1,29 @@
+# `make study`: the default study, from nothing to its report. `make test`: the tests. Both make .venv first.
+# Everything is called by relative paths and as `python -m`, so that the folder may have any name.
+PYTHON ?= python3
+PY := .venv/bin/python
+
+.PHONY: study test check
+
+study: .venv/ready
+	$(PY) -m snakemake --profile profiles/local
+	@$(PY) -m cem.cli status
+
+test: .venv/ready
+	$(PY) -m pytest
+
+check: .venv/ready
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m snakefmt --check Snakefile workflow
+	$(PY) -m importlinter.cli lint 2>/dev/null || .venv/bin/lint-imports
+	$(PY) -m mypy
+	$(PY) -m cem.config.docs --check
+	$(PY) -m snakemake --lint
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, found " + sys.version + ". Say which with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch .venv/ready
