@@ -14,11 +14,6 @@ if not workflow.config_settings.configfiles:
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/mixture.smk"
-include: "workflow/rules/attack.smk"
-include: "workflow/rules/report.smk"
 
 
 localrules:
@@ -29,8 +24,10 @@ rule all:
     """Everything the study asks for."""
     input:
         str(PLAN.report),
-    default_target: True
 
 
-onsuccess:
-    print(f"Done. The report is {PLAN.report.resolve()}" if PLAN.report.exists() else "Done.")
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/mixture.smk"
+include: "workflow/rules/attack.smk"
+include: "workflow/rules/report.smk"

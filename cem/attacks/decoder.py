@@ -66,7 +66,7 @@ class DecoderAttack:
         )
 
     @torch.no_grad()
-    def reconstruct(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Images:  # noqa: ARG002
+    def reconstruct(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Images:
         images: Tensor = self.net.eval()(smashed)
         return images
 

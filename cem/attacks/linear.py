@@ -65,7 +65,7 @@ class LinearAttack:
         self.image_shape = knowledge.images.shape[1:]
         return Fitted(parameters=weight.numel() + intercept.numel(), choices={"ridge": ridge})
 
-    def reconstruct(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Images:  # noqa: ARG002
+    def reconstruct(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Images:
         pixels = self.intercept + smashed.flatten(1) @ self.weight
         return pixels.clamp(0, 1).reshape(len(pixels), *self.image_shape)
 

@@ -20,5 +20,5 @@ class MeanImageAttack:
         self.mean = (total.double() / (255 * knowledge.num_images)).float()
         return Fitted(parameters=self.mean.numel())
 
-    def reconstruct(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Images:  # noqa: ARG002
+    def reconstruct(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Images:
         return self.mean.expand(len(smashed), *self.mean.shape)

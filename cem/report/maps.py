@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
-from threadpoolctl import threadpool_limits
 
 from cem.plan import Plan
 from cem.report.groups import Group
@@ -24,7 +23,6 @@ SEED = 0
 Points = Float[np.ndarray, "n 2"]
 
 
-@threadpool_limits.wrap(limits=1)  # sums in another order would move t-SNE's points: one thread, one picture
 def smashed_maps(plan: Plan, groups: list[Group]) -> Picture:
     """Two panels a group: test images of its first seed's encoder (clean ẑ), coloured and named by class."""
     figure = new_figure(10.0, 3.6 * len(groups))

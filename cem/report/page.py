@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cem.plan import Plan
 from cem.report.answer import answer
@@ -56,7 +57,7 @@ def write_report(
 
 
 def _pictures(plan: Plan, groups: list[Group], results: pd.DataFrame) -> dict[str, list[Picture]]:
-    with look():
+    with look(), threadpool_limits(1):  # more threads add up in another order, which moves t-SNE's points
         return {
             "tradeoff": [accuracy_against_error(groups, results)],
             "reconstructions": reconstruction_grids(plan, groups, results),

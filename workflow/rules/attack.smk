@@ -13,23 +13,35 @@ rule baseline_attacks:
         activations="results/{study}/runs/{run}/activations.h5",
         data=data_of(of_run),
     output:
-        metrics=expand(f"{OUT}/{{attack}}/metrics.parquet", attack=PLAN.baselines, allow_missing=True),
-        reconstructions=expand(f"{OUT}/{{attack}}/reconstructions.h5", attack=PLAN.baselines, allow_missing=True),
-        about=expand(f"{OUT}/{{attack}}/attack.json", attack=PLAN.baselines, allow_missing=True),
-    params:
-        run=settings_of(of_run),
-        attacks=attack_settings(lambda wildcards: PLAN.baselines),
-        images=STUDY.report.images,
-        numerics=cem.NUMERICS,
+        metrics=expand(
+            f"{OUT}/{{attack}}/metrics.parquet",
+            attack=PLAN.baselines,
+            allow_missing=True,
+        ),
+        reconstructions=expand(
+            f"{OUT}/{{attack}}/reconstructions.h5",
+            attack=PLAN.baselines,
+            allow_missing=True,
+        ),
+        about=expand(
+            f"{OUT}/{{attack}}/attack.json", attack=PLAN.baselines, allow_missing=True
+        ),
     log:
         "logs/{study}/{run}/baseline_attacks.log",
     benchmark:
         "logs/{study}/{run}/baseline_attacks.tsv"
+    conda:
+        "../envs/cem.yaml"
     threads: threads_of(of_run)
     resources:
         gpu=1,
         mem_mb=8000,
         runtime=60,
+    params:
+        run=settings_of(of_run),
+        attacks=attack_settings(lambda wildcards: PLAN.baselines),
+        images=STUDY.report.images,
+        numerics=cem.NUMERICS,
     script:
         "../scripts/attack.py"
 
@@ -43,19 +55,21 @@ rule attack:
         metrics=f"{OUT}/{{attack}}/metrics.parquet",
         reconstructions=f"{OUT}/{{attack}}/reconstructions.h5",
         about=f"{OUT}/{{attack}}/attack.json",
-    params:
-        run=settings_of(of_run),
-        attacks=attack_settings(lambda wildcards: [wildcards.attack]),
-        images=STUDY.report.images,
-        numerics=cem.NUMERICS,
     log:
         "logs/{study}/{run}/attack-{attack}.log",
     benchmark:
         "logs/{study}/{run}/attack-{attack}.tsv"
+    conda:
+        "../envs/cem.yaml"
     threads: threads_of(of_run)
     resources:
         gpu=1,
         mem_mb=8000,
         runtime=720,
+    params:
+        run=settings_of(of_run),
+        attacks=attack_settings(lambda wildcards: [wildcards.attack]),
+        images=STUDY.report.images,
+        numerics=cem.NUMERICS,
     script:
         "../scripts/attack.py"

@@ -48,7 +48,9 @@ def threads_of(name):
 
 def attack_settings(ids):
     """Settings of the attacks that `ids` names, given the wildcards."""
-    return lambda wildcards: [attack.sparse() for attack in STUDY.attacks if attack.id in ids(wildcards)]
+    return lambda wildcards: [
+        attack.sparse() for attack in STUDY.attacks if attack.id in ids(wildcards)
+    ]
 
 
 def of_base(wildcards):
@@ -61,3 +63,19 @@ def of_run(wildcards):
 
 def of_trained(wildcards):
     return wildcards.trained
+
+
+def of_every_run(*names):
+    """These files of every planned run."""
+    return [str(PLAN.run(run) / name) for run in PLAN.runs.values() for name in names]
+
+
+def of_every_attack(*names):
+    """These files of every attack on every planned run."""
+    ids = [attack.id for attack in STUDY.attacks]
+    return [
+        str(PLAN.attack(run, i) / name)
+        for run in PLAN.runs.values()
+        for i in ids
+        for name in names
+    ]

@@ -11,15 +11,17 @@ rule prepare_data:
         lambda wildcards: PLAN.datasets[wildcards.dataset].files(),
     output:
         "results/data/{dataset}.h5",
-    params:
-        dataset=lambda wildcards: PLAN.datasets[wildcards.dataset].sparse(),
-        numerics=cem.NUMERICS,
     log:
         "logs/data/{dataset}.log",
     benchmark:
         "logs/data/{dataset}.tsv"
+    conda:
+        "../envs/cem.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
+    params:
+        dataset=lambda wildcards: PLAN.datasets[wildcards.dataset].sparse(),
+        numerics=cem.NUMERICS,
     script:
         "../scripts/prepare_data.py"

@@ -11,18 +11,20 @@ rule fit_mixture:
         activations="results/{study}/{trained}/activations.h5",
     output:
         "results/{study}/{trained}/mixture-{mixture}.h5",
-    params:
-        run=settings_of(of_trained),
-        fit=lambda wildcards: PLAN.mixtures[wildcards.mixture].sparse(),
-        numerics=cem.NUMERICS,
     log:
         "logs/{study}/{trained}/fit_mixture-{mixture}.log",
     benchmark:
         "logs/{study}/{trained}/fit_mixture-{mixture}.tsv"
+    conda:
+        "../envs/cem.yaml"
     threads: threads_of(of_trained)
     resources:
         gpu=1,
         mem_mb=8000,
         runtime=60,
+    params:
+        run=settings_of(of_trained),
+        fit=lambda wildcards: PLAN.mixtures[wildcards.mixture].sparse(),
+        numerics=cem.NUMERICS,
     script:
         "../scripts/fit_mixture.py"

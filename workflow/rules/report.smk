@@ -5,17 +5,6 @@ OUTPUTS: results.parquet, results.csv, runs.csv; report.html with figures/ and t
 """
 
 
-def of_every_run(*names):
-    """These files of every planned run."""
-    return [str(PLAN.run(run) / name) for run in PLAN.runs.values() for name in names]
-
-
-def of_every_attack(*names):
-    """These files of every attack on every planned run."""
-    ids = [attack.id for attack in STUDY.attacks]
-    return [str(PLAN.attack(run, i) / name) for run in PLAN.runs.values() for i in ids for name in names]
-
-
 rule aggregate:
     """Put the results of all runs and attacks into one table."""
     input:
@@ -26,16 +15,18 @@ rule aggregate:
         parquet="results/{study}/results.parquet",
         csv="results/{study}/results.csv",
         runs="results/{study}/runs.csv",
-    params:
-        study=config,
-        numerics=cem.NUMERICS,
     log:
         "logs/{study}/aggregate.log",
     benchmark:
         "logs/{study}/aggregate.tsv"
+    conda:
+        "../envs/cem.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        study=config,
+        numerics=cem.NUMERICS,
     script:
         "../scripts/aggregate.py"
 
@@ -48,18 +39,24 @@ rule report:
         results="results/{study}/results.parquet",
         data=[str(PLAN.data(dataset)) for dataset in PLAN.datasets.values()],
     output:
-        html=report("results/{study}/report.html", caption="../report/report.rst", category="Report"),
+        html=report(
+            "results/{study}/report.html",
+            caption="../report/report.rst",
+            category="Report",
+        ),
         figures=directory("results/{study}/figures"),
         tables=directory("results/{study}/tables"),
-    params:
-        study=config,
-        numerics=cem.NUMERICS,
     log:
         "logs/{study}/report.log",
     benchmark:
         "logs/{study}/report.tsv"
+    conda:
+        "../envs/cem.yaml"
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        study=config,
+        numerics=cem.NUMERICS,
     script:
         "../scripts/report.py"

@@ -13,18 +13,20 @@ rule warm_up:
     output:
         model="results/{study}/warmup/{base}/model.safetensors",
         history="results/{study}/warmup/{base}/history.csv",
-    params:
-        run=settings_of(of_base),
-        numerics=cem.NUMERICS,
     log:
         "logs/{study}/warmup/{base}/warm_up.log",
     benchmark:
         "logs/{study}/warmup/{base}/warm_up.tsv"
+    conda:
+        "../envs/cem.yaml"
     threads: threads_of(of_base)
     resources:
         gpu=1,
         mem_mb=8000,
         runtime=120,
+    params:
+        run=settings_of(of_base),
+        numerics=cem.NUMERICS,
     script:
         "../scripts/warm_up.py"
 
@@ -33,25 +35,35 @@ rule train:
     """Train one split model from its warm-up to the last epoch."""
     input:
         data=data_of(of_run),
-        model=lambda wildcards: str(PLAN.warmup(PLAN.runs[wildcards.run]) / "model.safetensors"),
-        history=lambda wildcards: str(PLAN.warmup(PLAN.runs[wildcards.run]) / "history.csv"),
-        mixture=lambda wildcards: [str(path) for path in [PLAN.start_mixture(PLAN.runs[wildcards.run])] if path],
+        model=lambda wildcards: str(
+            PLAN.warmup(PLAN.runs[wildcards.run]) / "model.safetensors"
+        ),
+        history=lambda wildcards: str(
+            PLAN.warmup(PLAN.runs[wildcards.run]) / "history.csv"
+        ),
+        mixture=lambda wildcards: [
+            str(path)
+            for path in [PLAN.start_mixture(PLAN.runs[wildcards.run])]
+            if path
+        ],
     output:
         model="results/{study}/runs/{run}/model.safetensors",
         history="results/{study}/runs/{run}/history.csv",
         summary="results/{study}/runs/{run}/train.json",
-    params:
-        run=settings_of(of_run),
-        numerics=cem.NUMERICS,
     log:
         "logs/{study}/{run}/train.log",
     benchmark:
         "logs/{study}/{run}/train.tsv"
+    conda:
+        "../envs/cem.yaml"
     threads: threads_of(of_run)
     resources:
         gpu=1,
         mem_mb=8000,
         runtime=720,
+    params:
+        run=settings_of(of_run),
+        numerics=cem.NUMERICS,
     script:
         "../scripts/train.py"
 
@@ -63,18 +75,20 @@ rule extract_activations:
         model="results/{study}/{trained}/model.safetensors",
     output:
         "results/{study}/{trained}/activations.h5",
-    params:
-        run=settings_of(of_trained),
-        dtype=STUDY.smashed_dtype,
-        numerics=cem.NUMERICS,
     log:
         "logs/{study}/{trained}/extract_activations.log",
     benchmark:
         "logs/{study}/{trained}/extract_activations.tsv"
+    conda:
+        "../envs/cem.yaml"
     threads: threads_of(of_trained)
     resources:
         gpu=1,
         mem_mb=8000,
         runtime=60,
+    params:
+        run=settings_of(of_trained),
+        dtype=STUDY.smashed_dtype,
+        numerics=cem.NUMERICS,
     script:
         "../scripts/extract_activations.py"

@@ -1,0 +1,112 @@
+"""The real Snakefile, on a study small enough to run in a minute."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDY = {
+    "name": "tiny",
+    "dataset": {"source": "synthetic", "images": 400, "classes": 4, "channels": 1},
+    "model": {"width": 0.05, "bottleneck": "noRELU_C4S1"},
+    "training": {"epochs": 3, "warmup_epochs": 1, "batch_size": 32, "lr": 0.02},
+    "attacks": [
+        {"kind": "mean_image"},
+        {"kind": "linear"},
+        {"kind": "nearest"},
+        {"kind": "decoder", "net": "res_normN0C4", "epochs": 1, "batch_size": 32},
+    ],
+    "runs": [{"surrogate": {"kind": "gmm", "weight": 0.5}}, {"surrogate": {"kind": "attention", "slots": 2}}],
+    "report": {"images": 2, "map_samples": 20},
+}
+
+
+def snakemake(folder: Path, *arguments: str) -> str:
+    """What Snakemake prints. Fails with it when it ends with an error."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", *arguments]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, env=environment)
+    text = done.stdout + done.stderr
+    if done.returncode:
+        logs = "\n".join(path.read_text() for path in folder.glob("logs/**/*.log"))
+        pytest.fail(f"{text}\n{logs}")
+    return text
+
+
+def planned(folder: Path, *arguments: str) -> dict[str, int]:
+    """Rule → how many jobs a dry run counts."""
+    lines = snakemake(folder, "--dry-run", "--quiet", "host", *arguments).splitlines()
+    counts = [line.split() for line in lines]
+    return {words[0]: int(words[1]) for words in counts if len(words) == 2 and words[1].isdigit()}
+
+
+def write_study(folder: Path, study: dict) -> None:
+    (folder / "config").mkdir(exist_ok=True)
+    (folder / "config/config.yaml").write_text(yaml.safe_dump(study))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> Path:
+    """A finished study, in a folder whose name holds a space and quotes."""
+    folder = tmp_path_factory.mktemp("""it's "my" study""")
+    write_study(folder, STUDY)
+    snakemake(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(done, tmp_path) -> Path:
+    """A copy of the finished study, times included, for a test to change."""
+    return Path(shutil.copytree(done, tmp_path / "copy", copy_function=shutil.copy2))
+
+
+def test_results_hold_every_run_attack_and_scope(done) -> None:
+    results = pd.read_csv(done / "results/tiny/results.csv")
+    assert len(results) == 3 * 4 * 2
+    assert set(results.surrogate.fillna("none")) == {"none", "gmm", "attention"}
+    assert results.mse.between(0, 1).all()
+    assert (done / "results/tiny/report.html").stat().st_size > 10_000
+    assert not list((done / "results").glob(".state/*/state.safetensors"))
+
+
+def test_nothing_is_left_to_do(done) -> None:
+    assert planned(done) == {}
+
+
+def test_an_edited_weight_reruns_that_run_alone_and_leaves_an_orphan(copy) -> None:
+    study = {**STUDY, "runs": [{"surrogate": {"kind": "gmm", "weight": 0.25}}, STUDY["runs"][1]]}
+    write_study(copy, study)
+    jobs = planned(copy)
+    once = ("train", "extract_activations", "fit_mixture", "baseline_attacks", "attack", "aggregate", "report")
+    assert {name: jobs.get(name) for name in once} == dict.fromkeys(once, 1)
+    assert "warm_up" not in jobs
+    status = subprocess.run([sys.executable, "-m", "cem.cli", "status"], cwd=copy, capture_output=True, text=True)
+    assert "gmm-bound-w0.5" in status.stdout
+
+
+def test_an_edited_attack_trains_nothing(copy) -> None:
+    attacks = [*STUDY["attacks"][:3], {**STUDY["attacks"][3], "epochs": 2}]
+    write_study(copy, {**STUDY, "attacks": attacks})
+    jobs = planned(copy)
+    assert jobs.get("attack") == 3
+    assert not {"train", "warm_up", "extract_activations", "baseline_attacks"} & set(jobs)
+
+
+def test_one_deleted_output_reruns_what_hangs_on_it_alone(copy) -> None:
+    next(copy.glob("results/tiny/runs/*/*/none/*/attacks/decoder/metrics.parquet")).unlink()
+    assert {name for name in planned(copy) if name not in ("total", "all")} == {"attack", "aggregate", "report"}
+
+
+def test_a_bad_study_stops_before_any_job(tmp_path) -> None:
+    write_study(tmp_path, {**STUDY, "noise_sd": 1})
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "did you mean 'noise_std'?" in done.stdout + done.stderr
+    assert not (tmp_path / "results").exists()
