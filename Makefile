@@ -16,7 +16,7 @@ check: .venv/ready
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m snakefmt --check Snakefile workflow
-	$(PY) -m importlinter.cli lint 2>/dev/null || .venv/bin/lint-imports
+	$(PY) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
 	$(PY) -m mypy
 	$(PY) -m cem.config.docs --check
 	$(PY) -m snakemake --lint

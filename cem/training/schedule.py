@@ -1,5 +1,7 @@
 """What changes from epoch to epoch: the learning rate and λ."""
 
+import math
+
 from cem.config import NoSurrogate, Surrogate, Training
 
 _LEGACY_LR = 4.1e-4  # below this the released code stops scaling λ up
@@ -20,7 +22,7 @@ def first_selectable(cfg: Training) -> int:
 
     Selecting among earlier epochs would favour models that the defence has not finished with.
     """
-    settled = next(epoch for epoch in range(cfg.epochs) if all(epoch >= part * cfg.epochs for part in cfg.milestones))
+    settled = min(math.ceil(max(cfg.milestones, default=0.0) * cfg.epochs), cfg.epochs - 1)
     return max(settled, cfg.warmup_epochs)
 
 

@@ -18,6 +18,7 @@ def test_published_milestones() -> None:
 
 def test_selection_waits_for_the_warm_up() -> None:
     assert first_selectable(Training(epochs=10, warmup_epochs=4, milestones=())) == 4
+    assert first_selectable(Training(epochs=3)) == 2  # too short for the last milestone: the last epoch
 
 
 @pytest.mark.parametrize("schedule", ["constant", "ramp", "legacy_lr"])
