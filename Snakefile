@@ -23,7 +23,7 @@ localrules:
 rule all:
     """Everything the study asks for."""
     input:
-        str(PLAN.report),
+        everything(),
 
 
 include: "workflow/rules/data.smk"

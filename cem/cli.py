@@ -90,3 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
     except CemError as error:
         typer.echo(str(error), err=True)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -79,3 +79,33 @@ def of_every_attack(*names):
         for i in ids
         for name in names
     ]
+
+
+def everything():
+    """Every file the study plans. Naming them all lets Snakemake notice when one of them is gone."""
+    starts = {
+        path
+        for run in PLAN.runs.values()
+        if (path := PLAN.start_mixture(run)) is not None
+    }
+    warm = [
+        PLAN.warmup(run) / name
+        for run in PLAN.warmups.values()
+        for name in ("model.safetensors", "history.csv")
+    ]
+    measured = [PLAN.leakage(run) for run in PLAN.runs.values()]
+    paths = [
+        PLAN.report,
+        *map(PLAN.data, PLAN.datasets.values()),
+        *warm,
+        *starts,
+        *measured,
+    ]
+    paths += [path.parent / "activations.h5" for path in sorted(starts)]
+    return [
+        *sorted({str(path) for path in paths}),
+        *of_every_run(
+            "model.safetensors", "history.csv", "train.json", "activations.h5"
+        ),
+        *of_every_attack("metrics.parquet", "reconstructions.h5", "attack.json"),
+    ]
