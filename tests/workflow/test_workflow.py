@@ -43,7 +43,11 @@ def planned(folder: Path, *arguments: str) -> dict[str, int]:
     """Rule → how many jobs a dry run counts."""
     lines = snakemake(folder, "--dry-run", "--quiet", "host", *arguments).splitlines()
     counts = [line.split() for line in lines]
-    return {words[0]: int(words[1]) for words in counts if len(words) == 2 and words[1].isdigit()}
+    return {
+        words[0]: int(words[1])
+        for words in counts
+        if len(words) == 2 and words[0].isidentifier() and words[1].isdigit()
+    }
 
 
 def write_study(folder: Path, study: dict) -> None:
