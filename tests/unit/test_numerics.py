@@ -1,0 +1,73 @@
+"""Golden numbers: what the same study gave when NUMERICS was last raised.
+
+A change that makes this fail changes what old results mean: raise `cem.NUMERICS`, then put the new numbers below. A
+new setting at a default that keeps the old behaviour does not fail it.
+"""
+
+import hashlib
+import json
+
+import pytest
+import torch
+
+import cem
+from cem.config import AttentionSurrogate, GmmSurrogate, MlxtendDataset, SplitModel, Training
+from cem.defenses import make_defense
+from cem.models import make_decoder, make_split, smashed_shape
+from cem.runtime import make_generator
+from cem.surrogates import make_surrogate
+
+DEFAULTS = {
+    "gmm bound": GmmSurrogate(),
+    "gmm legacy": GmmSurrogate(formula="legacy"),
+    "attention mixture": AttentionSurrogate(),
+    "attention enhanced_variance": AttentionSurrogate(statistic="enhanced_variance"),
+    "training": Training(),
+    "model": SplitModel(),
+    "dataset": MlxtendDataset(),
+}
+GOLDEN_NUMERICS = 1
+GOLDEN_DEFAULTS = "5b1bd111b5fe58b5"
+GOLDEN_NUMBERS = {
+    "encoder": 0.08411289,
+    "classifier": 0.07666922,
+    "decoder": 0.00682637,
+    "gmm bound": 1.255456,
+    "gmm legacy": 1.069832,
+    "attention mixture": 2.291111,
+    "attention enhanced_variance": 3.437272,
+}
+
+
+def numbers() -> dict[str, float]:
+    """A scalar of each part that results rest on, from fixed seeds."""
+    draws = make_generator(0, "golden", "cpu")
+    images = torch.rand(24, 1, 32, 32, generator=draws)
+    labels = torch.arange(24) % 3
+    encoder, classifier = make_split(SplitModel(width=0.1), (1, 32, 32), 3, draws)
+    shape = smashed_shape(encoder, (1, 32, 32))
+    spread = torch.rand(24, *shape, generator=draws)  # an untrained encoder's outputs lie below every threshold
+    with torch.no_grad():
+        clean = encoder.eval()(images)
+        z = make_defense(0.05, []).corrupt(clean, draws)
+        found = {"encoder": clean.std(), "classifier": classifier.eval()(z).std()}
+        found["decoder"] = make_decoder("res_normN2C8", shape, (1, 32, 32), draws).eval()(z).std()
+        for name in ("gmm bound", "gmm legacy", "attention mixture", "attention enhanced_variance"):
+            surrogate = make_surrogate(DEFAULTS[name], smashed_shape=shape, num_classes=3, noise_std=0.05)
+            surrogate.refit(spread, labels)
+            found[name] = surrogate(spread, labels, make_generator(1, name, "cpu")).loss
+    return {name: float(value) for name, value in found.items()}
+
+
+def defaults() -> str:
+    """Digest of the settings' defaults."""
+    text = json.dumps({name: settings.model_dump(mode="json") for name, settings in DEFAULTS.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_numbers_and_defaults_are_those_of_this_numerics() -> None:
+    advice = "numbers changed: raise cem.NUMERICS and put the new values into tests/unit/test_numerics.py"
+    assert GOLDEN_NUMERICS == cem.NUMERICS, advice
+    assert defaults() == GOLDEN_DEFAULTS, advice
+    # Other processors round otherwise; a changed formula is off by far more.
+    assert numbers() == pytest.approx(GOLDEN_NUMBERS, rel=1e-3), advice
