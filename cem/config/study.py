@@ -34,6 +34,13 @@ class Run(Settings):
         kinds = [defense.kind for defense in self.defenses]
         if len(set(kinds)) < len(kinds):
             raise ValueError(f"defenses: each kind at most once; found {', '.join(kinds)}")
+        if isinstance(self.surrogate, AttentionSurrogate):
+            left = self.training.epochs - self.training.warmup_epochs
+            if self.surrogate.warmup_epochs >= left:
+                raise ValueError(
+                    f"surrogate.warmup_epochs ({self.surrogate.warmup_epochs}) must be below the {left} epochs that "
+                    "follow the shared warm-up"
+                )
         return self
 
     @property
@@ -80,7 +87,7 @@ class Study(Settings):
     extra_runs: list[dict[str, Any]] = Field(
         [], alias="runs", description="single rows: what differs from the study; without a seed, one for every seed"
     )
-    leakage: MixtureFit = Field(MixtureFit(), description="mixture that measures the leakage of a trained run")
+    leakage: MixtureFit = Field(MixtureFit(fit="em"), description="mixture that measures the leakage of a trained run")
     smashed_dtype: Literal["float16", "float32"] = Field("float16", description="number format of stored activations")
     report: ReportSettings = Field(ReportSettings(), description="what the report shows")
 

@@ -18,23 +18,36 @@ def _by(name: str, defaults: dict[str, Any], *, description: str, **bounds: Any)
 class MixtureFit(Settings):
     """How a per-class Gaussian mixture is fitted to smashed data."""
 
-    components: int = Field(3, ge=1, description="components of each class")
-    covariance: Literal["spherical", "diag"] = Field("diag", description="shape of a component")
+    components: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        3, description="components of each class; auto: the number with the best held-out likelihood, up to 8"
+    )
+    covariance: Literal["spherical", "diag", "pca"] = Field(
+        "diag", description="shape of a component; pca: diagonal plus a part of rank `rank` in a basis of its class"
+    )
+    rank: int = Field(8, ge=1, description="rank of a pca covariance")
     fit: Literal["kmeans", "em"] = Field("kmeans", description="hard k-means, or EM started from it")
 
     @property
     def label(self) -> str:
-        return f"k{self.components}-{self.covariance}-{self.fit}"
+        rank = self.rank if self.covariance == "pca" else ""
+        return f"k{self.components}-{self.covariance}{rank}-{self.fit}"
 
 
 class Threshold(Settings):
     """Where the pressure on a variance stops: relu(log(v + σ²) − log(thr + σ²)). Acts in the loss only."""
 
-    kind: Literal["none", "coupled", "fixed"] = Field(
-        "none", description="none; coupled: τσ² (published); fixed: value"
+    kind: Literal["none", "coupled", "fixed", "quantile", "schedule"] = Field(
+        "none",
+        description="none; coupled: τσ² (published); fixed: value; quantile: of the intra-class variances that the "
+        "warm-up ends with; schedule: from start to end over the epochs after the warm-up",
     )
     tau: float = Field(0.125, gt=0, description="τ of a coupled threshold")
     value: float = Field(0.001, gt=0, description="a fixed threshold, in units of z squared")
+    quantile: float = Field(0.5, gt=0, lt=1, description="which quantile of the intra-class variances")
+    start: float = Field(0.01, gt=0, description="first value of a scheduled threshold, in units of z squared")
+    end: float = Field(0.001, gt=0, description="last value of a scheduled threshold, in units of z squared")
+    shape: Literal["linear", "cosine"] = Field("cosine", description="how a scheduled threshold moves")
+    floor: float = Field(1e-6, gt=0, description="no threshold is below this, in units of z squared")
 
 
 class SurrogateBase(Settings):
@@ -73,10 +86,13 @@ class GmmSurrogate(SurrogateBase):
     weight: float = _by(
         "formula", {"bound": 0.1, "legacy": 16.0}, ge=0, description="λ: weight of the loss, nats per dimension"
     )
-    components: int = _by("formula", {"bound": 3, "legacy": 5}, ge=1, description="components of each class")
-    covariance: Literal["spherical", "diag"] = _by(
+    components: Annotated[int, Field(ge=1)] | Literal["auto"] = _by(
+        "formula", {"bound": 3, "legacy": 5}, description="components of each class; auto: see MixtureFit"
+    )
+    covariance: Literal["spherical", "diag", "pca"] = _by(
         "formula", {"bound": "diag", "legacy": "spherical"}, description="shape of a component"
     )
+    rank: int = Field(8, ge=1, description="rank of a pca covariance")
     fit: Literal["kmeans", "em"] = Field("kmeans", description="hard k-means, or EM started from it")
     refit_every: int = Field(1, ge=1, description="epochs between refits of the mixture")
     threshold: Threshold = _by(
@@ -92,7 +108,7 @@ class GmmSurrogate(SurrogateBase):
     @property
     def mixture(self) -> MixtureFit:
         """How the mixture is fitted."""
-        return MixtureFit(components=self.components, covariance=self.covariance, fit=self.fit)
+        return MixtureFit(components=self.components, covariance=self.covariance, rank=self.rank, fit=self.fit)
 
     @property
     def label(self) -> str:
@@ -114,20 +130,30 @@ class AttentionSurrogate(SurrogateBase):
         ge=0,
         description="λ: weight of the loss, nats per dimension",
     )
-    tokens: Literal["spatial", "linear"] = _by(
+    tokens: Literal["spatial", "linear", "flat"] = _by(
         "statistic",
         {"mixture": "spatial", "enhanced_variance": "linear"},
-        description="what a token is: a position of z, or z reduced to `embedding` numbers",
+        description="what a token is: a position of z; z reduced to `reduced` numbers; z itself, refused above "
+        "`max_parameters`",
     )
     slots: int = Field(8, ge=1, description="slots")
     iterations: int = Field(3, ge=1, description="rounds of slot attention")
-    embedding: int = Field(64, ge=8, description="numbers a token, a slot and a query have")
+    temperature: float = Field(1.0, gt=0, description="divides the logits of slot attention")
+    slot_init: Literal["learned", "gaussian"] = Field(
+        "learned", description="slots start from learned vectors, or from draws of a learned Gaussian"
+    )
+    embedding: int = Field(48, ge=8, description="numbers a spatial token, a slot and a query have")
+    reduced: int = Field(128, ge=8, description="numbers that z is reduced to (linear)")
     heads: int = Field(4, ge=1, description="heads of the cross-attention")
     components: int = Field(4, ge=1, description="components of a token's density (mixture)")
+    max_parameters: int = Field(10_000_000, ge=1, description="a larger module is refused")
     optimizer: Literal["own", "shared", "frozen"] = Field(
         "own", description="who fits the module: its own Adam on its own loss, the model's optimizer, or nobody"
     )
     lr: float = Field(1e-3, gt=0, description="learning rate of its own Adam")
+    warmup_epochs: int = Field(
+        0, ge=0, description="epochs after the shared warm-up in which the module is fitted and λ is 0 (own)"
+    )
     threshold: Threshold = _by(
         "statistic",
         {"mixture": Threshold(), "enhanced_variance": Threshold(kind="coupled")},
@@ -136,12 +162,17 @@ class AttentionSurrogate(SurrogateBase):
 
     @model_validator(mode="after")
     def _consistent(self) -> "AttentionSurrogate":
-        if self.embedding % self.heads:
-            raise ValueError(f"embedding {self.embedding} must be a multiple of heads {self.heads}")
-        needed = "spatial" if self.statistic == "mixture" else "linear"
-        if self.tokens != needed:
-            raise ValueError(f"statistic {self.statistic} works on {needed} tokens; found {self.tokens}")
+        if self.tokens != "flat" and self.width % self.heads:
+            name = {"spatial": "embedding", "linear": "reduced"}[self.tokens]
+            raise ValueError(f"{name} {self.width} must be a multiple of heads {self.heads}")
+        if self.warmup_epochs and self.optimizer != "own":
+            raise ValueError("warmup_epochs needs optimizer own: nothing else fits the module while λ is 0")
         return self
+
+    @property
+    def width(self) -> int:
+        """Numbers a token, a slot and a query have; of flat tokens, z's own size, which is not known here."""
+        return self.embedding if self.tokens == "spatial" else self.reduced
 
     @property
     def formula(self) -> str:

@@ -20,7 +20,18 @@ class Training(Settings):
         (0.25, 0.5, 0.75, 0.875), description="parts of the epochs after which the learning rate falls"
     )
     lr_decay: float = Field(0.2, gt=0, le=1, description="factor of the learning rate at a milestone")
-    max_grad_norm: float | None = Field(None, gt=0, description="clip the gradient's norm; absent: no clipping")
+    max_grad_norm: float | None = Field(
+        None, gt=0, description="clip the norm of the client's and of the server's gradient; absent: no clipping"
+    )
+    protocol: Literal["joint", "split"] = Field(
+        "joint", description="joint: one backward pass; split: client and server exchange only z and its gradient"
+    )
+    max_nonfinite: int = Field(
+        0, ge=0, description="batches whose surrogate is not finite that a run survives; they go without it, counted"
+    )
+    probe_every: int = Field(
+        10, ge=0, description="epochs between measurements of the leakage by a held-out mixture; 0: none"
+    )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="number format of the forward pass")
     threads: int = Field(1, ge=1, le=128, description="CPU threads of a training or attack job")
 

@@ -29,7 +29,12 @@ STUDY = {
 
 def snakemake(folder: Path, *arguments: str) -> str:
     """What Snakemake prints. Fails with it when it ends with an error."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", *arguments]
+    # As `make study` has it: Python's own path lies below the study's folder, whatever that is called.
+    environment_folder = folder / ".venv"
+    if not environment_folder.exists():
+        environment_folder.symlink_to(sys.prefix, target_is_directory=True)
+    python = str(environment_folder / "bin/python")
+    command = [python, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2", *arguments]
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, env=environment)
     text = done.stdout + done.stderr
@@ -67,7 +72,7 @@ def done(tmp_path_factory) -> Path:
 @pytest.fixture
 def copy(done, tmp_path) -> Path:
     """A copy of the finished study, times included, for a test to change."""
-    return Path(shutil.copytree(done, tmp_path / "copy", copy_function=shutil.copy2))
+    return Path(shutil.copytree(done, tmp_path / "copy", symlinks=True, copy_function=shutil.copy2))
 
 
 def test_results_hold_every_run_attack_and_scope(done) -> None:

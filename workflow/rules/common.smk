@@ -1,6 +1,9 @@
 """What all stages share: the study, checked; the plan; the wildcards, which match what is planned and nothing else."""
 
+import os
 import re
+import shlex
+import sys
 
 import cem
 from cem.config import parse_study
@@ -14,6 +17,11 @@ try:
     check_before_start(PLAN)
 except cem.CemError as error:
     raise WorkflowError(str(error)) from None
+
+# Snakemake puts this path unquoted into the commands that run scripts (its issue 2645, open in 9.27), which fails
+# where the folder's name holds a space or a quote.
+if shlex.quote(sys.executable) != sys.executable and os.path.exists(sys.executable):
+    sys.executable = shlex.quote(sys.executable)
 
 
 def any_of(names):
