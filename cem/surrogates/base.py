@@ -10,6 +10,8 @@ from cem.types import Labels, Smashed
 
 # Stands in for σ² in a loss, never in a leakage, when the noise is (nearly) absent: keeps log(v + σ²) finite.
 NOISE_VARIANCE_FLOOR = 1e-6
+# What `Surrogate.monitor` may say, a column of the history each.
+MONITORS = ("threshold", "attention_gate", "feed_forward_gate", "slot_usage_entropy", "lone_samples")
 
 
 class Terms(NamedTuple):
@@ -28,6 +30,12 @@ class Terms(NamedTuple):
 class Surrogate(nn.Module):
     """Base of the surrogates; by itself the surrogate `none`, which asks nothing of the encoder."""
 
+    def prepare(self, smashed: Smashed, labels: Labels) -> None:
+        """Look at the clean ẑ of all private images, once, when the shared warm-up is over."""
+
+    def begin_epoch(self, progress: float) -> None:
+        """A new epoch: 0 for the first after the shared warm-up, 1 for the last. Counters of `monitor` start anew."""
+
     def refit(self, smashed: Smashed, labels: Labels) -> None:
         """Look at the clean ẑ of all private images, between epochs."""
 
@@ -41,6 +49,10 @@ class Surrogate(nn.Module):
     ) -> Float[Tensor, ""] | None:
         """What the surrogate's own parameters minimise; None when it has none."""
         return None
+
+    def monitor(self) -> dict[str, float]:
+        """How the surrogate does in the epoch under way, by names of MONITORS; what it has not, it leaves out."""
+        return {}
 
 
 def intra_class_mse(smashed: Smashed, labels: Labels) -> Float[Tensor, ""]:
