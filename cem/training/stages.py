@@ -1,7 +1,5 @@
 """The stages that make and measure a trained model: each reads files, writes files and is one rule."""
 
-import csv
-import io
 import platform
 import sys
 from collections.abc import Iterator
@@ -15,44 +13,29 @@ from cem import NUMERICS, __version__
 from cem.checkpoint import load_checkpoint, save_checkpoint, subset
 from cem.config import MixtureFit, NoSurrogate, Run
 from cem.data.loader import OnDeviceLoader
-from cem.defenses import Defense, make_defense
 from cem.mixture import fit_mixture, load_mixture, save_mixture
 from cem.models import make_split, parameter_count, seed_dropout, smashed_shape
 from cem.runtime import make_generator, peak_memory_mb, set_up_process
 from cem.store import SPLITS, DatasetReader, open_activations, open_dataset, sha256, write_file, write_json, write_text
 from cem.surrogates import Surrogate, make_surrogate
+from cem.training.history import history_csv, read_history
 from cem.training.interruption import StopRequest, listen_for_stop
-from cem.training.loop import measure_accuracy, train_epochs
-from cem.training.objective import make_optimizers
+from cem.training.loop import train_epochs
+from cem.training.measure import measure_accuracy
+from cem.training.protocol import make_parties
 from cem.training.state import Row, State, forget, own_folder, saved_state, state_folder
-
-HISTORY = [
-    "epoch",
-    "phase",
-    "cross_entropy",
-    "defense_penalty",
-    "surrogate_loss",
-    "leakage_nats",
-    "intra_class_mse",
-    "train_accuracy",
-    "val_accuracy",
-    "lr",
-    "weight",
-    "images_per_s",
-    "seconds",
-    "peak_memory_mb",
-]
 
 
 def warm_up(run: Run, data: Path, model: Path, history: Path, results: Path) -> None:
     """Train the first epochs without a surrogate; every run that differs only in the surrogate goes on from here."""
     device = set_up_process(run.training.threads)
     plain = run.model_copy(update={"surrogate": NoSurrogate()})
-    with open_dataset(data) as file, _session(results, {"warm_up": plain.sparse()}, {"data": sha256(data)}) as session:
+    folder = state_folder(results, {"warm_up": plain.sparse()}, {"data": sha256(data)})
+    with open_dataset(data) as file, _resumable(folder) as stop:
         task = _Task(plain, file, device, Surrogate())
-        task.fit(session, until=run.training.warmup_epochs)
+        task.fit(saved_state(folder), stop, until=run.training.warmup_epochs)
         save_checkpoint(model, "warm_up", *task.state.learned())
-        write_text(history, _csv(task.state.history))
+        write_text(history, history_csv(task.state.history))
 
 
 def train(
@@ -64,7 +47,8 @@ def train(
     """
     device = set_up_process(run.training.threads)
     inputs = {"data": sha256(data), "warm_up": sha256(warm_model), "mixture": sha256(mixture) if mixture else ""}
-    with open_dataset(data) as file, _session(results, {"train": run.sparse()}, inputs) as session:
+    folder = state_folder(results, {"train": run.sparse()}, inputs)
+    with open_dataset(data) as file, _resumable(folder) as stop:
         labels = torch.from_numpy(file.labels("private"))
         encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
         surrogate = make_surrogate(
@@ -80,11 +64,11 @@ def train(
         task = _Task(run, file, device, surrogate)
         tensors, header = load_checkpoint(warm_model, "warm_up")
         task.state.restore_learned(tensors, header)
-        task.state.history = _read_history(warm_history)
-        task.fit(session, until=run.training.epochs)
+        task.state.history = read_history(warm_history)
+        task.fit(saved_state(folder), stop, until=run.training.epochs)
         best = task.state.best
         save_checkpoint(out / "model.safetensors", "model", best, {"run": run.id, "settings": run.sparse()})
-        write_text(out / "history.csv", _csv(task.state.history))
+        write_text(out / "history.csv", history_csv(task.state.history))
         write_json(out / "train.json", _summary(task, file))
 
 
@@ -143,37 +127,29 @@ class _Task:
 
     def __init__(self, run: Run, file: DatasetReader, device: torch.device, surrogate: Surrogate) -> None:
         self.run, self.device = run, device
-        self.defense: Defense = make_defense(run.noise_std, run.defenses)
         purposes = ("data", "noise", "dropout", "surrogate")
         generators = {purpose: make_generator(run.seed, purpose, device) for purpose in purposes}
         weights = make_generator(run.seed, "model", torch.device("cpu"))
         encoder, classifier = make_split(run.model, file.image_shape, file.num_classes, weights)
         seed_dropout(classifier.to(device), generators["dropout"])
-        optimizers = make_optimizers(encoder.to(device), classifier, surrogate.to(device), run.surrogate, run.training)
-        self.state = State(encoder, classifier, surrogate, *optimizers, generators)
+        parties = make_parties(run, encoder.to(device), classifier, surrogate.to(device), generators)
+        self.state = State(*parties, generators)
         self.private = _loader(run, file, "private", device, generators["data"])
         self.val = _loader(run, file, "val", device)
 
-    def fit(self, session: "_Session", until: int) -> None:
-        """Train, going on from a saved state where there is one."""
-        path = saved_state(session.folder)
+    def fit(self, path: Path, stop: StopRequest, until: int) -> None:
+        """Train, going on from the state saved at `path` where there is one."""
         if path.exists():
             self.state.restore(path)
             print(f"going on from {path}: epoch {self.state.epoch + 1}, batch {self.state.step}", file=sys.stderr)
-        train_epochs(self.state, self.run, self.defense, self.private, self.val, until, path, session.stop)
-
-
-class _Session:
-    def __init__(self, folder: Path, stop: StopRequest) -> None:
-        self.folder, self.stop = folder, stop
+        train_epochs(self.state, self.run, self.private, self.val, until, path, stop)
 
 
 @contextmanager
-def _session(results: Path, settings: Row, inputs: dict[str, str]) -> Iterator[_Session]:
+def _resumable(folder: Path) -> Iterator[StopRequest]:
     """Hold the state folder of a training and listen for requests to stop; forget the state when all went well."""
-    folder = state_folder(results, settings, inputs)
     with own_folder(folder), listen_for_stop() as stop:
-        yield _Session(folder, stop)
+        yield stop
         forget(folder)
 
 
@@ -192,16 +168,15 @@ def _loader(
 
 def _summary(task: _Task, file: DatasetReader) -> Row:
     run, state = task.run, task.state
-    state.encoder.load_state_dict(subset(state.best, "encoder"))
-    state.classifier.load_state_dict(subset(state.best, "classifier"))
+    client, classifier = state.client, state.server.classifier
+    client.encoder.load_state_dict(subset(state.best, "encoder"))
+    classifier.load_state_dict(subset(state.best, "classifier"))
     test = _loader(run, file, "test", task.device)
-    seconds = {
-        phase: sum(row["seconds"] for row in state.history if row["phase"] == phase) for phase in ("warm_up", "train")
-    }
-    modules = {"encoder": state.encoder, "classifier": state.classifier, "surrogate": state.surrogate}
+    seconds = {phase: sum(row.seconds for row in state.history if row.phase == phase) for phase in ("warm_up", "train")}
+    modules = {"encoder": client.encoder, "classifier": classifier, "surrogate": client.surrogate}
     return {
         "run": run.id,
-        "accuracy_test": measure_accuracy(state, task.defense, test, run.seed),
+        "accuracy_test": measure_accuracy(client.encoder, classifier, client.defense, test, run.seed),
         "accuracy_val": state.best_accuracy,
         "best_epoch": state.best_epoch + 1,
         "epochs": run.training.epochs,
@@ -215,21 +190,3 @@ def _summary(task: _Task, file: DatasetReader) -> Row:
         "versions": {"cem": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "numerics": NUMERICS,
     }
-
-
-def _csv(history: list[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, HISTORY, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()
-
-
-def _read_history(path: Path) -> list[Row]:
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    text = ("epoch", "phase")
-    return [
-        {k: (int(v) if k == "epoch" else v) if k in text else float(v) if v else None for k, v in r.items()}
-        for r in rows
-    ]

@@ -7,19 +7,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cem import NUMERICS, CemError
 from cem.checkpoint import load_checkpoint, save_checkpoint, subset
 from cem.config.base import digest
-from cem.surrogates import Surrogate
+from cem.training.history import Epoch, Means
+from cem.training.protocol import Client, Server
 
 Row = dict[str, Any]
+_PLAIN = ("epoch", "step", "nonfinite", "elapsed", "best_accuracy", "best_epoch")
 
 
 class StateError(CemError):
@@ -31,22 +33,20 @@ class State:
     """Everything that the rest of a training depends on.
 
     epoch: the one under way, from 0. step: batches of it that are done. order: the rows of the epoch, shuffled.
-    sums: running sums of the epoch's per-batch values. elapsed: seconds spent in the epoch.
-    best: the selected model so far, by name of its tensors.
+    means: of the epoch's readings. nonfinite: batches of the epoch that went without the surrogate. elapsed: seconds
+    spent in the epoch. best: the selected model so far, by name of its tensors.
     """
 
-    encoder: nn.Module
-    classifier: nn.Module
-    surrogate: Surrogate
-    optimizer: torch.optim.Optimizer
-    surrogate_optimizer: torch.optim.Optimizer | None
+    client: Client
+    server: Server
     generators: dict[str, torch.Generator]
     epoch: int = 0
     step: int = 0
     order: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
-    sums: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
+    means: Means = field(default_factory=Means)
+    nonfinite: int = 0
     elapsed: float = 0.0
-    history: list[Row] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_accuracy: float = -1.0
     best_epoch: int = -1
@@ -54,52 +54,58 @@ class State:
 
     def model(self) -> dict[str, Tensor]:
         """Copies of the encoder's and classifier's tensors."""
-        modules = {"encoder": self.encoder, "classifier": self.classifier}
+        modules = {"encoder": self.client.encoder, "classifier": self.server.classifier}
         return {
             f"{a}.{b}": tensor.clone() for a, module in modules.items() for b, tensor in module.state_dict().items()
         }
 
     def learned(self) -> tuple[dict[str, Tensor], Row]:
-        """What a warm-up hands on: model, optimizer, generators and position; the same bytes for the same seed."""
+        """What a warm-up hands on: model, optimizers, generators and position; the same bytes for the same seed."""
         tensors = self.model()
         tensors |= {f"generator.{name}": generator.get_state() for name, generator in self.generators.items()}
-        tensors |= _optimizer_tensors("optimizer", self.optimizer)
+        tensors |= _optimizer_tensors("client_optimizer", self.client.optimizer)
+        tensors |= _optimizer_tensors("server_optimizer", self.server.optimizer)
         return tensors, {"epoch": self.epoch}
 
     def restore_learned(self, tensors: dict[str, Tensor], header: Row) -> None:
         """Go on from what `learned` gave."""
-        self.encoder.load_state_dict(subset(tensors, "encoder"))
-        self.classifier.load_state_dict(subset(tensors, "classifier"))
+        self.client.encoder.load_state_dict(subset(tensors, "encoder"))
+        self.server.classifier.load_state_dict(subset(tensors, "classifier"))
         for name, generator in self.generators.items():
             generator.set_state(tensors[f"generator.{name}"])
-        _restore_optimizer("optimizer", self.optimizer, tensors)
+        _restore_optimizer("client_optimizer", self.client.optimizer, tensors)
+        _restore_optimizer("server_optimizer", self.server.optimizer, tensors)
         self.epoch = header["epoch"]
 
     def save(self, path: Path) -> None:
         """Write the state, whole or not at all."""
-        tensors, header = self.learned()
-        tensors |= {f"surrogate.{name}": tensor for name, tensor in self.surrogate.state_dict().items()}
+        client, (tensors, header) = self.client, self.learned()
+        tensors |= {f"surrogate.{name}": tensor for name, tensor in client.surrogate.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
-        if self.surrogate_optimizer is not None:
-            tensors |= _optimizer_tensors("surrogate_optimizer", self.surrogate_optimizer)
-        tensors |= {"order": self.order, "sums": self.sums}
-        names = ("epoch", "step", "elapsed", "best_accuracy", "best_epoch", "attempts")
-        header |= {name: getattr(self, name) for name in names} | {"history": json.dumps(self.history)}
+        if client.surrogate_optimizer is not None:
+            tensors |= _optimizer_tensors("surrogate_optimizer", client.surrogate_optimizer)
+        tensors |= {"order": self.order}
+        header |= {name: getattr(self, name) for name in _PLAIN} | {"attempts": self.attempts}
+        # As texts: a leakage may be infinite, which the header refuses.
+        header |= {"history": json.dumps([row._asdict() for row in self.history])}
+        header |= {"means": json.dumps(asdict(self.means))}
         save_checkpoint(path, "state", tensors, header)
 
     def restore(self, path: Path) -> None:
         """Go on from a saved state. Raises CheckpointError when the file is damaged."""
         tensors, header = load_checkpoint(path, "state")
-        device = next(self.encoder.parameters()).device
+        client, device = self.client, next(self.client.encoder.parameters()).device
         self.restore_learned(tensors, header)
-        self.surrogate.load_state_dict(subset(tensors, "surrogate"))
-        if self.surrogate_optimizer is not None:
-            _restore_optimizer("surrogate_optimizer", self.surrogate_optimizer, tensors)
-        self.order, self.sums = tensors["order"].to(device), tensors["sums"].to(device)
+        client.surrogate.load_state_dict(subset(tensors, "surrogate"))
+        if client.surrogate_optimizer is not None:
+            _restore_optimizer("surrogate_optimizer", client.surrogate_optimizer, tensors)
+        self.order = tensors["order"].to(device)
         self.best = {name: tensor.to(device) for name, tensor in subset(tensors, "best").items()}
-        self.step, self.elapsed = header["step"], header["elapsed"]
-        self.best_accuracy, self.best_epoch = header["best_accuracy"], header["best_epoch"]
-        self.history, self.attempts = json.loads(header["history"]), header["attempts"] + 1
+        for name in _PLAIN:
+            setattr(self, name, header[name])
+        self.attempts = header["attempts"] + 1
+        self.history = [Epoch(**row) for row in json.loads(header["history"])]
+        self.means = Means(**json.loads(header["means"]))
 
 
 def _optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -1,0 +1,79 @@
+"""What is measured of a model between epochs; nothing here draws from a generator that training uses."""
+
+import sys
+
+import torch
+from torch import nn
+
+from cem.config import Run, Training
+from cem.data.loader import OnDeviceLoader
+from cem.defenses import Defense
+from cem.mixture import MixtureError, fit_mixture
+from cem.runtime import make_generator
+
+_BATCH = 512
+_PROBE_COMPONENTS = 3
+
+
+def measure_accuracy(
+    encoder: nn.Module, classifier: nn.Module, defense: Defense, loader: OnDeviceLoader, seed: int
+) -> float:
+    """Share of images classified rightly from what leaves the client. Each call draws the same noise."""
+    device = loader.images.device
+    generator = make_generator(seed, "evaluation noise", device)
+    encoder.eval()
+    classifier.eval()
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    with torch.no_grad():
+        for images, labels in loader.plain(_BATCH):
+            logits = classifier(defense.corrupt(encoder(images), generator))
+            right += (logits.argmax(1) == labels).sum()
+    return int(right) / len(loader.labels)
+
+
+def clean_smashed(encoder: nn.Module, loader: OnDeviceLoader) -> tuple[torch.Tensor, torch.Tensor]:
+    """ẑ of every image in order, in evaluation mode, and the labels."""
+    encoder.eval()
+    with torch.no_grad():
+        return torch.cat([encoder(images) for images, _ in loader.plain(_BATCH)]), loader.labels
+
+
+def probe_due(cfg: Training, epoch: int) -> bool:
+    """Whether the leakage is probed after an epoch (from 0).
+
+    After those whose number (from 1) `probe_every` divides, the shared warm-up's last and the last of all; not before.
+    """
+    number = epoch + 1
+    if not cfg.probe_every or number < cfg.warmup_epochs:
+        return False
+    return number in (cfg.warmup_epochs, cfg.epochs) or number % cfg.probe_every == 0
+
+
+def probe_leakage(
+    encoder: nn.Module, run: Run, epoch: int, private: OnDeviceLoader, val: OnDeviceLoader
+) -> float | None:
+    """An upper bound on I(x; ẑ + ε) that no surrogate has a part in, nats per image; None where there is none.
+
+    A mixture is fitted to the clean ẑ of `private` and scored at ẑ + ε on `val`. There is none without noise, nor when
+    a class has fewer images than the mixture has components.
+    """
+    if run.noise_std == 0:
+        return None
+    generator = make_generator(run.seed, f"probe/{epoch}", private.images.device)
+    smashed, labels = clean_smashed(encoder, private)
+    held_out, held_out_labels = clean_smashed(encoder, val)
+    with torch.no_grad():
+        try:
+            mixture = fit_mixture(
+                smashed.flatten(1),
+                labels,
+                components=_PROBE_COMPONENTS,
+                covariance="diag",
+                fit="em",
+                generator=generator,
+            )
+        except MixtureError as error:
+            print(f"epoch {epoch + 1}: the leakage was not probed: {error}", file=sys.stderr)
+            return None
+        leakage = mixture.leakage(held_out.flatten(1), held_out_labels, run.noise_std, generator)
+    return float(leakage.double().mean())
