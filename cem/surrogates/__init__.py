@@ -6,11 +6,13 @@ from torch import Tensor
 
 from cem.config import AttentionSurrogate, GmmSurrogate, NoSurrogate
 from cem.mixture import ClassMixture
-from cem.surrogates.attention import EnhancedVariance, MixtureAttention, initialise
-from cem.surrogates.base import Surrogate, Terms
+from cem.surrogates.attention import SlotCrossAttentionCEM, SurrogateError, check_size, initialise
+from cem.surrogates.attention_mixture import MixtureAttention
+from cem.surrogates.base import MONITORS, Surrogate, Terms
+from cem.surrogates.enhanced_variance import EnhancedVariance
 from cem.surrogates.gmm import Gmm
 
-__all__ = ["Surrogate", "Terms", "make_surrogate"]
+__all__ = ["MONITORS", "Surrogate", "SurrogateError", "Terms", "make_surrogate"]
 
 
 def make_surrogate(
@@ -36,9 +38,10 @@ def make_surrogate(
         case GmmSurrogate():
             return Gmm(cfg, smashed_shape, prior, noise_std, num_samples, mixture, seed)
         case AttentionSurrogate():
-            kind = MixtureAttention if cfg.statistic == "mixture" else EnhancedVariance
-            with torch.device("meta"):  # no draw from torch's global generator
+            kind: type[SlotCrossAttentionCEM] = MixtureAttention if cfg.statistic == "mixture" else EnhancedVariance
+            with torch.device("meta"):  # no draw from torch's global generator, and no memory before the size is known
                 module = kind(cfg, smashed_shape, prior, noise_std)
+            check_size(module, smashed_shape)
             module.to_empty(device="cpu")
             initialise(module, seed)
             return module

@@ -9,7 +9,7 @@ _GATE = 0.1  # initial value of both gates, before the tanh
 
 
 class GatedCrossAttention(nn.Module):
-    """y = q + tanh(α_x) · attention(LN q, slots), then y + tanh(α_f) · FFN(LN y).
+    """y = q + tanh(α_x) · attention(LN q, slots), then y + tanh(α_f) · FFN(LN y); several heads share the width.
 
     Source: Alayrac et al. 2022 (Flamingo), figure 4; gates start at 0.1 as in REFERENCE §3.
     """

@@ -9,7 +9,7 @@ from torch import Tensor
 from cem.config import GmmSurrogate
 from cem.mixture import ClassMixture, fit_mixture
 from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, Terms, intra_class_mse
-from cem.surrogates.thresholds import hinge, threshold_value
+from cem.surrogates.thresholds import VarianceThreshold, hinge
 from cem.types import Labels, Smashed
 
 _GAMMA = 0.01  # γ of the released code, in place of σ²
@@ -39,6 +39,7 @@ class Gmm(Surrogate):
         super().__init__()
         self.cfg, self.noise_std, self.seed = cfg, noise_std, seed
         self.noise_variance = max(noise_std**2, NOISE_VARIANCE_FLOOR)
+        self.threshold = VarianceThreshold(cfg.threshold, noise_std)
         self.refits = 0
         sizes = (len(class_prior), cfg.components, math.prod(shape))
         self.register_buffer("class_prior", class_prior.float())
@@ -62,6 +63,16 @@ class Gmm(Surrogate):
         for name in ("weights", "means", "variances"):
             getattr(self, name).copy_(getattr(mixture, name))
         self.fitted_on.fill_(num_samples)
+
+    def prepare(self, smashed: Smashed, labels: Labels) -> None:
+        self.threshold.measure(smashed.flatten(1), labels)
+
+    def begin_epoch(self, progress: float) -> None:
+        self.threshold.progress.fill_(progress)
+
+    def monitor(self) -> dict[str, float]:
+        threshold = self.threshold.value()
+        return {} if threshold is None else {"threshold": threshold}
 
     def refit(self, smashed: Smashed, labels: Labels) -> None:
         """Fit anew to the clean ẑ of all private images, starting from the components as they stand."""
@@ -119,7 +130,7 @@ class Gmm(Surrogate):
             self.variances.copy_(variance.view_as(self.variances))
         moving = batch.variance - batch.variance.detach()
         variance = variance + rate * (total / size) * moving
-        threshold = threshold_value(self.cfg.threshold, self.noise_std**2)
+        threshold = self.threshold.value()
         if threshold is not None:
             per_dim = 0.5 * hinge(variance, threshold, self.noise_variance)
         else:
@@ -136,7 +147,7 @@ class Gmm(Surrogate):
         rate = _AMPLIFIED * batch.count / expected.clamp_min(1e-12)
         rate = torch.where(rate >= 1, _CAP, rate)
         variance = rate * batch.variance.mean(1) + (1 - rate) * old
-        threshold = threshold_value(self.cfg.threshold, self.noise_std**2)
+        threshold = self.threshold.value()
         if threshold is None:
             raise ValueError("formula legacy needs a threshold: coupled (published) or fixed")
         hit = batch.count > 0

@@ -1,0 +1,219 @@
+"""The attention surrogate's default statistic: a density predicted from one half of the batch, scored on the other."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cem.config import AttentionSurrogate
+from cem.mixture import noise_entropy
+from cem.surrogates.attention import SlotCrossAttentionCEM, SurrogateError
+from cem.surrogates.base import Terms, intra_class_mse
+from cem.surrogates.thresholds import hinge
+from cem.types import Labels, Smashed
+
+_LOG_VARIANCE = (-16.0, 4.0)  # range of a component's log-variance, relative to the support's
+_VARIANCE_FLOOR = 1e-6  # of the support, in units of z squared
+_PRIOR_COUNT = 4.0  # how many samples a prediction of the heads weighs at first
+
+
+class Halves(NamedTuple):
+    """A batch in two halves of the same class frequencies; where the batch is odd, one row is padding."""
+
+    rows: Int[Tensor, "2 half"]
+    present: Float[Tensor, "2 half"]
+
+
+class Components(NamedTuple):
+    """Mixture of each (half, class) pair's tokens, a position at a time."""
+
+    log_weight: Float[Tensor, "pair position component"]
+    mean: Float[Tensor, "pair position component number"]
+    variance: Float[Tensor, "pair position component number"]
+
+
+class MixtureAttention(SlotCrossAttentionCEM):
+    """Predicts the density of one half of the batch from the other half, and scores it there.
+
+    Slots summarise the tokens of the support half; a query for each (class, position) reads them, and heads give the
+    weights, means and log-variances of the mixture of that class's token there. One step of EM on the support, with the
+    heads' prediction as its prior, makes them precise. The other half is scored under that mixture convolved with the
+    noise, then the halves swap:
+
+        leakage = −E log q(ẑ + ε | y) + H(y) − h(ε)     nats per image, H(y) of the population
+
+    The parameters of q depend on the support and on nothing of the sample that is scored, not even through the choice
+    of the halves, which goes by labels and order. So the number is an upper bound on I(x; z) for any weights of the
+    module: training them only tightens it. Source: REFERENCE §1, facts (i) and (ii).
+    """
+
+    def __init__(
+        self,
+        cfg: AttentionSurrogate,
+        shape: tuple[int, int, int],
+        class_prior: Float[Tensor, " cls"],
+        noise_std: float,
+    ) -> None:
+        super().__init__(cfg, shape, class_prior, noise_std)
+        self.components = cfg.components
+        self.position = nn.Parameter(torch.empty(self.positions, self.width))
+        self.class_embedding = nn.Parameter(torch.empty(len(class_prior), self.width))
+        heads = cfg.components * (1 + 2 * self.token_size)
+        self.head = nn.Sequential(nn.LayerNorm(self.width), nn.Linear(self.width, heads))
+        self.log_counts = nn.Parameter(torch.empty(3))  # of the prior, for weights, means, variances; × _PRIOR_COUNT
+
+    def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:
+        """Terms of a batch; its noise comes from `generator`.
+
+        loss: the leakage per dimension; with a threshold, Σ_k share_k · mean over dimensions of ½·hinge(v_k), where v_k
+        is the variance of the scored samples about the predicted mean of their component: the module cannot talk a
+        variance down, only the samples can lower it.
+
+        Raises SurrogateError for fewer than two samples.
+        """
+        self._count_lone(labels)
+        halves = divide(labels)
+        tokens = self.tokens(smashed)
+        mixture, pairs = self._predict(tokens, labels, halves, generator)
+        joint = self._joint(mixture, pairs, self._scored(tokens, halves, generator))
+        nll = -(torch.logsumexp(joint, -1) * halves.present.flip(0).unsqueeze(-1)).sum() / smashed.numel()
+        constant = self.prior_entropy - noise_entropy(self.dimensions, math.sqrt(self.noise_variance))
+        bound = nll + constant / self.dimensions
+        leakage = bound.detach() * self.dimensions if self.noise_std > 0 else torch.full_like(nll.detach(), math.inf)
+        threshold = self.threshold.value()
+        loss = bound if threshold is None else self._excess(mixture, pairs, tokens, halves, joint, threshold)
+        return Terms(loss, leakage, intra_class_mse(smashed, labels))
+
+    def fit_loss(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
+        """Negative log-likelihood of each half under the density that the other half predicts, nats per dimension."""
+        halves = divide(labels)
+        tokens = self.tokens(smashed)
+        mixture, pairs = self._predict(tokens, labels, halves, generator)
+        joint = self._joint(mixture, pairs, self._scored(tokens, halves, generator))
+        return -(torch.logsumexp(joint, -1) * halves.present.flip(0).unsqueeze(-1)).sum() / smashed.numel()
+
+    def _scored(
+        self, tokens: Float[Tensor, "batch position number"], halves: Halves, generator: torch.Generator | None
+    ) -> Float[Tensor, "2 half position number"]:
+        """ẑ + ε of the half that each half's density is scored on."""
+        noise = torch.randn(tokens.shape, generator=generator, device=tokens.device, dtype=tokens.dtype)
+        return (tokens + math.sqrt(self.noise_variance) * noise)[halves.rows.flip(0)]
+
+    def _predict(
+        self,
+        tokens: Float[Tensor, "batch position number"],
+        labels: Labels,
+        halves: Halves,
+        generator: torch.Generator | None,
+    ) -> tuple[Components, Int[Tensor, "2 half"]]:
+        """A mixture for each pair of a half and a class, from that half; and the pair of each sample that it scores."""
+        classes, row = torch.unique(labels, return_inverse=True)
+        support, weight = tokens[halves.rows], halves.present[:, :, None, None]
+        count = halves.present.sum(1).view(2, 1, 1)
+        centre = (support * weight).sum(1) / count
+        within = ((support - centre.unsqueeze(1)).square() * weight).sum(1) / count
+        middle = centre.mean(1, keepdim=True)
+        overall = (within + (centre - middle).square()).mean(1, keepdim=True).clamp_min(_VARIANCE_FLOOR)
+        spread = (count * within + _PRIOR_COUNT * overall) / (count + _PRIOR_COUNT)
+        seen = self.embed((support - middle.unsqueeze(1)) / overall.unsqueeze(1).sqrt()) + self.position
+        seen = seen + self.class_embedding[labels[halves.rows]].unsqueeze(2)
+        present = halves.present.bool().unsqueeze(-1).expand(seen.shape[:3]) if len(labels) % 2 else None
+        slots = self.slots(seen.flatten(1, 2), present if present is None else present.flatten(1, 2), generator)
+        queries = self.class_embedding[classes].unsqueeze(1) + self.position
+        read = self.read(queries.flatten(0, 1).expand(2, -1, -1), slots)
+        heads = self.head(read).view(2, len(classes), self.positions, self.components, -1)
+        logits, mean, log_variance = heads.split((1, self.token_size, self.token_size), dim=-1)
+        centre, spread = centre[:, None, :, None], spread[:, None, :, None]
+        prior = Components(
+            torch.log_softmax(logits.squeeze(-1), dim=-1).flatten(0, 1),
+            (centre + spread.sqrt() * mean).flatten(0, 1),
+            (spread * _clamp(log_variance).exp()).flatten(0, 1),
+        )
+        pair = row[halves.rows] + len(classes) * torch.arange(2, device=row.device).unsqueeze(1)
+        scored = row[halves.rows.flip(0)] + len(classes) * torch.arange(2, device=row.device).unsqueeze(1)
+        return self._refine(prior, pair, support, weight.squeeze(-1)), scored
+
+    def _refine(
+        self,
+        prior: Components,
+        pair: Int[Tensor, "2 half"],
+        support: Float[Tensor, "2 half position number"],
+        weight: Float[Tensor, "2 half 1"],
+    ) -> Components:
+        """One step of EM on the support; the prior counts as that many samples of each component."""
+        deviation = support.unsqueeze(-2) - prior.mean[pair]
+        squared = deviation.square()
+        variance = prior.variance + _VARIANCE_FLOOR
+        norm = prior.log_weight - 0.5 * (math.log(2 * math.pi) + variance.log()).sum(-1)
+        joint = norm[pair] - 0.5 * (squared / variance[pair]).sum(-1)
+        share = (torch.softmax(joint, -1) * weight.unsqueeze(-1)).flatten(0, 1)
+        index, pairs = pair.flatten(), len(prior.mean)
+
+        def total(values: Tensor) -> Tensor:
+            return values.new_zeros(pairs, *values.shape[1:]).index_add(0, index, values)
+
+        count = total(share)
+        first = total(share.unsqueeze(-1) * deviation.flatten(0, 1))
+        second = total(share.unsqueeze(-1) * squared.flatten(0, 1))
+        of_weight, of_mean, of_variance = (_PRIOR_COUNT * self.log_counts.exp()).unbind()
+        mass = of_weight * prior.log_weight.exp() + count
+        count = count.unsqueeze(-1)
+        shift = first / (of_mean + count)
+        scatter = (second - 2 * shift * first + count * shift.square()).clamp_min(0)
+        return Components(
+            (mass / mass.sum(-1, keepdim=True)).log(),
+            prior.mean + shift,
+            (of_variance * prior.variance + scatter) / (of_variance + count),
+        )
+
+    def _joint(
+        self, mixture: Components, pair: Int[Tensor, "2 half"], scored: Float[Tensor, "2 half position number"]
+    ) -> Float[Tensor, "2 half position component"]:
+        """log of weight × density of each component, convolved with the noise, at the scored tokens."""
+        variance = mixture.variance + self.noise_variance
+        norm = mixture.log_weight - 0.5 * (math.log(2 * math.pi) + variance.log()).sum(-1)
+        deviation = scored.unsqueeze(-2) - mixture.mean[pair]
+        return norm[pair] - 0.5 * (deviation.square() / variance[pair]).sum(-1)
+
+    def _excess(
+        self,
+        mixture: Components,
+        pair: Int[Tensor, "2 half"],
+        tokens: Float[Tensor, "batch position number"],
+        halves: Halves,
+        joint: Float[Tensor, "2 half position component"],
+        threshold: float,
+    ) -> Float[Tensor, ""]:
+        """What the variances of the scored samples have above the threshold, nats per dimension."""
+        share = (torch.softmax(joint.detach(), -1) * halves.present.flip(0)[:, :, None, None]).flatten(0, 1)
+        scored = tokens[halves.rows.flip(0)]
+        squared = (scored.unsqueeze(-2) - mixture.mean[pair]).square().flatten(0, 1)
+        index = pair.flatten()
+        count = share.new_zeros(mixture.log_weight.shape).index_add(0, index, share)
+        sums = torch.zeros_like(mixture.mean).index_add(0, index, share.unsqueeze(-1) * squared)
+        variance = sums / count.clamp_min(torch.finfo(count.dtype).tiny).unsqueeze(-1)
+        part = count / (len(tokens) * self.positions)
+        return (part * 0.5 * hinge(variance, threshold, self.noise_variance).mean(-1)).sum()
+
+
+def divide(labels: Labels) -> Halves:
+    """Deal the samples of each class in turn to two halves. Raises SurrogateError for fewer than two samples."""
+    if len(labels) < 2:
+        raise SurrogateError(
+            f"the attention surrogate scores one half of a batch under the other and needs two samples; found "
+            f"{len(labels)}. Use a larger batch_size."
+        )
+    order = torch.argsort(labels, stable=True)
+    present = torch.ones(len(labels) + len(labels) % 2, device=labels.device)
+    if len(labels) % 2:
+        order, present[-1] = torch.cat([order, order[:1]]), 0
+    return Halves(order.view(-1, 2).T, present.view(-1, 2).T)
+
+
+def _clamp(log_variance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Bring into _LOG_VARIANCE smoothly: nearly the identity inside, and a gradient everywhere."""
+    low, high = _LOG_VARIANCE
+    raised = low + nn.functional.softplus(log_variance - low)
+    return high - nn.functional.softplus(high - raised)
