@@ -80,9 +80,6 @@ def history_csv(history: Iterable[Epoch]) -> str:
 def read_history(path: Path) -> list[Epoch]:
     """The table of a warm-up, to go on from."""
     with path.open(newline="") as file:
-        return [
-            Epoch(
-                **{name: _PARSERS.get(Epoch.__annotations__[name], float)(text) for name, text in row.items() if text}
-            )
-            for row in csv.DictReader(file)
-        ]
+        rows = list(csv.DictReader(file))
+    parsers = {name: _PARSERS.get(kind, float) for name, kind in Epoch.__annotations__.items()}
+    return [Epoch(**{name: parsers[name](text) for name, text in row.items() if text}) for row in rows]

@@ -121,8 +121,9 @@ def _without_surrogate(state: State, run: Run, step: int, failure: NonFinite, pa
 
 def _diverged(state: State, step: int, found: NonFinite, path: Path, remedy: str = "") -> TrainingError:
     return TrainingError(
-        f"epoch {state.epoch + 1}, batch {step + 1}: expected a finite {found.term}, but it is {found.value}. The last "
-        f"good state is kept in {path}. Lower the learning rate or the surrogate's weight, or set max_grad_norm{remedy}."
+        f"epoch {state.epoch + 1}, batch {step + 1}: expected a finite {found.term}, but it is {found.value}. "
+        f"The last good state is kept in {path}. "
+        f"Lower the learning rate or the surrogate's weight, or set max_grad_norm{remedy}."
     )
 
 

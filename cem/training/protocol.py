@@ -28,6 +28,9 @@ from cem.training.gradients import (
 )
 from cem.types import Images, Labels, Smashed
 
+# Finite, or the training stops.
+_SERVER = ("cross_entropy", "server_grad_norm")
+_CLIENT = ("defense_penalty", "cross_entropy_grad_norm", "defense_grad_norm", "client_grad_norm")
 # Finite, or the surrogate sits the batch out. Its leakage may be infinite: it is, without noise.
 _GUARDED = ("surrogate_loss", "surrogate_grad_norm", "fit_loss", "fit_grad_norm")
 _OF_SURROGATE = (*_GUARDED, "leakage_nats", "intra_class_mse")
@@ -85,9 +88,9 @@ class Server:
         return z.grad, readings
 
     def step(self, score: Score) -> Readings:
-        """Descend along the gradient. Raises NonFiniteError, before it, when that or the cross entropy is not finite."""
+        """Descend along the gradient. Raises NonFiniteError, before it, when it or the cross entropy is not finite."""
         readings = read(score._asdict() | {"server_grad_norm": grad_norm(self.classifier)})
-        require_finite(readings, ("cross_entropy", "server_grad_norm"))
+        require_finite(readings, _SERVER)
         descend(self.optimizer, readings["server_grad_norm"], self.cfg.max_grad_norm)
         return readings
 
@@ -111,7 +114,7 @@ class Client:
     cfg: Training
 
     def send(self, images: Images, labels: Labels, weight: float, measured: bool) -> Sent:
-        """z = corrupt(ẑ), and the client's own terms. Each term has its own alias of ẑ, which tells its gradient's norm.
+        """z = corrupt(ẑ), and the client's own terms. Each term has an alias of ẑ to itself, to watch its gradient.
 
         measured: whether the surrogate is computed. At λ = 0 it then adds nothing but the fit of its own parameters.
         """
@@ -142,13 +145,12 @@ class Client:
         with _constant(self.surrogate, keep=self.routing == "shared"), torch.set_grad_enabled(weight > 0):
             loss, values["leakage_nats"], values["intra_class_mse"] = self.surrogate(alias, labels, self.draws)
         values["surrogate_loss"] = loss
-        finite, own = torch.isfinite(weight * loss), weight * loss if weight > 0 else torch.zeros_like(loss)
+        finite, own = torch.isfinite(loss), weight * loss if weight > 0 else torch.zeros_like(loss)
         if self.routing == "own":
             fit = self.surrogate.fit_loss(clean.detach(), labels, self.draws)
             if fit is not None:
                 values["fit_loss"] = fit
                 finite, own = finite & torch.isfinite(fit), own + fit
-
         if loss.requires_grad:
             guard(alias, finite, "surrogate_grad_norm", values)
         return own
@@ -169,9 +171,7 @@ class Client:
         if "surrogate_loss" in values and self.routing != "frozen":
             values["fit_grad_norm"] = grad_norm(self.surrogate)
         readings = read(values)
-        require_finite(
-            readings, ("defense_penalty", "cross_entropy_grad_norm", "defense_grad_norm", "client_grad_norm")
-        )
+        require_finite(readings, _CLIENT)
         failure = first_nonfinite(readings, _GUARDED)
         if failure is not None:
             for parameter in self.surrogate.parameters():

@@ -1,0 +1,65 @@
+"""A training inside the test's own process: random images, parties, loaders and state for a run's settings."""
+
+from pathlib import Path
+
+import torch
+
+from cem.config import GmmSurrogate, Run
+from cem.data.loader import Batch, OnDeviceLoader
+from cem.models import make_split, seed_dropout, smashed_shape
+from cem.runtime import make_generator
+from cem.surrogates import Surrogate, make_surrogate
+from cem.training.interruption import StopRequest
+from cem.training.loop import train_epochs
+from cem.training.protocol import Client, Server, make_parties
+from cem.training.state import State
+
+CLASSES, SHAPE = 3, (1, 32, 32)
+
+
+def make_state(run: Run, surrogate: Surrogate | None = None) -> State:
+    """Parties of a run, as its stage makes them; `surrogate` takes the place of the settings' own."""
+    generators = {name: make_generator(run.seed, name, "cpu") for name in ("data", "noise", "dropout", "surrogate")}
+    encoder, classifier = make_split(run.model, SHAPE, CLASSES, make_generator(run.seed, "model", "cpu"))
+    seed_dropout(classifier, generators["dropout"])
+    if surrogate is None:
+        shape = smashed_shape(encoder, SHAPE)
+        surrogate = make_surrogate(run.surrogate, smashed_shape=shape, num_classes=CLASSES, noise_std=run.noise_std)
+    dtype = torch.get_default_dtype()
+    parties = make_parties(run, encoder.to(dtype), classifier.to(dtype), surrogate.to(dtype), generators)
+    state = State(*parties, generators)
+    if isinstance(run.surrogate, GmmSurrogate):
+        smashed = torch.rand(60, *smashed_shape(encoder, SHAPE), generator=make_generator(0, "start", "cpu"))
+        state.client.surrogate.refit(smashed, torch.arange(60) % CLASSES)
+    return state
+
+
+def make_batch(seed: int, size: int = 18) -> Batch:
+    """Images that show their class a little."""
+    labels = torch.arange(size) % CLASSES
+    images = torch.rand(size, *SHAPE, generator=make_generator(seed, "images", "cpu"))
+    return Batch(0.7 * images + 0.1 * labels.view(-1, 1, 1, 1), labels)
+
+
+def make_loader(run: Run, seed: int, generator: torch.Generator, size: int = 96) -> OnDeviceLoader:
+    images, labels = make_batch(seed, size)
+    raw = (255 * images).to(torch.uint8)
+    return OnDeviceLoader(raw, labels, run.training.batch_size, run.dataset.augmentation, generator)
+
+
+def train(state: State, run: Run, path: Path, until: int | None = None, stop: StopRequest | None = None) -> None:
+    """Train `state` up to an epoch (absent: all)."""
+    private = make_loader(run, 1, state.generators["data"])
+    val = make_loader(run, 2, make_generator(run.seed, "val", "cpu"))
+    train_epochs(state, run, private, val, until or run.training.epochs, path, stop or StopRequest())
+
+
+def weights(state: State) -> dict[str, torch.Tensor]:
+    """Everything learned: model, surrogate, and the optimizers' momenta."""
+    surrogate = {f"surrogate.{name}": value.clone() for name, value in state.client.surrogate.state_dict().items()}
+    return state.learned()[0] | surrogate
+
+
+def model(client: Client, server: Server) -> list[torch.Tensor]:
+    """Copies of the parameters of encoder and classifier."""
+    return [p.detach().clone() for module in (client.encoder, server.classifier) for p in module.parameters()]

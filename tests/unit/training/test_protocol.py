@@ -1,0 +1,158 @@
+"""Joint and split training are one objective: same weights; each term's gradient norm is what autograd says."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from cem.config import AttentionSurrogate, Dropout, GmmSurrogate, NoPeek, NoSurrogate, TopK, Training
+from cem.training.protocol import train_batch
+from cem.training.schedule import surrogate_measured, surrogate_weight
+
+from .small import make_batch, make_state, model
+
+SMALL = {"embedding": 16, "reduced": 16, "slots": 3, "components": 2}
+SURROGATES = {
+    "none": NoSurrogate(),
+    "gmm bound": GmmSurrogate(),
+    "gmm legacy": GmmSurrogate(formula="legacy"),
+    "attention mixture": AttentionSurrogate(**SMALL),
+    "attention enhanced_variance": AttentionSurrogate(statistic="enhanced_variance", **SMALL),
+    "attention shared": AttentionSurrogate(optimizer="shared", **SMALL),
+    "attention frozen": AttentionSurrogate(optimizer="frozen", **SMALL),
+}
+DEFENSES = {  # and whether gradients are clipped
+    "noise": ((), None),
+    "dropout": ((Dropout(rate=0.3),), None),
+    "topk": ((TopK(fraction=0.3),), None),
+    "nopeek": ((NoPeek(weight=0.5),), None),
+    "nopeek clipped": ((NoPeek(weight=0.5),), 0.3),
+}
+
+
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def training(**settings) -> Training:
+    return Training(epochs=2, warmup_epochs=0, **settings)
+
+
+def train_steps(run, steps: int):
+    """The run's parties after some steps of its first epoch."""
+    state, weight = make_state(run), surrogate_weight(run.surrogate, run.training, 0)
+    measured = surrogate_measured(run.surrogate, run.training, 0)
+    for step in range(steps):
+        train_batch(state.client, state.server, make_batch(step), weight, measured)
+    return state
+
+
+@pytest.mark.parametrize("defense", DEFENSES)
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_joint_and_split_give_the_same_weights(double, make_run, surrogate, defense) -> None:
+    (defenses, max_grad_norm), found = DEFENSES[defense], []
+    for protocol in ("joint", "split"):
+        settings = training(protocol=protocol, max_grad_norm=max_grad_norm)
+        run = make_run(surrogate=SURROGATES[surrogate], defenses=defenses, training=settings)
+        state = train_steps(run, 20)
+        found.append([*model(state.client, state.server), *map(torch.clone, state.client.surrogate.parameters())])
+    for joint, split in zip(*found, strict=True):
+        assert torch.isfinite(joint).all()
+        torch.testing.assert_close(split, joint, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("surrogate", [name for name in SURROGATES if name != "none"])
+def test_a_surrogate_moves_the_encoder_and_not_the_classifier(make_run, surrogate) -> None:
+    """One step from equal weights: the server's is that of `none`, the client's is not."""
+    plain, state = (train_steps(make_run(surrogate=SURROGATES[name], training=training()), 1)
+                    for name in ("none", surrogate))  # fmt: skip
+    servers = zip(plain.server.classifier.parameters(), state.server.classifier.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in servers)
+    encoders = zip(plain.client.encoder.parameters(), state.client.encoder.parameters(), strict=True)
+    assert not any(torch.equal(a, b) for a, b in encoders if a.dim() > 1)
+
+
+@pytest.mark.parametrize(("name", "moves"), [("mixture", True), ("shared", True), ("frozen", False)])
+def test_who_fits_the_surrogates_own_parameters(make_run, name, moves) -> None:
+    run = make_run(surrogate=SURROGATES[f"attention {name}"], training=training())
+    before, after = make_state(run).client.surrogate, train_steps(run, 1).client.surrogate
+    moved = [not torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True)]
+    assert any(moved) == moves
+
+
+@pytest.mark.parametrize("protocol", ["joint", "split"])
+@pytest.mark.parametrize("surrogate", [name for name in SURROGATES if name != "none"])
+def test_at_weight_zero_every_surrogate_is_none_bit_for_bit(make_run, surrogate, protocol) -> None:
+    plain = train_steps(make_run(training=training(protocol=protocol)), 3)
+    settings = SURROGATES[surrogate].model_copy(update={"weight": 0.0})
+    state = train_steps(make_run(surrogate=settings, training=training(protocol=protocol)), 3)
+    for a, b in zip(model(plain.client, plain.server), model(state.client, state.server), strict=True):
+        assert torch.equal(a, b)
+    for name, generator in state.generators.items():
+        assert torch.equal(generator.get_state(), plain.generators[name].get_state())
+
+
+@pytest.mark.parametrize("protocol", ["joint", "split"])
+@pytest.mark.parametrize("surrogate", ["gmm bound", "attention mixture", "attention shared"])
+def test_gradient_norms_are_those_of_autograd(double, make_run, surrogate, protocol) -> None:
+    defenses = (Dropout(rate=0.3), NoPeek(weight=0.5))
+    run = make_run(surrogate=SURROGATES[surrogate], defenses=defenses, training=training(protocol=protocol))
+    batch, weight = make_batch(0), 0.7
+    state = make_state(run)
+    client = state.client
+    clean = client.encoder(batch.images)
+    terms = {
+        "cross_entropy": cross_entropy(
+            state.server.classifier(client.defense.corrupt(clean, client.noise)), batch.labels
+        ),
+        "defense": client.defense.penalty(batch.images, clean),
+        "surrogate": weight * client.surrogate(clean, batch.labels, client.draws).loss,
+    }
+    expected = {
+        name: float(torch.autograd.grad(term, clean, retain_graph=True)[0].norm()) for name, term in terms.items()
+    }
+    state = make_state(run)  # with its generators as they were
+    readings, failure = train_batch(state.client, state.server, batch, weight, True)
+    assert failure is None
+    for name, norm in expected.items():
+        assert norm > 0
+        assert readings[f"{name}_grad_norm"] == pytest.approx(norm, rel=1e-9)
+
+
+def test_terms_that_are_not_computed_have_no_readings(make_run) -> None:
+    state = make_state(make_run(training=training()))
+    readings, _ = train_batch(state.client, state.server, make_batch(0), 0.0, False)
+    computed = {"cross_entropy", "train_accuracy", "cross_entropy_grad_norm", "client_grad_norm", "server_grad_norm"}
+    assert set(readings) == computed
+
+
+@pytest.mark.parametrize("protocol", ["joint", "split"])
+def test_each_party_is_clipped_by_itself(double, make_run, protocol) -> None:
+    limit = 1e-3
+    settings = training(protocol=protocol, max_grad_norm=limit, weight_decay=0.0, momentum=0.0)
+    state = make_state(make_run(training=settings))
+    before = model(state.client, state.server)
+    readings, _ = train_batch(state.client, state.server, make_batch(0), 0.0, False)
+    assert min(readings["client_grad_norm"], readings["server_grad_norm"]) > limit
+    moved = [b - a for a, b in zip(before, model(state.client, state.server), strict=True)]
+    own = len(list(state.client.encoder.parameters()))
+    for party in (moved[:own], moved[own:]):
+        assert float(torch.nn.utils.get_total_norm(party)) == pytest.approx(settings.lr * limit, rel=1e-2)
+
+
+def test_split_sends_only_z_and_its_gradient(make_run, monkeypatch) -> None:
+    state = make_state(make_run(training=training(protocol="split")))
+    received = []
+    answer = state.server.answer
+
+    def spy(z, labels):
+        received.append((z.requires_grad, z.grad_fn))
+        gradient, readings = answer(z, labels)
+        received.append(gradient.grad_fn)
+        return gradient, readings
+
+    monkeypatch.setattr(state.server, "answer", spy)
+    train_batch(state.client, state.server, make_batch(0), 0.0, False)
+    assert received == [(False, None), None]
