@@ -15,7 +15,7 @@ from cem.report.pictures import Picture, colour, empty, finish, line_style, mark
 PANELS = {
     "val_accuracy": "accuracy on val, %",
     "cross_entropy": "cross-entropy, nats",
-    "leakage_nats": "surrogate's leakage bound, nats",
+    "leakage_nats": "leakage bound, nats: surrogate's (line), probe's (crosses)",
 }
 
 
@@ -65,7 +65,7 @@ def _label_at_edge(axes: Axes, ends: Sequence[tuple[float, float, int, str]]) ->
 
 
 def training_curves(plan: Plan, groups: list[Group]) -> Picture:
-    """Validation accuracy, cross-entropy and the surrogate's own bound, epoch by epoch."""
+    """Validation accuracy, cross-entropy, and the surrogate's own bound beside the probe's, epoch by epoch."""
     figure = new_figure(10.0, 3.2 + 0.2 * (len(groups) / 3))
     panels = dict(zip(PANELS, figure.subplots(1, len(PANELS)), strict=True))
     for index, group in enumerate(groups):
@@ -74,6 +74,7 @@ def training_curves(plan: Plan, groups: list[Group]) -> Picture:
             scale = 100 if name == "val_accuracy" else 1
             curves = [scale * _finite(history.set_index("epoch")[name]) for history in histories]
             _draw(axes, curves, index, group.label)
+        _draw_probes(panels["leakage_nats"], histories, index)
     for name, axes in panels.items():
         axes.set_title(PANELS[name])
         axes.set_xlabel("epoch")
@@ -82,11 +83,19 @@ def training_curves(plan: Plan, groups: list[Group]) -> Picture:
     handles, labels = panels["val_accuracy"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(groups)))
     caption = (
-        "Training. Strong lines: mean over seeds; faint lines: single runs. The right-hand panel is each surrogate's "
-        "own estimate on the batches it trained on, not comparable between surrogates; the leakage in the table is "
-        "measured for all runs alike."
+        "Training. Strong lines: mean over seeds; faint lines: single runs. In the right-hand panel, lines are each "
+        "surrogate's own estimate on the batches it trained on, not comparable between surrogates; dotted lines with "
+        "crosses are the probe's: a mixture fitted to the private images and scored on val, the same for all. A "
+        "surrogate that fools itself shows as a gap between its two curves."
     )
     return finish(figure, "training", "svg", caption)
+
+
+def _draw_probes(axes: Axes, histories: list[pd.DataFrame], index: int) -> None:
+    """The held-out leakage, mean over seeds, at the epochs that have one."""
+    probes = [_finite(history.set_index("epoch")["probe_leakage_nats"]).dropna() for history in histories]
+    mean = pd.concat(probes, axis=1).mean(axis=1)
+    axes.plot(mean.index, mean, color=colour(index), linestyle=":", marker="x", linewidth=1.2)
 
 
 def attack_curves(plan: Plan, groups: list[Group]) -> list[Picture]:

@@ -37,7 +37,8 @@ def read_training(plan: Plan, run: Run) -> dict[str, Any]:
 def read_history(plan: Plan, run: Run) -> pd.DataFrame:
     """A run's training, one row an epoch."""
     path = plan.run(run) / "history.csv"
-    return _read_table(path, "train", ("epoch", "phase", "cross_entropy", "val_accuracy", "leakage_nats"))
+    expected = ("epoch", "phase", "cross_entropy", "val_accuracy", "leakage_nats", "probe_leakage_nats")
+    return _read_table(path, "train", expected)
 
 
 def read_leakage(plan: Plan, run: Run) -> tuple[float, float]:

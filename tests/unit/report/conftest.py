@@ -53,8 +53,11 @@ def write_run(plan: Plan, run: Run) -> None:
     }  # fmt: skip
     write_json(plan.run(run) / "train.json", training)
     leakages = ("", "120.0", "inf")  # not measured, measured, no noise
-    lines = ["epoch,phase,cross_entropy,leakage_nats,val_accuracy"]
-    lines += [f"{epoch},train,{1 / epoch},{leakages[surrogate]},{1 - 0.3 / epoch}" for epoch in (1, 2, 3)]
+    probes = {2: "", **dict.fromkeys((1, 3), "" if run.noise_std == 0 else f"{250 - surrogate}")}  # not every epoch
+    lines = ["epoch,phase,cross_entropy,leakage_nats,probe_leakage_nats,val_accuracy"]
+    lines += [
+        f"{epoch},train,{1 / epoch},{leakages[surrogate]},{probes[epoch]},{1 - 0.3 / epoch}" for epoch in (1, 2, 3)
+    ]
     write_text(plan.run(run) / "history.csv", "\n".join(lines) + "\n")
     leakage = float("inf") if run.noise_std == 0 else 300.0 - 100 * surrogate + 10 * run.seed
     with write_file(plan.leakage(run), "mixture", attrs={"leakage_nats": leakage, "leakage_nats_sem": 1.5}):

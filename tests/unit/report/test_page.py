@@ -12,6 +12,7 @@ import pytest
 
 from cem.config import load_study
 from cem.plan import Plan
+from cem.report import charts
 from cem.report.groups import group_runs
 from cem.report.inputs import ReportError
 from cem.report.maps import principal_components, tsne
@@ -133,6 +134,19 @@ def test_every_figure_is_in_the_page_and_beside_it(shown: tuple[Plan, Path]) -> 
     figures = list((shown[1] / "figures").iterdir())
     assert page.tags.count("img") == len(figures) == 5
     assert {path.stem for path in (shown[1] / "tables").iterdir()} == {"summary", "attacks", "budgets"}
+
+
+def test_the_probe_is_drawn_beside_the_surrogates_own_leakage(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures, finish = [], charts.finish
+    monkeypatch.setattr(charts, "finish", lambda figure, *rest: figures.append(figure) or finish(figure, *rest))
+    groups = group_runs(plan.runs.values())
+    charts.training_curves(plan, groups)
+    panel = figures[0].axes[-1]
+    probes = [line for line in panel.lines if line.get_linestyle() == ":"]
+    assert [list(line.get_ydata()) for line in probes] == [[250.0, 250.0], [249.0, 249.0], [248.0, 248.0]]
+    assert all(list(line.get_xdata()) == [1, 3] for line in probes)
+    own = [line for line in panel.lines if line.get_label() == "gmm-bound-w0.1"]
+    assert [list(line.get_ydata()) for line in own] == [[120.0] * 3]
 
 
 def test_the_settings_shown_are_the_study(shown: tuple[Plan, Path], tmp_path: Path) -> None:
