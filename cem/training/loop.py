@@ -4,6 +4,7 @@ import sys
 import time
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from cem import CemError
@@ -129,12 +130,13 @@ def _diverged(state: State, step: int, found: NonFinite, path: Path, remedy: str
 
 def _row(state: State, run: Run, seconds: float, private: OnDeviceLoader) -> Epoch:
     """An epoch's line of the history; what was not computed stays empty."""
-    measured = surrogate_measured(run.surrogate, run.training, state.epoch)
+    with torch.no_grad():
+        told = state.client.surrogate.monitor() if surrogate_measured(run.surrogate, run.training, state.epoch) else {}
     return Epoch(
         epoch=state.epoch + 1,
         phase="warm_up" if state.epoch < run.training.warmup_epochs else "train",
         **state.means.values(),
-        **(state.client.surrogate.monitor() if measured else {}),
+        **told,
         nonfinite=state.nonfinite,
         lr=learning_rate(run.training, state.epoch),
         weight=surrogate_weight(run.surrogate, run.training, state.epoch),
