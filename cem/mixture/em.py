@@ -1,0 +1,151 @@
+"""Expectation maximisation in log space, and the moments that every fit is made of."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from cem.mixture.lowrank import normal_log_norm, woodbury
+from cem.mixture.model import ClassMixture
+from cem.mixture.samples import Samples
+from cem.mixture.tiles import Tiles
+
+VARIANCE_FLOOR = 1e-6  # in units of z squared; below the noise of any defended run
+TOLERANCE = 1e-3  # nats per image: EM ends when a round gains less
+_MAX_ROUNDS = 100
+
+Share = Callable[[Tiles], Float[Tensor, "tile row k"]]  # how much of each sample belongs to each component
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over samples that belong to components to given degrees, of centred samples, in float64.
+
+    mass: Σ r. first: Σ r x. second: Σ r x². projected: Σ r (Uᵀx)² along the directions of a basis.
+    """
+
+    mass: Float[Tensor, "cls k"]
+    first: Float[Tensor, "cls k d"]
+    second: Float[Tensor, "cls k d"]
+    projected: Float[Tensor, "cls k rank"]
+
+    @property
+    def weights(self) -> Float[Tensor, "cls k"]:
+        return self.mass / self.mass.sum(1, keepdim=True)
+
+    @property
+    def means(self) -> Float[Tensor, "cls k d"]:
+        return self.first / self._scale
+
+    @property
+    def variances(self) -> Float[Tensor, "cls k d"]:
+        """Of each dimension, floored."""
+        return (self.second / self._scale - self.means.square()).clamp_min(VARIANCE_FLOOR)
+
+    def along(self, basis: Float[Tensor, "cls d rank"]) -> Float[Tensor, "cls k rank"]:
+        """Variance along the directions of the basis the samples were projected on."""
+        return (self.projected / self._scale - (self.means @ basis.double()).square()).clamp_min(0)
+
+    @property
+    def _scale(self) -> Float[Tensor, "cls k 1"]:
+        return self.mass.clamp_min(torch.finfo(self.mass.dtype).tiny).unsqueeze(-1)
+
+
+def hard(component: Int[Tensor, " n"], components: int) -> Share:
+    """Each sample belongs to one component."""
+    padded = torch.cat([component, component.new_zeros(1)])
+    return lambda group: one_hot(padded[group.rows], components).to(group.points.dtype)
+
+
+def accumulate(
+    samples: Samples, components: int, share: Share, basis: Float[Tensor, "cls d rank"] | None = None
+) -> Moments:
+    """One pass over the samples."""
+    centre = samples.centre
+    shape = (len(centre), components)
+    mass, first, second, projected = (
+        centre.new_zeros(*shape, *last, dtype=torch.float64)
+        for last in ((), centre.shape[1:], centre.shape[1:], () if basis is None else basis.shape[2:])
+    )
+    projected = projected if basis is not None else projected.unsqueeze(-1)
+    for group in samples.groups():
+        degree = (share(group) * group.present.unsqueeze(-1)).transpose(1, 2)
+        mass.index_add_(0, group.cls, degree.sum(-1).double())
+        first.index_add_(0, group.cls, torch.bmm(degree, group.points).double())
+        second.index_add_(0, group.cls, torch.bmm(degree, group.points.square()).double())
+        if basis is not None:
+            along = torch.bmm(group.points, basis[group.cls]).square()
+            projected.index_add_(0, group.cls, torch.bmm(degree, along).double())
+    return Moments(mass, first, second, projected)
+
+
+def from_moments(moments: Moments, covariance: str, class_prior: Float[Tensor, " cls"]) -> ClassMixture:
+    """The mixture of the given moments; diagonal, or spherical."""
+    variances = moments.variances
+    if covariance == "spherical":
+        variances = variances.mean(-1, keepdim=True).expand_as(variances)
+    weights, means, variances = (
+        t.to(class_prior.dtype).contiguous() for t in (moments.weights, moments.means, variances)
+    )
+    return ClassMixture(weights, means, variances, class_prior)
+
+
+def em(samples: Samples, mixture: ClassMixture, covariance: str) -> ClassMixture:
+    """Expectation maximisation from a diagonal mixture of centred samples, until the mean log-likelihood stands.
+
+    Source: Dempster, Laird & Rubin 1977.
+    """
+    previous = -math.inf
+    for _ in range(_MAX_ROUNDS):
+        evidence, moments = expect(samples, mixture)
+        mixture = from_moments(moments, covariance, mixture.class_prior)
+        likelihood = float(evidence.sum()) / len(samples)
+        if not likelihood - previous >= TOLERANCE:
+            break
+        previous = likelihood
+    return mixture
+
+
+def expect(samples: Samples, mixture: ClassMixture) -> tuple[Float[Tensor, " cls"], Moments]:
+    """Log-likelihood of each class in nats, summed over its samples, and the moments under the responsibilities."""
+    log_joint = _log_joint(mixture)
+    evidence = torch.zeros_like(mixture.class_prior, dtype=torch.float64)
+
+    def responsibility(group: Tiles) -> Float[Tensor, "tile row k"]:
+        joint = log_joint(group)
+        total = torch.logsumexp(joint, -1, keepdim=True)
+        evidence.index_add_(0, group.cls, (total.squeeze(-1) * group.present).sum(1).double())
+        return (joint - total).exp()
+
+    moments = accumulate(samples, mixture.weights.shape[1], responsibility, mixture.basis)
+    return evidence, moments
+
+
+def _log_joint(mixture: ClassMixture) -> Share:
+    """log π_k + log N(x; μ_k, Σ_k) of a group's samples, from products: the squares are expanded."""
+    precision = mixture.variances.reciprocal()
+    pull = precision * mixture.means
+    log_norm = mixture.weights.double().log() + normal_log_norm(mixture.variances.double())
+    log_norm = log_norm - 0.5 * (pull.double() * mixture.means).sum(-1)
+    projector = shift = None
+    if mixture.basis is not None and mixture.spread is not None:
+        root, half_log_det = woodbury(mixture.variances, mixture.basis, mixture.spread)
+        log_norm = log_norm - half_log_det
+        shift = (root @ mixture.means.unsqueeze(-1)).flatten(1)
+        projector = root.flatten(1, 2)
+    constant = log_norm.to(precision.dtype).unsqueeze(1)
+
+    def log_joint(group: Tiles) -> Float[Tensor, "tile row k"]:
+        cls = group.cls
+        joint = torch.baddbmm(constant[cls], group.points.square(), precision[cls].transpose(1, 2), alpha=-0.5)
+        joint = torch.baddbmm(joint, group.points, pull[cls].transpose(1, 2))
+        if projector is not None and shift is not None:
+            along = torch.bmm(group.points, projector[cls].transpose(1, 2)) - shift[cls].unsqueeze(1)
+            joint = joint + 0.5 * along.square().view(*joint.shape, -1).sum(-1)
+        return joint
+
+    return log_joint

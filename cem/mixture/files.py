@@ -1,0 +1,26 @@
+"""Mixtures on disk."""
+
+from pathlib import Path
+
+import torch
+
+from cem.mixture.model import ClassMixture
+from cem.store import Reader, write_file
+
+_NAMES = ("weights", "means", "variances", "class_prior")
+_LOW_RANK = ("basis", "spread")
+
+
+def save_mixture(path: str | Path, mixture: ClassMixture, sources: dict[str, Path], attrs: dict[str, float]) -> None:
+    """Write a mixture and what was measured with it, whole or not at all."""
+    with write_file(path, "mixture", sources=sources, attrs=attrs) as file:
+        for name, tensor in mixture.tensors().items():
+            file.create_dataset(name, data=tensor.cpu().numpy())
+
+
+def load_mixture(path: str | Path) -> ClassMixture:
+    """Read a mixture. Raises StoreError when the file is absent, damaged or of another kind."""
+    with Reader(path, maker="fit_mixture", kind="mixture") as file:
+        low_rank = any(name in file.file for name in _LOW_RANK)
+        names = _NAMES + _LOW_RANK if low_rank else _NAMES
+        return ClassMixture(**{name: torch.from_numpy(file.array(name)) for name in names})

@@ -1,0 +1,102 @@
+"""Entry points: fit a mixture to tensors, or to chunks of data larger than memory."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cem.config import MixtureFit
+from cem.mixture.choose import CANDIDATES, choose
+from cem.mixture.estimate import estimate
+from cem.mixture.model import ClassMixture
+from cem.mixture.samples import Chunks, Samples
+
+Covariance = Literal["spherical", "diag", "pca"]
+Fit = Literal["kmeans", "em"]
+
+
+def fit_mixture(
+    smashed: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    *,
+    components: int | Literal["auto"] = 3,
+    covariance: Covariance = "diag",
+    rank: int = 8,
+    fit: Fit = "kmeans",
+    generator: torch.Generator,
+    num_classes: int | None = None,
+    start: ClassMixture | None = None,
+) -> ClassMixture:
+    """Fit a mixture to each class, all classes at once.
+
+    components: of each class; auto: the number with the best held-out likelihood, or that of `start`.
+    rank: of a pca covariance. fit: hard k-means (k-means++ or `start`, empty components re-seeded from the farthest
+    samples), or EM from there. generator: on the device of `smashed`.
+    Raises MixtureError when a class is empty or has fewer samples than components, when values are not finite, and when
+    `start` has another shape.
+    """
+    settings = MixtureFit(components=components, covariance=covariance, rank=rank, fit=fit)
+    return _fit(lambda: [(smashed, labels)], settings, generator, num_classes, start, in_memory=True)
+
+
+def fit_mixture_stream(
+    chunks: Chunks,
+    *,
+    components: int | Literal["auto"] = 3,
+    covariance: Covariance = "diag",
+    rank: int = 8,
+    fit: Fit = "kmeans",
+    generator: torch.Generator,
+    num_classes: int | None = None,
+    start: ClassMixture | None = None,
+) -> ClassMixture:
+    """`fit_mixture` for data larger than memory: the same fit, up to rounding, however the data are cut into chunks.
+
+    chunks: gives all (smashed [n, d], labels [n]) anew at each call, in one order; called some ten to a hundred times.
+    A sample's label and a few numbers are kept in memory. Raises MixtureError as `fit_mixture`, and when two passes
+    differ in length.
+    """
+    settings = MixtureFit(components=components, covariance=covariance, rank=rank, fit=fit)
+    return _fit(chunks, settings, generator, num_classes, start, in_memory=False)
+
+
+def choose_components(
+    smashed: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    *,
+    criterion: Literal["held_out", "bic"] = "held_out",
+    candidates: Sequence[int] = CANDIDATES,
+    covariance: Covariance = "diag",
+    rank: int = 8,
+    fit: Fit = "em",
+    generator: torch.Generator,
+) -> int:
+    """The number of components, one for all classes, with the best score.
+
+    held_out: log-likelihood of a fifth of each class under a fit to the rest. bic: Bayes' information criterion.
+    Raises MixtureError when a class has too few samples for every candidate.
+    """
+    samples = Samples(lambda: [(smashed, labels)], in_memory=True)
+    settings = MixtureFit(covariance=covariance, rank=rank, fit=fit)
+    with torch.no_grad():
+        return choose(samples, settings, generator, criterion=criterion, candidates=candidates, in_memory=True)
+
+
+@torch.no_grad()
+def _fit(
+    chunks: Chunks,
+    settings: MixtureFit,
+    generator: torch.Generator,
+    num_classes: int | None,
+    start: ClassMixture | None,
+    *,
+    in_memory: bool,
+) -> ClassMixture:
+    samples = Samples(chunks, num_classes, in_memory=in_memory)
+    components = settings.components
+    if components == "auto":
+        found = choose(samples, settings, generator, in_memory=in_memory) if start is None else start.weights.shape[1]
+        components = found
+    return estimate(samples, settings, components, generator, start)

@@ -1,0 +1,137 @@
+"""A fitted mixture: density, leakage, samples."""
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cem.mixture.lowrank import capacity, normal_log_norm, woodbury
+from cem.mixture.tiles import tile
+
+CHUNK = 4096  # samples scored at once
+
+
+@dataclass(frozen=True)
+class ClassMixture:
+    """A Gaussian mixture for each class: Σ_ck = diag(v_ck) + U_c diag(λ_ck) U_cᵀ, the second part with `basis` only.
+
+    weights: sum to 1 within a class. variances: v, equal in all dimensions when spherical; all of a component's
+    variance unless there is a basis. class_prior: share of each class in the population. basis: U, orthonormal
+    columns. spread: λ, the variance added along each of them.
+    """
+
+    weights: Float[Tensor, "cls component"]
+    means: Float[Tensor, "cls component d"]
+    variances: Float[Tensor, "cls component d"]
+    class_prior: Float[Tensor, " cls"]
+    basis: Float[Tensor, "cls d rank"] | None = None
+    spread: Float[Tensor, "cls component rank"] | None = None
+
+    @property
+    def label_entropy(self) -> float:
+        """H(y) of the population, in nats."""
+        return float(torch.special.entr(self.class_prior.double()).sum())
+
+    @property
+    def covariance_diagonal(self) -> Float[Tensor, "cls component d"]:
+        """Variance of each dimension, the basis's part included: v + (U∘U) λ."""
+        if self.basis is None or self.spread is None:
+            return self.variances
+        return self.variances + self.spread @ self.basis.square().transpose(1, 2)
+
+    def log_density(
+        self, z: Float[Tensor, "n d"], labels: Int[Tensor, " n"], noise_std: float = 0.0
+    ) -> Float[Tensor, " n"]:
+        """log q(z | y) in nats per image, under the mixture convolved with N(0, σ²I)."""
+        variances = self.variances + noise_std**2
+        log_norm = self.weights.log() + normal_log_norm(variances)
+        projector = None
+        if self.basis is not None and self.spread is not None:
+            projector, half_log_det = woodbury(variances, self.basis, self.spread)
+            log_norm = log_norm - half_log_det
+        parts = [z.new_zeros(0)]
+        for part, label in zip(torch.split(z, CHUNK), torch.split(labels, CHUNK), strict=True):
+            found = z.new_empty(len(part) + 1)
+            for group in tile(part, label, len(self.weights), total=len(part)).groups():
+                distance = self._distance(group.points, group.cls, variances.reciprocal(), projector)
+                found[group.rows] = torch.logsumexp(log_norm[group.cls].unsqueeze(1) - 0.5 * distance, -1)
+            parts.append(found[:-1])
+        return torch.cat(parts)
+
+    def _distance(
+        self,
+        points: Float[Tensor, "tile row d"],
+        cls: Int[Tensor, " tile"],
+        precision: Float[Tensor, "cls component d"],
+        projector: Float[Tensor, "cls component rank d"] | None,
+    ) -> Float[Tensor, "tile row component"]:
+        """Squared Mahalanobis distances, from differences: exact where a component is narrow and far from its class."""
+        columns = []
+        for k in range(precision.shape[1]):
+            offset = points - self.means[cls, k].unsqueeze(1)
+            squared = torch.bmm(offset.square(), precision[cls, k].unsqueeze(-1)).squeeze(-1)
+            if projector is not None:
+                squared = squared - torch.bmm(offset, projector[cls, k].transpose(1, 2)).square().sum(-1)
+            columns.append(squared)
+        return torch.stack(columns, -1)
+
+    def log_det_ratio(self, noise_std: float) -> Float[Tensor, "cls component"]:
+        """½ log(|Σ + σ²I| / |σ²I|) of each component, in nats per image; σ > 0."""
+        basis = None if self.basis is None else self.basis.unsqueeze(1)
+        return capacity(self.variances, noise_std**2, basis, self.spread)
+
+    def leakage_bound(self, noise_std: float) -> float:
+        """Upper bound on I(x; ẑ + ε) in nats per image, H(y) included; inf at σ = 0.
+
+        Σ_k π_k (−log π_k + ½ log(|Σ_k + σ²I| / |σ²I|)) over all components of all classes. A plug-in value: it speaks
+        of the samples the mixture was fitted to. Source: Theorem 2 (arXiv 2503.00383).
+        """
+        if noise_std == 0:
+            return math.inf
+        share = self.class_prior.unsqueeze(1) * self.weights
+        return float((torch.special.entr(share) + share * self.log_det_ratio(noise_std)).double().sum())
+
+    def leakage(
+        self, smashed: Float[Tensor, "n d"], labels: Int[Tensor, " n"], noise_std: float, generator: torch.Generator
+    ) -> Float[Tensor, " n"]:
+        """Per image −log q(ẑ + ε | y) + H(y) − h(ε), in nats, with ε drawn here; inf at σ = 0.
+
+        The mean over images that the mixture was not fitted to estimates an upper bound on I(x; z), whatever the
+        mixture: cross-entropy is never below entropy. Source: REFERENCE §1, fact (i).
+        """
+        if noise_std == 0:
+            return torch.full_like(smashed[:, 0], math.inf)
+        noise = torch.randn(smashed.shape, generator=generator, device=smashed.device, dtype=smashed.dtype)
+        log_density = self.log_density(smashed + noise_std * noise, labels, noise_std)
+        return self.label_entropy - log_density - noise_entropy(smashed.shape[1], noise_std)
+
+    def sample(self, labels: Int[Tensor, " n"], *, generator: torch.Generator) -> Float[Tensor, "n d"]:
+        """One draw for each label."""
+        component = torch.multinomial(self.weights[labels], 1, generator=generator).squeeze(1)
+        mean, variance = self.means[labels, component], self.variances[labels, component]
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        drawn = mean + variance.sqrt() * noise
+        if self.basis is None or self.spread is None:
+            return drawn
+        along = self.spread[labels, component].sqrt()
+        along = along * torch.randn(along.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        found = drawn.new_empty(len(labels) + 1, drawn.shape[1])
+        for group in tile(along, labels, len(self.weights), total=len(labels)).groups():
+            found[group.rows] = torch.bmm(group.points, self.basis[group.cls].transpose(1, 2))
+        return drawn + found[:-1]
+
+    def to(self, device: torch.device) -> "ClassMixture":
+        """The same mixture on another device."""
+        return ClassMixture(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors by name, those it has."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+def noise_entropy(dimensions: int, noise_std: float) -> float:
+    """h(ε) of N(0, σ²I) in nats: d/2 · log(2πeσ²); −inf at σ = 0."""
+    return 0.5 * dimensions * math.log(2 * math.pi * math.e * noise_std**2) if noise_std > 0 else -math.inf

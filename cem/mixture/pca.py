@@ -1,0 +1,95 @@
+"""Fit of diagonal covariances with a part of low rank: Σ_ck = diag(v_ck) + U_c diag(λ_ck) U_cᵀ."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cem.mixture.em import TOLERANCE, VARIANCE_FLOOR, Moments, expect, from_moments
+from cem.mixture.model import ClassMixture
+from cem.mixture.samples import Samples
+
+_EM_ROUNDS = 8
+_SUBSPACE_ROUNDS = 6
+_SPARE = 4  # directions iterated beside the ones kept: the last of those converge faster
+_MATCHING_ROUNDS = 50
+_DIAGONAL_SHARE = 1e-3  # of a dimension's variance the diagonal keeps at least this: Σ⁻¹ stays computable in float32
+
+
+def class_basis(
+    samples: Samples, mixture: ClassMixture, rank: int, generator: torch.Generator
+) -> Float[Tensor, "cls d rank"]:
+    """Leading eigenvectors of each class's pooled within-component covariance, by subspace iteration.
+
+    S U = (1/n) Xᵀ(XU) − Σ_k π_k μ_k (μ_kᵀU), for a diagonal mixture whose means are the responsibilities' own; no d × d
+    matrix is formed. Source: Halko, Martinsson & Tropp 2011, algorithm 4.4.
+    """
+    classes, _, dimensions = mixture.means.shape
+    size = (classes, dimensions, min(dimensions, rank + _SPARE))
+    means, weights = mixture.means, mixture.weights.unsqueeze(-1)
+    start = torch.randn(size, generator=generator, device=means.device, dtype=means.dtype)
+    basis = torch.linalg.qr(start).Q
+    for _ in range(_SUBSPACE_ROUNDS):
+        image = torch.zeros_like(basis, dtype=torch.float64)
+        for group in samples.groups():
+            along = torch.bmm(group.points, basis[group.cls])
+            image.index_add_(0, group.cls, torch.bmm(group.points.transpose(1, 2), along).double())
+        image = image / samples.counts[:, None, None] - (means.transpose(1, 2) @ (weights * (means @ basis))).double()
+        # QR orders by size only near the end; the eigenvectors of UᵀSU do at once.
+        turned = torch.linalg.eigh(basis.double().transpose(1, 2) @ image).eigenvectors.flip(-1)
+        basis = torch.linalg.qr(image @ turned).Q.to(means.dtype)
+    kept: Tensor = basis[..., :rank].contiguous()
+    return kept
+
+
+def match(
+    variances: Float[Tensor, "cls k d"], along: Float[Tensor, "cls k rank"], basis: Float[Tensor, "cls d rank"]
+) -> tuple[Float[Tensor, "cls k d"], Float[Tensor, "cls k rank"]]:
+    """v and λ ≥ 0 such that Σ = diag(v) + U diag(λ) Uᵀ has the given variances of the dimensions and along U.
+
+    With Q = U∘U: v = s − Qλ and λ = t − Qᵀv, alternated from λ = 0. Without bounds this is the Neumann series of
+    (I − QᵀQ) λ = t − Qᵀs, and QᵀQ ≤ 1 for orthonormal U; a direction along an axis is left to the diagonal.
+    """
+    squared = basis.double().square()
+    floor = (_DIAGONAL_SHARE * variances).clamp_min(VARIANCE_FLOOR)
+    diagonal, spread = variances, torch.zeros_like(along)
+    for _ in range(_MATCHING_ROUNDS):
+        spread = (along - diagonal @ squared).clamp_min(0)
+        diagonal = torch.maximum(variances - spread @ squared.transpose(1, 2), floor)
+    return diagonal, spread
+
+
+def with_basis(
+    moments: Moments, basis: Float[Tensor, "cls d rank"], class_prior: Float[Tensor, " cls"]
+) -> ClassMixture:
+    """The mixture whose variances, of the dimensions and along the basis, are the moments'."""
+    diagonal, spread = match(moments.variances, moments.along(basis), basis)
+    mixture = from_moments(moments, "diag", class_prior)
+    dtype = class_prior.dtype
+    return replace(mixture, variances=diagonal.to(dtype), basis=basis, spread=spread.to(dtype))
+
+
+def em_with_basis(samples: Samples, diagonal: ClassMixture, basis: Float[Tensor, "cls d rank"]) -> ClassMixture:
+    """A few rounds of expectation and matching from a diagonal mixture; of each class the likeliest is kept.
+
+    Matching is no exact maximisation, so the likelihood may fall; the diagonal mixture itself is the first candidate.
+    """
+    classes, components = diagonal.weights.shape
+    none = diagonal.weights.new_zeros(classes, components, basis.shape[2])
+    mixture = best = replace(diagonal, basis=basis, spread=none)
+    highest = torch.full_like(diagonal.class_prior, -torch.inf, dtype=torch.float64)
+    for _ in range(_EM_ROUNDS):
+        evidence, moments = expect(samples, mixture)
+        better = evidence > highest
+        best = ClassMixture(
+            **{
+                name: torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, best.tensors()[name])
+                for name, new in mixture.tensors().items()
+            }
+        )
+        if not bool((evidence - highest > TOLERANCE * samples.counts).any()):
+            break
+        highest = torch.maximum(highest, evidence)
+        mixture = with_basis(moments, basis, diagonal.class_prior)
+    return best
