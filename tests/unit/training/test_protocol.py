@@ -129,17 +129,30 @@ def test_terms_that_are_not_computed_have_no_readings(make_run) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["joint", "split"])
-def test_each_party_is_clipped_by_itself(double, make_run, protocol) -> None:
+@pytest.mark.parametrize("surrogate", ["none", "attention shared"])
+def test_each_party_is_clipped_by_itself(double, make_run, surrogate, protocol) -> None:
+    """The client with the surrogate's parameters, where these share its optimizer."""
     limit = 1e-3
     settings = training(protocol=protocol, max_grad_norm=limit, weight_decay=0.0, momentum=0.0)
-    state = make_state(make_run(training=settings))
-    before = model(state.client, state.server)
-    readings, _ = train_batch(state.client, state.server, make_batch(0), 0.0, False)
-    assert min(readings["client_grad_norm"], readings["server_grad_norm"]) > limit
-    moved = [b - a for a, b in zip(before, model(state.client, state.server), strict=True)]
-    own = len(list(state.client.encoder.parameters()))
-    for party in (moved[:own], moved[own:]):
-        assert float(torch.nn.utils.get_total_norm(party)) == pytest.approx(settings.lr * limit, rel=1e-2)
+    state = make_state(make_run(surrogate=SURROGATES[surrogate], training=settings))
+    client = [*state.client.encoder.parameters(), *state.client.surrogate.parameters()]
+    parties = {"client": client, "server": [*state.server.classifier.parameters()]}
+    before = {name: [p.detach().clone() for p in party] for name, party in parties.items()}
+    readings, _ = train_batch(state.client, state.server, make_batch(0), 0.7, surrogate != "none")
+    for name, party in parties.items():
+        assert readings[f"{name}_grad_norm"] > limit
+        moved = [b.detach() - a for a, b in zip(before[name], party, strict=True)]
+        scale = readings[f"{name}_grad_norm"] / (readings[f"{name}_grad_norm"] + 1e-6)  # as PyTorch clips
+        assert float(torch.nn.utils.get_total_norm(moved)) == pytest.approx(settings.lr * limit * scale, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mixture", "enhanced_variance"])
+def test_the_weight_does_not_reach_parameters_fitted_on_their_own(make_run, name) -> None:
+    norms = []
+    for weight in (0.01, 10.0):
+        state = make_state(make_run(surrogate=SURROGATES[f"attention {name}"], training=training()))
+        norms.append(train_batch(state.client, state.server, make_batch(0), weight, True).readings["fit_grad_norm"])
+    assert norms[0] == norms[1]
 
 
 def test_split_sends_only_z_and_its_gradient(make_run, monkeypatch) -> None:

@@ -11,12 +11,18 @@ from pathlib import Path
 import pytest
 
 from cem.checkpoint import load_checkpoint
-from cem.config import AttentionSurrogate, GmmSurrogate
+from cem.config import AttentionSurrogate, GmmSurrogate, Threshold
 from cem.training import SAVED
 from cem.training.state import StateError, own_folder
 
+from .conftest import TRAINING
+
 CLOCK = {"images_per_s", "seconds", "peak_memory_mb"}
-SURROGATES = [GmmSurrogate(), AttentionSurrogate(embedding=16, slots=4)]
+QUANTILE = Threshold(kind="quantile")
+RUNS = {
+    "gmm joint": (GmmSurrogate(), "joint"),
+    "attention split": (AttentionSurrogate(embedding=16, slots=4, warmup_epochs=1, threshold=QUANTILE), "split"),
+}
 
 
 def outcome(folder: Path) -> tuple[bytes, bytes, list[dict[str, str]]]:
@@ -37,10 +43,12 @@ def finish(start, run, data: Path, folder: Path) -> None:
     assert start(run, data, folder).wait(timeout=120) == 0, (folder / "log").read_text()
 
 
-@pytest.fixture(scope="module", params=SURROGATES, ids=lambda surrogate: surrogate.kind)
+@pytest.fixture(scope="module", params=RUNS)
 def reference(request, tmp_path_factory, make_run, start, data):
     """A run that nobody disturbs, and what it ends with."""
-    run, folder = make_run(surrogate=request.param), tmp_path_factory.mktemp("undisturbed")
+    surrogate, protocol = RUNS[request.param]
+    training = TRAINING.model_copy(update={"protocol": protocol})
+    run, folder = make_run(surrogate=surrogate, training=training), tmp_path_factory.mktemp("undisturbed")
     finish(start, run, data, folder)
     return run, outcome(folder)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cem.config import GmmSurrogate, NoSurrogate, Training
-from cem.training.schedule import first_selectable, learning_rate, surrogate_weight
+from cem.config import AttentionSurrogate, GmmSurrogate, NoSurrogate, Training
+from cem.training.schedule import first_selectable, learning_rate, surrogate_measured, surrogate_weight
 
 
 def test_published_milestones() -> None:
@@ -37,3 +37,17 @@ def test_weights_of_the_schedules() -> None:
     legacy = GmmSurrogate(weight=16.0, schedule="legacy_lr")
     assert surrogate_weight(legacy, cfg, 5) == pytest.approx(16 * 0.001 / 0.05)
     assert surrogate_weight(legacy, cfg.model_copy(update={"lr": 4e-4}), 5) == 16.0
+
+
+def test_the_attention_modules_own_warm_up_comes_after_the_shared_one() -> None:
+    cfg = Training(epochs=8, warmup_epochs=2, milestones=())
+    ramp = AttentionSurrogate(weight=2.0, schedule="ramp", warmup_epochs=2)
+    weights = [surrogate_weight(ramp, cfg, epoch) for epoch in range(8)]
+    assert weights == pytest.approx([0.0, 0.0, 0.0, 0.0, 0.5, 1.0, 1.5, 2.0])
+    assert [surrogate_measured(ramp, cfg, epoch) for epoch in range(8)] == [False] * 2 + [True] * 6
+
+
+@pytest.mark.parametrize("surrogate", [NoSurrogate(), GmmSurrogate(weight=0.0), AttentionSurrogate(weight=0.0)])
+def test_a_surrogate_of_weight_zero_is_never_computed(surrogate) -> None:
+    cfg = Training(epochs=4, warmup_epochs=1)
+    assert not any(surrogate_measured(surrogate, cfg, epoch) for epoch in range(4))
