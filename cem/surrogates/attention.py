@@ -68,8 +68,8 @@ class SlotCrossAttentionCEM(Surrogate):
 
     def monitor(self) -> dict[str, float]:
         values = {
-            "attention_gate": float(torch.tanh(self.read.attention_gate)),
-            "feed_forward_gate": float(torch.tanh(self.read.feed_forward_gate)),
+            "attention_gate": float(torch.tanh(self.read.attention_gate.detach())),
+            "feed_forward_gate": float(torch.tanh(self.read.feed_forward_gate.detach())),
             "slot_usage_entropy": float(torch.special.entr(self.slots.usage).sum()),
             "lone_samples": int(self.lone),
         }
@@ -111,4 +111,5 @@ def initialise(module: SlotCrossAttentionCEM, seed: int) -> None:
         if isinstance(child, GatedCrossAttention):
             child.reset_gates()
     module.lone.zero_()
+    module.slots.usage.fill_(1 / module.slots.slots)
     module.threshold.reset()

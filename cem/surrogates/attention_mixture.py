@@ -16,6 +16,7 @@ from cem.types import Labels, Smashed
 
 _LOG_VARIANCE = (-16.0, 4.0)  # range of a component's log-variance, relative to the support's
 _VARIANCE_FLOOR = 1e-6  # of the support, in units of z squared
+_WEIGHT_FLOOR = 1e-9  # no component vanishes, whatever the heads say: the logarithm of its weight stays finite
 _PRIOR_COUNT = 4.0  # how many samples a prediction of the heads weighs at first
 
 
@@ -32,6 +33,19 @@ class Components(NamedTuple):
     log_weight: Float[Tensor, "pair position component"]
     mean: Float[Tensor, "pair position component number"]
     variance: Float[Tensor, "pair position component number"]
+
+
+class Scores(NamedTuple):
+    """Both halves, scored: row i of half h under the mixture of pair[h, i], which half h did not predict.
+
+    nll: mean over all samples of −log q(ẑ + ε | y), nats per dimension.
+    """
+
+    nll: Float[Tensor, ""]
+    halves: Halves
+    mixture: Components
+    pair: Int[Tensor, "2 half"]
+    joint: Float[Tensor, "2 half position component"]
 
 
 class MixtureAttention(SlotCrossAttentionCEM):
@@ -74,32 +88,27 @@ class MixtureAttention(SlotCrossAttentionCEM):
         Raises SurrogateError for fewer than two samples.
         """
         self._count_lone(labels)
-        halves = divide(labels)
-        tokens = self.tokens(smashed)
-        mixture, pairs = self._predict(tokens, labels, halves, generator)
-        joint = self._joint(mixture, pairs, self._scored(tokens, halves, generator))
-        nll = -(torch.logsumexp(joint, -1) * halves.present.flip(0).unsqueeze(-1)).sum() / smashed.numel()
+        scores = self._score(smashed, labels, generator)
         constant = self.prior_entropy - noise_entropy(self.dimensions, math.sqrt(self.noise_variance))
-        bound = nll + constant / self.dimensions
-        leakage = bound.detach() * self.dimensions if self.noise_std > 0 else torch.full_like(nll.detach(), math.inf)
+        bound = scores.nll + constant / self.dimensions
+        leakage = bound.detach() * self.dimensions if self.noise_std > 0 else torch.full_like(bound.detach(), math.inf)
         threshold = self.threshold.value()
-        loss = bound if threshold is None else self._excess(mixture, pairs, tokens, halves, joint, threshold)
+        loss = bound if threshold is None else self._excess(self.tokens(smashed), scores, threshold)
         return Terms(loss, leakage, intra_class_mse(smashed, labels))
 
     def fit_loss(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """Negative log-likelihood of each half under the density that the other half predicts, nats per dimension."""
-        halves = divide(labels)
-        tokens = self.tokens(smashed)
-        mixture, pairs = self._predict(tokens, labels, halves, generator)
-        joint = self._joint(mixture, pairs, self._scored(tokens, halves, generator))
-        return -(torch.logsumexp(joint, -1) * halves.present.flip(0).unsqueeze(-1)).sum() / smashed.numel()
+        return self._score(smashed, labels, generator).nll
 
-    def _scored(
-        self, tokens: Float[Tensor, "batch position number"], halves: Halves, generator: torch.Generator | None
-    ) -> Float[Tensor, "2 half position number"]:
-        """ẑ + ε of the half that each half's density is scored on."""
-        noise = torch.randn(tokens.shape, generator=generator, device=tokens.device, dtype=tokens.dtype)
-        return (tokens + math.sqrt(self.noise_variance) * noise)[halves.rows.flip(0)]
+    def _score(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None) -> Scores:
+        """Each half under the density that the other half predicts; the noise is the first thing drawn."""
+        halves = divide(labels)
+        noise = torch.randn(smashed.shape, generator=generator, device=smashed.device, dtype=smashed.dtype)
+        noisy = self.tokens(smashed + math.sqrt(self.noise_variance) * noise)
+        mixture, pair = self._predict(self.tokens(smashed), labels, halves, generator)
+        joint = self._joint(mixture, pair, noisy[halves.rows.flip(0)])
+        log_density = torch.logsumexp(joint, -1) * halves.present.flip(0).unsqueeze(-1)
+        return Scores(-log_density.sum() / smashed.numel(), halves, mixture, pair, joint)
 
     def _predict(
         self,
@@ -157,8 +166,8 @@ class MixtureAttention(SlotCrossAttentionCEM):
         count = total(share)
         first = total(share.unsqueeze(-1) * deviation.flatten(0, 1))
         second = total(share.unsqueeze(-1) * squared.flatten(0, 1))
-        of_weight, of_mean, of_variance = (_PRIOR_COUNT * self.log_counts.exp()).unbind()
-        mass = of_weight * prior.log_weight.exp() + count
+        of_weight, of_mean, of_variance = (_PRIOR_COUNT * self.log_counts.clamp(-8, 8).exp()).unbind()
+        mass = of_weight * prior.log_weight.exp() + count + _WEIGHT_FLOOR
         count = count.unsqueeze(-1)
         shift = first / (of_mean + count)
         scatter = (second - 2 * shift * first + count * shift.square()).clamp_min(0)
@@ -178,15 +187,10 @@ class MixtureAttention(SlotCrossAttentionCEM):
         return norm[pair] - 0.5 * (deviation.square() / variance[pair]).sum(-1)
 
     def _excess(
-        self,
-        mixture: Components,
-        pair: Int[Tensor, "2 half"],
-        tokens: Float[Tensor, "batch position number"],
-        halves: Halves,
-        joint: Float[Tensor, "2 half position component"],
-        threshold: float,
+        self, tokens: Float[Tensor, "batch position number"], scores: Scores, threshold: float
     ) -> Float[Tensor, ""]:
         """What the variances of the scored samples have above the threshold, nats per dimension."""
+        _, halves, mixture, pair, joint = scores
         share = (torch.softmax(joint.detach(), -1) * halves.present.flip(0)[:, :, None, None]).flatten(0, 1)
         scored = tokens[halves.rows.flip(0)]
         squared = (scored.unsqueeze(-2) - mixture.mean[pair]).square().flatten(0, 1)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cem.config import GmmSurrogate
-from cem.mixture import ClassMixture, fit_mixture
+from cem.mixture import VARIANCE_FLOOR, ClassMixture, capacity, fit_mixture
 from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, Terms, intra_class_mse
 from cem.surrogates.thresholds import VarianceThreshold, hinge
 from cem.types import Labels, Smashed
@@ -24,6 +24,8 @@ class Gmm(Surrogate):
     weights: Tensor
     means: Tensor
     variances: Tensor
+    basis: Tensor  # pca only, and empty without a rank
+    spread: Tensor
     fitted_on: Tensor  # number of samples of the last fit; 0 before it
 
     def __init__(
@@ -41,11 +43,15 @@ class Gmm(Surrogate):
         self.noise_variance = max(noise_std**2, NOISE_VARIANCE_FLOOR)
         self.threshold = VarianceThreshold(cfg.threshold, noise_std)
         self.refits = 0
-        sizes = (len(class_prior), cfg.components, math.prod(shape))
+        components = 1 if cfg.components == "auto" else cfg.components  # auto: until a mixture says how many
+        rank = min(cfg.rank, math.prod(shape)) if cfg.covariance == "pca" else 0
+        sizes = (len(class_prior), components, math.prod(shape))
         self.register_buffer("class_prior", class_prior.float())
-        self.register_buffer("weights", torch.full(sizes[:2], 1 / cfg.components))
+        self.register_buffer("weights", torch.full(sizes[:2], 1 / components))
         self.register_buffer("means", torch.zeros(sizes))
         self.register_buffer("variances", torch.ones(sizes))
+        self.register_buffer("basis", torch.zeros(sizes[0], sizes[2], rank))
+        self.register_buffer("spread", torch.zeros(*sizes[:2], rank))
         self.register_buffer("fitted_on", torch.tensor(0))
         if mixture is not None:
             self._take(mixture, num_samples or 0)
@@ -55,13 +61,15 @@ class Gmm(Surrogate):
         """The mixture as it stands. Raises RuntimeError before the first fit."""
         if not int(self.fitted_on):
             raise RuntimeError("the gmm surrogate has no mixture yet: give it one with its sample count, or call refit")
-        return ClassMixture(self.weights, self.means, self.variances, self.class_prior)
+        extra = (self.basis, self.spread) if self.cfg.covariance == "pca" else ()
+        return ClassMixture(self.weights, self.means, self.variances, self.class_prior, *extra)
 
     def _take(self, mixture: ClassMixture, num_samples: int) -> None:
         if num_samples < 1:
             raise ValueError(f"a mixture comes with the number of samples it was fitted to; found {num_samples}")
-        for name in ("weights", "means", "variances"):
-            getattr(self, name).copy_(getattr(mixture, name))
+        for name, tensor in mixture.tensors().items():
+            if name != "class_prior":
+                setattr(self, name, tensor.to(getattr(self, name)).clone())
         self.fitted_on.fill_(num_samples)
 
     def prepare(self, smashed: Smashed, labels: Labels) -> None:
@@ -84,6 +92,7 @@ class Gmm(Surrogate):
             labels,
             components=fit.components,
             covariance=fit.covariance,
+            rank=fit.rank,
             fit=fit.fit,
             generator=generator,
             num_classes=len(self.class_prior),
@@ -107,7 +116,8 @@ class Gmm(Surrogate):
         batch = _BatchMoments(flat, labels, mixture)
         formula = self._bound if self.cfg.formula == "bound" else self._legacy
         loss = formula(batch, mixture)
-        leakage = flat.new_tensor(self.mixture.leakage_bound(self.noise_std))
+        with torch.no_grad():
+            leakage = flat.new_tensor(self.mixture.leakage_bound(self.noise_std))
         return Terms(loss, leakage, intra_class_mse(smashed, labels))
 
     def _bound(self, batch: "_BatchMoments", mixture: ClassMixture) -> Float[Tensor, ""]:
@@ -119,25 +129,54 @@ class Gmm(Surrogate):
         is the published one. Source: REFERENCE §1.
         """
         total, size = float(self.fitted_on), float(batch.count.sum())
-        prior = self.class_prior.repeat_interleave(self.cfg.components)
+        prior = self.class_prior.repeat_interleave(mixture.weights.shape[1])
         share = (prior * mixture.weights.flatten() * (total - size) + batch.count) / total
         rate = (batch.count / (share * total).clamp_min(1e-12)).clamp_max(1.0).unsqueeze(1)
-        old = mixture.variances.flatten(0, 1)
-        variance = (1 - rate) * old + rate * batch.variance.detach()
+        gain = total / size  # of the gradient
+        variance = _moved(mixture.covariance_diagonal.flatten(0, 1), batch.variance, rate, gain)
+        low_rank = self._low_rank(batch, mixture, rate, gain, variance) if self.cfg.covariance == "pca" else None
         with torch.no_grad():
             self.weights.copy_((share / prior.clamp_min(1e-12)).view_as(self.weights))
             self.weights.div_(self.weights.sum(1, keepdim=True))
-            self.variances.copy_(variance.view_as(self.variances))
-        moving = batch.variance - batch.variance.detach()
-        variance = variance + rate * (total / size) * moving
+            diagonal, spread = (variance, None) if low_rank is None else low_rank
+            self.variances.copy_(diagonal.view_as(self.variances))
+            if spread is not None:
+                self.spread.copy_(spread.view_as(self.spread))
+        dimensions = variance.shape[1]
         threshold = self.threshold.value()
         if threshold is not None:
-            per_dim = 0.5 * hinge(variance, threshold, self.noise_variance)
+            nats = 0.5 * hinge(variance, threshold, self.noise_variance).sum(1)
+        elif low_rank is None:
+            nats = capacity(variance, self.noise_variance)
         else:
-            per_dim = 0.5 * torch.log1p(variance / self.noise_variance)
-        dimensions = variance.shape[1]
-        entropy: Tensor = torch.special.entr(share) / dimensions
-        return (entropy + share * per_dim.mean(1)).sum()
+            basis = self.basis.repeat_interleave(mixture.weights.shape[1], 0)
+            nats = capacity(low_rank[0], self.noise_variance, basis, low_rank[1])
+        entropy: Tensor = torch.special.entr(share)
+        return (entropy + share * nats).sum() / dimensions
+
+    def _low_rank(
+        self,
+        batch: "_BatchMoments",
+        mixture: ClassMixture,
+        rate: Float[Tensor, "components 1"],
+        gain: float,
+        variance: Float[Tensor, "components d"],
+    ) -> tuple[Float[Tensor, "components d"], Float[Tensor, "components rank"]]:
+        """v and λ of diag(v) + U diag(λ) Uᵀ after the update: the variances along U move as those of the dimensions do.
+
+        One round of the alternation that fits them, from λ as it stands.
+        """
+        squared = self.basis.square().repeat_interleave(mixture.weights.shape[1], 0)  # [components, d, rank]
+        spread = self.spread.flatten(0, 1)
+        before = mixture.variances.flatten(0, 1)
+
+        def along(diagonal: Tensor) -> Tensor:
+            return (diagonal.unsqueeze(1) @ squared).squeeze(1)
+
+        target = _moved(along(before) + spread, batch.along, rate, gain)
+        diagonal = (variance - (squared @ spread.unsqueeze(-1)).squeeze(-1)).clamp_min(VARIANCE_FLOOR)
+        spread = (target - along(diagonal)).clamp_min(0)
+        return (variance - (squared @ spread.unsqueeze(-1)).squeeze(-1)).clamp_min(VARIANCE_FLOOR), spread
 
     def _legacy(self, batch: "_BatchMoments", mixture: ClassMixture) -> Float[Tensor, ""]:
         """The released heuristic, log form. Source: REFERENCE §2."""
@@ -156,6 +195,16 @@ class Gmm(Surrogate):
         return terms.sum() / present
 
 
+def _moved(
+    old: Float[Tensor, "components n"],
+    new: Float[Tensor, "components n"],
+    rate: Float[Tensor, "components 1"],
+    gain: float,
+) -> Float[Tensor, "components n"]:
+    """(1 − rate) old + rate new, whose gradient in `new` is `gain` times that."""
+    return (1 - rate) * old + rate * new.detach() + rate * gain * (new - new.detach())
+
+
 class _BatchMoments:
     """Samples of a batch, each with the nearest component of its own class: count and variance of each component.
 
@@ -165,6 +214,7 @@ class _BatchMoments:
 
     count: Float[Tensor, " components"]
     variance: Float[Tensor, "components d"]
+    along: Float[Tensor, "components rank"]  # pca: variance along the basis of the class
 
     def __init__(self, flat: Float[Tensor, "batch d"], labels: Labels, mixture: ClassMixture) -> None:
         classes, components, _ = mixture.means.shape
@@ -175,6 +225,12 @@ class _BatchMoments:
             nearest: Int[Tensor, " batch"] = squared.argmin(1)
             index = labels * components + nearest
             self.count = torch.bincount(index, minlength=classes * components).to(flat.dtype)
-        deviation = (flat - own[torch.arange(len(labels), device=labels.device), nearest]).square()
-        sums = flat.new_zeros(classes * components, flat.shape[1]).index_add(0, index, deviation)
-        self.variance = sums / self.count.clamp_min(1).unsqueeze(1)
+        deviation = flat - own[torch.arange(len(labels), device=labels.device), nearest]
+        self.variance = self._mean(deviation.square(), index)
+        if mixture.basis is not None:
+            projected = (deviation.unsqueeze(1) @ mixture.basis[labels]).squeeze(1)
+            self.along = self._mean(projected.square(), index)
+
+    def _mean(self, squares: Float[Tensor, "batch n"], index: Int[Tensor, " batch"]) -> Float[Tensor, "components n"]:
+        sums = squares.new_zeros(len(self.count), squares.shape[1]).index_add(0, index, squares)
+        return sums / self.count.clamp_min(1).unsqueeze(1)

@@ -15,10 +15,9 @@ class SlotAttention(nn.Module):
     Slots start from learned vectors, or from draws of a learned Gaussian. Source: Locatello et al. 2020, algorithm 1.
 
     eps: added to the attention, so that a slot which wins nothing still has an average.
-    `usage` [slot]: share of the tokens that each slot won in the last round of the last call, sums to 1.
     """
 
-    usage: Float[Tensor, " slot"]
+    usage: Float[Tensor, " slot"]  # share of the tokens that each slot won in the last call; sums to 1
 
     def __init__(
         self,
@@ -34,6 +33,7 @@ class SlotAttention(nn.Module):
         self.slots, self.iterations, self.eps = slots, iterations, eps
         self.scale = 1 / (width**0.5 * temperature)
         self.slot_init = slot_init
+        self.register_buffer("usage", torch.full((slots,), 1 / slots))
         self.initial = nn.Parameter(torch.empty(slots if slot_init == "learned" else 1, width))
         if slot_init == "gaussian":
             self.initial_log_std = nn.Parameter(torch.empty(1, width))

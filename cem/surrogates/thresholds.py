@@ -10,6 +10,8 @@ from cem.config import Threshold
 from cem.surrogates.base import class_means
 from cem.types import Labels
 
+_UNKNOWN = -1.0  # a quantile that was not measured yet
+
 
 class VarianceThreshold(nn.Module):
     """The variance at which the pressure ends, in units of z squared; never below the setting's floor.
@@ -31,7 +33,7 @@ class VarianceThreshold(nn.Module):
     def reset(self) -> None:
         """Before the first epoch: nothing is measured yet."""
         self.progress.zero_()
-        self.measured.fill_(math.nan)
+        self.measured.fill_(_UNKNOWN)
 
     def measure(self, flat: Float[Tensor, "n d"], labels: Labels) -> None:
         """Take the quantile of the variances of these ẑ within their classes. Only a `quantile` threshold does."""
@@ -57,7 +59,7 @@ class VarianceThreshold(nn.Module):
                 value = self.cfg.value
             case "quantile":
                 value = float(self.measured)
-                if math.isnan(value):
+                if value == _UNKNOWN:
                     raise RuntimeError("the quantile threshold was not measured: call prepare(smashed, labels) first")
             case "schedule":
                 progress = float(self.progress)

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from cem.config import AttentionSurrogate
+from cem.config import AttentionSurrogate, SplitModel, Threshold
 from cem.mixture import ClassMixture
-from cem.surrogates import make_surrogate
+from cem.models import make_split, parameter_count, smashed_shape
+from cem.surrogates import MONITORS, SurrogateError, make_surrogate
 from cem.surrogates.cross_attention import GatedCrossAttention
 from cem.surrogates.slot_attention import SlotAttention
 
@@ -70,35 +71,6 @@ def test_mixture_is_an_upper_bound_untrained_hostile_and_trained_and_training_ti
     assert leakage(hostile) >= 0.99 * truth
 
 
-def test_the_density_of_a_half_does_not_depend_on_that_half() -> None:
-    surrogate = make()
-    z, labels = draw(40, 5)
-    first, second = slice(0, 20), slice(20, 40)
-    tokens = z.flatten(2).transpose(1, 2)
-    scored = tokens[second][:1]
-    others = tokens[second].clone()
-    one = surrogate._log_density(tokens[first], labels[first], scored, labels[second][:1])
-    others[1:] += 10.0
-    all_of_it = surrogate._log_density(tokens[first], labels[first], others, labels[second])
-    torch.testing.assert_close(all_of_it[:1], one)
-
-
-@pytest.mark.parametrize("statistic", ["mixture", "enhanced_variance"])
-def test_more_spread_costs_more_and_a_gradient_step_lowers_it(statistic: str) -> None:
-    surrogate = make(statistic)
-    if statistic == "mixture":
-        fit(surrogate, 60)
-    z, labels = draw(120, 8)
-    means = torch.stack([z[labels == c].mean(0) for c in range(CLASSES)])[labels]
-    with torch.no_grad():
-        losses = [float(surrogate(means + k * (z - means), labels, generator(1)).loss) for k in (0.5, 1.0, 2.0)]
-    assert losses == sorted(losses)
-    x = z.clone().requires_grad_()
-    before = surrogate(x, labels, generator(1)).loss
-    before.backward()
-    assert surrogate(z - x.grad, labels, generator(1)).loss < before
-
-
 def test_no_noise_is_legal() -> None:
     for statistic in ("mixture", "enhanced_variance"):
         cfg = AttentionSurrogate(statistic=statistic)
@@ -150,3 +122,59 @@ def test_cross_attention_does_not_depend_on_the_order_of_slots_and_closed_gates_
     assert torch.equal(module(queries, slots), queries)
     module.reset_gates()
     assert module.attention_gate.item() == module.feed_forward_gate.item() == pytest.approx(0.1)
+
+
+# Shapes of z in the paper's tables: image side, cut layer, classes.
+PAPER = {
+    "CIFAR-10": (32, 4, 10),
+    "CIFAR-100": (32, 4, 100),
+    "cut 3": (32, 3, 10),
+    "faces": (48, 4, 530),
+    "Tiny": (64, 4, 200),
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_spatial_tokens_cost_at_most_a_hundredth_of_the_network(name: str) -> None:
+    side, cut, classes = PAPER[name]
+    with torch.device("meta"):
+        encoder, classifier = make_split(SplitModel(cut_layer=cut), (3, side, side), classes)
+    shape = smashed_shape(encoder, (3, side, side))
+    surrogate = make_surrogate(AttentionSurrogate(), smashed_shape=shape, num_classes=classes, noise_std=SIGMA)
+    assert parameter_count(surrogate) <= 0.01 * (parameter_count(encoder) + parameter_count(classifier))
+
+
+def test_flat_tokens_of_many_numbers_are_refused_with_the_count() -> None:
+    cfg = AttentionSurrogate(tokens="flat")
+    with pytest.raises(SurrogateError, match=r"flat tokens has [\d,]{9,} parameters for z of 8×16×16"):
+        make_surrogate(cfg, smashed_shape=(8, 16, 16), num_classes=10, noise_std=SIGMA)
+    small = make_surrogate(cfg, smashed_shape=SHAPE, num_classes=CLASSES, noise_std=SIGMA)
+    assert torch.isfinite(small(*draw(12, 0), generator()).loss)
+
+
+@pytest.mark.parametrize("statistic", ["mixture", "enhanced_variance"])
+def test_samples_alone_with_their_class_are_scored_and_counted_until_the_next_epoch(statistic: str) -> None:
+    surrogate = make(statistic)
+    z, _ = draw(7, 0)
+    labels = torch.tensor([0, 0, 0, 1, 2, 2, 2])
+    for _ in range(2):
+        assert torch.isfinite(surrogate(z, labels, generator()).loss)
+    assert surrogate.monitor()["lone_samples"] == 2
+    surrogate.begin_epoch(0.5)
+    assert surrogate.monitor()["lone_samples"] == 0
+
+
+def test_monitor_tells_gates_and_how_evenly_the_slots_are_used() -> None:
+    surrogate = make()
+    surrogate(*draw(60, 0), generator())
+    said = surrogate.monitor()
+    assert said["attention_gate"] == said["feed_forward_gate"] == pytest.approx(math.tanh(0.1))
+    assert 0 < said["slot_usage_entropy"] <= math.log(4) + 1e-6
+    assert set(said) <= set(MONITORS)
+
+
+def test_a_threshold_ends_the_pressure_but_not_the_measurement() -> None:
+    z, labels = draw(60, 0)
+    high, none = make(threshold=Threshold(kind="fixed", value=100.0)), make()
+    assert float(high(z, labels, generator()).loss) == 0
+    assert torch.equal(high(z, labels, generator()).leakage_nats, none(z, labels, generator()).leakage_nats)
