@@ -1,11 +1,10 @@
 """Expectation maximisation in log space, and the moments that every fit is made of."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -18,7 +17,8 @@ VARIANCE_FLOOR = 1e-6  # in units of z squared; below the noise of any defended 
 TOLERANCE = 1e-3  # nats per image: EM ends when a round gains less
 _MAX_ROUNDS = 100
 
-Share = Callable[[Tiles], Float[Tensor, "tile row k"]]  # how much of each sample belongs to each component
+# From a group and the squares of its samples: how much of each sample belongs to each component.
+Share = Callable[[Tiles, Float[Tensor, "tile row d"]], Float[Tensor, "tile row k"]]
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,17 @@ class Moments:
 def hard(component: Int[Tensor, " n"], components: int) -> Share:
     """Each sample belongs to one component."""
     padded = torch.cat([component, component.new_zeros(1)])
-    return lambda group: one_hot(padded[group.rows], components).to(group.points.dtype)
+    return lambda group, _: one_hot(padded[group.rows], components).to(group.points.dtype)
 
 
 def accumulate(
-    samples: Samples, components: int, share: Share, basis: Float[Tensor, "cls d rank"] | None = None
+    samples: Samples,
+    components: int,
+    share: Share,
+    basis: Float[Tensor, "cls d rank"] | None = None,
+    classes: Bool[Tensor, " cls"] | None = None,
 ) -> Moments:
-    """One pass over the samples."""
+    """One pass over the samples, of some classes; the moments of others are zero."""
     centre = samples.centre
     shape = (len(centre), components)
     mass, first, second, projected = (
@@ -72,11 +76,15 @@ def accumulate(
         for last in ((), centre.shape[1:], centre.shape[1:], () if basis is None else basis.shape[2:])
     )
     projected = projected if basis is not None else projected.unsqueeze(-1)
-    for group in samples.groups():
-        degree = (share(group) * group.present.unsqueeze(-1)).transpose(1, 2)
+    scratch = centre.new_empty(0)
+    for group in samples.groups(classes):
+        if scratch.shape != group.points.shape:
+            scratch = torch.empty_like(group.points)
+        square = torch.mul(group.points, group.points, out=scratch)  # new memory for each group costs as much again
+        degree = (share(group, square) * group.present.unsqueeze(-1)).transpose(1, 2)
         mass.index_add_(0, group.cls, degree.sum(-1).double())
         first.index_add_(0, group.cls, torch.bmm(degree, group.points).double())
-        second.index_add_(0, group.cls, torch.bmm(degree, group.points.square()).double())
+        second.index_add_(0, group.cls, torch.bmm(degree, square).double())
         if basis is not None:
             along = torch.bmm(group.points, basis[group.cls]).square()
             projected.index_add_(0, group.cls, torch.bmm(degree, along).double())
@@ -95,33 +103,47 @@ def from_moments(moments: Moments, covariance: str, class_prior: Float[Tensor, "
 
 
 def em(samples: Samples, mixture: ClassMixture, covariance: str) -> ClassMixture:
-    """Expectation maximisation from a diagonal mixture of centred samples, until the mean log-likelihood stands.
+    """Expectation maximisation from a diagonal mixture of centred samples, until each class's log-likelihood stands.
 
     Source: Dempster, Laird & Rubin 1977.
     """
-    previous = -math.inf
+    previous = torch.full_like(mixture.class_prior, -torch.inf, dtype=torch.float64)
+    going = torch.ones_like(previous, dtype=torch.bool)
     for _ in range(_MAX_ROUNDS):
-        evidence, moments = expect(samples, mixture)
-        mixture = from_moments(moments, covariance, mixture.class_prior)
-        likelihood = float(evidence.sum()) / len(samples)
-        if not likelihood - previous >= TOLERANCE:
+        evidence, moments = expect(samples, mixture, going)
+        mixture = replaced(mixture, from_moments(moments, covariance, mixture.class_prior), going)
+        going = going & (evidence - previous >= TOLERANCE * samples.counts)
+        previous = evidence
+        if not bool(going.any()):
             break
-        previous = likelihood
     return mixture
 
 
-def expect(samples: Samples, mixture: ClassMixture) -> tuple[Float[Tensor, " cls"], Moments]:
+def replaced(old: ClassMixture, new: ClassMixture, classes: Bool[Tensor, " cls"]) -> ClassMixture:
+    """The old mixture with some classes of the new one."""
+    tensors = old.tensors()
+    return ClassMixture(
+        **{
+            name: torch.where(classes.view(-1, *[1] * (tensor.ndim - 1)), tensor, tensors[name])
+            for name, tensor in new.tensors().items()
+        }
+    )
+
+
+def expect(
+    samples: Samples, mixture: ClassMixture, classes: Bool[Tensor, " cls"] | None = None
+) -> tuple[Float[Tensor, " cls"], Moments]:
     """Log-likelihood of each class in nats, summed over its samples, and the moments under the responsibilities."""
     log_joint = _log_joint(mixture)
     evidence = torch.zeros_like(mixture.class_prior, dtype=torch.float64)
 
-    def responsibility(group: Tiles) -> Float[Tensor, "tile row k"]:
-        joint = log_joint(group)
+    def responsibility(group: Tiles, square: Float[Tensor, "tile row d"]) -> Float[Tensor, "tile row k"]:
+        joint = log_joint(group, square)
         total = torch.logsumexp(joint, -1, keepdim=True)
         evidence.index_add_(0, group.cls, (total.squeeze(-1) * group.present).sum(1).double())
         return (joint - total).exp()
 
-    moments = accumulate(samples, mixture.weights.shape[1], responsibility, mixture.basis)
+    moments = accumulate(samples, mixture.weights.shape[1], responsibility, mixture.basis, classes)
     return evidence, moments
 
 
@@ -139,9 +161,9 @@ def _log_joint(mixture: ClassMixture) -> Share:
         projector = root.flatten(1, 2)
     constant = log_norm.to(precision.dtype).unsqueeze(1)
 
-    def log_joint(group: Tiles) -> Float[Tensor, "tile row k"]:
+    def log_joint(group: Tiles, square: Float[Tensor, "tile row d"]) -> Float[Tensor, "tile row k"]:
         cls = group.cls
-        joint = torch.baddbmm(constant[cls], group.points.square(), precision[cls].transpose(1, 2), alpha=-0.5)
+        joint = torch.baddbmm(constant[cls], square, precision[cls].transpose(1, 2), alpha=-0.5)
         joint = torch.baddbmm(joint, group.points, pull[cls].transpose(1, 2))
         if projector is not None and shift is not None:
             along = torch.bmm(group.points, projector[cls].transpose(1, 2)) - shift[cls].unsqueeze(1)

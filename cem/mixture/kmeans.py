@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -42,39 +42,48 @@ def seed_means(samples: Samples, components: int, generator: torch.Generator) ->
 def kmeans(samples: Samples, means: Float[Tensor, "cls k d"], *, moving: float = 0.0) -> Int[Tensor, " n"]:
     """Lloyd's iteration from the given centres; the component of each sample.
 
-    It ends when at most the share `moving` of the samples changes its component. An empty component is given one of the
-    farthest samples of its class.
+    A class is done when at most the share `moving` of its samples changes its component. An empty component is given
+    one of the farthest samples of its class.
     """
-    previous: Int[Tensor, " n"] | None = None
-    component = torch.zeros_like(samples.labels)
+    classes, components, _ = means.shape
+    component = samples.labels.new_full((len(samples) + 1,), -1)  # the last is padding's
+    going = torch.ones_like(samples.counts, dtype=torch.bool)
     for _ in range(_MAX_ROUNDS):
-        component, offset, count, sums = _round(samples, means)
-        if previous is not None and int((component != previous).sum()) <= moving * len(samples):
+        previous = component[:-1].clone()
+        offset, count, sums = _round(samples, means, going, component)
+        changed = torch.bincount(samples.labels[component[:-1] != previous], minlength=classes)
+        going = changed > moving * samples.counts
+        if not bool(going.any()):
             break
-        previous = component
-        means = (sums / count.clamp_min(1).unsqueeze(-1)).to(means.dtype)
-        empty = count == 0
+        new = (sums / count.clamp_min(1).unsqueeze(-1)).to(means.dtype)
+        means = torch.where(going[:, None, None], new, means)
+        empty = (count == 0) & going.unsqueeze(1)
         if bool(empty.any()):
-            farthest = samples.take(samples.largest(offset + samples.norms, means.shape[1]))
+            farthest = samples.take(samples.largest(offset + samples.norms, components))
             place = (empty.cumsum(1) - 1).clamp_min(0)  # the j-th empty component takes the j-th farthest
-            rows = torch.arange(len(means), device=means.device).unsqueeze(1)
+            rows = torch.arange(classes, device=means.device).unsqueeze(1)
             means = torch.where(empty.unsqueeze(-1), farthest[rows, place], means)
-    return component
+    return component[:-1]
 
 
 def _round(
-    samples: Samples, means: Float[Tensor, "cls k d"]
-) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"], Float[Tensor, "cls k"], Float[Tensor, "cls k d"]]:
-    """Nearest component of each sample, squared distance less squared norm, and each component's count and sum."""
+    samples: Samples,
+    means: Float[Tensor, "cls k d"],
+    classes: Bool[Tensor, " cls"],
+    component: Int[Tensor, " rows"],
+) -> tuple[Float[Tensor, " n"], Float[Tensor, "cls k"], Float[Tensor, "cls k d"]]:
+    """Write the nearest component of each sample of some classes into `component`.
+
+    Returned: squared distance to it less the sample's squared norm; each component's count and sum.
+    """
     square = means.square().sum(-1).unsqueeze(1)
-    offset = means.new_empty(len(samples) + 1)
-    component = samples.labels.new_empty(len(samples) + 1)
+    offset = means.new_zeros(len(samples) + 1)
     count, sums = torch.zeros_like(means[..., 0], dtype=torch.float64), torch.zeros_like(means, dtype=torch.float64)
-    for group in samples.groups():
+    for group in samples.groups(classes):
         distances = torch.baddbmm(square[group.cls], group.points, means[group.cls].transpose(1, 2), alpha=-2)
         offset[group.rows], nearest = distances.min(-1)
         component[group.rows] = nearest
         assigned = one_hot(nearest, means.shape[1]).to(means.dtype) * group.present.unsqueeze(-1)
         count.index_add_(0, group.cls, assigned.sum(1).double())
         sums.index_add_(0, group.cls, torch.bmm(assigned.transpose(1, 2), group.points).double())
-    return component[:-1], offset[:-1], count, sums
+    return offset[:-1], count, sums

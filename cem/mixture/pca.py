@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cem.mixture.em import TOLERANCE, VARIANCE_FLOOR, Moments, expect, from_moments
+from cem.mixture.em import TOLERANCE, VARIANCE_FLOOR, Moments, expect, from_moments, replaced
 from cem.mixture.model import ClassMixture
 from cem.mixture.samples import Samples
 
@@ -81,13 +81,7 @@ def em_with_basis(samples: Samples, diagonal: ClassMixture, basis: Float[Tensor,
     highest = torch.full_like(diagonal.class_prior, -torch.inf, dtype=torch.float64)
     for _ in range(_EM_ROUNDS):
         evidence, moments = expect(samples, mixture)
-        better = evidence > highest
-        best = ClassMixture(
-            **{
-                name: torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, best.tensors()[name])
-                for name, new in mixture.tensors().items()
-            }
-        )
+        best = replaced(best, mixture, evidence > highest)
         if not bool((evidence - highest > TOLERANCE * samples.counts).any()):
             break
         highest = torch.maximum(highest, evidence)

@@ -42,8 +42,8 @@ class Samples:
         self._check_labels(classes)
         self._held = list(self._read()) if in_memory else None
         self.centre = self._centre()
-        for group in self._held or ():
-            group.points.sub_(self.centre[group.cls].unsqueeze(1)).mul_(group.present.unsqueeze(-1))
+        if self._held is not None:
+            self._held = [self._centred(group) for group in self._held]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,14 +53,12 @@ class Samples:
         """Share of each class."""
         return (self.counts / self.counts.sum()).to(self.centre.dtype)
 
-    def groups(self) -> Iterator[Tiles]:
-        """One pass over the samples, a group of tiles at a time."""
-        if self._held is not None:
-            yield from self._held
-            return
-        for group in self._read():
-            points = (group.points - self.centre[group.cls].unsqueeze(1)) * group.present.unsqueeze(-1)
-            yield Tiles(points, group.rows, group.cls, group.present)
+    def groups(self, classes: Bool[Tensor, " cls"] | None = None) -> Iterator[Tiles]:
+        """One pass over the samples (of some classes), a group of tiles at a time. Padding is zero."""
+        for group in self._held if self._held is not None else self._read():
+            part = group.of(classes)
+            if part is not None:
+                yield part if self._held is not None else self._centred(part)
 
     @cached_property
     def norms(self) -> Float[Tensor, " n"]:
@@ -114,10 +112,15 @@ class Samples:
                 "Give a function that starts from the first chunk at every call, and do not change the file meanwhile."
             )
 
+    def _centred(self, group: Tiles) -> Tiles:
+        """In place: a group's samples are nobody else's."""
+        group.points.sub_(self.centre[group.cls].unsqueeze(1)).mul_(group.present.unsqueeze(-1))
+        return group
+
     def _centre(self) -> Float[Tensor, "cls d"]:
         sums, dtype = torch.zeros((), device=self.labels.device), torch.float32
         for group in self._held if self._held is not None else self._read():
-            part, dtype = group.points.sum(1), group.points.dtype
+            part, dtype = torch.bmm(group.present.unsqueeze(1), group.points).squeeze(1), group.points.dtype
             zero = part.new_zeros(len(self.counts), part.shape[1], dtype=torch.float64)
             sums = sums + zero.index_add_(0, group.cls, part.double())
         if not bool(torch.isfinite(sums).all()):

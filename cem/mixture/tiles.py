@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _MOST_ROWS, _LEAST_ROWS = 1024, 16  # of a tile
@@ -14,7 +14,7 @@ _GROUP_BYTES_ELSEWHERE = 256 << 20
 
 @dataclass(frozen=True)
 class Tiles:
-    """Tiles of samples. Padding is zero, `present` 0, and its `rows` point one past the last sample.
+    """Tiles of samples. Where padding is, `present` is 0 and `rows` point one past the last sample.
 
     rows: where each sample is in its source, so that `out[tiles.rows] = values` puts results of samples in its order.
     """
@@ -30,6 +30,17 @@ class Tiles:
         size = max(1, limit // max(1, self.points[:1].nbytes))
         parts = (torch.split(t, size) for t in (self.points, self.rows, self.cls, self.present))
         return (Tiles(*part) for part in zip(*parts, strict=True))
+
+    def of(self, classes: Bool[Tensor, " cls"] | None) -> "Tiles | None":
+        """The tiles of some classes; None when there are none."""
+        if classes is None:
+            return self
+        wanted = classes[self.cls]
+        if bool(wanted.all()):
+            return self
+        if not bool(wanted.any()):
+            return None
+        return Tiles(self.points[wanted], self.rows[wanted], self.cls[wanted], self.present[wanted])
 
 
 def tile(
@@ -48,8 +59,8 @@ def tile(
     tiles = (counts + rows - 1) // rows
     at = ((torch.cumsum(tiles, 0) - tiles)[own] + place // rows, place % rows)
     cls = torch.repeat_interleave(torch.arange(len(counts), device=device), tiles)
-    points = smashed.new_zeros(len(cls), rows, smashed.shape[1])
-    points[at] = smashed[order]
-    source = torch.full((len(cls), rows), total, device=device)
-    source[at] = order + first_row
-    return Tiles(points, source, cls, (source < total).to(points.dtype))
+    source = torch.full((len(cls), rows), -1, device=device)
+    source[at] = order
+    present = source >= 0
+    points = smashed[source.clamp_min(0).flatten()].view(*source.shape, smashed.shape[1])
+    return Tiles(points, torch.where(present, source + first_row, total), cls, present.to(smashed.dtype))
