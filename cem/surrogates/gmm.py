@@ -23,10 +23,12 @@ class Gmm(Surrogate):
     class_prior: Tensor
     weights: Tensor
     means: Tensor
+    norms: Tensor  # squared distance of each mean to the first of its class
     variances: Tensor
     basis: Tensor  # pca only, and empty without a rank
     spread: Tensor
     fitted_on: Tensor  # number of samples of the last fit; 0 before it
+    leakage: Tensor  # bound of the mixture as it stands, nats for one image
 
     def __init__(
         self,
@@ -49,10 +51,12 @@ class Gmm(Surrogate):
         self.register_buffer("class_prior", class_prior.float())
         self.register_buffer("weights", torch.full(sizes[:2], 1 / components))
         self.register_buffer("means", torch.zeros(sizes))
+        self.register_buffer("norms", torch.zeros(sizes[:2]))
         self.register_buffer("variances", torch.ones(sizes))
         self.register_buffer("basis", torch.zeros(sizes[0], sizes[2], rank))
         self.register_buffer("spread", torch.zeros(*sizes[:2], rank))
         self.register_buffer("fitted_on", torch.tensor(0))
+        self.register_buffer("leakage", torch.zeros(()))
         if mixture is not None:
             self._take(mixture, num_samples or 0)
 
@@ -70,7 +74,9 @@ class Gmm(Surrogate):
         for name, tensor in mixture.tensors().items():
             if name != "class_prior":
                 setattr(self, name, tensor.to(getattr(self, name)).clone())
+        self.norms = (self.means - self.means[:, :1]).square().sum(-1)
         self.fitted_on.fill_(num_samples)
+        self.leakage.fill_(self.mixture.leakage_bound(self.noise_std))
 
     def prepare(self, smashed: Smashed, labels: Labels) -> None:
         self.threshold.measure(smashed.flatten(1), labels)
@@ -113,12 +119,20 @@ class Gmm(Surrogate):
         """Terms of a batch, in closed form; `generator` is not used."""
         flat = smashed.flatten(1)
         mixture = self.mixture
-        batch = _BatchMoments(flat, labels, mixture)
-        formula = self._bound if self.cfg.formula == "bound" else self._legacy
-        loss = formula(batch, mixture)
-        with torch.no_grad():
-            leakage = flat.new_tensor(self.mixture.leakage_bound(self.noise_std))
-        return Terms(loss, leakage, intra_class_mse(smashed, labels))
+        batch = _BatchMoments(flat, labels, mixture, self.norms)
+        if self.cfg.formula == "bound":
+            loss = self._bound(batch, mixture)
+            self.leakage.fill_(self._leakage(loss))
+        else:
+            loss = self._legacy(batch, mixture)  # which leaves the mixture as it is
+        return Terms(loss, self.leakage.clone(), intra_class_mse(smashed, labels))
+
+    @torch.no_grad()
+    def _leakage(self, bound: Float[Tensor, ""]) -> float:
+        """Theorem 2 of the mixture as it stands, nats for one image; `bound`: that per dimension, or a thresholded loss."""
+        if self.noise_std > NOISE_VARIANCE_FLOOR**0.5 and self.cfg.threshold.kind == "none":
+            return float(bound) * self.means.shape[-1]
+        return self.mixture.leakage_bound(self.noise_std)
 
     def _bound(self, batch: "_BatchMoments", mixture: ClassMixture) -> Float[Tensor, ""]:
         """Theorem 2 per dimension, with the running update of π and Σ.
@@ -185,7 +199,7 @@ class Gmm(Surrogate):
         expected = weights * float(self.fitted_on) / classes
         rate = _AMPLIFIED * batch.count / expected.clamp_min(1e-12)
         rate = torch.where(rate >= 1, _CAP, rate)
-        variance = rate * batch.variance.mean(1) + (1 - rate) * old
+        variance = rate * batch.overall + (1 - rate) * old
         threshold = self.threshold.value()
         if threshold is None:
             raise ValueError("formula legacy needs a threshold: coupled (published) or fixed")
@@ -208,29 +222,48 @@ def _moved(
 class _BatchMoments:
     """Samples of a batch, each with the nearest component of its own class: count and variance of each component.
 
-    Components are numbered class by class. The variance is around the mixture's means, which are constants; it is zero
+    Components are numbered class by class. Variances are around the mixture's means, which are constants; they are zero
     for a component without samples.
     """
 
     count: Float[Tensor, " components"]
-    variance: Float[Tensor, "components d"]
-    along: Float[Tensor, "components rank"]  # pca: variance along the basis of the class
 
-    def __init__(self, flat: Float[Tensor, "batch d"], labels: Labels, mixture: ClassMixture) -> None:
+    def __init__(
+        self,
+        flat: Float[Tensor, "batch d"],
+        labels: Labels,
+        mixture: ClassMixture,
+        norms: Float[Tensor, "cls component"],
+    ) -> None:
         classes, components, _ = mixture.means.shape
         own = mixture.means[labels]
         with torch.no_grad():
-            squared = (flat.unsqueeze(1) - own).square().sum(-1)
+            # ‖z − μ‖² less ‖z − μ₀‖², both about the class's first mean: large squares would drown the difference.
+            cross = torch.bmm(own, (flat - own[:, 0]).unsqueeze(-1)).squeeze(-1)
+            squared = norms[labels] - 2 * (cross - cross[:, :1])
             squared = squared.masked_fill(mixture.weights[labels] == 0, math.inf)
             nearest: Int[Tensor, " batch"] = squared.argmin(1)
-            index = labels * components + nearest
-            self.count = torch.bincount(index, minlength=classes * components).to(flat.dtype)
-        deviation = flat - own[torch.arange(len(labels), device=labels.device), nearest]
-        self.variance = self._mean(deviation.square(), index)
-        if mixture.basis is not None:
-            projected = (deviation.unsqueeze(1) @ mixture.basis[labels]).squeeze(1)
-            self.along = self._mean(projected.square(), index)
+            self.index = labels * components + nearest
+            self.count = torch.bincount(self.index, minlength=classes * components).to(flat.dtype)
+        self.basis = None if mixture.basis is None else mixture.basis[labels]
+        self.deviation = flat - own[torch.arange(len(labels), device=labels.device), nearest]
 
-    def _mean(self, squares: Float[Tensor, "batch n"], index: Int[Tensor, " batch"]) -> Float[Tensor, "components n"]:
-        sums = squares.new_zeros(len(self.count), squares.shape[1]).index_add(0, index, squares)
+    @property
+    def variance(self) -> Float[Tensor, "components d"]:
+        """Of each dimension."""
+        return self._mean(self.deviation.square())
+
+    @property
+    def overall(self) -> Float[Tensor, " components"]:
+        """Mean over the dimensions."""
+        return self._mean(self.deviation.square().mean(1, keepdim=True)).squeeze(1)
+
+    @property
+    def along(self) -> Float[Tensor, "components rank"]:
+        """Along the basis of the class, of a pca mixture."""
+        assert self.basis is not None
+        return self._mean((self.deviation.unsqueeze(1) @ self.basis).squeeze(1).square())
+
+    def _mean(self, squares: Float[Tensor, "batch n"]) -> Float[Tensor, "components n"]:
+        sums = squares.new_zeros(len(self.count), squares.shape[1]).index_add(0, self.index, squares)
         return sums / self.count.clamp_min(1).unsqueeze(1)

@@ -117,7 +117,7 @@ def test_order_of_samples_and_names_of_classes_do_not_matter(formula: str) -> No
     renamed = make_surrogate(cfg, smashed_shape=SHAPE, num_classes=CLASSES, noise_std=SIGMA)
     new_name = torch.tensor([2, 0, 1])
     source = fitted(cfg)
-    for name in ("weights", "means", "variances"):
+    for name in ("weights", "means", "norms", "variances"):
         getattr(renamed, name)[new_name] = getattr(source, name)
     renamed.fitted_on.copy_(source.fitted_on)
     torch.testing.assert_close(renamed(z, new_name[labels]).loss, base)
