@@ -129,7 +129,7 @@ class Gmm(Surrogate):
 
     @torch.no_grad()
     def _leakage(self, bound: Float[Tensor, ""]) -> float:
-        """Theorem 2 of the mixture as it stands, nats for one image; `bound`: that per dimension, or a thresholded loss."""
+        """Theorem 2 of the mixture as it stands, nats per image; without a threshold `bound` is that per dimension."""
         if self.noise_std > NOISE_VARIANCE_FLOOR**0.5 and self.cfg.threshold.kind == "none":
             return float(bound) * self.means.shape[-1]
         return self.mixture.leakage_bound(self.noise_std)
