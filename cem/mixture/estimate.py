@@ -3,15 +3,20 @@
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from cem.config import MixtureFit
 from cem.mixture.em import accumulate, em, from_moments, hard
 from cem.mixture.kmeans import kmeans, seed_means
 from cem.mixture.model import ClassMixture
-from cem.mixture.pca import class_basis, em_with_basis, with_basis
+from cem.mixture.pca import em_with_basis, with_basis
 from cem.mixture.samples import MixtureError, Samples
+from cem.mixture.subspace import leading_directions, project
 
-_MOVING = 0.01  # EM goes on from k-means when less of the samples than this change their component
+_MOVING = 0.01  # EM goes on from k-means when less of a class than this changes its component
+_LEADING, _LEADING_ROUNDS = 16, 2  # principal components that EM's start is sought in, and passes to find them
+_BASIS_ROUNDS = 6  # passes to find the basis of a pca covariance
 
 
 def estimate(
@@ -24,8 +29,11 @@ def estimate(
     """Fit a mixture of `components` to each class. Raises MixtureError; see `fit_mixture`."""
     _check(samples, settings, components, start)
     centre = samples.centre.unsqueeze(1)
-    means = start.means - centre if start is not None else seed_means(samples, components, generator)
-    component = kmeans(samples, means, moving=_MOVING if settings.fit == "em" else 0.0)
+    means = None if start is None else start.means - centre
+    if settings.fit == "em":
+        component = _rough(samples, components, means, generator)
+    else:
+        component = kmeans(samples, means if means is not None else seed_means(samples, components, generator))
     share = hard(component, components)
     shape = "spherical" if settings.covariance == "spherical" else "diag"
     mixture = from_moments(accumulate(samples, components, share), shape, samples.class_prior)
@@ -33,13 +41,28 @@ def estimate(
         mixture = em(samples, mixture, shape)
     _check_result(mixture)
     if settings.covariance == "pca":
-        basis = class_basis(samples, mixture, settings.rank, generator)
+        basis = leading_directions(samples, settings.rank, _BASIS_ROUNDS, generator, mixture)
         if settings.fit == "em":
             mixture = em_with_basis(samples, mixture, basis)
         else:
             mixture = with_basis(accumulate(samples, components, share, basis), basis, samples.class_prior)
         _check_result(mixture)
     return replace(mixture, means=mixture.means + centre)
+
+
+def _rough(
+    samples: Samples, components: int, means: Float[Tensor, "cls k d"] | None, generator: torch.Generator
+) -> Int[Tensor, " n"]:
+    """Where EM starts: k-means of the samples' leading principal components, where there are far fewer of those.
+
+    The directions in which components differ are among them, and most of the noise is not.
+    Source: Ding & He 2004; Vempala & Wang 2004.
+    """
+    many = max(_LEADING, components)
+    if 2 * many < samples.centre.shape[1]:
+        basis = leading_directions(samples, many, _LEADING_ROUNDS, generator)
+        samples, means = project(samples, basis), None if means is None else means @ basis
+    return kmeans(samples, means if means is not None else seed_means(samples, components, generator), moving=_MOVING)
 
 
 def _check(samples: Samples, settings: MixtureFit, components: int, start: ClassMixture | None) -> None:

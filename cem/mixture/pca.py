@@ -11,36 +11,8 @@ from cem.mixture.model import ClassMixture
 from cem.mixture.samples import Samples
 
 _EM_ROUNDS = 8
-_SUBSPACE_ROUNDS = 6
-_SPARE = 4  # directions iterated beside the ones kept: the last of those converge faster
 _MATCHING_ROUNDS = 50
 _DIAGONAL_SHARE = 1e-3  # of a dimension's variance the diagonal keeps at least this: Σ⁻¹ stays computable in float32
-
-
-def class_basis(
-    samples: Samples, mixture: ClassMixture, rank: int, generator: torch.Generator
-) -> Float[Tensor, "cls d rank"]:
-    """Leading eigenvectors of each class's pooled within-component covariance, by subspace iteration.
-
-    S U = (1/n) Xᵀ(XU) − Σ_k π_k μ_k (μ_kᵀU), for a diagonal mixture whose means are the responsibilities' own; no d × d
-    matrix is formed. Source: Halko, Martinsson & Tropp 2011, algorithm 4.4.
-    """
-    classes, _, dimensions = mixture.means.shape
-    size = (classes, dimensions, min(dimensions, rank + _SPARE))
-    means, weights = mixture.means, mixture.weights.unsqueeze(-1)
-    start = torch.randn(size, generator=generator, device=means.device, dtype=means.dtype)
-    basis = torch.linalg.qr(start).Q
-    for _ in range(_SUBSPACE_ROUNDS):
-        image = torch.zeros_like(basis, dtype=torch.float64)
-        for group in samples.groups():
-            along = torch.bmm(group.points, basis[group.cls])
-            image.index_add_(0, group.cls, torch.bmm(group.points.transpose(1, 2), along).double())
-        image = image / samples.counts[:, None, None] - (means.transpose(1, 2) @ (weights * (means @ basis))).double()
-        # QR orders by size only near the end; the eigenvectors of UᵀSU do at once.
-        turned = torch.linalg.eigh(basis.double().transpose(1, 2) @ image).eigenvectors.flip(-1)
-        basis = torch.linalg.qr(image @ turned).Q.to(means.dtype)
-    kept: Tensor = basis[..., :rank].contiguous()
-    return kept
 
 
 def match(
