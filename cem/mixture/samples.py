@@ -80,10 +80,21 @@ class Samples:
 
     def largest(self, score: Float[Tensor, " n"], many: int) -> Int[Tensor, "cls many"]:
         """Rows of the samples of each class with the largest scores; the last is repeated where a class has fewer."""
-        order = torch.argsort(score, descending=True, stable=True)
-        order = order[torch.argsort(self.labels[order], stable=True)]
-        place = torch.minimum(torch.arange(many, device=score.device), self.counts.unsqueeze(1) - 1)
-        return order[(torch.cumsum(self.counts, 0) - self.counts).unsqueeze(1) + place]
+        padded = torch.cat([score, score.new_full((1,), -torch.inf)])[self._by_class]
+        place = padded.topk(min(many, padded.shape[1]), dim=1).indices
+        last = torch.minimum(torch.arange(many, device=score.device), self.counts.unsqueeze(1) - 1)
+        return self._by_class.gather(1, place.gather(1, last))
+
+    @cached_property
+    def _by_class(self) -> Int[Tensor, "cls most"]:
+        """Rows of the samples of each class; one past the last sample where a class has fewer."""
+        order = torch.argsort(self.labels, stable=True)
+        most = torch.arange(int(self.counts.max()), device=order.device)
+        first = (torch.cumsum(self.counts, 0) - self.counts).unsqueeze(1)
+        rows: Tensor = torch.where(
+            most < self.counts.unsqueeze(1), order[(first + most).clamp_max(len(self) - 1)], len(self)
+        )
+        return rows
 
     def take(self, rows: Int[Tensor, "cls many"]) -> Float[Tensor, "cls many d"]:
         """The samples of the given rows; those of a class are its own."""

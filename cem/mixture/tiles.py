@@ -62,5 +62,5 @@ def tile(
     source = torch.full((len(cls), rows), -1, device=device)
     source[at] = order
     present = source >= 0
-    points = smashed[source.clamp_min(0).flatten()].view(*source.shape, smashed.shape[1])
+    points = smashed.index_select(0, source.clamp_min(0).flatten()).view(*source.shape, smashed.shape[1])
     return Tiles(points, torch.where(present, source + first_row, total), cls, present.to(smashed.dtype))
