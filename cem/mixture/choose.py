@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from cem.config import MixtureFit
 from cem.mixture.estimate import estimate
@@ -33,7 +31,9 @@ def choose(
     """
     score: Callable[[ClassMixture], float]
     if criterion == "held_out":
-        fitted, held = samples.split(_draw(samples, generator), in_memory=in_memory)
+        # At least one where a class has two.
+        many = torch.where(samples.counts > 1, (HELD_OUT_SHARE * samples.counts).long().clamp_min(1), 0)
+        fitted, held = samples.split(samples.draw(many, generator), in_memory=in_memory)
 
         def score(mixture: ClassMixture) -> float:
             return _log_likelihood(mixture, held)
@@ -63,18 +63,6 @@ def _parameters(mixture: ClassMixture, covariance: str) -> int:
         rank = mixture.basis.shape[2]
         count += components * rank + dimensions * rank - rank * (rank + 1) // 2
     return count
-
-
-def _draw(samples: Samples, generator: torch.Generator) -> Bool[Tensor, " n"]:
-    """The samples held out: a fifth of each class, at least one where a class has two."""
-    rows = samples.largest(
-        torch.rand(len(samples), generator=generator, device=samples.labels.device), int(samples.counts.max())
-    )
-    many = torch.where(samples.counts > 1, (HELD_OUT_SHARE * samples.counts).long().clamp_min(1), 0)
-    taken = torch.arange(rows.shape[1], device=rows.device) < many.unsqueeze(1)
-    held_out = torch.zeros_like(samples.labels, dtype=torch.bool)
-    held_out[rows[taken]] = True
-    return held_out
 
 
 def _log_likelihood(mixture: ClassMixture, chunks: Chunks) -> float:

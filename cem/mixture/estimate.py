@@ -3,8 +3,6 @@
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from cem.config import MixtureFit
 from cem.mixture.em import accumulate, em, from_moments, hard
@@ -12,10 +10,9 @@ from cem.mixture.kmeans import kmeans, seed_means
 from cem.mixture.model import ClassMixture
 from cem.mixture.pca import em_with_basis, with_basis
 from cem.mixture.samples import MixtureError, Samples
-from cem.mixture.subspace import leading_directions, project
+from cem.mixture.start import rough_components
+from cem.mixture.subspace import leading_directions
 
-_MOVING = 0.01  # EM goes on from k-means when less of a class than this changes its component
-_LEADING, _LEADING_ROUNDS = 16, 2  # principal components that EM's start is sought in, and passes to find them
 _BASIS_ROUNDS = 6  # passes to find the basis of a pca covariance
 
 
@@ -31,7 +28,7 @@ def estimate(
     centre = samples.centre.unsqueeze(1)
     means = None if start is None else start.means - centre
     if settings.fit == "em":
-        component = _rough(samples, components, means, generator)
+        component = rough_components(samples, components, means, generator)
     else:
         component = kmeans(samples, means if means is not None else seed_means(samples, components, generator))
     share = hard(component, components)
@@ -48,21 +45,6 @@ def estimate(
             mixture = with_basis(accumulate(samples, components, share, basis), basis, samples.class_prior)
         _check_result(mixture)
     return replace(mixture, means=mixture.means + centre)
-
-
-def _rough(
-    samples: Samples, components: int, means: Float[Tensor, "cls k d"] | None, generator: torch.Generator
-) -> Int[Tensor, " n"]:
-    """Where EM starts: k-means of the samples' leading principal components, where there are far fewer of those.
-
-    The directions in which components differ are among them, and most of the noise is not.
-    Source: Ding & He 2004; Vempala & Wang 2004.
-    """
-    many = max(_LEADING, components)
-    if 2 * many < samples.centre.shape[1]:
-        basis = leading_directions(samples, many, _LEADING_ROUNDS, generator)
-        samples, means = project(samples, basis), None if means is None else means @ basis
-    return kmeans(samples, means if means is not None else seed_means(samples, components, generator), moving=_MOVING)
 
 
 def _check(samples: Samples, settings: MixtureFit, components: int, start: ClassMixture | None) -> None:

@@ -96,6 +96,14 @@ class Samples:
         )
         return rows
 
+    def draw(self, many: Int[Tensor, " cls"], generator: torch.Generator) -> Bool[Tensor, " n"]:
+        """So many samples of each class, drawn without replacement in the order of the source: true where drawn."""
+        keys = torch.rand(len(self), generator=generator, device=self.labels.device)
+        rows = self.largest(keys, int(many.max()))
+        drawn = torch.zeros_like(self.labels, dtype=torch.bool)
+        drawn[rows[torch.arange(rows.shape[1], device=rows.device) < many.unsqueeze(1)]] = True
+        return drawn
+
     def take(self, rows: Int[Tensor, "cls many"]) -> Float[Tensor, "cls many d"]:
         """The samples of the given rows; those of a class are its own."""
         wanted, place = rows.flatten().sort()
