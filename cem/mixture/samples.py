@@ -36,7 +36,7 @@ class Samples:
                 "there are no samples, so no mixture can be fitted: the split is empty. Look at the data set's split "
                 "sizes, or delete the activations and rerun extract_activations."
             )
-        self.labels = torch.cat(parts)
+        self.labels = torch.cat(parts).long()
         classes = num_classes if num_classes is not None else int(self.labels.max()) + 1
         self.counts = torch.bincount(self.labels, minlength=classes)
         self._check_labels(classes)

@@ -1,6 +1,7 @@
 """Training: the loop, the routing of gradients, the schedule, and a state that survives interruption."""
 
 from cem.training.interruption import SAVED
-from cem.training.stages import extract_activations, measure_mixture, train, warm_up
+from cem.training.leakage import measure_mixture
+from cem.training.stages import extract_activations, train, warm_up
 
 __all__ = ["SAVED", "extract_activations", "measure_mixture", "train", "warm_up"]

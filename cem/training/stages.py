@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from cem import NUMERICS, __version__
 from cem.checkpoint import load_checkpoint, save_checkpoint, subset
-from cem.config import MixtureFit, NoSurrogate, Run
+from cem.config import NoSurrogate, Run
 from cem.data.loader import OnDeviceLoader
-from cem.mixture import fit_mixture, load_mixture, save_mixture
+from cem.mixture import load_mixture
 from cem.models import make_split, parameter_count, seed_dropout, smashed_shape
 from cem.runtime import make_generator, peak_memory_mb, set_up_process
-from cem.store import SPLITS, DatasetReader, open_activations, open_dataset, sha256, write_file, write_json, write_text
+from cem.store import SPLITS, DatasetReader, open_dataset, sha256, write_file, write_json, write_text
 from cem.surrogates import Surrogate, make_surrogate
 from cem.training.history import history_csv, read_history
 from cem.training.interruption import StopRequest, listen_for_stop
@@ -91,35 +90,6 @@ def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: str
                         stored[row : row + len(images)] = encoder(images).cpu().numpy()
                         row += len(images)
                 target.create_dataset(f"{split}/labels", data=file.labels(split))
-
-
-def measure_mixture(run: Run, fit: MixtureFit, activations: Path, out: Path) -> None:
-    """Fit a mixture to the private ẑ and measure the leakage with it on `test`, in nats per image."""
-    device = set_up_process(run.training.threads)
-
-    def flat(array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(device).float().flatten(1)
-
-    with open_activations(activations) as file:
-        smashed = {split: file.read(split, slice(None), flat) for split in ("private", "test")}
-        labels = {split: torch.from_numpy(file.labels(split)).to(device) for split in ("private", "test")}
-    mixture = fit_mixture(
-        smashed["private"],
-        labels["private"],
-        components=fit.components,
-        covariance=fit.covariance,
-        fit=fit.fit,
-        generator=make_generator(run.seed, "mixture", device),
-    )
-    draws = make_generator(run.seed, "leakage noise", device)
-    leakage = mixture.leakage(smashed["test"], labels["test"], run.noise_std, draws).double()
-    attrs = {
-        "noise_std": run.noise_std,
-        "leakage_nats": float(leakage.mean()),
-        "leakage_nats_sem": float(leakage.std() / len(leakage) ** 0.5) if run.noise_std else 0.0,
-        "bound_nats": mixture.leakage_bound(run.noise_std),
-    }
-    save_mixture(out, mixture, {"activations": activations}, attrs)
 
 
 class _Task:
