@@ -47,7 +47,8 @@ class Step(NamedTuple):
 class Sent:
     """What the client makes of a batch: z for the server, the scalar that stays, and readings of both.
 
-    The gradient norms among the values come with the backward pass.
+    The gradient norms among the values come with the backward pass. The values are detached: hooks of the graph hold
+    them, and a value that held the graph would keep both in memory for good.
     """
 
     z: Smashed
@@ -128,7 +129,7 @@ class Client:
         z = self.defense.corrupt(watched(clean, "cross_entropy_grad_norm", values), self.noise)
         own = self.defense.penalty(images, watched(clean, "defense_grad_norm", values))
         if own.requires_grad:
-            values["defense_penalty"] = own
+            values["defense_penalty"] = own.detach()
         if measured:
             own = own + self._surrogate_terms(clean, labels, weight, values)
         return Sent(z, own, values)
@@ -144,12 +145,12 @@ class Client:
         alias = clean.view_as(clean)
         with _constant(self.surrogate, keep=self.routing == "shared"), torch.set_grad_enabled(weight > 0):
             loss, values["leakage_nats"], values["intra_class_mse"] = self.surrogate(alias, labels, self.draws)
-        values["surrogate_loss"] = loss
+        values["surrogate_loss"] = loss.detach()
         finite, own = torch.isfinite(loss), weight * loss if weight > 0 else torch.zeros_like(loss)
         if self.routing == "own":
             fit = self.surrogate.fit_loss(clean.detach(), labels, self.draws)
             if fit is not None:
-                values["fit_loss"] = fit
+                values["fit_loss"] = fit.detach()
                 finite, own = finite & torch.isfinite(fit), own + fit
         if loss.requires_grad:
             guard(alias, finite, "surrogate_grad_norm", values)

@@ -1,5 +1,8 @@
 """Joint and split training are one objective: same weights; each term's gradient norm is what autograd says."""
 
+import gc
+import warnings
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -169,3 +172,17 @@ def test_split_sends_only_z_and_its_gradient(make_run, monkeypatch) -> None:
     monkeypatch.setattr(state.server, "answer", spy)
     train_batch(state.client, state.server, make_batch(0), 0.0, False)
     assert received == [(False, None), None]
+
+
+@pytest.mark.parametrize("defenses", [(), (NoPeek(weight=0.5),)], ids=["noise", "nopeek"])
+def test_a_step_leaves_no_tensor_behind(make_run, defenses) -> None:
+    """Hooks on the graph that hold the graph would be a cycle that Python cannot see."""
+    run = make_run(surrogate=SURROGATES["attention mixture"], defenses=defenses, training=training())
+    state, counts = train_steps(run, 3), []
+    for step in range(3, 9):
+        train_batch(state.client, state.server, make_batch(step), 0.1, measured=True)
+        gc.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some of torch's lazy modules warn when they are looked at
+            counts.append(sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()))
+    assert counts[0] == counts[-1]
