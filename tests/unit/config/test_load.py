@@ -58,8 +58,19 @@ BAD = {
         {"surrogates": [GMM | {"formula": "legacy", "covariance": "diag"}]},
         ["formula legacy is defined for covariance spherical"],
     ),
-    "heads": ({"surrogates": [{"kind": "attention", "heads": 5}]}, ["embedding 64 must be a multiple of heads 5"]),
-    "tokens": ({"surrogates": [{"kind": "attention", "tokens": "linear"}]}, ["mixture works on spatial tokens"]),
+    "heads": ({"surrogates": [{"kind": "attention", "heads": 5}]}, ["embedding 48 must be a multiple of heads 5"]),
+    "reduced heads": (
+        {"surrogates": [{"kind": "attention", "tokens": "linear", "heads": 3}]},
+        ["reduced 128 must be a multiple of heads 3"],
+    ),
+    "module warm-up without its own optimizer": (
+        {"surrogates": [{"kind": "attention", "optimizer": "frozen", "warmup_epochs": 2}]},
+        ["warmup_epochs needs optimizer own"],
+    ),
+    "module warm-up that never ends": (
+        {"training": {"epochs": 5}, "surrogates": [{"kind": "attention", "warmup_epochs": 4}]},
+        ["surrogate.warmup_epochs (4) must be below the 4 epochs"],
+    ),
     "defence twice": ({"defenses": [{"kind": "dropout"}] * 2}, ["each kind at most once"]),
     "name that is a path": ({"name": "../up"}, ["name", "'../up'"]),
     "name with a line end": ({"name": "up\n"}, ["name", "string should match"]),
