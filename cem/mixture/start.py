@@ -11,6 +11,7 @@ from cem.mixture.subspace import leading_directions, project
 
 _LEADING, _ROUNDS = 16, 2  # principal components looked at, and passes to find them
 _MOVING = 0.01  # a class is done when less of its samples than this change their component
+_TIE = 1e-3  # runs that differ by less are equally good
 _RUNS, _FEW = 6, 200  # runs of k-means to choose from, on so many samples a component
 
 
@@ -47,5 +48,8 @@ def _best_run(
     moments = accumulate(runs, components, hard(component, components))
     distance = (moments.mass.unsqueeze(-1) * moments.variances).sum((1, 2)).view(_RUNS, classes)
     centres = moments.means.to(points.dtype) + runs.centre.unsqueeze(1)
-    best = distance.argmin(0) * classes + torch.arange(classes, device=few.device)
+    # The first of the equally good: rounding must not choose between two orders of the same components.
+    good = distance <= (1 + _TIE) * distance.min(0).values
+    first = (good * torch.arange(_RUNS, 0, -1, device=few.device).unsqueeze(1)).argmax(0)
+    best = first * classes + torch.arange(classes, device=few.device)
     return centres[best]

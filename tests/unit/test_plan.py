@@ -49,8 +49,9 @@ def test_runs_of_a_seed_share_the_warm_up_and_runs_of_a_fit_the_mixture(plan):
 
 
 def test_every_fit_that_is_needed_is_known_by_its_label(plan):
-    legacy = MixtureFit(components=5, covariance="spherical")
-    assert plan.mixtures == {fit.label: fit for fit in (MixtureFit(), legacy)}
+    legacy, measuring = MixtureFit(components=5, covariance="spherical"), MixtureFit(fit="em")
+    assert plan.study.leakage == measuring
+    assert plan.mixtures == {fit.label: fit for fit in (MixtureFit(), legacy, measuring)}
 
 
 def test_the_jobs_are_those_of_a_study_from_nothing(plan):
