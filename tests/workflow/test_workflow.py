@@ -119,3 +119,12 @@ def test_a_bad_study_stops_before_any_job(tmp_path) -> None:
     assert done.returncode == 1
     assert "did you mean 'noise_std'?" in done.stdout + done.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_the_same_study_twice_gives_the_same_bytes(done, tmp_path) -> None:
+    write_study(tmp_path, STUDY)
+    snakemake(tmp_path)
+    compared = [*done.glob("results/**/model.safetensors"), *done.glob("results/**/metrics.parquet")]
+    assert len(compared) == 1 + 3 + 3 * 4
+    for path in compared:
+        assert path.read_bytes() == (tmp_path / path.relative_to(done)).read_bytes(), path
