@@ -1,0 +1,72 @@
+"""What the jobs used: by the accounting where there is one, else by the jobs' own books. Unknown is not zero."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from snakemake_executor_plugin_submitit.events import read_attempts
+from snakemake_executor_plugin_submitit.local import Local
+from snakemake_executor_plugin_submitit.records import Submission
+from snakemake_executor_plugin_submitit.slurm import ALIVE, Slurm
+
+FILE = "costs.jsonl"
+
+
+@dataclass(frozen=True)
+class AttemptCost:
+    """One start of a job. source: accounting or job. lost: it ended without a result. None: unavailable."""
+
+    job: str
+    node: str
+    source: str
+    state: str
+    lost: bool
+    elapsed_s: float | None
+    cpu_s: float | None
+    gpu_s: float | None
+    max_rss_mb: float | None
+
+
+def write_cost(root: Path, outputs: list[str], history: list[tuple[Submission, int]], cluster: Slurm | Local) -> None:
+    """Append a line on the job that made these files, all of its submissions and attempts together."""
+    attempts = [attempt for submission, index in history for attempt in _attempts(submission, index, cluster)]
+    line = json.dumps({"outputs": outputs, "attempts": [asdict(attempt) for attempt in attempts]}) + "\n"
+    with (root / FILE).open("a", encoding="utf-8") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _attempts(submission: Submission, index: int, cluster: Slurm | Local) -> list[AttemptCost]:
+    job = submission.element(index)
+    own = read_attempts(submission.events(index))
+    found = []
+    for one in own:
+        elapsed, gpus = one.last.get("elapsed_s"), len(one.start["gpus"])
+        lost = not (one.how == "end" and one.last.get("code") == 0)
+        gpu_s = None if elapsed is None else elapsed * gpus
+        found.append(
+            AttemptCost(
+                job, one.node, "job", one.how, lost, elapsed, one.last.get("cpu_s"), gpu_s, one.last.get("max_rss_mb")
+            )
+        )
+    accounted = cluster.costs(job) if cluster.accounting else None
+    if accounted is None or len(accounted) != len(own):
+        return found
+    return [
+        AttemptCost(
+            job,
+            cost.node or mine.node,
+            "accounting",
+            cost.state,
+            mine.lost,
+            cost.elapsed_s,
+            cost.cpu_s,
+            cost.elapsed_s * cost.gpus,
+            cost.max_rss_mb if cost.max_rss_mb is not None else mine.max_rss_mb,
+        )
+        if cost.state not in ALIVE
+        else mine
+        for cost, mine in zip(accounted, found, strict=True)
+    ]

@@ -1,0 +1,219 @@
+"""The executor: Snakemake's side. Jobs come in on its thread; all that concerns the cluster happens on one other."""
+
+import atexit
+import queue
+import signal
+import threading
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.executors.real import RealExecutor
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_executor_plugins.utils import format_cli_arg
+
+from snakemake_executor_plugin_submitit.follow import Follower
+from snakemake_executor_plugin_submitit.head import HeadLock
+from snakemake_executor_plugin_submitit.identity import identity, name_of, outputs_of
+from snakemake_executor_plugin_submitit.records import Books
+from snakemake_executor_plugin_submitit.resources import make_request
+from snakemake_executor_plugin_submitit.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.task import Task
+
+_SIGNALS = {signal.SIGINT: "on_interrupt", signal.SIGTERM: "on_terminate", signal.SIGHUP: "on_hangup"}
+_LOG_LINES = 40
+
+
+class Executor(RemoteExecutor):
+    """Hands jobs to a `Follower`, and its reports to Snakemake.
+
+    The base class starts the second thread before `__post_init__` runs: until there is a follower, it does nothing.
+    """
+
+    _follower: Follower | None = None
+    _failure: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        settings = self.workflow.executor_settings or ExecutorSettings()
+        self._settings: ExecutorSettings = settings
+        self._incoming: queue.Queue[Task] = queue.Queue()
+        self._leave = False
+        self._listening = False
+        _check_folder(Path.cwd())
+        root = Path(self.workflow.persistence.path) / "submitit"
+        self._lock_of_head = HeadLock(root / "head.json")
+        self._lock_of_head.acquire()
+        atexit.register(self._lock_of_head.release)
+        if self.workflow.persistence.locked and not self.workflow.execution_settings.lock:
+            raise WorkflowError(
+                "expected nobody else to write these files, found Snakemake's own lock on them: a run without this "
+                "executor is under way here, or was killed. Wait for it, or remove the lock: snakemake --unlock."
+            )
+        self._follower = Follower(Books(root), settings, self._scope(), self)
+        self._acknowledge()
+
+    # What Snakemake asks ------------------------------------------------------------------------------------------
+
+    def run_jobs(self, jobs: list[Any]) -> None:
+        """Take in the jobs that are ready; equal ones among them become arrays."""
+        self._listen()
+        tasks = [self._task(job) for job in jobs]  # all are checked before one is sent
+        for task in tasks:
+            self.run_job_pre(task.job)
+            task.job.register()
+            self._incoming.put(task)
+
+    def run_job(self, job: Any) -> None:
+        """Take in one job."""
+        self.run_jobs([job])
+
+    async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> AsyncGenerator[SubmittedJobInfo, None]:
+        """One look at everything, on the second thread. Its own books know what is active, not Snakemake's list."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # for sbatch too, which inherits it: no Ctrl-C halfway
+        if self._follower is not None:
+            self._follower.look(self._drain())
+        for info in list[SubmittedJobInfo]():
+            yield info
+
+    async def sleep(self) -> None:
+        """Until the next look is due, new jobs are there, or the end has come."""
+        deadline = time.monotonic() + (self._settings.poll if self._follower is not None else 0.05)
+        while self.wait and self._incoming.empty() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.05)  # what is put in together is taken out together
+
+    def cancel(self) -> None:
+        """End on a signal, an error, or Snakemake's wish: as the settings say, cancel the jobs or leave them."""
+        self.shutdown()
+        if self._follower is None:
+            return
+        if self._leave:
+            self._follower.leave()
+        else:
+            self._follower.cancel_all(self._drain())
+
+    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
+        """The base class's way in; `cancel` does it all."""
+
+    def shutdown(self) -> None:
+        """Let the second thread finish what it is at, and give back the lock."""
+        super().shutdown()
+        self._lock_of_head.release()
+
+    # The inner command --------------------------------------------------------------------------------------------
+
+    def additional_general_args(self) -> str:
+        """For the inner Snakemake: it runs its job itself, with no profile of this head's."""
+        return "--executor local --workflow-profile none"
+
+    def get_job_args(self, job: Any, **_: Any) -> str:
+        """Without the base's wait for this head's own temporary folder: an adopted job outlives its head."""
+        files = list(job.get_wait_for_files())
+        return f"{RealExecutor.get_job_args(self, job)} {format_cli_arg('--wait-for-files', files, skip=not files)}"
+
+    # What the follower reports ------------------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """A line on Snakemake's console."""
+        self.logger.info(f"submitit: {text}")
+
+    def makes(self, outputs: list[str]) -> bool:
+        """Whether the workflow, as it is now configured, could make these files."""
+        return all(any(rule.is_producer(path) for rule in self.workflow.rules) for path in outputs)
+
+    def submitted(self, task: Task) -> None:
+        """A job has a place on the cluster."""
+        self.workflow.scheduler.submit_callback(task.job)
+
+    def succeeded(self, task: Task) -> None:
+        """A job is done."""
+        self.report_job_success(SubmittedJobInfo(task.job, external_jobid=task.id))
+
+    def failed(self, task: Task, text: str, log: Path | None, end: str) -> None:
+        """A job has failed for good."""
+        message = f"{text}\n"
+        if end:
+            last = "\n    ".join(end.splitlines()[-_LOG_LINES:])
+            message += f"last lines of {log}:\n    {last}\n"
+        info = SubmittedJobInfo(task.job, external_jobid=None if task.submission is None else task.id)
+        self.report_job_error(info, msg=message, aux_logs=[str(log)] if log else [])
+
+    # Inside -------------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> list[Task]:
+        tasks = []
+        while not self._incoming.empty():
+            tasks.append(self._incoming.get())
+        return tasks
+
+    def _task(self, job: Any) -> Task:
+        name, outputs = name_of(job), outputs_of(job)
+        reasons = [self.dag.reason(single) for single in (job.jobs if job.is_group() else [job])]
+        return Task(
+            job=job,
+            key=identity(job, Path(self.workflow.main_snakefile).parent / "workflow" / "rules"),
+            name=name,
+            outputs=outputs,
+            command=self.format_job_exec(job),
+            request=make_request(f"{name} ({', '.join(outputs)})", job.resources, job.threads, self._settings),
+            forced=any(reason.forced for reason in reasons),
+        )
+
+    def _scope(self) -> str:
+        """What this head was asked to work on: only jobs of the same are its to cancel when nobody wants them now."""
+        settings = self.workflow.config_settings
+        return repr(
+            (str(self.workflow.main_snakefile), sorted(map(str, settings.configfiles)), str(settings.overwrite_config))
+        )
+
+    def _acknowledge(self) -> None:
+        """Jobs that ended well while no head was there to note it.
+
+        Snakemake's metadata of them are written now, so that later edits are noticed. Where the settings were edited
+        meanwhile, the files on disk are the old ones: they are marked for a rerun, which needs a fresh start.
+        """
+        assert self._follower is not None
+        stale = []
+        jobs = {tuple(outputs_of(job)): job for job in self.dag.jobs}
+        for submission, index in self._follower.finished_alone():
+            member = submission.members[index]
+            job = jobs.get(tuple(member.outputs))
+            if job is None or job in self.dag.needrun_jobs():
+                continue
+            if self._task(job).key == member.key:
+                self.workflow.async_run(self.workflow.persistence.finished(job))
+            else:
+                self.workflow.persistence.started(job)
+                stale += member.outputs
+        if stale:
+            raise WorkflowError(
+                f"while no head was running, jobs finished with other settings than the present ones: "
+                f"{' '.join(stale)}. They are marked now: run the same command again, and they alone will be made anew."
+            )
+
+    def _listen(self) -> None:
+        """Signals end this head as the settings say. Set late: Snakemake sets its own after making the executor."""
+        if self._listening or threading.current_thread() is not threading.main_thread():
+            return
+        self._listening = True
+        for number in _SIGNALS:
+            signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self._leave = getattr(self._settings, _SIGNALS[signal.Signals(number)]) == "leave"
+        for other in _SIGNALS:
+            signal.signal(other, signal.SIG_IGN)  # a second one must not break off what the first began
+        raise KeyboardInterrupt
+
+
+def _check_folder(folder: Path) -> None:
+    """SLURM expands % in the names of logs."""
+    if "%" in str(folder):
+        raise WorkflowError(
+            f"expected a working folder whose path has no %, found {folder}: SLURM would read it as a pattern in the "
+            "names of the logs. Rename it, or work elsewhere with --directory."
+        )

@@ -1,0 +1,353 @@
+"""What becomes of the jobs: adopted or sent, followed, sent again, reported. One look at a time, on one thread."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from snakemake_executor_plugin_submitit.adopt import Former, classify
+from snakemake_executor_plugin_submitit.causes import Cause, diagnose
+from snakemake_executor_plugin_submitit.costs import write_cost
+from snakemake_executor_plugin_submitit.local import Local
+from snakemake_executor_plugin_submitit.node import Command
+from snakemake_executor_plugin_submitit.records import Books, Member, Submission
+from snakemake_executor_plugin_submitit.send import RefusedError, log_of, send_to_slurm, send_to_this_machine
+from snakemake_executor_plugin_submitit.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.slurm import ALIVE, PASSING, Row, Slurm
+from snakemake_executor_plugin_submitit.task import Task
+
+BORN = time.time()  # Snakemake imports its plugins before it decides what has to run
+_SOON_S = 10.0  # a job that SLURM calls over may take so long until its last words are on this file system
+_PATIENCE = 10  # times lost_after, until a job counts as lost though the accounting does not answer
+# Reasons for which a pending job will not start unless somebody does something.
+_STUCK = (
+    *("PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "JobHeldAdmin", "JobHeldUser", "InvalidAccount"),
+    *("InvalidQOS", "QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit", "DependencyNeverSatisfied"),
+)
+Rows = dict[str, Row]
+
+
+class Reporter(Protocol):
+    """Who is told."""
+
+    def say(self, text: str) -> None: ...
+
+    def makes(self, outputs: list[str]) -> bool: ...
+
+    def submitted(self, task: Task) -> None: ...
+
+    def succeeded(self, task: Task) -> None: ...
+
+    def failed(self, task: Task, text: str, log: Path | None, end: str) -> None: ...
+
+
+class Follower:
+    """Takes care of tasks on a cluster, and keeps the books."""
+
+    def __init__(self, books: Books, settings: ExecutorSettings, scope: str, reporter: Reporter) -> None:
+        self.books, self.settings, self.scope, self.reporter = books, settings, scope, reporter
+        gpus = [gpu for gpu in settings.local_gpus.split(",") if gpu]
+        self.cluster: Slurm | Local = Slurm() if settings.cluster == "slurm" else Local(books.root, gpus)
+        self.deciding: list[Task] = []  # may be adopted
+        self.waiting: list[Task] = []  # to be sent
+        self.active: list[Task] = []
+        self.unsure: list[Submission] = []  # sbatch failed, and may have been heard all the same
+        self.former = [
+            Former(submission, index)
+            for submission in books.read()
+            for index, member in enumerate(submission.members)
+            if member.state == "open"
+        ]
+        self.silent_since: float | None = None
+        books.prune(settings.keep_days)
+
+    def finished_alone(self) -> Iterable[tuple[Submission, int]]:
+        """Jobs of former heads that ended well with nobody to note it; they are closed by this call."""
+        for former in list(self.former):
+            if former.ended_well and former.submission.job_id is not None:
+                self._close(former.submission, former.index, "done")
+                self.former.remove(former)
+                yield former.submission, former.index
+
+    def look(self, new: list[Task]) -> None:
+        """One round."""
+        self.deciding += new
+        if not (self.deciding or self.waiting or self.active or self.unsure):
+            return
+        rows = self.cluster.queue()
+        self._note_silence(rows)
+        if rows is not None:
+            self._settle_unsure(rows)
+            self._decide(rows)
+        self._send(rows)
+        for task in list(self.active):
+            self._follow(task, rows)
+
+    # Earlier heads' jobs ------------------------------------------------------------------------------------------
+
+    def _decide(self, rows: Rows) -> None:
+        """Adopt what an earlier head left alive, cancel what is out of date, and queue the rest for sending."""
+        for former in list(self.former):
+            former.find(rows)
+            if former.submission.scope == self.scope and not self.reporter.makes(former.member.outputs):
+                self._outdate(former, rows, "no longer in the plan")
+        for task in self.deciding:
+            adopted, outdated = classify(task, self.former, rows, BORN)
+            for former in outdated:
+                if self._outdate(former, rows, "out of date"):
+                    task.waits_for.add(former.id)
+            if adopted is not None:
+                self.former.remove(adopted)
+                task.settle(adopted.submission, adopted.index)
+                task.attempt = adopted.member.attempt
+                self.reporter.say(f"adopted job {adopted.id} of an earlier run ({task.name} {' '.join(task.outputs)})")
+                self.active.append(task)
+                self.reporter.submitted(task)
+            else:
+                self.waiting.append(task)
+        self.deciding = []
+
+    def _outdate(self, former: Former, rows: Rows, why: str) -> bool:
+        """Cancel and close an earlier head's job; whether it was alive."""
+        alive = former.id in rows and rows[former.id].state in ALIVE
+        if alive:
+            self.reporter.say(
+                f"cancelling job {former.id} of an earlier run: {why} ({' '.join(former.member.outputs)})"
+            )
+            self.cluster.cancel([former.id])
+        self._close(former.submission, former.index, "cancelled", why)
+        self.former.remove(former)
+        return alive
+
+    # Sending ------------------------------------------------------------------------------------------------------
+
+    def _send(self, rows: Rows | None) -> None:
+        now = time.time()
+        ready = []
+        for task in self.waiting:
+            if task.waits_for and rows is not None:
+                task.waits_for = {job for job in task.waits_for if job in rows and rows[job].state in ALIVE}
+                self.cluster.cancel(task.waits_for)  # the first order may have been lost
+            if not task.waits_for and task.not_before <= now:
+                ready.append(task)
+        groups: dict[object, list[Task]] = {}
+        for task in ready:
+            groups.setdefault(task.request, []).append(task)
+        for tasks in groups.values():
+            if isinstance(self.cluster, Local):
+                self._start_here(self.cluster, tasks)
+                continue
+            size = self.settings.max_array_size or self.cluster.max_array_size
+            if size is None:
+                return  # the controller is silent: later
+            for start in range(0, len(tasks), size):
+                self._submit(tasks[start : start + size])
+
+    def _submit(self, tasks: list[Task]) -> None:
+        submission = self._enter(tasks)
+        try:
+            submission.job_id = send_to_slurm(
+                submission, self._commands(submission, tasks), tasks[0].request, self.settings
+            )
+        except RefusedError as error:
+            self._refused(submission, tasks, error)
+            return
+        self._settle(submission, tasks)
+        several = f"array of {len(tasks)}" if len(tasks) > 1 else "job"
+        self.reporter.say(f"{several} {submission.job_id} submitted ({tasks[0].name}), logs in {submission.folder}")
+
+    def _start_here(self, local: Local, tasks: list[Task]) -> None:
+        for task in tasks:
+            free = set(local.gpus) - {gpu for one in self.active for gpu in one.place.extra.get("gpus", [])}
+            busy = sum(one.request.cpus for one in self.active)
+            gpus = sorted(free)[: task.request.gpus] if local.gpus else []
+            if (self.active and busy + task.request.cpus > local.cpus) or (
+                local.gpus and len(gpus) < min(task.request.gpus, len(local.gpus))
+            ):
+                continue
+            submission = self._enter([task])
+            submission.extra["gpus"] = gpus
+            commands = self._commands(submission, [task])
+            submission.job_id = send_to_this_machine(
+                local, submission, commands[0], gpus, task.request.minutes, self.settings
+            )
+            self._settle(submission, [task])
+
+    def _enter(self, tasks: list[Task]) -> Submission:
+        """Into the books, before anything is sent."""
+        members = [Member(task.key, task.name, task.outputs, task.attempt) for task in tasks]
+        return self.books.open(self.scope, tasks[0].request.asdict(), members)
+
+    def _commands(self, submission: Submission, tasks: list[Task]) -> list[Command]:
+        settings = self.settings
+        return [
+            Command(
+                task.command,
+                str(Path.cwd()),
+                str(submission.events(index).absolute()),
+                settings.save_time,
+                task.request.minutes,
+                settings.signal_delay,
+            )
+            for index, task in enumerate(tasks)
+        ]
+
+    def _settle(self, submission: Submission, tasks: list[Task]) -> None:
+        for index, task in enumerate(tasks):
+            task.settle(submission, index)
+            task.member.log = log_of(submission, index)
+            self.waiting.remove(task)
+            self.active.append(task)
+        submission.save()
+        for task in tasks:
+            self.reporter.submitted(task)
+
+    def _refused(self, submission: Submission, tasks: list[Task], error: RefusedError) -> None:
+        """sbatch failed. It may have been heard: whatever carries the name is cancelled, now or when SLURM answers."""
+        for index in range(len(tasks)):
+            submission.members[index].state, submission.members[index].cause = "cancelled", f"not submitted: {error}"
+        submission.save()
+        self.unsure.append(submission)
+        for task in tasks:
+            task.refusals += 1
+            if not error.later:
+                self.waiting.remove(task)
+                self.reporter.failed(task, f"sbatch refused it: {error}", None, "")
+            else:
+                task.not_before = time.time() + self._pause(task.refusals)
+        if error.later:
+            self.reporter.say(f"sbatch failed ({error}); trying again in {self._pause(tasks[0].refusals):.0f} s")
+
+    def _settle_unsure(self, rows: Rows) -> None:
+        for submission in self.unsure:
+            heard = {job for job, row in rows.items() if row.name == submission.name and row.state in ALIVE}
+            self.cluster.cancel(heard)
+        self.unsure = []
+
+    # Following ----------------------------------------------------------------------------------------------------
+
+    def _follow(self, task: Task, rows: Rows | None) -> None:
+        code = task.verdict()
+        if code == 0:
+            self._succeed(task)
+            return
+        if code is not None:
+            self._fail(task, "")
+            return
+        row = None if rows is None else rows.get(task.id)
+        if rows is None:
+            return
+        if row is not None and row.state in ALIVE:
+            task.gone_since = None
+            self._tell_if_stuck(task, row)
+            return
+        now = time.time()
+        task.gone_since = task.gone_since or now
+        absent = now - task.gone_since
+        patience = self.settings.lost_after
+        if absent < (patience if row is None or row.state in PASSING else min(_SOON_S, patience)):
+            return
+        known = self.cluster.known(task.id)
+        if known is None or known in ALIVE:
+            return
+        past = None
+        if self.cluster.accounting is not False:
+            answer = self.cluster.past([task.id])
+            past = (answer or {}).get(task.id)
+            if (past is None or past.state in ALIVE) and absent < _PATIENCE * patience:
+                return
+        words = past.words if past is not None and past.state not in ALIVE else (row.state if row else "")
+        self._fail(task, words)
+
+    def _succeed(self, task: Task) -> None:
+        self.active.remove(task)
+        self._close(task.place, task.index, "done", node=task.attempts()[-1].node)
+        write_cost(self.books.root, task.outputs, task.history, self.cluster)
+        self.reporter.succeeded(task)
+
+    def _fail(self, task: Task, state: str) -> None:
+        """Send it again where that can help, else report it."""
+        log = Path(log_of(task.place, task.index))
+        end, attempts = task.log_end(log), task.attempts()
+        used = [float(one.last["max_rss_mb"]) for one in attempts if "max_rss_mb" in one.last]
+        cause = diagnose(attempts, end, state, task.request, self.settings.memory_overhead_mb, max(used, default=None))
+        self.active.remove(task)
+        node = attempts[-1].node if attempts else ""
+        again = self._again(task, cause)
+        self._close(task.place, task.index, "retried" if again else "failed", cause.text, node)
+        if not again:
+            write_cost(self.books.root, task.outputs, task.history, self.cluster)
+            attempt = f"attempt {task.attempt}, " if task.attempt > 1 else ""
+            self.reporter.failed(task, f"{attempt}job {task.id}: {cause.text}", log, end)
+            return
+        pause = self._pause(task.attempt)
+        more = f" with {task.request.memory_mb} MB" if cause.kind == "memory" else ""
+        text = cause.text.rstrip(".")
+        self.reporter.say(f"job {task.id} ({task.name}): {text}. Sending it again{more} in {pause:.0f} s. Log: {log}")
+        task.attempt, task.not_before, task.submission = task.attempt + 1, time.time() + pause, None
+        self.waiting.append(task)
+
+    def _again(self, task: Task, cause: Cause) -> bool:
+        """Whether to send a failed task again; with more memory where that was missing."""
+        if task.attempt > self.settings.retries or cause.kind == "final":
+            return False
+        if cause.kind == "memory":
+            if self.settings.memory_growth <= 1:
+                return False
+            task.request = task.request.with_memory(self.settings.memory_growth)
+        return True
+
+    def _pause(self, tries: int) -> float:
+        return float(min(self.settings.backoff * 2 ** (tries - 1), 3600.0))
+
+    def _tell_if_stuck(self, task: Task, row: Row) -> None:
+        reason = next((word for word in _STUCK if word in row.reason), "")
+        if row.state == "PENDING" and reason != task.told:
+            task.told = reason
+            if reason:
+                self.reporter.say(f"job {task.id} ({task.name}) will not start by itself: {row.reason}")
+
+    def _note_silence(self, rows: Rows | None) -> None:
+        if rows is None and self.silent_since is None:
+            self.silent_since = time.time()
+            self.reporter.say("the cluster does not answer; jobs go on, waiting for it")
+        elif rows is not None and self.silent_since is not None:
+            self.reporter.say(f"the cluster answers again after {time.time() - self.silent_since:.0f} s")
+            self.silent_since = None
+
+    def _close(self, submission: Submission, index: int, state: str, cause: str = "", node: str = "") -> None:
+        member = submission.members[index]
+        member.state, member.cause, member.node = state, cause, node or member.node
+        submission.save()
+
+    # The end ------------------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """Let the jobs live: they stay open in the books for the next head."""
+        if self.active:
+            self.reporter.say(
+                f"{len(self.active)} job(s) left on the cluster; run the same command again to take them over"
+            )
+
+    def cancel_all(self, new: list[Task]) -> None:
+        """Cancel everything this head has sent, and see it gone."""
+        self.deciding, self.waiting = [], []
+        wanted = {task.id.split("_")[0] for task in self.active}
+        names = {submission.name for submission in self.unsure}
+        deadline = time.monotonic() + 25
+        while wanted or names:
+            taken = self.cluster.cancel(wanted)
+            rows = self.cluster.queue()
+            if rows is not None:
+                named = {job for job, row in rows.items() if row.name in names and row.state in ALIVE}
+                self.cluster.cancel(named)
+                alive = {job.split("_")[0] for job, row in rows.items() if row.state in ALIVE}
+                if taken and not wanted & alive and not named:
+                    break
+            if time.monotonic() > deadline:
+                self.reporter.say(f"some jobs may still be there. Cancel them: scancel {' '.join(sorted(wanted))}")
+                break
+            time.sleep(0.5)
+        for task in self.active:
+            self._close(task.place, task.index, "cancelled", "by this head's end")
+        self.active = []

@@ -1,0 +1,86 @@
+"""A job that this head takes care of, from the moment Snakemake gives it until its end is reported."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_plugin_submitit.events import Attempt, read_attempts
+from snakemake_executor_plugin_submitit.records import Member, Submission
+from snakemake_executor_plugin_submitit.resources import Request
+
+_LOG_END = 20_000  # bytes of a log that are looked at
+
+
+@dataclass
+class Task:
+    """Snakemake's job, what identifies it, what runs it, and its place in the books once it is there."""
+
+    job: Any
+    key: str
+    name: str
+    outputs: list[str]
+    command: str
+    request: Request
+    forced: bool
+    attempt: int = 1
+    refusals: int = 0
+    not_before: float = 0.0
+    waits_for: set[str] = field(default_factory=set)  # jobs being cancelled, whose outputs these are
+    submission: Submission | None = None
+    index: int = 0
+    gone_since: float | None = None
+    told: str = ""
+    history: list[tuple[Submission, int]] = field(default_factory=list)
+    _stamp: tuple[int, int] = (-1, -1)
+    _attempts: list[Attempt] = field(default_factory=list)
+
+    @property
+    def place(self) -> Submission:
+        """Its submission. Only for a task that has one."""
+        assert self.submission is not None
+        return self.submission
+
+    @property
+    def id(self) -> str:
+        """The cluster's id of it."""
+        return self.place.element(self.index)
+
+    @property
+    def member(self) -> Member:
+        """Its line in the books."""
+        return self.place.members[self.index]
+
+    def settle(self, submission: Submission, index: int) -> None:
+        """Take a place in the books."""
+        self.submission, self.index, self.gone_since = submission, index, None
+        self._stamp, self._attempts = (-1, -1), []
+        self.history.append((submission, index))
+
+    def attempts(self) -> list[Attempt]:
+        """What the nodes said of it; read anew when there is more."""
+        path = self.place.events(self.index)
+        try:
+            found = path.stat()
+        except OSError:
+            return []
+        stamp = (found.st_size, found.st_mtime_ns)
+        if stamp != self._stamp:
+            self._stamp, self._attempts = stamp, read_attempts(path)
+        return self._attempts
+
+    def verdict(self) -> int | None:
+        """Exit code of its last attempt; None while there is none."""
+        attempts = self.attempts()
+        if attempts and attempts[-1].how == "end":
+            return int(attempts[-1].last["code"])
+        return None
+
+    def log_end(self, path: Path) -> str:
+        """The end of a log; empty when there is none."""
+        try:
+            with path.open("rb") as file:
+                file.seek(0, 2)
+                file.seek(max(0, file.tell() - _LOG_END))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
