@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from snakemake_executor_plugin_submitit.events import Attempt, read_attempts
 from snakemake_executor_plugin_submitit.records import Member, Submission
 from snakemake_executor_plugin_submitit.send import is_whole
-from snakemake_executor_plugin_submitit.slurm import ALIVE, Row
+from snakemake_executor_plugin_submitit.slurm import Rows, is_alive
 from snakemake_executor_plugin_submitit.task import Task
 
 
@@ -34,7 +34,10 @@ class Former:
     def ended_well(self) -> bool:
         return self.last is not None and self.last.how == "end" and self.last.last["code"] == 0
 
-    def find(self, rows: dict[str, Row]) -> None:
+    def is_alive(self, rows: Rows) -> bool:
+        return is_alive(rows, self.id, self.submission.name)
+
+    def find(self, rows: Rows) -> None:
         """Learn its id by its name, where the earlier head died between sbatch and its note."""
         if self.submission.job_id is None:
             ids = {job.split("_")[0] for job, row in rows.items() if row.name == self.submission.name}
@@ -43,9 +46,7 @@ class Former:
                 self.submission.save()
 
 
-def classify(
-    task: Task, formers: Iterable[Former], rows: dict[str, Row], since: float
-) -> tuple[Former | None, list[Former]]:
+def classify(task: Task, formers: Iterable[Former], rows: Rows, since: float) -> tuple[Former | None, list[Former]]:
     """The former job that a task takes over, if any, and those that write the same files and are out of date.
 
     Taken over is its equal (`identity`) that lives, or that ended well after `since`, when Snakemake decided what has
@@ -55,10 +56,13 @@ def classify(
     for former in formers:
         if not set(former.member.outputs) & set(task.outputs):
             continue
-        alive = former.id in rows and rows[former.id].state in ALIVE
         fresh = former.ended_well and former.last is not None and former.last.last["time"] > since
         equal = former.member.key == task.key and former.submission.job_id is not None
-        if adopted is None and equal and (fresh or (alive and is_whole(former.submission, former.index))):
+        if (
+            adopted is None
+            and equal
+            and (fresh or (former.is_alive(rows) and is_whole(former.submission, former.index)))
+        ):
             adopted = former
         else:
             outdated.append(former)

@@ -5,12 +5,13 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from snakemake_executor_plugin_submitit.events import read_attempts
+from snakemake_executor_plugin_submitit.events import Attempt, read_attempts
 from snakemake_executor_plugin_submitit.local import Local
 from snakemake_executor_plugin_submitit.records import Submission
-from snakemake_executor_plugin_submitit.slurm import ALIVE, Slurm
+from snakemake_executor_plugin_submitit.slurm import ALIVE, Cost, Slurm
 
 FILE = "costs.jsonl"
+_CLOCKS_S = 2.0  # by which the clocks of nodes and accounting may differ
 
 
 @dataclass(frozen=True)
@@ -51,22 +52,24 @@ def _attempts(submission: Submission, index: int, cluster: Slurm | Local) -> lis
                 job, one.node, "job", one.how, lost, elapsed, one.last.get("cpu_s"), gpu_s, one.last.get("max_rss_mb")
             )
         )
-    accounted = cluster.costs(job) if cluster.accounting else None
-    if accounted is None or len(accounted) != len(own):
-        return found
-    return [
-        AttemptCost(
-            job,
-            cost.node or mine.node,
-            "accounting",
-            cost.state,
-            mine.lost,
-            cost.elapsed_s,
-            cost.cpu_s,
-            cost.elapsed_s * cost.gpus,
-            cost.max_rss_mb if cost.max_rss_mb is not None else mine.max_rss_mb,
-        )
-        if cost.state not in ALIVE
-        else mine
-        for cost, mine in zip(accounted, found, strict=True)
-    ]
+    accounted = (cluster.costs(job) if cluster.accounting else None) or []
+    return [_accounted(one, mine, accounted) for one, mine in zip(own, found, strict=True)]
+
+
+def _accounted(attempt: Attempt, mine: AttemptCost, accounted: list[Cost]) -> AttemptCost:
+    """The accounting's row of an attempt: the one within whose time it began; the job's own where there is none."""
+    begun = float(attempt.start["time"])
+    for cost in accounted:
+        if cost.state not in ALIVE and cost.started - _CLOCKS_S <= begun <= cost.started + cost.elapsed_s + _CLOCKS_S:
+            return AttemptCost(
+                mine.job,
+                mine.node,
+                "accounting",
+                cost.state,
+                mine.lost,
+                cost.elapsed_s,
+                cost.cpu_s,
+                cost.elapsed_s * cost.gpus,
+                cost.max_rss_mb if cost.max_rss_mb is not None else mine.max_rss_mb,
+            )
+    return mine

@@ -3,17 +3,17 @@
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
 
 from snakemake_executor_plugin_submitit.adopt import Former, classify
 from snakemake_executor_plugin_submitit.causes import Cause, diagnose
 from snakemake_executor_plugin_submitit.costs import write_cost
+from snakemake_executor_plugin_submitit.dispatch import Dispatcher
 from snakemake_executor_plugin_submitit.local import Local
-from snakemake_executor_plugin_submitit.node import Command
-from snakemake_executor_plugin_submitit.records import Books, Member, Submission
-from snakemake_executor_plugin_submitit.send import RefusedError, log_of, send_to_slurm, send_to_this_machine
+from snakemake_executor_plugin_submitit.records import Books, Submission
+from snakemake_executor_plugin_submitit.report import Reporter
+from snakemake_executor_plugin_submitit.send import log_of
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
-from snakemake_executor_plugin_submitit.slurm import ALIVE, PASSING, Row, Slurm
+from snakemake_executor_plugin_submitit.slurm import ALIVE, PASSING, Row, Rows, Slurm, is_alive
 from snakemake_executor_plugin_submitit.task import Task
 
 BORN = time.time()  # Snakemake imports its plugins before it decides what has to run
@@ -24,21 +24,6 @@ _STUCK = (
     *("PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "JobHeldAdmin", "JobHeldUser", "InvalidAccount"),
     *("InvalidQOS", "QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit", "DependencyNeverSatisfied"),
 )
-Rows = dict[str, Row]
-
-
-class Reporter(Protocol):
-    """Who is told."""
-
-    def say(self, text: str) -> None: ...
-
-    def makes(self, outputs: list[str]) -> bool: ...
-
-    def submitted(self, task: Task) -> None: ...
-
-    def succeeded(self, task: Task) -> None: ...
-
-    def failed(self, task: Task, text: str, log: Path | None, end: str) -> None: ...
 
 
 class Follower:
@@ -49,9 +34,8 @@ class Follower:
         gpus = [gpu for gpu in settings.local_gpus.split(",") if gpu]
         self.cluster: Slurm | Local = Slurm() if settings.cluster == "slurm" else Local(books.root, gpus)
         self.deciding: list[Task] = []  # may be adopted
-        self.waiting: list[Task] = []  # to be sent
         self.active: list[Task] = []
-        self.unsure: list[Submission] = []  # sbatch failed, and may have been heard all the same
+        self.dispatcher = Dispatcher(books, settings, scope, self.cluster, reporter)
         self.former = [
             Former(submission, index)
             for submission in books.read()
@@ -72,14 +56,13 @@ class Follower:
     def look(self, new: list[Task]) -> None:
         """One round."""
         self.deciding += new
-        if not (self.deciding or self.waiting or self.active or self.unsure):
+        if not (self.deciding or self.active or self.dispatcher.waiting or self.dispatcher.unsure):
             return
         rows = self.cluster.queue()
         self._note_silence(rows)
         if rows is not None:
-            self._settle_unsure(rows)
             self._decide(rows)
-        self._send(rows)
+        self.active += self.dispatcher.send(rows, self.active)
         for task in list(self.active):
             self._follow(task, rows)
 
@@ -95,7 +78,7 @@ class Follower:
             adopted, outdated = classify(task, self.former, rows, BORN)
             for former in outdated:
                 if self._outdate(former, rows, "out of date"):
-                    task.waits_for.add(former.id)
+                    task.waits_for.add((former.id, former.submission.name))
             if adopted is not None:
                 self.former.remove(adopted)
                 task.settle(adopted.submission, adopted.index)
@@ -104,12 +87,12 @@ class Follower:
                 self.active.append(task)
                 self.reporter.submitted(task)
             else:
-                self.waiting.append(task)
+                self.dispatcher.waiting.append(task)
         self.deciding = []
 
     def _outdate(self, former: Former, rows: Rows, why: str) -> bool:
         """Cancel and close an earlier head's job; whether it was alive."""
-        alive = former.id in rows and rows[former.id].state in ALIVE
+        alive = former.is_alive(rows)
         if alive:
             self.reporter.say(
                 f"cancelling job {former.id} of an earlier run: {why} ({' '.join(former.member.outputs)})"
@@ -118,111 +101,6 @@ class Follower:
         self._close(former.submission, former.index, "cancelled", why)
         self.former.remove(former)
         return alive
-
-    # Sending ------------------------------------------------------------------------------------------------------
-
-    def _send(self, rows: Rows | None) -> None:
-        now = time.time()
-        ready = []
-        for task in self.waiting:
-            if task.waits_for and rows is not None:
-                task.waits_for = {job for job in task.waits_for if job in rows and rows[job].state in ALIVE}
-                self.cluster.cancel(task.waits_for)  # the first order may have been lost
-            if not task.waits_for and task.not_before <= now:
-                ready.append(task)
-        groups: dict[object, list[Task]] = {}
-        for task in ready:
-            groups.setdefault(task.request, []).append(task)
-        for tasks in groups.values():
-            if isinstance(self.cluster, Local):
-                self._start_here(self.cluster, tasks)
-                continue
-            size = self.settings.max_array_size or self.cluster.max_array_size
-            if size is None:
-                return  # the controller is silent: later
-            for start in range(0, len(tasks), size):
-                self._submit(tasks[start : start + size])
-
-    def _submit(self, tasks: list[Task]) -> None:
-        submission = self._enter(tasks)
-        try:
-            submission.job_id = send_to_slurm(
-                submission, self._commands(submission, tasks), tasks[0].request, self.settings
-            )
-        except RefusedError as error:
-            self._refused(submission, tasks, error)
-            return
-        self._settle(submission, tasks)
-        several = f"array of {len(tasks)}" if len(tasks) > 1 else "job"
-        self.reporter.say(f"{several} {submission.job_id} submitted ({tasks[0].name}), logs in {submission.folder}")
-
-    def _start_here(self, local: Local, tasks: list[Task]) -> None:
-        for task in tasks:
-            free = set(local.gpus) - {gpu for one in self.active for gpu in one.place.extra.get("gpus", [])}
-            busy = sum(one.request.cpus for one in self.active)
-            gpus = sorted(free)[: task.request.gpus] if local.gpus else []
-            if (self.active and busy + task.request.cpus > local.cpus) or (
-                local.gpus and len(gpus) < min(task.request.gpus, len(local.gpus))
-            ):
-                continue
-            submission = self._enter([task])
-            submission.extra["gpus"] = gpus
-            commands = self._commands(submission, [task])
-            submission.job_id = send_to_this_machine(
-                local, submission, commands[0], gpus, task.request.minutes, self.settings
-            )
-            self._settle(submission, [task])
-
-    def _enter(self, tasks: list[Task]) -> Submission:
-        """Into the books, before anything is sent."""
-        members = [Member(task.key, task.name, task.outputs, task.attempt) for task in tasks]
-        return self.books.open(self.scope, tasks[0].request.asdict(), members)
-
-    def _commands(self, submission: Submission, tasks: list[Task]) -> list[Command]:
-        settings = self.settings
-        return [
-            Command(
-                task.command,
-                str(Path.cwd()),
-                str(submission.events(index).absolute()),
-                settings.save_time,
-                task.request.minutes,
-                settings.signal_delay,
-            )
-            for index, task in enumerate(tasks)
-        ]
-
-    def _settle(self, submission: Submission, tasks: list[Task]) -> None:
-        for index, task in enumerate(tasks):
-            task.settle(submission, index)
-            task.member.log = log_of(submission, index)
-            self.waiting.remove(task)
-            self.active.append(task)
-        submission.save()
-        for task in tasks:
-            self.reporter.submitted(task)
-
-    def _refused(self, submission: Submission, tasks: list[Task], error: RefusedError) -> None:
-        """sbatch failed. It may have been heard: whatever carries the name is cancelled, now or when SLURM answers."""
-        for index in range(len(tasks)):
-            submission.members[index].state, submission.members[index].cause = "cancelled", f"not submitted: {error}"
-        submission.save()
-        self.unsure.append(submission)
-        for task in tasks:
-            task.refusals += 1
-            if not error.later:
-                self.waiting.remove(task)
-                self.reporter.failed(task, f"sbatch refused it: {error}", None, "")
-            else:
-                task.not_before = time.time() + self._pause(task.refusals)
-        if error.later:
-            self.reporter.say(f"sbatch failed ({error}); trying again in {self._pause(tasks[0].refusals):.0f} s")
-
-    def _settle_unsure(self, rows: Rows) -> None:
-        for submission in self.unsure:
-            heard = {job for job, row in rows.items() if row.name == submission.name and row.state in ALIVE}
-            self.cluster.cancel(heard)
-        self.unsure = []
 
     # Following ----------------------------------------------------------------------------------------------------
 
@@ -234,10 +112,10 @@ class Follower:
         if code is not None:
             self._fail(task, "")
             return
-        row = None if rows is None else rows.get(task.id)
         if rows is None:
             return
-        if row is not None and row.state in ALIVE:
+        row = rows.get(task.id)
+        if row is not None and is_alive(rows, task.id, task.place.name):
             task.gone_since = None
             self._tell_if_stuck(task, row)
             return
@@ -280,12 +158,12 @@ class Follower:
             attempt = f"attempt {task.attempt}, " if task.attempt > 1 else ""
             self.reporter.failed(task, f"{attempt}job {task.id}: {cause.text}", log, end)
             return
-        pause = self._pause(task.attempt)
+        pause = self.dispatcher.pause(task.attempt)
         more = f" with {task.request.memory_mb} MB" if cause.kind == "memory" else ""
         text = cause.text.rstrip(".")
         self.reporter.say(f"job {task.id} ({task.name}): {text}. Sending it again{more} in {pause:.0f} s. Log: {log}")
         task.attempt, task.not_before, task.submission = task.attempt + 1, time.time() + pause, None
-        self.waiting.append(task)
+        self.dispatcher.waiting.append(task)
 
     def _again(self, task: Task, cause: Cause) -> bool:
         """Whether to send a failed task again; with more memory where that was missing."""
@@ -296,9 +174,6 @@ class Follower:
                 return False
             task.request = task.request.with_memory(self.settings.memory_growth)
         return True
-
-    def _pause(self, tries: int) -> float:
-        return float(min(self.settings.backoff * 2 ** (tries - 1), 3600.0))
 
     def _tell_if_stuck(self, task: Task, row: Row) -> None:
         reason = next((word for word in _STUCK if word in row.reason), "")
@@ -331,9 +206,9 @@ class Follower:
 
     def cancel_all(self, new: list[Task]) -> None:
         """Cancel everything this head has sent, and see it gone."""
-        self.deciding, self.waiting = [], []
+        self.deciding, self.dispatcher.waiting = [], []
         wanted = {task.id.split("_")[0] for task in self.active}
-        names = {submission.name for submission in self.unsure}
+        names = {submission.name for submission in self.dispatcher.unsure}
         deadline = time.monotonic() + 25
         while wanted or names:
             taken = self.cluster.cancel(wanted)

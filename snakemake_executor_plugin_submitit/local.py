@@ -15,7 +15,7 @@ import submitit
 from submitit.local.local import LocalJob
 
 from snakemake_executor_plugin_submitit.node import descendants
-from snakemake_executor_plugin_submitit.slurm import Cost, Past, Row
+from snakemake_executor_plugin_submitit.slurm import Cost, Past, Row, Rows
 
 _CONTROLLER = "submitit.local._local"
 _KILL_AFTER_S = 10.0
@@ -63,7 +63,7 @@ class Local:
         self.cpus = len(os.sched_getaffinity(0))
         self.children: list[subprocess.Popen[bytes]] = []
 
-    def queue(self) -> dict[str, Row] | None:
+    def queue(self) -> Rows | None:
         """The controllers that are alive, found by their command lines."""
         self.children = [child for child in self.children if child.poll() is None]  # reaps the others
         rows = {}

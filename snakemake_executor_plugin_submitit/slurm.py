@@ -18,7 +18,7 @@ PASSING = frozenset(["NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "REVOKED"])
 OVER = PASSING | {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "LAUNCH_FAILED"}
 _QUEUE_HEADER, _QUEUE_FORMAT = "JOBID|STATE|NODELIST|NAME|REASON", "%i|%T|%N|%j|%r"
 _PAST_FIELDS = "JobID|State|ExitCode|NodeList"
-_COST_FIELDS = "JobID|State|ElapsedRaw|TotalCPU|MaxRSS|AllocTRES|NodeList"
+_COST_FIELDS = "JobID|State|Start|ElapsedRaw|TotalCPU|MaxRSS|AllocTRES|NodeList"
 _TIMEOUT_S = 30
 
 
@@ -29,6 +29,14 @@ class Row(NamedTuple):
     node: str
     name: str
     reason: str
+
+
+Rows = dict[str, Row]  # by id
+
+
+def is_alive(rows: Rows, job: str, name: str) -> bool:
+    """Whether the queue has this job under this name: ids recur on a cluster that was set up anew."""
+    return job in rows and rows[job].name == name and rows[job].state in ALIVE
 
 
 class Past(NamedTuple):
@@ -43,6 +51,7 @@ class Cost(NamedTuple):
     """What one attempt of a job used, by the accounting. None: unavailable."""
 
     state: str
+    started: float
     elapsed_s: float
     cpu_s: float
     gpus: int
@@ -56,7 +65,7 @@ class Slurm:
     def __init__(self) -> None:
         self._settings: dict[str, str] | None = None
 
-    def queue(self) -> dict[str, Row] | None:
+    def queue(self) -> Rows | None:
         """All of this user's jobs that the controller remembers, array elements one by one; one squeue call."""
         answer = _ask("squeue", "-r", "-t", "all", "-u", str(os.getuid()), "-o", _QUEUE_FORMAT)
         if answer is None or not answer or answer[0].strip() != _QUEUE_HEADER:
@@ -88,11 +97,12 @@ class Slurm:
             return None
         attempts: list[Cost] = []
         for line in answer[1:]:
-            step, words, elapsed, cpu, memory, resources, node = line.split("|")
+            step, words, start, elapsed, cpu, memory, resources, node = line.split("|")
             if step == job:
                 found = re.search(r"gres/gpu=(\d+)", resources)
                 gpus = int(found.group(1)) if found else 0
-                attempts.append(Cost(words.split()[0], float(elapsed or 0), _seconds(cpu), gpus, None, node))
+                started = float(start) if start.isdigit() else 0.0
+                attempts.append(Cost(words.split()[0], started, float(elapsed or 0), _seconds(cpu), gpus, None, node))
             elif attempts and step.startswith(f"{job}.") and (peak := _megabytes(memory)) is not None:
                 attempts[-1] = attempts[-1]._replace(max_rss_mb=max(peak, attempts[-1].max_rss_mb or 0.0))
         return attempts
@@ -140,7 +150,10 @@ def _ask(*command: str) -> list[str] | None:
 
 def _run(*command: str) -> tuple[int, str, str]:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S)
+        environment = os.environ | {"SLURM_TIME_FORMAT": "%s"}  # times of sacct as seconds
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, env=environment
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return 255, "", str(error)
     return done.returncode, done.stdout, done.stderr

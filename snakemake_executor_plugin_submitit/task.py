@@ -25,7 +25,7 @@ class Task:
     attempt: int = 1
     refusals: int = 0
     not_before: float = 0.0
-    waits_for: set[str] = field(default_factory=set)  # jobs being cancelled, whose outputs these are
+    waits_for: set[tuple[str, str]] = field(default_factory=set)  # id and name of jobs to be gone first
     submission: Submission | None = None
     index: int = 0
     gone_since: float | None = None
