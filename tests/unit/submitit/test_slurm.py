@@ -1,0 +1,98 @@
+"""SLURM's answers: read when they make sense, taken for silence when they do not."""
+
+import pytest
+
+from snakemake_executor_plugin_submitit.slurm import Slurm, is_alive
+
+HEADER = "JOBID|STATE|NODELIST|NAME|REASON"
+PAST = "JobID|State|ExitCode|NodeList"
+
+
+def says(*lines: str, code: int = 0) -> str:
+    return "\n".join(f"printf '%s\\n' '{line}'" for line in lines) + f"\nexit {code}"
+
+
+def test_the_queue_is_read_element_by_element(programs) -> None:
+    programs("squeue", says(HEADER, "12_3|RUNNING|g1|smk-a|None", "14|PENDING||smk-b|(Resources, | and more)"))
+    rows = Slurm().queue()
+    assert rows is not None
+    assert (rows["12_3"].state, rows["12_3"].node) == ("RUNNING", "g1")
+    assert rows["14"].reason == "(Resources, | and more)"
+    assert is_alive(rows, "14", "smk-b")
+    assert not is_alive(rows, "14", "smk-of-another-cluster")  # ids recur where a cluster is set up anew
+    assert not is_alive(rows, "15", "smk-b")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(code=1),
+        says(),
+        says("slurm_load_jobs error: Unable to contact slurm controller"),
+        says(HEADER, "12|RUNNING"),
+        says(HEADER, "12|SOMETHING|g1|smk-a|None"),
+        says("<html>proxy error</html>", HEADER),
+        says(HEADER, code=3),
+    ],
+)
+def test_nonsense_is_silence_and_not_an_empty_queue(programs, answer: str) -> None:
+    programs("squeue", answer)
+    assert Slurm().queue() is None
+
+
+def test_an_empty_queue_is_an_answer(programs) -> None:
+    programs("squeue", says(HEADER))
+    assert Slurm().queue() == {}
+
+
+def test_no_slurm_is_silence(monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    slurm = Slurm()
+    assert slurm.queue() is None
+    assert slurm.past(["1"]) is None
+    assert slurm.known("1") is None
+    assert slurm.max_array_size is None
+    assert not slurm.cancel(["1"])
+
+
+def test_the_accountings_words_are_kept(programs) -> None:
+    programs("sacct", says(PAST, "12_3|CANCELLED by 1000|0:15|g1", "13|OUT_OF_ME+|0:125|g2"))
+    past = Slurm().past(["12_3", "13"])
+    assert past is not None
+    assert (past["12_3"].state, past["12_3"].words) == ("CANCELLED", "CANCELLED by 1000")
+    assert past["13"].state == "OUT_OF_ME"
+
+
+def test_costs_are_those_of_each_attempt(programs) -> None:
+    programs(
+        "sacct",
+        says(
+            "JobID|State|Start|ElapsedRaw|TotalCPU|MaxRSS|AllocTRES|NodeList",
+            "12_3|NODE_FAIL|1000|60|00:01.500||billing=1,cpu=2,gres/gpu=2|g1",
+            "12_3.batch|CANCELLED|1000|60|00:01|2048K||g1",
+            "12_3|COMPLETED|2000|3700|1-01:02:03||cpu=2|g2",
+            "12_3.0|COMPLETED|2000|3700|1:00|1.5G||g2",
+            "12_30|COMPLETED|2000|1|1:00|9G||g2",
+        ),
+    )
+    lost, done = Slurm().costs("12_3") or []
+    assert (lost.state, lost.elapsed_s, lost.cpu_s, lost.gpus, lost.max_rss_mb) == ("NODE_FAIL", 60, 1.5, 2, 2)
+    assert (done.started, done.cpu_s, done.gpus, done.max_rss_mb) == (2000, 90123, 0, 1536)
+
+
+def test_the_controllers_word_on_one_job(programs) -> None:
+    programs("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    assert Slurm().known("9") == "gone"
+    programs("scontrol", says("JobId=9 JobName=x JobState=RUNNING Reason=None"))
+    assert Slurm().known("9") == "RUNNING"
+    programs("scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1")
+    assert Slurm().known("9") is None
+
+
+@pytest.mark.parametrize(("kind", "there"), [("accounting_storage/none", False), ("accounting_storage/slurmdbd", True)])
+def test_the_sites_settings_are_asked_for_once(programs, kind: str, there: bool) -> None:
+    programs("scontrol", says(f"AccountingStorageType   = {kind}", "MaxArraySize            = 1001"))
+    slurm = Slurm()
+    assert slurm.max_array_size == 1000  # indices are below MaxArraySize
+    programs("scontrol", "exit 1")
+    assert slurm.accounting is there
