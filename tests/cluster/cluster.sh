@@ -333,8 +333,14 @@ add_users() {
 # --- nodes: each in a PID namespace, so that killing its first process takes slurmd, the steps and the jobs at once ----
 launch_node() {
     local namespace=(unshare --pid --fork --kill-child --mount-proc)
-    "${namespace[@]}" true 2>/dev/null || { namespace=(); touch "$BASE/run/no-namespaces"; }
-    pid_of "slurmd-$1" >/dev/null || launch "slurmd-$1" "${namespace[@]}" slurmd -D -N "$1"
+    pid_of "slurmd-$1" >/dev/null && return 0
+    if "${namespace[@]}" true 2>/dev/null; then
+        # bash is process 1 of the namespace, and buries orphans; slurmd would not
+        launch "slurmd-$1" "${namespace[@]}" bash -c "slurmd -D -N $1; exit"
+    else
+        touch "$BASE/run/no-namespaces"
+        launch "slurmd-$1" slurmd -D -N "$1"
+    fi
 }
 
 kill_node() {

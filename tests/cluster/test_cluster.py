@@ -2,10 +2,9 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
-from harness import USER
+from harness import USER, processes
 
 
 def test_a_job_sees_the_gpus_it_asked_for(cluster, tmp_path) -> None:
@@ -40,9 +39,9 @@ def test_a_power_cut_kills_the_jobs_of_a_node_and_requeues_them(cluster, tmp_pat
     pids = tmp_path / "pids"
     job = cluster.submit(f"date +%s.%N >>{pids}; sleep 987654", "-pgpu", "-wg1")
     cluster.wait_until(pids.exists, 20, "the job to start")
-    assert sleepers("987654")
+    assert processes("sleep 987654")
     cluster.power_cut("g1")
-    assert not sleepers("987654")
+    assert not processes("sleep 987654")
     cluster.wait_for_state(job, "PENDING")
     cluster.power_on("g1")
     cluster.wait_until(lambda: len(pids.read_text().split()) == 2, 30, "the job to start again")
@@ -159,9 +158,3 @@ def test_the_time_limit_is_announced_by_a_signal(cluster, tmp_path) -> None:
     job = cluster.submit(script, "--time=1", "--signal=B:USR2@30", f"--output={out}")
     cluster.wait_until(lambda: out.exists() and "USR2" in out.read_text(), 90, "the signal")
     cluster.wait_for_state(job, "TIMEOUT", timeout_s=120)
-
-
-def sleepers(seconds: str) -> list[str]:
-    """Processes `sleep SECONDS` of this machine."""
-    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
-    return [line.decode() for line in lines if line == f"sleep\0{seconds}\0".encode()]

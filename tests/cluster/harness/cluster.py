@@ -1,5 +1,6 @@
 """A SLURM cluster that tests may break: cluster.sh, with answers read."""
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -169,9 +170,10 @@ class Cluster:
     def situation(self) -> str:
         """For messages: the queue, the nodes, where the logs are."""
         parts = []
-        for argv in (["squeue", "-ar", "--states=all"], ["sinfo", "-N"]):
+        for argv in (["squeue", "-ar", "--states=all", "--sort=-i"], ["sinfo", "-N"]):
             try:
-                parts.append(self.run(*argv, check=False, timeout_s=5))
+                lines = self.run(*argv, check=False, timeout_s=5).splitlines()
+                parts.append("\n".join(lines[:16]))
             except subprocess.TimeoutExpired:
                 parts.append(f"{argv[0]} does not answer")
         return "\n".join([*parts, f"Logs of the daemons: {self.base}/log"])
@@ -213,6 +215,16 @@ class Cluster:
         done = self._script(*arguments, **settings)
         if done.returncode:
             pytest.fail(f"cluster.sh {' '.join(arguments)}:\n{done.stdout}{done.stderr}", pytrace=False)
+
+
+def processes(text: str, where: str = "cmdline") -> list[int]:
+    """Of this machine, its nodes included: those with this text in their command line (or in their "environ")."""
+    found = []
+    for path in Path("/proc").glob(f"[0-9]*/{where}"):
+        with contextlib.suppress(OSError):
+            if text in path.read_bytes().replace(b"\0", b" ").decode(errors="replace"):
+                found.append(int(path.parent.name))
+    return found
 
 
 def as_user(user: str | None) -> dict[str, object]:

@@ -1,14 +1,16 @@
 """A head: the `snakemake` somebody starts on the login node, to be watched, signalled and killed."""
 
+import contextlib
 import os
 import signal
 import subprocess
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from harness.cluster import ROOT, Cluster, as_user, wait_until
+from harness.cluster import ROOT, Cluster, as_user, processes, wait_until
 
 
 class Head:
@@ -26,7 +28,16 @@ class Head:
         python, needed = cluster.python(user)
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         home = {"HOME": str(folder / ".home"), "XDG_CACHE_HOME": str(folder / ".home/cache")}
-        variables = {**cluster.environment, **home, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **needed}
+        mark = uuid.uuid4().hex
+        self._mark = f"CEM_HEAD={mark}"
+        variables = {
+            **cluster.environment,
+            **home,
+            "PYTHONPATH": path,
+            "PYTHONUNBUFFERED": "1",
+            "CEM_HEAD": mark,
+            **needed,
+        }
         self.log = log
         with log.open("wb") as file:
             self._process = subprocess.Popen(
@@ -78,12 +89,13 @@ class Head:
         if not group:
             self._process.send_signal(signum)
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signum)
-        except ProcessLookupError:
-            return
 
     def end(self) -> None:
-        """Nothing of it is left."""
+        """Nothing of it is left: neither it, nor what it started, in whatever session."""
         self.kill(signal.SIGKILL, group=True)
         self._process.wait(10)
+        for pid in processes(self._mark, "environ"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

@@ -61,7 +61,7 @@ class Workflow:
         return self.heads[-1]
 
     def starts(self, run: str | None = None) -> list[dict[str, Any]]:
-        """Every start of a training so far: run, epoch, job, restarts, gpus, node, pid, time."""
+        """Every start of a training so far: run, epoch, job, restarts, gpus, node, pid (as its node counts), time."""
         path = self.folder / "starts.log"
         rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         return [row for row in rows if run in (None, row["run"])]
