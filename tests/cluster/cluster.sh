@@ -344,16 +344,23 @@ launch_node() {
 }
 
 kill_node() {
-    local environ process
     halt "slurmd-$1" KILL
-    [ -e "$BASE/run/no-namespaces" ] || return 0
-    # the jobs outlive slurmd: they are known by their environment
+    [ ! -e "$BASE/run/no-namespaces" ] || kill_jobs "$1"
+}
+
+# kill_jobs NAME: without namespaces the jobs outlive slurmd. They are known by their environment; who watches over them
+# goes first, or would still report how they ended
+kill_jobs() {
+    local environ process parent jobs=() watchers=()
     for environ in /proc/[0-9]*/environ; do
-        process=${environ#/proc/}
+        process=${environ%/environ}
         if { tr '\0' '\n' <"$environ" | grep -cxE "SLURMD_NODENAME=$1|SLURM_CONF=$SLURM_CONF" | grep -qx 2; } 2>/dev/null; then
-            kill -KILL "${process%/environ}" 2>/dev/null || true
+            jobs+=("${process#/proc/}")
+            parent=$(sed -n 's/^PPid:\t//p' "$process/status" 2>/dev/null) || continue
+            [ "$(cat "/proc/$parent/comm" 2>/dev/null)" != slurmstepd ] || watchers+=("$parent")
         fi
     done
+    for process in "${watchers[@]}" "${jobs[@]}"; do kill -KILL "$process" 2>/dev/null || true; done
 }
 
 # node_works NAME [TIME]: its slurmd started at TIME or later, and it takes jobs
