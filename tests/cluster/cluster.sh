@@ -115,12 +115,14 @@ install_packages() {
 }
 
 # --- configuration -----------------------------------------------------------------------------------------------------
-# The first ten-port block where nobody listens: slurmctld, slurmdbd, MariaDB, and a port a node
+# A block where nobody listens: slurmctld, slurmdbd, MariaDB, and from 10 on a port a node. Where the search begins depends
+# on BASE, so that clusters brought up at the same time look at different blocks
 choose_ports() {
-    local port offset
+    local port offset first=$(($(cksum <<<"$BASE" | cut -d ' ' -f 1) % 40 * 50))
     if [ -z "${PORT0:-}" ] && [ -s "$BASE/port0" ]; then PORT0=$(<"$BASE/port0"); fi
     if [ -z "${PORT0:-}" ]; then
-        for port in $(seq 17000 50 18950); do
+        for port in $(seq 0 50 1950); do
+            port=$((17000 + (first + port) % 2000))
             for offset in $(seq 0 $((9 + CPU_NODES + GPU_NODES))); do
                 if (exec 3<>"/dev/tcp/127.0.0.1/$((port + offset))") 2>/dev/null; then continue 2; fi
             done

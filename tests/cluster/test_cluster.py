@@ -36,15 +36,14 @@ def test_squeue_has_a_row_for_each_array_element(cluster) -> None:
 
 
 def test_a_power_cut_kills_the_jobs_of_a_node_and_requeues_them(cluster, tmp_path) -> None:
-    pids = tmp_path / "pids"
-    job = cluster.submit(f"date +%s.%N >>{pids}; sleep 987654", "-pgpu", "-wg1")
-    cluster.wait_until(pids.exists, 20, "the job to start")
-    assert processes("sleep 987654")
+    starts = tmp_path / "starts"
+    job = cluster.submit(f"date +%s.%N >>{starts}; sleep 987654", "-pgpu", "-wg1")
+    cluster.wait_until(lambda: processes("sleep 987654"), 20, "the job to sleep")
     cluster.power_cut("g1")
     assert not processes("sleep 987654")
     cluster.wait_for_state(job, "PENDING")
     cluster.power_on("g1")
-    cluster.wait_until(lambda: len(pids.read_text().split()) == 2, 30, "the job to start again")
+    cluster.wait_until(lambda: len(starts.read_text().split()) == 2, 30, "the job to start again")
 
 
 def test_an_urgent_job_takes_the_place_of_another_which_is_requeued(cluster) -> None:
