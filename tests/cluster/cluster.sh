@@ -443,7 +443,9 @@ daemon() { # start|stop DAEMON [now]
     esac
 }
 
-[ "${1:-}" = up ] || [ "${1:-}" = down ] || [ -s "$SLURM_CONF" ] || fail "no cluster in $BASE (cluster.sh up)"
+case ${1:-} in
+    node-up | node-down | start | stop) [ -s "$SLURM_CONF" ] || fail "no cluster in $BASE (cluster.sh up)" ;;
+esac
 case ${1:-} in
     up) up ;;
     down) down ;;
