@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: study test check
+.PHONY: study test check test-cluster test-cluster-slow
 
 study: .venv/ready
 	$(PY) -m snakemake --profile profiles/local
@@ -12,10 +12,17 @@ study: .venv/ready
 test: .venv/ready
 	$(PY) -m pytest
 
+# A real SLURM on this machine (root on Debian; elsewhere the tests are skipped and say so), up for the tests alone.
+test-cluster: .venv/ready
+	$(PY) -m pytest tests/cluster -m "not slow" -rs
+
+test-cluster-slow: .venv/ready
+	$(PY) -m pytest tests/cluster -m slow -rs
+
 check: .venv/ready
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m snakefmt --check Snakefile workflow
+	$(PY) -m snakefmt --check Snakefile workflow tests/cluster/workflow
 	$(PY) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
 	$(PY) -m mypy
 	$(PY) -m cem.config.docs --check

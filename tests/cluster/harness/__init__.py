@@ -1,0 +1,8 @@
+"""What the cluster tests are written with."""
+
+from harness.cluster import CLUSTER_SH, USER, Cluster, processes, wait_until
+from harness.head import Head
+from harness.shims import Shims
+from harness.workflow import Workflow
+
+__all__ = ["CLUSTER_SH", "USER", "Cluster", "Head", "Shims", "Workflow", "processes", "wait_until"]
