@@ -16,8 +16,11 @@ if not workflow.config_settings.configfiles:
 include: "workflow/rules/common.smk"
 
 
-localrules:
+localrules:  # seconds of work, and a download that nodes may have no network for
     all,
+    prepare_data,
+    aggregate,
+    report,
 
 
 rule all:

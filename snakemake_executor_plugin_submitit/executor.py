@@ -20,7 +20,7 @@ from snakemake_executor_plugin_submitit.follow import Follower
 from snakemake_executor_plugin_submitit.head import HeadLock
 from snakemake_executor_plugin_submitit.identity import identity, name_of, outputs_of
 from snakemake_executor_plugin_submitit.records import Books
-from snakemake_executor_plugin_submitit.resources import make_request
+from snakemake_executor_plugin_submitit.resources import Request, make_request
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.task import Task
 
@@ -111,9 +111,20 @@ class Executor(RemoteExecutor):
         return "--executor local --workflow-profile none"
 
     def get_job_args(self, job: Any, **_: Any) -> str:
-        """Without the base's wait for this head's own temporary folder: an adopted job outlives its head."""
+        """The inner Snakemake uses what the job was given, not the node: the jobs of a group take turns within it.
+
+        Without the base's wait for this head's own temporary folder: an adopted job outlives its head.
+        """
+        request = self._request(job)
+        limits = [f"mem_mb={request.memory_mb}", f"gpu={request.gpus}"]
         files = list(job.get_wait_for_files())
-        return f"{RealExecutor.get_job_args(self, job)} {format_cli_arg('--wait-for-files', files, skip=not files)}"
+        return " ".join(
+            [
+                RealExecutor.get_job_args(self, job, cores=request.cpus),
+                format_cli_arg("--resources", limits),
+                format_cli_arg("--wait-for-files", files, skip=not files),
+            ]
+        )
 
     # What the follower reports ------------------------------------------------------------------------------------
 
@@ -139,6 +150,8 @@ class Executor(RemoteExecutor):
         if end:
             last = "\n    ".join(end.splitlines()[-_LOG_LINES:])
             message += f"last lines of {log}:\n    {last}\n"
+        if task.job.is_group():  # Snakemake prints no message of a group's
+            self.logger.error(f"Error in group {task.name}:\n    {message}")
         info = SubmittedJobInfo(task.job, external_jobid=None if task.submission is None else task.id)
         self.report_job_error(info, msg=message, aux_logs=[str(log)] if log else [])
 
@@ -159,9 +172,13 @@ class Executor(RemoteExecutor):
             name=name,
             outputs=outputs,
             command=self.format_job_exec(job),
-            request=make_request(f"{name} ({', '.join(outputs)})", job.resources, job.threads, self._settings),
+            request=self._request(job),
             forced=any(reason.forced for reason in reasons),
         )
+
+    def _request(self, job: Any) -> Request:
+        described = f"{name_of(job)} ({', '.join(outputs_of(job))})"
+        return make_request(described, job.resources, job.threads, self._settings)
 
     def _scope(self) -> str:
         """What this head was asked to work on: only jobs of the same are its to cancel when nobody wants them now."""

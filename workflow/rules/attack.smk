@@ -30,6 +30,8 @@ rule baseline_attacks:
         "logs/{study}/{run}/baseline_attacks.log",
     benchmark:
         "logs/{study}/{run}/baseline_attacks.tsv"
+    group:
+        "measure"
     conda:
         "../envs/cem.yaml"
     threads: threads_of(of_run)

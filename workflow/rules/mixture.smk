@@ -15,6 +15,8 @@ rule fit_mixture:
         "logs/{study}/{trained}/fit_mixture-{mixture}.log",
     benchmark:
         "logs/{study}/{trained}/fit_mixture-{mixture}.tsv"
+    group:
+        "measure"
     conda:
         "../envs/cem.yaml"
     threads: threads_of(of_trained)

@@ -79,6 +79,8 @@ rule extract_activations:
         "logs/{study}/{trained}/extract_activations.log",
     benchmark:
         "logs/{study}/{trained}/extract_activations.tsv"
+    group:
+        "measure"
     conda:
         "../envs/cem.yaml"
     threads: threads_of(of_trained)
