@@ -3,9 +3,10 @@
 import atexit
 import queue
 import signal
+import sys
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -43,7 +44,8 @@ class Executor(RemoteExecutor):
         self._incoming: queue.Queue[Task] = queue.Queue()
         self._leave = False
         self._listening = False
-        _check_folder(Path.cwd())
+        configs = self.workflow.config_settings.configfiles
+        _check_paths([Path.cwd(), self.workflow.main_snakefile, *configs, sys.executable])
         root = Path(self.workflow.persistence.path) / "submitit"
         self._lock_of_head = HeadLock(root / "head.json")
         self._lock_of_head.acquire()
@@ -227,10 +229,12 @@ class Executor(RemoteExecutor):
         raise KeyboardInterrupt
 
 
-def _check_folder(folder: Path) -> None:
-    """SLURM expands % in the names of logs."""
-    if "%" in str(folder):
-        raise WorkflowError(
-            f"expected a working folder whose path has no %, found {folder}: SLURM would read it as a pattern in the "
-            "names of the logs. Rename it, or work elsewhere with --directory."
-        )
+def _check_paths(paths: Iterable[object]) -> None:
+    """Snakemake hands these to the inner command between double quotes; SLURM expands % in the names of logs."""
+    for path in paths:
+        found = sorted(set('$`"\\%') & set(str(path)))
+        if found:
+            raise WorkflowError(
+                f'expected paths without $ ` " \\ or %, found {" ".join(found)} in {path}: a shell or SLURM would read '
+                "them otherwise. Rename it, or work elsewhere (--directory). Nothing was submitted."
+            )

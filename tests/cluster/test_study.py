@@ -21,7 +21,16 @@ STUDY = {
     "surrogates": [{"kind": "none"}, {"kind": "gmm", "weight": 0.5}, {"kind": "attention", "slots": 2}],
     "report": {"images": 2, "map_samples": 20},
 }
-SITE = "--submitit-account ci --submitit-partition cpu --submitit-gpu-partition gpu --submitit-poll 1".split()
+SITE = [
+    "--submitit-account",
+    "ci",
+    "--submitit-partition",
+    "cpu",
+    "--submitit-gpu-partition",
+    "gpu",
+    "--submitit-poll",
+    "1",
+]
 RULES = ("warm_up", "train", "extract_activations", "fit_mixture", "baseline_attacks", "attack")
 MEASURED = ["train_seconds", "attack_seconds", "attempts", "lost_seconds"]  # and not computed
 

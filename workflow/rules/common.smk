@@ -24,6 +24,14 @@ if shlex.quote(sys.executable) != sys.executable and os.path.exists(sys.executab
     sys.executable = shlex.quote(sys.executable)
 
 
+# Its commands hold the folder's name between double quotes, where a shell still runs what these characters say.
+if set('$`"\\') & set(os.getcwd()):
+    raise WorkflowError(
+        f'Expected a working folder whose path has no $ ` " or \\, found {os.getcwd()}: Snakemake would pass it to a '
+        "shell. Rename the folder, or work elsewhere with --directory."
+    )
+
+
 def any_of(names):
     """A wildcard constraint that matches exactly these names."""
     return "|".join(re.escape(name) for name in sorted(names)) or "(?!)"
