@@ -72,7 +72,7 @@ def doctor(
     partition: Annotated[str, typer.Option(help="where the probe goes; by default what the profile says")] = "",
     profile: Annotated[str, typer.Option(help="whose site settings the probe has")] = "slurm",
     probe: Annotated[bool, typer.Option(help="submit one tiny job and see what it finds on its node")] = True,
-    wait: Annotated[float, typer.Option(min=1, help="seconds that the probe may be pending")] = 120,
+    wait: Annotated[float, typer.Option(min=1, help="seconds that the probe may be pending")] = 120.0,
 ) -> None:
     """Check this host, this folder and the cluster. Exit code 1 when something will not work."""
     from cem.doctor import examine

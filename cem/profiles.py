@@ -167,7 +167,7 @@ def _check_neighbours(path: Path) -> None:
 def _read(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise ProfileError(f"{path}: expected a profile in UTF-8, cannot read it: {error}. Move it away.") from None

@@ -15,7 +15,9 @@ from cem.doctor.software import check_software, read_profile
 __all__ = ["Finding", "examine"]
 
 
-def examine(partition: str = "", profile: str = "slurm", probe: bool = True, wait_s: float = 120) -> Iterator[Finding]:
+def examine(
+    partition: str = "", profile: str = "slurm", probe: bool = True, wait_s: float = 120.0
+) -> Iterator[Finding]:
     """Check this host, the working folder, SLURM, and one of its nodes; each finding as soon as it is known.
 
     partition: where the probe goes; empty: the profile's, else SLURM's default. wait_s: how long the probe may be

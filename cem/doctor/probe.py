@@ -16,8 +16,8 @@ from typing import Any
 
 from cem.doctor.finding import Finding, ask
 
-_LATE_S = 60  # after its end: until what a node wrote must be seen here
-_RUN_S = 300  # from its start: until the report must be there; importing torch from a busy file system takes long
+_LATE_S = 60.0  # after its end: until what a node wrote must be seen here
+_RUN_S = 300.0  # from its start: until the report must be there; importing torch from a busy file system takes long
 _CLOCKS_S = 60
 _MINUTES, _MEMORY_MB = 10, 2000
 _STUCK = (
