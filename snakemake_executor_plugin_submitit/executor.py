@@ -92,6 +92,8 @@ class Executor(RemoteExecutor):
         if self._follower is None:
             return
         if self._leave:
+            # At its end Snakemake removes empty folders of outputs: those that the jobs left behind are to write into.
+            self.workflow.dag.cleanup_workdir = lambda: None
             self._follower.leave()
         else:
             self._follower.cancel_all(self._drain())
