@@ -2,6 +2,7 @@
 
 import atexit
 import queue
+import shlex
 import signal
 import threading
 import time
@@ -19,8 +20,10 @@ from snakemake_interface_executor_plugins.utils import format_cli_arg
 from snakemake_executor_plugin_submitit.follow import Follower
 from snakemake_executor_plugin_submitit.head import HeadLock
 from snakemake_executor_plugin_submitit.identity import identity, name_of, outputs_of
+from snakemake_executor_plugin_submitit.quoting import quoted_for_the_shell
 from snakemake_executor_plugin_submitit.records import Books
 from snakemake_executor_plugin_submitit.resources import make_request
+from snakemake_executor_plugin_submitit.send import PYTHON
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.task import Task
 
@@ -107,6 +110,20 @@ class Executor(RemoteExecutor):
         self._lock_of_head.release()
 
     # The inner command --------------------------------------------------------------------------------------------
+
+    def format_job_exec(self, job: Any) -> str:
+        """The command line, for a shell."""
+        with quoted_for_the_shell(PYTHON):
+            return str(super().format_job_exec(job))
+
+    def get_python_executable(self) -> str:
+        """As the base class finds it, quoted."""
+        return shlex.quote(super().get_python_executable())
+
+    def get_envvar_declarations(self) -> str:
+        """Variables that the workflow declares, quoted for the shell."""
+        words = [f"{name}={shlex.quote(value)}" for name, value in self.envvars().items()]
+        return f"export {' '.join(words)} &&" if words else ""
 
     def additional_general_args(self) -> str:
         """For the inner Snakemake: it runs its job itself, with no profile of this head's."""

@@ -133,6 +133,17 @@ def test_the_profile_for_slurm_plans_without_slurm(tmp_path) -> None:
     assert "baseline_attacks" in done.stdout + done.stderr
 
 
+def test_a_folder_whose_name_a_shell_would_run_is_safe_through_the_executor(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / """it's "my" $(touch pwned)"""
+    folder.mkdir()
+    write_study(folder, STUDY)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    snakemake(folder, "--executor", "submitit", "--submitit-cluster", "local", "--submitit-poll", "0.5", "--jobs", "1",
+              "--until", "prepare_data")  # fmt: skip
+    assert len(list(folder.glob("results/data/*.h5"))) == 1
+    assert not list(tmp_path.glob("**/pwned"))
+
+
 def test_a_bad_study_stops_before_any_job(tmp_path) -> None:
     write_study(tmp_path, {**STUDY, "noise_sd": 1})
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
