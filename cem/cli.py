@@ -1,4 +1,4 @@
-"""The command line: check a study, show what it asks for, and how far it is. None of it needs torch."""
+"""The command line: check a study or a cluster, show what a study takes and how far it is. It needs no torch."""
 
 import sys
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cem import CemError
+from cem import CemError, profiles
+from cem.cluster_jobs import read_cluster_jobs
 from cem.config import Run, load_study
 from cem.plan import Plan
 from cem.preflight import check_before_start
@@ -24,6 +25,8 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
 )
+profile = typer.Typer(help="Install and show profiles of Snakemake.", rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(profile, name="profile")
 
 
 @app.command()
@@ -60,7 +63,78 @@ def status(file: File = FILE, results: Results = RESULTS) -> None:
         typer.echo(f"orphan: {orphan} (not in this study, so in no table; may be deleted)")
     for state in sorted(planned.root.glob(".state/*/")):
         typer.echo(f"unfinished training: {state} (running now, or resumed by the next run)")
+    _show_cluster_jobs(planned)
     typer.echo(f"report: {planned.report}" if planned.report.is_file() else "report: not made yet")
+
+
+@app.command()
+def doctor(
+    partition: Annotated[str, typer.Option(help="where the probe goes; by default what the profile says")] = "",
+    profile: Annotated[str, typer.Option(help="whose site settings the probe has")] = "slurm",
+    probe: Annotated[bool, typer.Option(help="submit one tiny job and see what it finds on its node")] = True,
+    wait: Annotated[float, typer.Option(min=1, help="seconds that the probe may be pending")] = 120.0,
+) -> None:
+    """Check this host, this folder and the cluster. Exit code 1 when something will not work."""
+    from cem.doctor import examine
+
+    levels = []
+    for finding in examine(partition, profile, probe, wait):
+        typer.echo(str(finding))
+        levels.append(finding.level)
+    counts = {level: levels.count(level) for level in ("problem", "warning")}
+    typer.echo(", ".join(f"{count} {level}{'' if count == 1 else 's'}" for level, count in counts.items()))
+    sys.exit(1 if counts["problem"] else 0)
+
+
+@profile.command()
+def install(
+    name: Annotated[str, typer.Argument(help="slurm or local")],
+    account: Annotated[str | None, typer.Option(help="account that jobs are charged to")] = None,
+    partition: Annotated[str | None, typer.Option(help="partition of jobs without a GPU")] = None,
+    gpu_partition: Annotated[str | None, typer.Option(help="partition of jobs with a GPU")] = None,
+    qos: Annotated[str | None, typer.Option(help="quality of service")] = None,
+    constraint: Annotated[str | None, typer.Option(help="features that nodes must have")] = None,
+    gres: Annotated[str | None, typer.Option(help="how GPUs are asked for: gpu:a100:{gpus}")] = None,
+    setup: Annotated[str | None, typer.Option(help="shell lines run on the node first: module load …")] = None,
+    python: Annotated[str | None, typer.Option(help="command that starts Python on the node")] = None,
+    to: Annotated[Path | None, typer.Option(help="folder of profiles; by default Snakemake's own")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace a profile that was edited by hand")] = False,
+) -> None:
+    """Copy a profile to where `snakemake --profile NAME` finds it, with your site's settings in it.
+
+    Settings that are not named are kept from the one that is there; an empty one ('') is taken out.
+    """
+    values = (account, partition, gpu_partition, qos, constraint, gres, setup, python)
+    given = {key: value for key, value in zip(profiles.SITE, values, strict=True) if value is not None}
+    path, done = profiles.install(name, given, to, force)
+    typer.echo(f"{path} {done}")
+    if to is None and Path(name).exists():
+        typer.echo(f"warning: {name} in this folder hides it from snakemake --profile {name} here", err=True)
+
+
+@profile.command()
+def show(name: Annotated[str, typer.Argument(help="name or path of a profile")] = "slurm") -> None:
+    """Show which file `snakemake --profile NAME` reads, and its settings of the site."""
+    path = profiles.find(name)
+    if path is None:
+        raise profiles.ProfileError(
+            f"{name}: expected a profile in {profiles.user_folder()} or here, found none. cem profile install {name}"
+        )
+    typer.echo(f"file: {path.absolute()}")
+    for key, value in profiles.site_settings(path).items():
+        typer.echo(f"{key}: {value}")
+    typer.echo(profiles.describe(name, path))
+
+
+def _show_cluster_jobs(planned: Plan) -> None:
+    jobs = read_cluster_jobs(planned)
+    for job in jobs.failed:
+        typer.echo(f"failed on the cluster: {job.rule} of {job.run} on {job.node}, attempt {job.attempt}: {job.cause}")
+        typer.echo(f"  log: {job.log}")
+    if jobs.open:
+        typer.echo(f"open on the cluster: {jobs.open} (waiting, running, or left by a head that ended: run it again)")
+    for text in jobs.unreadable:
+        typer.echo(f"record not read: {text}")
 
 
 def _row(run: Run) -> tuple[str, ...]:

@@ -2,8 +2,8 @@
 
 import atexit
 import queue
+import shlex
 import signal
-import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterable
@@ -20,8 +20,10 @@ from snakemake_interface_executor_plugins.utils import format_cli_arg
 from snakemake_executor_plugin_submitit.follow import Follower
 from snakemake_executor_plugin_submitit.head import HeadLock
 from snakemake_executor_plugin_submitit.identity import identity, name_of, outputs_of
+from snakemake_executor_plugin_submitit.quoting import quoted_for_the_shell
 from snakemake_executor_plugin_submitit.records import Books
 from snakemake_executor_plugin_submitit.resources import Request, make_request
+from snakemake_executor_plugin_submitit.send import PYTHON
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.task import Task
 
@@ -45,7 +47,7 @@ class Executor(RemoteExecutor):
         self._leave = False
         self._listening = False
         configs = self.workflow.config_settings.configfiles
-        _check_paths([Path.cwd(), self.workflow.main_snakefile, *configs, sys.executable])
+        _check_paths([Path.cwd(), self.workflow.main_snakefile, *configs, PYTHON])
         root = Path(self.workflow.persistence.path) / "submitit"
         self._lock_of_head = HeadLock(root / "head.json")
         self._lock_of_head.acquire()
@@ -94,6 +96,8 @@ class Executor(RemoteExecutor):
         if self._follower is None:
             return
         if self._leave:
+            # At its end Snakemake removes empty folders of outputs: those that the jobs left behind are to write into.
+            self.workflow.dag.cleanup_workdir = lambda: None
             self._follower.leave()
         else:
             self._follower.cancel_all(self._drain())
@@ -107,6 +111,20 @@ class Executor(RemoteExecutor):
         self._lock_of_head.release()
 
     # The inner command --------------------------------------------------------------------------------------------
+
+    def format_job_exec(self, job: Any) -> str:
+        """The command line, for a shell."""
+        with quoted_for_the_shell(PYTHON):
+            return str(super().format_job_exec(job))
+
+    def get_python_executable(self) -> str:
+        """As the base class finds it, quoted."""
+        return shlex.quote(super().get_python_executable())
+
+    def get_envvar_declarations(self) -> str:
+        """Variables that the workflow declares, quoted for the shell."""
+        words = [f"{name}={shlex.quote(value)}" for name, value in self.envvars().items()]
+        return f"export {' '.join(words)} &&" if words else ""
 
     def additional_general_args(self) -> str:
         """For the inner Snakemake: it runs its job itself, with no profile of this head's."""
@@ -232,7 +250,7 @@ class Executor(RemoteExecutor):
 def _check_paths(paths: Iterable[object]) -> None:
     """Snakemake hands these to the inner command between double quotes; SLURM expands % in the names of logs."""
     for path in paths:
-        found = sorted(set('$`"\\%') & set(str(path)))
+        found = sorted(set("$`\\%") & set(str(path)))
         if found:
             raise WorkflowError(
                 f'expected paths without $ ` " \\ or %, found {" ".join(found)} in {path}: a shell or SLURM would read '

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cem import doctor
 from cem.cli import main
 from cem.config import load_study
 from cem.plan import Plan
@@ -175,6 +176,51 @@ def test_a_command_that_does_not_exist_is_an_error(cem):
     code, _, err = cem("validat")
     assert code == 2
     assert "validate" in err
+
+
+def test_failed_and_open_cluster_jobs_are_in_the_status(cem, file, plan):
+    first, second = plan.runs.values()
+    plain = {"rule": "train", "attempt": 2, "cause": "time limit on g1", "node": "g1", "log": "a b/log.out"}
+    members = [
+        plain | {"outputs": [str(plan.run(first) / "model.safetensors")], "state": "failed"},
+        plain | {"outputs": [str(plan.run(second) / "model.safetensors")], "state": "open"},
+    ]
+    record = Path(".snakemake/submitit/jobs/smk-1/record.json")
+    make(record)
+    record.write_text(json.dumps({"version": 1, "submitted": 1.0, "members": members}))
+    make(record.parent.with_name("smk-2") / "record.json")
+    out = cem("status", file)[1]
+    assert f"failed on the cluster: train of {first.id} on g1, attempt 2: time limit on g1\n  log: a b/log.out\n" in out
+    assert lines_with(out, "open on the cluster")[0].startswith("open on the cluster: 1 ")
+    assert "smk-2/record.json: expected a record of version 1" in lines_with(out, "record not read")[0]
+
+
+def test_a_profile_is_installed_and_shown(cem, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "it's [red]config[/red]"))
+    monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "it's [red]config[/red]/snakemake/slurm/config.yaml"
+    code, out, err = cem("profile", "show")
+    assert (code, out) == (2, "")
+    assert "cem profile install slurm" in err
+    assert cem("profile", "install", "slurm", "--account", "lab") == (0, f"{path} installed\n", "")
+    assert cem("profile", "show")[1] == f"file: {path}\naccount: lab\nstate: as installed\n"
+    path.write_text(path.read_text() + "\n")
+    assert cem("profile", "install", "slurm")[0] == 2
+    assert cem("profile", "show")[1].endswith("state: edited, or not installed by cem\n")
+    assert cem("profile", "install", "slurm", "--force", "--account", "")[0] == 0
+    assert cem("profile", "show")[1] == f"file: {path}\nstate: as installed\n"
+    Path("slurm").mkdir()
+    assert "hides it" in cem("profile", "install", "slurm")[2]
+
+
+@pytest.mark.parametrize(("level", "expected"), [("ok", 0), ("warning", 0), ("problem", 1)])
+def test_the_doctor_ends_with_1_on_a_problem_alone(cem, monkeypatch, level, expected):
+    findings = [doctor.Finding("ok", "a", "b"), doctor.Finding(level, "[red]", "d", "do this")]
+    monkeypatch.setattr(doctor, "examine", lambda *_: iter(findings))
+    code, out, err = cem("doctor", "--no-probe")
+    assert (code, err) == (expected, "")
+    assert f"{level:<8} [red]: d\n         do this\n" in out
 
 
 @pytest.mark.parametrize("command", ["validate", "plan", "status"])

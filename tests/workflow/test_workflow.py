@@ -112,6 +112,48 @@ def test_one_deleted_output_reruns_what_hangs_on_it_alone(copy) -> None:
     assert {name for name in planned(copy) if name not in ("total", "all")} == {"attack", "aggregate", "report"}
 
 
+def test_the_profile_for_slurm_plans_without_slurm(tmp_path) -> None:
+    write_study(tmp_path, STUDY)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/sh").symlink_to("/bin/sh")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": str(tmp_path / "bin")}
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(ROOT / "Snakefile"),
+        "--dry-run",
+        "--quiet",
+        "host",
+    ]
+    command += ["--profile", str(ROOT / "profiles/slurm")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "baseline_attacks" in done.stdout + done.stderr
+
+
+def test_a_folder_with_a_quote_works_through_the_executor(tmp_path, monkeypatch) -> None:
+    folder = tmp_path / """it's "my" study"""
+    folder.mkdir()
+    write_study(folder, STUDY)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    snakemake(folder, "--executor", "submitit", "--submitit-cluster", "local", "--submitit-poll", "0.5", "--jobs", "1",
+              "--until", "warm_up")  # fmt: skip
+    assert len(list(folder.glob("results/tiny/warmup/**/model.safetensors"))) == 1
+
+
+def test_a_folder_whose_name_a_shell_would_run_is_refused(tmp_path) -> None:
+    folder = tmp_path / "$(touch pwned)"
+    folder.mkdir()
+    write_study(folder, STUDY)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "Expected a working folder whose path has no $" in done.stdout + done.stderr
+    assert not list(tmp_path.glob("**/pwned"))
+
+
 def test_a_bad_study_stops_before_any_job(tmp_path) -> None:
     write_study(tmp_path, {**STUDY, "noise_sd": 1})
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]

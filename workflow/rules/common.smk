@@ -25,9 +25,9 @@ if shlex.quote(sys.executable) != sys.executable and os.path.exists(sys.executab
 
 
 # Its commands hold the folder's name between double quotes, where a shell still runs what these characters say.
-if set('$`"\\') & set(os.getcwd()):
+if set("$`\\") & set(os.getcwd()):
     raise WorkflowError(
-        f'Expected a working folder whose path has no $ ` " or \\, found {os.getcwd()}: Snakemake would pass it to a '
+        f"Expected a working folder whose path has no $ ` or \\, found {os.getcwd()}: Snakemake would pass it to a "
         "shell. Rename the folder, or work elsewhere with --directory."
     )
 
