@@ -164,6 +164,17 @@ def test_what_is_scored_does_not_move_the_density_that_scores_it() -> None:
     assert_same(Components(*(part[0] for part in after)), Components(*(part[0] for part in before)))
 
 
+def test_a_predicted_variance_does_not_enter_the_loss_of_a_threshold() -> None:
+    surrogate = ready(AttentionSurrogate(embedding=16, components=1, threshold=THRESHOLDS["fixed"]))
+    smashed, labels = NEAR.draw(60, 5)
+    before = loss_and_leakage(surrogate, smashed, labels)
+    with torch.no_grad():
+        surrogate.head[1].bias[-surrogate.token_size :] -= 5.0
+    after = loss_and_leakage(surrogate, smashed, labels)
+    torch.testing.assert_close(after[0], before[0])
+    assert after[1] != before[1]
+
+
 def test_halves_hold_each_class_that_has_two_samples() -> None:
     labels = torch.tensor([2, 0, 0, 1, 2, 2, 0, 3, 3])
     halves = divide(labels)
