@@ -64,16 +64,17 @@ def test_attention_is_a_bound_whoever_fits_it(name: str, optimizer: str) -> None
     assert min(paired(surrogate, population, truth_of(name), n=256)) >= 0.99 * truth_of(name)
 
 
-TIGHT = {(name, tokens): 150 for name in POPULATIONS for tokens in ("spatial", "linear")}
-TIGHT["d 512, little noise", "spatial"] = 200
+STEPS = {(name, tokens): 100 for name in POPULATIONS for tokens in ("spatial", "linear")}
+STEPS["d 512, little noise", "spatial"] = 160
+STEPS["d 512, little noise", "linear"] = 20
 
 
-@pytest.mark.parametrize(("name", "tokens"), TIGHT)
+@pytest.mark.parametrize(("name", "tokens"), STEPS)
 def test_attention_is_tight_once_fitted_and_still_a_bound(name: str, tokens: str) -> None:
     """Tight where a token has at most 64 numbers: not for linear tokens of 512."""
     population, truth = POPULATIONS[name], truth_of(name)
     surrogate = make(population, AttentionSurrogate(tokens=tokens))
-    fit(surrogate, population, TIGHT[name, tokens])
+    fit(surrogate, population, STEPS[name, tokens])
     values = paired(surrogate, population, truth, n=256)
     assert min(values) >= 0.99 * truth
     if surrogate.token_size <= 64:
