@@ -35,15 +35,17 @@ class Moments:
 
     @property
     def weights(self) -> Float[Tensor, "cls k"]:
+        """Share of each component in its class."""
         return self.mass / self.mass.sum(1, keepdim=True)
 
     @property
     def means(self) -> Float[Tensor, "cls k d"]:
+        """Of each dimension, from the centre of the class."""
         return self.first / self._scale
 
     @property
     def variances(self) -> Float[Tensor, "cls k d"]:
-        """Of each dimension, floored."""
+        """Of each dimension, at least VARIANCE_FLOOR; in units of z squared, as are all variances."""
         return (self.second / self._scale - self.means.square()).clamp_min(VARIANCE_FLOOR)
 
     def along(self, basis: Float[Tensor, "cls d rank"]) -> Float[Tensor, "cls k rank"]:

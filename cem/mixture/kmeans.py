@@ -43,7 +43,7 @@ def kmeans(samples: Samples, means: Float[Tensor, "cls k d"], *, moving: float =
     """Lloyd's iteration from the given centres; the component of each sample.
 
     A class is done when at most the share `moving` of its samples changes its component. An empty component is given
-    one of the farthest samples of its class.
+    one of the farthest samples of its class. Source: Lloyd 1982.
     """
     classes, components, _ = means.shape
     component = samples.labels.new_full((len(samples) + 1,), -1)  # the last is padding's

@@ -44,7 +44,7 @@ class ClassMixture:
     def log_density(
         self, z: Float[Tensor, "n d"], labels: Int[Tensor, " n"], noise_std: float = 0.0
     ) -> Float[Tensor, " n"]:
-        """log q(z | y) in nats per image, under the mixture convolved with N(0, σ²I)."""
+        """log q(z | y) = log Σ_k π_yk N(z; μ_yk, Σ_yk + σ²I), in nats per image."""
         variances = self.variances + noise_std**2
         log_norm = self.weights.log() + normal_log_norm(variances)
         projector = None
@@ -108,7 +108,7 @@ class ClassMixture:
         return self.label_entropy - log_density - noise_entropy(smashed.shape[1], noise_std)
 
     def sample(self, labels: Int[Tensor, " n"], *, generator: torch.Generator) -> Float[Tensor, "n d"]:
-        """One draw for each label."""
+        """A ẑ for each label, without noise."""
         component = torch.multinomial(self.weights[labels], 1, generator=generator).squeeze(1)
         mean, variance = self.means[labels, component], self.variances[labels, component]
         noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)

@@ -22,6 +22,7 @@ class Samples:
 
     Centred, since differences of large squares would lose small variances in float32. What is kept for each sample is
     its label and a few numbers; the samples themselves are read anew in each pass unless `in_memory`.
+    Raises MixtureError when there are none, a class is empty, a label is no class, or a value is not finite.
     """
 
     labels: Int[Tensor, " n"]

@@ -28,8 +28,10 @@ def make_surrogate(
 ) -> Surrogate:
     """The surrogate a run's settings ask for, on the CPU.
 
-    class_prior: share of each class in the population (absent: uniform). mixture, num_samples: what a gmm surrogate
-    starts from, and how many samples it was fitted to.
+    smashed_shape: channels, height, width of ẑ. noise_std: σ, in units of z. class_prior: share of each class in the
+    population (absent: uniform). mixture, num_samples: what a gmm surrogate starts from, and how many samples it was
+    fitted to. Raises SurrogateError for an attention module that is too large or whose flat tokens its heads cannot
+    share, ValueError for a mixture without its number of samples.
     """
     prior = class_prior if class_prior is not None else torch.full((num_classes,), 1 / num_classes)
     match cfg:

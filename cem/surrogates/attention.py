@@ -23,7 +23,7 @@ class SlotCrossAttentionCEM(Surrogate):
     """Slot attention over tokens of ẑ, read by gated cross-attention; a subclass makes a statistic of it.
 
     Tokens: `spatial`, the positions of ẑ, C numbers each; `linear`, ẑ reduced to `reduced` numbers; `flat`, ẑ itself.
-    Raises SurrogateError when the module has more than `max_parameters`.
+    Raises SurrogateError when the heads cannot share a flat token. Source: REFERENCE §3.
     """
 
     def __init__(
@@ -60,13 +60,16 @@ class SlotCrossAttentionCEM(Surrogate):
         return smashed.flatten(1).unsqueeze(1)
 
     def prepare(self, smashed: Smashed, labels: Labels) -> None:
+        """Measure a quantile threshold."""
         self.threshold.measure(smashed.flatten(1), labels)
 
     def begin_epoch(self, progress: float) -> None:
+        """Move a scheduled threshold; count lone samples anew."""
         self.threshold.progress.fill_(progress)
         self.lone.zero_()
 
     def monitor(self) -> dict[str, float]:
+        """Gates after their tanh, entropy of the slots' shares in nats, lone samples, the threshold if there is one."""
         values = {
             "attention_gate": float(torch.tanh(self.read.attention_gate.detach())),
             "feed_forward_gate": float(torch.tanh(self.read.feed_forward_gate.detach())),

@@ -52,9 +52,9 @@ class MixtureAttention(SlotCrossAttentionCEM):
     """Predicts the density of one half of the batch from the other half, and scores it there.
 
     Slots summarise the tokens of the support half; a query for each (class, position) reads them, and heads give the
-    weights, means and log-variances of the mixture of that class's token there. One step of EM on the support, with the
-    heads' prediction as its prior, makes them precise. The other half is scored under that mixture convolved with the
-    noise, then the halves swap:
+    weights, means and log-variances of the mixture of that class's token there, relative to the class's own mean and
+    variance in the support. One step of EM on the support, with the heads' prediction as its prior, makes them precise.
+    The other half is scored under that mixture convolved with the noise, then the halves swap:
 
         leakage = −E log q(ẑ + ε | y) + H(y) − h(ε)     nats per image, H(y) of the population
 
@@ -134,13 +134,14 @@ class MixtureAttention(SlotCrossAttentionCEM):
         read = self.read(queries.flatten(0, 1).expand(2, -1, -1), slots)
         heads = self.head(read).view(2, len(classes), self.positions, self.components, -1)
         logits, mean, log_variance = heads.split((1, self.token_size, self.token_size), dim=-1)
-        centre, spread = centre[:, None, :, None], spread[:, None, :, None]
+        pair = row[halves.rows] + len(classes) * torch.arange(2, device=row.device).unsqueeze(1)
+        of_half = (part.repeat_interleave(len(classes), 0) for part in (centre, spread))
+        centre, spread = (part.unsqueeze(2) for part in _of_classes(support, weight, pair, *of_half))
         prior = Components(
             torch.log_softmax(logits.squeeze(-1), dim=-1).flatten(0, 1),
-            (centre + spread.sqrt() * mean).flatten(0, 1),
-            (spread * _clamp(log_variance).exp()).flatten(0, 1),
+            centre + spread.sqrt() * mean.flatten(0, 1),
+            spread * _clamp(log_variance).exp().flatten(0, 1),
         )
-        pair = row[halves.rows] + len(classes) * torch.arange(2, device=row.device).unsqueeze(1)
         scored = row[halves.rows.flip(0)] + len(classes) * torch.arange(2, device=row.device).unsqueeze(1)
         return self._refine(prior, pair, support, weight.squeeze(-1)), scored
 
@@ -214,6 +215,28 @@ def divide(labels: Labels) -> Halves:
     if len(labels) % 2:
         order, present[-1] = torch.cat([order, order[:1]]), 0
     return Halves(order.view(-1, 2).T, present.view(-1, 2).T)
+
+
+def _of_classes(
+    support: Float[Tensor, "2 half position number"],
+    weight: Float[Tensor, "2 half 1 1"],
+    pair: Int[Tensor, "2 half"],
+    mean: Float[Tensor, "pair position number"],
+    variance: Float[Tensor, "pair position number"],
+) -> tuple[Float[Tensor, "pair position number"], Float[Tensor, "pair position number"]]:
+    """Mean and variance of each pair's tokens; those given, of the whole half, count as _PRIOR_COUNT more samples.
+
+    Components that start on all sides of their own class's centre divide its modes between them. About a centre of all
+    classes one component may win all of a class that is far from it, and EM does not leave such an optimum.
+    """
+    index = pair.flatten()
+    count = weight.new_full((len(mean), 1, 1), _PRIOR_COUNT).index_add(0, index, weight.flatten(0, 1))
+
+    def shrunk(prior: Tensor, values: Tensor) -> Tensor:
+        return (_PRIOR_COUNT * prior).index_add(0, index, (values * weight).flatten(0, 1)) / count
+
+    mean = shrunk(mean, support)
+    return mean, shrunk(variance, (support - mean[pair]).square())
 
 
 def _clamp(log_variance: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -47,7 +47,7 @@ class Surrogate(nn.Module):
     def fit_loss(
         self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None
     ) -> Float[Tensor, ""] | None:
-        """What the surrogate's own parameters minimise; None when it has none."""
+        """What the surrogate's own parameters minimise, nats per dimension of ẑ; None when it has none."""
         return None
 
     def monitor(self) -> dict[str, float]:
@@ -56,7 +56,7 @@ class Surrogate(nn.Module):
 
 
 def intra_class_mse(smashed: Smashed, labels: Labels) -> Float[Tensor, ""]:
-    """Mean over samples and dimensions of (ẑ − mean of its class in the batch)²; no gradient."""
+    """Mean over samples and dimensions of (ẑ − mean of its class in the batch)², in units of z squared; no gradient."""
     flat = smashed.detach().flatten(1)
     means, inverse = class_means(flat, labels)
     return (flat - means[inverse]).square().mean()
@@ -72,5 +72,5 @@ def class_means(
 
 
 def label_entropy(class_prior: Float[Tensor, " cls"]) -> float:
-    """H(y) in nats."""
+    """H(y) = −Σ π log π, in nats."""
     return float(torch.special.entr(class_prior.double()).sum())

@@ -18,7 +18,13 @@ _CAP = 0.99  # and never lets the old variance's share fall below one hundredth
 
 
 class Gmm(Surrogate):
-    """Mixtures of the private ẑ, refitted between epochs; between refits a batch moves the statistics it touches."""
+    """Mixtures of the private ẑ, refitted between epochs; between refits a batch moves the statistics it touches.
+
+    bound: loss · d = Σ_k π_k (−log π_k + ½ log(|Σ_k + σ²I| / |σ²I|)), over the components of all classes; legacy: mean
+    over the batch's classes of Σ_k w_k relu(log(v_k + γ) − log(thr + γ)), no bound, which leaves the mixture as it is.
+    The leakage is Theorem 2 of the mixture as it stands, nats for one image: of the samples that it was fitted to.
+    Source: Theorem 2 (arXiv 2503.00383); REFERENCE §1, §2.
+    """
 
     class_prior: Tensor
     weights: Tensor
@@ -79,17 +85,20 @@ class Gmm(Surrogate):
         self.leakage.fill_(self.mixture.leakage_bound(self.noise_std))
 
     def prepare(self, smashed: Smashed, labels: Labels) -> None:
+        """Measure a quantile threshold."""
         self.threshold.measure(smashed.flatten(1), labels)
 
     def begin_epoch(self, progress: float) -> None:
+        """Move a scheduled threshold."""
         self.threshold.progress.fill_(progress)
 
     def monitor(self) -> dict[str, float]:
+        """The threshold, if there is one."""
         threshold = self.threshold.value()
         return {} if threshold is None else {"threshold": threshold}
 
     def refit(self, smashed: Smashed, labels: Labels) -> None:
-        """Fit anew to the clean ẑ of all private images, starting from the components as they stand."""
+        """Fit anew to the clean ẑ of all private images, from the components as they stand. Raises MixtureError."""
         # One generator a refit: a resumed run draws what the uninterrupted one would have.
         generator = torch.Generator(smashed.device).manual_seed(self.seed + self.refits)
         fit = self.cfg.mixture
@@ -116,7 +125,10 @@ class Gmm(Surrogate):
         self.refits = int(state)
 
     def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:
-        """Terms of a batch, in closed form; `generator` is not used."""
+        """Terms of a batch, in closed form; `generator` is not used.
+
+        Raises RuntimeError before the first fit, ValueError for legacy without a threshold.
+        """
         flat = smashed.flatten(1)
         mixture = self.mixture
         batch = _BatchMoments(flat, labels, mixture, self.norms)

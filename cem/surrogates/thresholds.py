@@ -18,6 +18,7 @@ class VarianceThreshold(nn.Module):
 
     none: it never ends. coupled: τσ² (published). fixed: a value. quantile: of the variances within a class, over
     classes and dimensions, that `measure` finds. schedule: from start to end as `progress` goes from 0 to 1.
+    Source: REFERENCE §2 (coupled).
     """
 
     progress: Tensor

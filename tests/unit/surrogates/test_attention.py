@@ -124,22 +124,23 @@ def test_cross_attention_does_not_depend_on_the_order_of_slots_and_closed_gates_
     assert module.attention_gate.item() == module.feed_forward_gate.item() == pytest.approx(0.1)
 
 
-# Shapes of z in the paper's tables: image side, cut layer, classes.
+# The paper's tables: image side, cut layer, classes, shape of z.
 PAPER = {
-    "CIFAR-10": (32, 4, 10),
-    "CIFAR-100": (32, 4, 100),
-    "cut 3": (32, 3, 10),
-    "faces": (48, 4, 530),
-    "Tiny": (64, 4, 200),
+    "CIFAR-10": (32, 4, 10, (8, 8, 8)),
+    "CIFAR-100": (32, 4, 100, (8, 8, 8)),
+    "CIFAR-10, cut 3": (32, 3, 10, (8, 16, 16)),
+    "FaceScrub": (48, 4, 530, (8, 12, 12)),
+    "Tiny ImageNet": (64, 4, 200, (8, 16, 16)),
 }
 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_spatial_tokens_cost_at_most_a_hundredth_of_the_network(name: str) -> None:
-    side, cut, classes = PAPER[name]
+    side, cut, classes, expected = PAPER[name]
     with torch.device("meta"):
         encoder, classifier = make_split(SplitModel(cut_layer=cut), (3, side, side), classes)
     shape = smashed_shape(encoder, (3, side, side))
+    assert shape == expected
     surrogate = make_surrogate(AttentionSurrogate(), smashed_shape=shape, num_classes=classes, noise_std=SIGMA)
     assert parameter_count(surrogate) <= 0.01 * (parameter_count(encoder) + parameter_count(classifier))
 

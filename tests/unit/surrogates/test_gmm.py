@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from cem.config import GmmSurrogate
-from cem.mixture import fit_mixture
+from cem.config import GmmSurrogate, Threshold
 from cem.surrogates import make_surrogate
 
 SHAPE, CLASSES, SIGMA = (4, 2, 2), 3, 0.1
@@ -52,15 +51,16 @@ def plain_legacy(z, labels, mixture, samples, sigma):
 
 @pytest.mark.parametrize("size", [9, 90])  # r below and above its cap
 def test_legacy_is_the_plain_loop_in_value_and_gradient(size: int) -> None:
-    surrogate = fitted(GmmSurrogate(formula="legacy"))
+    surrogate = fitted(GmmSurrogate(formula="legacy")).double()
     z, labels = batch(size, seed=2)
+    z = z.double()
     ours, theirs = z.clone().requires_grad_(), z.clone().requires_grad_()
     loss = surrogate(ours, labels).loss
     expected = plain_legacy(theirs, labels, surrogate.mixture, 300, SIGMA)
     loss.backward()
     expected.backward()
-    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-7)
-    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-15)
 
 
 def test_bound_is_theorem_2_of_the_fitted_mixture_when_the_batch_is_the_data() -> None:
@@ -70,29 +70,6 @@ def test_bound_is_theorem_2_of_the_fitted_mixture_when_the_batch_is_the_data() -
     loss = surrogate(z, labels).loss
     bound = surrogate.mixture.leakage_bound(SIGMA) / z[0].numel()
     assert float(loss) == pytest.approx(bound, rel=1e-4)
-
-
-@pytest.mark.parametrize("formula", ["bound", "legacy"])
-def test_more_spread_within_components_costs_more(formula: str) -> None:
-    losses = [float(fitted(GmmSurrogate(formula=formula))(*batch(60, 3, s)).loss) for s in (0.1, 0.3, 0.6)]
-    assert losses == sorted(losses)
-    assert losses[0] < losses[-1]
-
-
-@pytest.mark.parametrize("formula", ["bound", "legacy"])
-def test_a_gradient_step_lowers_the_loss_and_the_true_leakage(formula: str) -> None:
-    z, labels = batch(300, seed=1)
-    moved = z.clone().requires_grad_()
-    before = fitted(GmmSurrogate(formula=formula))(moved, labels).loss
-    before.backward()
-    after = (z - 5.0 * moved.grad).detach()
-    assert fitted(GmmSurrogate(formula=formula))(after, labels).loss < before
-
-    def leak(x: torch.Tensor) -> float:
-        generator = torch.Generator().manual_seed(0)
-        return fit_mixture(x.flatten(1), labels, components=1, generator=generator).leakage_bound(SIGMA)
-
-    assert leak(after) < leak(z)
 
 
 def test_gradient_of_the_bound_does_not_fade_with_the_size_of_the_data() -> None:
@@ -105,22 +82,6 @@ def test_gradient_of_the_bound_does_not_fade_with_the_size_of_the_data() -> None
         surrogate(x, labels).loss.backward()
         norms.append(float(x.grad.norm()))
     assert norms[1] == pytest.approx(norms[0], rel=0.3)
-
-
-@pytest.mark.parametrize("formula", ["bound", "legacy"])
-def test_order_of_samples_and_names_of_classes_do_not_matter(formula: str) -> None:
-    z, labels = batch(60, seed=5)
-    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
-    cfg = GmmSurrogate(formula=formula)
-    base = fitted(cfg)(z, labels).loss
-    torch.testing.assert_close(fitted(cfg)(z[order], labels[order]).loss, base)
-    renamed = make_surrogate(cfg, smashed_shape=SHAPE, num_classes=CLASSES, noise_std=SIGMA)
-    new_name = torch.tensor([2, 0, 1])
-    source = fitted(cfg)
-    for name in ("weights", "means", "norms", "variances"):
-        getattr(renamed, name)[new_name] = getattr(source, name)
-    renamed.fitted_on.copy_(source.fitted_on)
-    torch.testing.assert_close(renamed(z, new_name[labels]).loss, base)
 
 
 def test_a_batch_without_some_classes_and_noise_of_zero_are_legal() -> None:
@@ -141,6 +102,11 @@ def test_state_round_trip_gives_the_same_future() -> None:
     for surrogate in (one, other):
         surrogate.refit(*batch(300, seed=7))
     assert torch.equal(one.means, other.means)
+
+
+def test_legacy_without_a_threshold_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs a threshold"):
+        fitted(GmmSurrogate(formula="legacy", threshold=Threshold()))(*batch(6))
 
 
 def test_it_says_so_when_it_has_no_mixture() -> None:

@@ -17,8 +17,10 @@ SMALL = {"embedding": 16, "reduced": 16, "slots": 3, "components": 2}
 SURROGATES = {
     "none": NoSurrogate(),
     "gmm bound": GmmSurrogate(),
+    "gmm bound pca": GmmSurrogate(covariance="pca", rank=2),
     "gmm legacy": GmmSurrogate(formula="legacy"),
     "attention mixture": AttentionSurrogate(**SMALL),
+    "attention mixture linear": AttentionSurrogate(tokens="linear", **SMALL),
     "attention enhanced_variance": AttentionSurrogate(statistic="enhanced_variance", **SMALL),
     "attention shared": AttentionSurrogate(optimizer="shared", **SMALL),
     "attention frozen": AttentionSurrogate(optimizer="frozen", **SMALL),
@@ -77,7 +79,9 @@ def test_a_surrogate_moves_the_encoder_and_not_the_classifier(make_run, surrogat
     assert not any(torch.equal(a, b) for a, b in encoders if a.dim() > 1)
 
 
-@pytest.mark.parametrize(("name", "moves"), [("mixture", True), ("shared", True), ("frozen", False)])
+@pytest.mark.parametrize(
+    ("name", "moves"), [("mixture", True), ("enhanced_variance", True), ("shared", True), ("frozen", False)]
+)
 def test_who_fits_the_surrogates_own_parameters(make_run, name, moves) -> None:
     run = make_run(surrogate=SURROGATES[f"attention {name}"], training=training())
     before, after = make_state(run).client.surrogate, train_steps(run, 1).client.surrogate
