@@ -66,8 +66,9 @@ class Dispatcher:
             self._refused(submission, tasks, error)
             return []
         self._settle(submission, tasks)
-        several = f"array of {len(tasks)}" if len(tasks) > 1 else "job"
-        self.reporter.say(f"{several} {submission.job_id} submitted ({tasks[0].name}), logs in {submission.folder}")
+        what = f"array {submission.job_id} of {len(tasks)} jobs" if len(tasks) > 1 else f"job {submission.job_id}"
+        names = ", ".join(sorted({task.name for task in tasks}))
+        self.reporter.say(f"{what} submitted ({names}), logs in {submission.folder}")
         return tasks
 
     def _start_here(self, local: Local, tasks: list[Task], active: list[Task]) -> list[Task]:

@@ -17,7 +17,7 @@ from cem.report.images import reconstruction_grids
 from cem.report.inputs import read_results, read_training
 from cem.report.maps import smashed_maps
 from cem.report.pictures import Picture, look
-from cem.report.tables import Table, attacks_table, budget_table, summary_table
+from cem.report.tables import Table, attacks_table, budget_table, costs_table, summary_table
 from cem.store import SPLITS, open_dataset, whole_or_absent, write_text
 
 
@@ -37,6 +37,8 @@ def write_report(
     groups = group_runs(plan.runs.values())
     tables = {"summary": summary_table(groups, results), "attacks": attacks_table(plan, groups, results)}
     tables["budgets"] = budget_table(plan, results)
+    if (results["cost_source"] != "").any():
+        tables["costs"] = costs_table(groups, results)
     pictures = _pictures(plan, groups, results)
     environment = Environment(
         loader=PackageLoader("cem.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True

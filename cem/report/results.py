@@ -8,30 +8,37 @@ import pandas as pd
 
 from cem.config import Attack, Run, Study
 from cem.plan import Plan
+from cem.report.costs import COSTS, Costs
 from cem.report.inputs import METRICS, SCOPES, read_attack, read_leakage, read_metrics, read_training
 from cem.store import whole_or_absent
 
 Row = dict[str, Any]
 
+# Of the job that trained the run, as the cluster counted: all attempts; lost: those without a result, elapsed.
+COST_COLUMNS = ("cost_source", "train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
 COLUMNS = (
     "run", "dataset", "arch", "cut_layer", "noise_std", "defense", "surrogate", "formula", "weight", "seed",
     "accuracy", "attack", "knowledge", "scope", "mse", "psnr_db", "ssim", "mse_ratio_to_mean_image", "attack_ok",
     "leakage_nats", "train_seconds", "attack_seconds", "mse_sem", "leakage_nats_sem", "images", "converged",
-    "strongest",
+    "strongest", *COST_COLUMNS,
 )  # fmt: skip
 
 
-def aggregate(plan: Plan, parquet: str | Path, csv: str | Path, runs_csv: str | Path) -> None:
+def aggregate(
+    plan: Plan, parquet: str | Path, csv: str | Path, runs_csv: str | Path, *, costs: str | Path = COSTS
+) -> None:
     """Write the study's results: `parquet` and `csv` with a row per run, attack and scope; `runs_csv` with one a run.
 
-    Metrics are means over a scope's images. Equal inputs give equal bytes. Raises ReportError or StoreError naming the
-    file and the rule that makes it when one is absent or damaged.
+    Metrics are means over a scope's images. Equal inputs give equal bytes, but for what a cluster counted (`costs`).
+    Raises ReportError or StoreError naming the file and the rule that makes it when one is absent or damaged.
     """
-    rows = [row for run in plan.runs.values() for row in _rows_of_run(plan, run)]
+    counted = Costs(Path(costs))
+    rows = [row for run in plan.runs.values() for row in _rows_of_run(plan, run, counted)]
     _compare_to_mean_image(plan, rows)
     _mark_strongest(rows)
     # Said, not guessed: a column may be all empty.
     types = {"attack_ok": "boolean", "converged": "boolean", "mse_ratio_to_mean_image": "float64"}
+    types |= dict.fromkeys(COST_COLUMNS[1:], "float64")
     results = pd.DataFrame(rows, columns=list(COLUMNS)).astype(types)
     runs = pd.DataFrame([_row_of_runs(run, rows) for run in plan.runs.values()])
     with whole_or_absent(parquet) as temporary:
@@ -41,8 +48,8 @@ def aggregate(plan: Plan, parquet: str | Path, csv: str | Path, runs_csv: str | 
             table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _rows_of_run(plan: Plan, run: Run) -> list[Row]:
-    training = read_training(plan, run)
+def _rows_of_run(plan: Plan, run: Run, costs: Costs) -> list[Row]:
+    training, cost = read_training(plan, run), costs.of(plan.run(run) / "train.json")
     leakage, leakage_sem = read_leakage(plan, run)
     about_run: Row = {
         "run": run.id,
@@ -59,6 +66,7 @@ def _rows_of_run(plan: Plan, run: Run) -> list[Row]:
         "leakage_nats": leakage,
         "leakage_nats_sem": leakage_sem,
         "train_seconds": training["seconds"],
+        **dict(zip(COST_COLUMNS, (cost.source, cost.gpu_s, cost.cpu_s, cost.max_rss_mb, cost.lost_s), strict=True)),
     }
     return [about_run | scores for attack in plan.study.attacks for scores in _scores(plan, run, attack)]
 
@@ -124,7 +132,7 @@ def _mark_strongest(rows: list[Row]) -> None:
 
 def _row_of_runs(run: Run, rows: list[Row]) -> Row:
     best = next(row for row in rows if row["run"] == run.id and row["scope"] == "infer" and row["strongest"])
-    kept = ("accuracy", "leakage_nats", "leakage_nats_sem", "train_seconds")
+    kept = ("accuracy", "leakage_nats", "leakage_nats_sem", "train_seconds", *COST_COLUMNS)
     scores = {"strongest_attack": best["attack"]} | {f"infer_{metric}": best[metric] for metric in METRICS}
     settings = _flat(run.model_dump(mode="json"))
     return {"run": run.id} | settings | {name: best[name] for name in kept} | scores

@@ -103,6 +103,21 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
     return Table("budgets", header, rows, text_columns=2)
 
 
+def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
+    """One row a group: what the jobs that trained it used on the cluster, all attempts; mean ± sd over seeds."""
+    header = ("runs", "counted by", "GPU, s", "CPU, s", "memory, MB", "lost, s")
+    rows = []
+    for group in groups:
+        known = group.rows(results).drop_duplicates("run")
+        cells = [
+            "unavailable" if known[name].isna().any() else Spread.of(known[name]).text()
+            for name in ("train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
+        ]
+        rows.append((group.label, ", ".join(sorted(set(known["cost_source"]))) or "nobody", *cells))
+    notes = ("All attempts of the training's job together; lost: time of attempts that ended without a result.",)
+    return Table("costs", header, rows, notes, text_columns=2)
+
+
 def _strongest(group: Group, results: pd.DataFrame) -> str:
     infer = group.headline(results)
     mark = " †" if (infer["converged"] == False).any() else ""  # noqa: E712 (missing is not False)

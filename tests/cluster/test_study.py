@@ -32,7 +32,6 @@ SITE = [
     "1",
 ]
 RULES = ("warm_up", "train", "extract_activations", "fit_mixture", "baseline_attacks", "attack")
-MEASURED = ["train_seconds", "attack_seconds", "attempts", "lost_seconds"]  # and not computed
 
 
 def start(cluster, folder, profile: str, *arguments: str) -> Head:
@@ -55,9 +54,13 @@ def results(cluster, tmp_path) -> dict[str, pd.DataFrame]:
 
 
 def test_a_study_gives_the_numbers_of_one_machine_from_gpu_nodes_and_arrays(cluster, tmp_path, results) -> None:
-    columns = [name for name in results["local"] if name not in MEASURED and "seconds" not in name]
-    pd.testing.assert_frame_equal(results["slurm"][columns], results["local"][columns], check_exact=True)
+    counted = [name for name in results["local"] if "seconds" in name or name in ("cost_source", "train_max_rss_mb")]
+    computed = [name for name in results["local"] if name not in counted]
+    pd.testing.assert_frame_equal(results["slurm"][computed], results["local"][computed], check_exact=True)
     assert len(results["slurm"]) == 3 * 3 * 2
+    assert set(results["slurm"]["cost_source"]) <= {"accounting", "job"}
+    assert (results["slurm"]["train_gpu_seconds"] > 0).all()
+    assert results["local"]["train_gpu_seconds"].isna().all()
 
     books = tmp_path / "slurm/.snakemake/submitit/jobs"
     records = [json.loads(path.read_text()) for path in books.glob("*/record.json")]
