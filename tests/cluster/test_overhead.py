@@ -1,0 +1,90 @@
+"""What a job costs beyond its own work: many at once, against Snakemake's SLURM plugin on the same cluster."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from harness import Head, Shims
+
+MANY, FEW = 300, 24
+SNAKEFILE = """
+rule all:
+    input: expand("out/{i}.txt", i=range(int(config["jobs"])))
+localrules: all
+rule trivial:
+    output: "out/{i}.txt"
+    shell: "hostname > {output}"
+"""
+RESOURCES = {"slurm_partition": "cpu", "slurm_account": "ci", "mem_mb": 100, "runtime": 5}
+OURS = {
+    "executor": "submitit", "submitit-poll": 2, "nolock": True, "jobs": 1000, "latency-wait": 15, "scheduler": "greedy",
+    "default-resources": RESOURCES,
+}  # fmt: skip
+THEIRS = {  # tuned: polling starts early; mem_mb holds two Snakemakes, for which ours adds memory by itself
+    "executor": "slurm", "jobs": 1000, "latency-wait": 15, "scheduler": "greedy",
+    "default-resources": RESOURCES | {"mem_mb": 400},
+    "slurm-init-seconds-before-status-checks": 2, "seconds-between-status-checks": 2, "max-status-checks-per-second": 1,
+}  # fmt: skip
+
+
+def start(cluster, folder: Path, profile: dict, jobs: int, shims: Shims) -> Head:
+    folder.mkdir(parents=True)
+    (folder / "Snakefile").write_text(SNAKEFILE)
+    (folder / "profile").mkdir()
+    (folder / "profile/config.yaml").write_text(yaml.safe_dump(profile))
+    words = ["--profile", "profile", "--config", f"jobs={jobs}"]
+    return Head(cluster, folder, *words, environment=shims.environment, log=folder / "head.log")
+
+
+def memory_mb(pid: int) -> float:
+    """Most memory that a process has held."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    line = next((line for line in status.splitlines() if line.startswith("VmHWM")), "VmHWM: 0 kB")
+    return int(line.split()[1]) / 1024
+
+
+@pytest.fixture
+def system_configuration(cluster) -> Iterator[None]:
+    """The cluster's configuration where SLURM looks by itself: Snakemake's plugin strips SLURM_CONF from its jobs."""
+    path = Path("/etc/slurm/slurm.conf")
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(cluster.environment["SLURM_CONF"])
+    yield
+    path.unlink()
+
+
+@pytest.mark.slow
+def test_three_hundred_jobs_are_few_submissions_of_a_small_head(cluster, tmp_path, shims) -> None:
+    shims("sbatch", 'exec "$REAL" "$@"')
+    begun = time.monotonic()
+    head = start(cluster, tmp_path / "many", OURS, MANY, shims)
+    peak = 0.0
+    while head.alive and time.monotonic() - begun < 900:
+        peak = max(peak, memory_mb(head.pid))
+        time.sleep(1)
+    assert head.wait(1) == 0, head.tail()
+    seconds = time.monotonic() - begun
+    print(f"{MANY} jobs: {seconds:.0f} s, {seconds / MANY:.2f} s a job, head {peak:.0f} MB")
+    assert len(list((tmp_path / "many/out").glob("*.txt"))) == MANY
+    assert len(shims.calls("sbatch")) <= 5
+    assert peak <= 250
+    lines = (tmp_path / "many/.snakemake/submitit/costs.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["outputs"][0] for line in lines}) == MANY
+
+
+@pytest.mark.slow
+def test_a_job_costs_less_than_with_snakemakes_slurm_plugin(cluster, tmp_path, shims, system_configuration) -> None:
+    seconds = {}
+    for name, profile in (("ours", OURS), ("theirs", THEIRS)):
+        begun = time.monotonic()
+        head = start(cluster, tmp_path / name, profile, FEW, shims)
+        assert head.wait(600) == 0, head.tail()
+        seconds[name] = (time.monotonic() - begun) / FEW
+    print(f"seconds a job, {FEW} jobs: {seconds['ours']:.2f}; Snakemake's SLURM plugin: {seconds['theirs']:.2f}")
+    assert seconds["ours"] < seconds["theirs"]
