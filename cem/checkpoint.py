@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -51,3 +53,24 @@ def load_checkpoint(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dic
 def subset(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors named `prefix.…`, without the prefix."""
     return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimizer's per-parameter tensors; its settings come from the study."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{prefix}.{index}.{name}": value
+        for index, values in state.items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizer(prefix: str, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give an optimizer the tensors that `optimizer_tensors` took from one."""
+    saved = optimizer.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in subset(tensors, prefix).items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": deepcopy(saved["param_groups"])})

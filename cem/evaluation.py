@@ -13,15 +13,17 @@ from torch import Tensor
 from cem import NUMERICS, CemError, metrics
 from cem.attacks import Attack, Fitted, Knowledge, make_attack
 from cem.attacks.base import Rows, chunks
+from cem.config import BASELINES, Run
 from cem.config import Attack as AttackConfig
-from cem.config import Run
 from cem.defenses import make_defense
-from cem.runtime import make_generator, peak_memory_mb, set_up_process
+from cem.resume import Progress, resumable, state_folder
+from cem.runtime import device_name, make_generator, peak_memory_mb, set_up_process
 from cem.store import (
     ActivationReader,
     DatasetReader,
     open_activations,
     open_dataset,
+    sha256,
     whole_or_absent,
     write_file,
     write_json,
@@ -70,12 +72,30 @@ class AttackedRun:
 
 
 def attack_run(
-    run: Run, attacks: Sequence[AttackConfig], *, activations: Path, data: Path, folder: Path, num_images: int
+    run: Run,
+    attacks: Sequence[AttackConfig],
+    *,
+    activations: Path,
+    data: Path,
+    folder: Path,
+    num_images: int,
+    results: Path = Path("results"),
 ) -> None:
-    """Fit and score attacks on a trained run: a job's work. See `run_attacks`."""
+    """Fit and score attacks on a trained run: a job's work. See `run_attacks`.
+
+    A learned attack keeps the state of its fit in `results/.state`, and goes on from there when it was interrupted.
+    """
     device = set_up_process(run.training.threads)
     corrupt = make_defense(run.noise_std, run.defenses).corrupt
-    run_attacks(attacks, activations, data, corrupt, folder, num_images=num_images, seed=run.seed, device=device)
+    inputs = {"activations": sha256(activations), "data": sha256(data)}
+
+    def state_of(cfg: AttackConfig) -> Path:
+        return state_folder(results, {"attack": cfg.sparse(), "run": run.sparse()}, inputs)
+
+    run_attacks(
+        attacks, activations, data, corrupt, folder, num_images=num_images, seed=run.seed, device=device,
+        state_of=state_of,
+    )  # fmt: skip
 
 
 def run_attacks(
@@ -88,6 +108,7 @@ def run_attacks(
     num_images: int,
     seed: int,
     device: torch.device | str = "cpu",
+    state_of: Callable[[AttackConfig], Path] | None = None,
 ) -> None:
     """Fit and score each attack; its results go to `folder/<attack.id>/`.
 
@@ -97,7 +118,8 @@ def run_attacks(
     * `attack.json`: settings, knowledge, cost, training curve, convergence, versions.
 
     corrupt: what the run's defence does to ẑ before it leaves. seed: of the attackers' generators, and, in streams of
-    their own, of the corruption that is scored: that is the same for every attack on a run.
+    their own, of the corruption that is scored: that is the same for every attack on a run. state_of: folder for the
+    state of a learned attack's fit; absent, nothing is kept of one that is interrupted.
 
     Raises StoreError unless the activations were made from this data set, EvaluationError for activations that are
     not finite or all equal, AttackError when a fit fails.
@@ -109,15 +131,25 @@ def run_attacks(
         run = AttackedRun(data, activations, corrupt, seed, torch.device(device))
         sources = {"data": data_path, "activations": activations_path}
         for cfg in attacks:
-            _run_attack(cfg, run, sources, Path(folder) / cfg.id, num_images)
+            place = (cfg, run, sources, Path(folder) / cfg.id, num_images)
+            if state_of is None or cfg.kind in BASELINES:
+                _run_attack(*place, Progress())
+            else:
+                with resumable(state_of(cfg), device_name(run.device)) as progress:
+                    _run_attack(*place, progress)
 
 
 def _run_attack(
-    cfg: AttackConfig, run: AttackedRun, sources: Mapping[str, str | Path], folder: Path, num_images: int
+    cfg: AttackConfig,
+    run: AttackedRun,
+    sources: Mapping[str, str | Path],
+    folder: Path,
+    num_images: int,
+    progress: Progress,
 ) -> None:
     if run.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(run.device)
-    attack = make_attack(cfg)
+    attack = make_attack(cfg, progress)
     started = time.perf_counter()
     knowledge = run.knowledge(cfg.data)
     fitted = attack.fit(knowledge)
@@ -127,6 +159,7 @@ def _run_attack(
         table, images[scope] = _score(attack, run, scope, owned=split == cfg.data, num_images=num_images)
         tables.append(table)
     score_seconds = time.perf_counter() - started - fit_seconds
+    fit_seconds += progress.earlier_seconds
     with whole_or_absent(folder / "metrics.parquet") as temporary:
         pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
     with write_file(folder / "reconstructions.h5", "reconstructions", sources, {"attack": cfg.id}) as file:
@@ -134,8 +167,8 @@ def _run_attack(
             for name, values in stored.items():
                 file[f"{scope}/{name}"] = values
     scored = {scope: len(table) for scope, table in zip(SCOPES, tables, strict=True)}
-    seconds = {"fit_seconds": fit_seconds, "score_seconds": score_seconds}
-    write_json(folder / "attack.json", _record(cfg, run, knowledge, fitted) | seconds | {"scored": scored})
+    took = {"fit_seconds": fit_seconds, "score_seconds": score_seconds, "attempts": progress.end()}
+    write_json(folder / "attack.json", _record(cfg, run, knowledge, fitted) | took | {"scored": scored})
 
 
 def _score(
@@ -176,7 +209,7 @@ def _record(cfg: AttackConfig, run: AttackedRun, knowledge: Knowledge, fitted: F
         "peak_memory_mb": peak_memory_mb(run.device),
         "numerics": NUMERICS,
         "torch": str(torch.__version__),
-        "device": torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else str(run.device),
+        "device": device_name(run.device),
         "threads": torch.get_num_threads(),
     }
 

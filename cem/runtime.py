@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import os
+import platform
 import resource
 import sys
 
@@ -40,6 +41,11 @@ def make_generator(seed: int, purpose: str, device: torch.device | str) -> torch
     """A generator of its own for each purpose (data, noise, dropout, …): no purpose shifts another's draws."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:7]))
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is: the GPU's name, or the machine's type."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -7,12 +7,13 @@ from cem.attacks.mean_image import MeanImageAttack
 from cem.attacks.nearest import NearestAttack
 from cem.config import Attack as AttackConfig
 from cem.config import Decoder, Linear, MeanImage, Nearest
+from cem.resume import Progress
 
 __all__ = ["Attack", "AttackError", "Fitted", "Knowledge", "make_attack"]
 
 
-def make_attack(cfg: AttackConfig) -> Attack:
-    """The attack that settings describe, not yet fitted."""
+def make_attack(cfg: AttackConfig, progress: Progress | None = None) -> Attack:
+    """The attack that settings describe, not yet fitted. progress: where a learned one keeps the state of its fit."""
     match cfg:
         case MeanImage():
             return MeanImageAttack()
@@ -21,4 +22,4 @@ def make_attack(cfg: AttackConfig) -> Attack:
         case Nearest():
             return NearestAttack()
         case Decoder():
-            return DecoderAttack(cfg)
+            return DecoderAttack(cfg, progress)

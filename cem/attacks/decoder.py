@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
-from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
 from cem.attacks.base import AttackError, CurveRow, Fitted, Knowledge, hold_out
+from cem.attacks.fit_state import FitState
 from cem.config import Decoder
 from cem.models.decoder import make_decoder
+from cem.resume import SAVE_EVERY_S, Interrupted, Progress
 from cem.types import Images, Smashed
 
 IMPROVEMENT = 0.02  # part of the held-out error that a last fifth of the epochs may still bring
@@ -23,44 +24,38 @@ class DecoderAttack:
     """Adam on the mean squared error, fresh corruption each step, the best epoch on images the attacker held out.
 
     The learning rate falls along a cosine, step by step, to a hundredth. No augmentation: z of a changed image would
-    need the encoder. Source of the published settings: REFERENCE §6.
+    need the encoder. A fit that is interrupted goes on from its last save, and ends with the same bits (CPU). Source of
+    the published settings: REFERENCE §6.
     """
 
     net: nn.Module
 
-    def __init__(self, cfg: Decoder) -> None:
-        self.cfg = cfg
+    def __init__(self, cfg: Decoder, progress: Progress | None = None) -> None:
+        self.cfg, self.progress = cfg, progress or Progress()
 
     def fit(self, knowledge: Knowledge) -> Fitted:
         split = self._generator(knowledge, "split", "cpu")
         fit_rows, held_rows = hold_out(knowledge.num_images, self.cfg.held_out, split)
         self.net = self._make_net(knowledge)
-        optimizer = torch.optim.Adam(self.net.parameters(), lr=self.cfg.lr, weight_decay=self.cfg.weight_decay)
-        steps = self.cfg.epochs * max(1, len(fit_rows) // self.cfg.batch_size)
-        schedule = CosineAnnealingLR(optimizer, T_max=steps, eta_min=self.cfg.lr / 100)
-        shuffle = self._generator(knowledge, "shuffle", "cpu")
-        corruption = self._generator(knowledge, "corruption")
-        curve: list[CurveRow] = []
-        best: dict[str, Tensor] = {}
-        terminal = sys.stderr.isatty()
-        for epoch in tqdm(range(1, self.cfg.epochs + 1), desc=self.cfg.id, unit="epoch", disable=not terminal):
-            start = time.perf_counter()
-            order = fit_rows[torch.randperm(len(fit_rows), generator=shuffle)]
-            train_mse = self._epoch(knowledge, order, corruption, optimizer, schedule)
+        generators = {"shuffle": self._generator(knowledge, "shuffle", "cpu")}
+        generators["corruption"] = self._generator(knowledge, "corruption")
+        fit = FitState(self.cfg, self.net, generators, steps=max(1, len(fit_rows) // self.cfg.batch_size))
+        fit.restore(self.progress)
+        while len(fit.curve) < self.cfg.epochs:
+            if not len(fit.order):
+                fit.order = fit_rows[torch.randperm(len(fit_rows), generator=generators["shuffle"])]
+            train_mse = self._epoch(knowledge, fit)
             val_mse = self._validate(knowledge, held_rows)
-            _check_finite(epoch, train_mse=train_mse, val_mse=val_mse)
-            if val_mse < min((row["val_mse"] for row in curve), default=float("inf")):
-                best = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
-            seconds = time.perf_counter() - start
-            lr = float(schedule.get_last_lr()[0])
-            curve.append({"epoch": epoch, "train_mse": train_mse, "val_mse": val_mse, "lr": lr, "seconds": seconds})
-            if not terminal:
-                _print_line(self.cfg, curve)
-        self.net.load_state_dict(best)
-        val = [row["val_mse"] for row in curve]
+            _check_finite(len(fit.curve) + 1, train_mse=train_mse, val_mse=val_mse)
+            fit.end_epoch(train_mse, val_mse)
+            fit.save(self.progress)
+            if not sys.stderr.isatty():
+                _print_line(self.cfg, fit.curve)
+        self.net.load_state_dict(fit.best)
+        val = [row["val_mse"] for row in fit.curve]
         return Fitted(
             parameters=sum(parameter.numel() for parameter in self.net.parameters()),
-            curve=curve,
+            curve=fit.curve,
             converged=has_converged(val),
             choices={"epoch": val.index(min(val)) + 1},
         )
@@ -81,27 +76,30 @@ class DecoderAttack:
             knowledge.device
         )
 
-    def _epoch(
-        self,
-        knowledge: Knowledge,
-        order: Int[Tensor, " rows"],
-        corruption: torch.Generator,
-        optimizer: torch.optim.Optimizer,
-        schedule: CosineAnnealingLR,
-    ) -> float:
-        """One pass; an incomplete last batch is left out unless it is the only one. Mean of the batches' errors."""
+    def _epoch(self, knowledge: Knowledge, fit: FitState) -> float:
+        """What is left of a pass; an incomplete last batch is left out unless it is the only one.
+
+        Mean of the pass's batches' errors. Raises Interrupted when asked to stop.
+        """
         self.net.train()
+        order, corruption = fit.order, fit.generators["corruption"]
         size = min(self.cfg.batch_size, len(order))
         batches = torch.split(order[: len(order) // size * size], size)
-        total = torch.zeros((), dtype=torch.float64, device=knowledge.device)
-        for rows in batches:
+        save_at = time.monotonic() + SAVE_EVERY_S
+        rest = tqdm(
+            batches[fit.step :], f"{self.cfg.id} {len(fit.curve) + 1}/{self.cfg.epochs}", leave=False,
+            disable=not sys.stderr.isatty(),
+        )  # fmt: skip
+        for rows in rest:
             loss = mse_loss(self.net(knowledge.observe(rows, corruption)), knowledge.targets(rows))
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            total += loss.detach()
-        return total.item() / len(batches)
+            fit.descend(loss)
+            stopping = self.progress.asked_to_stop()
+            if stopping or time.monotonic() > save_at:
+                save_at = time.monotonic() + SAVE_EVERY_S
+                fit.save(self.progress)
+                if stopping:
+                    raise Interrupted
+        return fit.total.item() / len(batches)
 
     def _validate(self, knowledge: Knowledge, held_rows: Int[Tensor, " rows"]) -> float:
         """Mean squared error on the held-out images, under the same corruption every epoch."""

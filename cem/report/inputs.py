@@ -16,8 +16,8 @@ from cem.store import Reader
 SCOPES = ("train", "infer")
 METRICS = ("mse", "psnr_db", "ssim")
 _TRAINING = (
-    "run", "accuracy_test", "best_epoch", "epochs", "seconds", "warmup_seconds", "parameters", "device", "threads",
-    "versions", "numerics",
+    "run", "accuracy_test", "best_epoch", "epochs", "seconds", "warmup_seconds", "attempts", "lost_seconds",
+    "parameters", "device", "threads", "versions", "numerics",
 )  # fmt: skip
 
 

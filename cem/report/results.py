@@ -20,7 +20,7 @@ COLUMNS = (
     "run", "dataset", "arch", "cut_layer", "noise_std", "defense", "surrogate", "formula", "weight", "seed",
     "accuracy", "attack", "knowledge", "scope", "mse", "psnr_db", "ssim", "mse_ratio_to_mean_image", "attack_ok",
     "leakage_nats", "train_seconds", "attack_seconds", "mse_sem", "leakage_nats_sem", "images", "converged",
-    "strongest", *COST_COLUMNS,
+    "strongest", "attempts", "lost_seconds", *COST_COLUMNS,
 )  # fmt: skip
 
 
@@ -66,6 +66,8 @@ def _rows_of_run(plan: Plan, run: Run, costs: Costs) -> list[Row]:
         "leakage_nats": leakage,
         "leakage_nats_sem": leakage_sem,
         "train_seconds": training["seconds"],
+        "attempts": len(training["attempts"]),
+        "lost_seconds": training["lost_seconds"],
         **dict(zip(COST_COLUMNS, (cost.source, cost.gpu_s, cost.cpu_s, cost.max_rss_mb, cost.lost_s), strict=True)),
     }
     return [about_run | scores for attack in plan.study.attacks for scores in _scores(plan, run, attack)]
@@ -132,7 +134,7 @@ def _mark_strongest(rows: list[Row]) -> None:
 
 def _row_of_runs(run: Run, rows: list[Row]) -> Row:
     best = next(row for row in rows if row["run"] == run.id and row["scope"] == "infer" and row["strongest"])
-    kept = ("accuracy", "leakage_nats", "leakage_nats_sem", "train_seconds", *COST_COLUMNS)
+    kept = ("accuracy", "leakage_nats", "leakage_nats_sem", "train_seconds", "attempts", "lost_seconds", *COST_COLUMNS)
     scores = {"strongest_attack": best["attack"]} | {f"infer_{metric}": best[metric] for metric in METRICS}
     settings = _flat(run.model_dump(mode="json"))
     return {"run": run.id} | settings | {name: best[name] for name in kept} | scores

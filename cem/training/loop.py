@@ -2,7 +2,6 @@
 
 import sys
 import time
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -10,16 +9,14 @@ from tqdm import tqdm
 from cem import CemError
 from cem.config import GmmSurrogate, NoSurrogate, Run
 from cem.data.loader import OnDeviceLoader
+from cem.resume import SAVE_EVERY_S, Interrupted, Progress
 from cem.runtime import peak_memory_mb
 from cem.training.gradients import NonFinite, NonFiniteError
 from cem.training.history import Epoch, Means
-from cem.training.interruption import Interrupted, StopRequest
 from cem.training.measure import clean_smashed, measure_accuracy, probe_due, probe_leakage
 from cem.training.protocol import train_batch
 from cem.training.schedule import first_selectable, learning_rate, surrogate_measured, surrogate_weight
 from cem.training.state import State
-
-SAVE_EVERY_S = 600  # an epoch longer than this is saved on the way, too
 
 
 class TrainingError(CemError):
@@ -27,9 +24,9 @@ class TrainingError(CemError):
 
 
 def train_epochs(
-    state: State, run: Run, private: OnDeviceLoader, val: OnDeviceLoader, until: int, path: Path, stop: StopRequest
+    state: State, run: Run, private: OnDeviceLoader, val: OnDeviceLoader, until: int, progress: Progress
 ) -> None:
-    """Train from where `state` stands until epoch `until`, saving it to `path` after each epoch and on request.
+    """Train from where `state` stands until epoch `until`, saving it after each epoch and on request.
 
     Raises TrainingError when a number is not finite that must be, Interrupted when asked to stop.
     """
@@ -37,7 +34,7 @@ def train_epochs(
     while state.epoch < until:
         started, former = time.monotonic(), state.elapsed
         _start_epoch(state, run, private)
-        _train_epoch(state, run, private, path, stop)
+        _train_epoch(state, run, private, progress)
         accuracy = measure_accuracy(client.encoder, server.classifier, client.defense, val, run.seed)
         seconds = former + time.monotonic() - started
         probed = None
@@ -48,7 +45,7 @@ def train_epochs(
         if state.epoch >= first_selectable(run.training) and accuracy >= state.best_accuracy:
             state.best, state.best_accuracy, state.best_epoch = state.model(), accuracy, state.epoch
         state.epoch, state.step, state.elapsed = state.epoch + 1, 0, 0.0
-        state.save(path)
+        state.save(progress)
         _log(row, run.training.epochs)
 
 
@@ -71,7 +68,7 @@ def _start_epoch(state: State, run: Run, private: OnDeviceLoader) -> None:
     state.server.classifier.train()
 
 
-def _train_epoch(state: State, run: Run, private: OnDeviceLoader, path: Path, stop: StopRequest) -> None:
+def _train_epoch(state: State, run: Run, private: OnDeviceLoader, progress: Progress) -> None:
     """The batches of an epoch that are left."""
     cfg, started, former = run.training, time.monotonic(), state.elapsed
     weight = surrogate_weight(run.surrogate, cfg, state.epoch)
@@ -83,15 +80,16 @@ def _train_epoch(state: State, run: Run, private: OnDeviceLoader, path: Path, st
         try:
             readings, failure = train_batch(state.client, state.server, batch, weight, measured)
         except NonFiniteError as error:
-            raise _diverged(state, step, error.found, path) from None
+            raise _diverged(state, step, error.found, progress) from None
         if failure is not None:
-            _without_surrogate(state, run, step, failure, path)
+            _without_surrogate(state, run, step, failure, progress)
         state.means.add(readings)
         state.step = step + 1
-        if stop.signal is not None or time.monotonic() > save_at:
+        stopping = progress.asked_to_stop()
+        if stopping or time.monotonic() > save_at:
             state.elapsed, save_at = former + time.monotonic() - started, time.monotonic() + SAVE_EVERY_S
-            state.save(path)
-            if stop.signal is not None:
+            state.save(progress)
+            if stopping:
                 raise Interrupted
 
 
@@ -104,13 +102,17 @@ def _refit_due(run: Run, since: int) -> bool:
     return isinstance(run.surrogate, GmmSurrogate) and since > 0 and since % run.surrogate.refit_every == 0
 
 
-def _without_surrogate(state: State, run: Run, step: int, failure: NonFinite, path: Path) -> None:
+def _without_surrogate(state: State, run: Run, step: int, failure: NonFinite, progress: Progress) -> None:
     """Count a batch that went without the surrogate. Raises TrainingError when there have been too many."""
     state.nonfinite += 1
     count, limit = state.nonfinite + sum(row.nonfinite for row in state.history), run.training.max_nonfinite
     if count > limit:
         raise _diverged(
-            state, step, failure, path, f", or raise max_nonfinite: batch {count} of the run is one above its {limit}"
+            state,
+            step,
+            failure,
+            progress,
+            f", or raise max_nonfinite: batch {count} of the run is one above its {limit}",
         )
     if state.nonfinite == 1:
         print(
@@ -120,10 +122,10 @@ def _without_surrogate(state: State, run: Run, step: int, failure: NonFinite, pa
         )
 
 
-def _diverged(state: State, step: int, found: NonFinite, path: Path, remedy: str = "") -> TrainingError:
+def _diverged(state: State, step: int, found: NonFinite, progress: Progress, remedy: str = "") -> TrainingError:
     return TrainingError(
         f"epoch {state.epoch + 1}, batch {step + 1}: expected a finite {found.term}, but it is {found.value}. "
-        f"The last good state is kept in {path}. "
+        f"The last good state is kept in {progress.place}. "
         f"Lower the learning rate or the surrogate's weight, or set max_grad_norm{remedy}."
     )
 

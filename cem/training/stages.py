@@ -2,8 +2,6 @@
 
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,15 +12,15 @@ from cem.config import NoSurrogate, Run
 from cem.data.loader import OnDeviceLoader
 from cem.mixture import load_mixture
 from cem.models import make_split, parameter_count, seed_dropout, smashed_shape
-from cem.runtime import make_generator, peak_memory_mb, set_up_process
+from cem.resume import Progress, resumable, state_folder
+from cem.runtime import device_name, make_generator, peak_memory_mb, set_up_process
 from cem.store import SPLITS, DatasetReader, open_dataset, sha256, write_file, write_json, write_text
 from cem.surrogates import Surrogate, make_surrogate
 from cem.training.history import history_csv, read_history
-from cem.training.interruption import StopRequest, listen_for_stop
 from cem.training.loop import train_epochs
 from cem.training.measure import measure_accuracy
 from cem.training.protocol import make_parties
-from cem.training.state import Row, State, forget, own_folder, saved_state, state_folder
+from cem.training.state import Row, State
 
 
 def warm_up(run: Run, data: Path, model: Path, history: Path, results: Path) -> None:
@@ -30,9 +28,9 @@ def warm_up(run: Run, data: Path, model: Path, history: Path, results: Path) -> 
     device = set_up_process(run.training.threads)
     plain = run.model_copy(update={"surrogate": NoSurrogate()})
     folder = state_folder(results, {"warm_up": plain.sparse()}, {"data": sha256(data)})
-    with open_dataset(data) as file, _resumable(folder) as stop:
+    with open_dataset(data) as file, resumable(folder, device_name(device)) as progress:
         task = _Task(plain, file, device, Surrogate())
-        task.fit(saved_state(folder), stop, until=run.training.warmup_epochs)
+        task.fit(progress, until=run.training.warmup_epochs)
         save_checkpoint(model, "warm_up", *task.state.learned())
         write_text(history, history_csv(task.state.history))
 
@@ -47,7 +45,7 @@ def train(
     device = set_up_process(run.training.threads)
     inputs = {"data": sha256(data), "warm_up": sha256(warm_model), "mixture": sha256(mixture) if mixture else ""}
     folder = state_folder(results, {"train": run.sparse()}, inputs)
-    with open_dataset(data) as file, _resumable(folder) as stop:
+    with open_dataset(data) as file, resumable(folder, device_name(device)) as progress:
         labels = torch.from_numpy(file.labels("private"))
         encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
         surrogate = make_surrogate(
@@ -64,11 +62,13 @@ def train(
         tensors, header = load_checkpoint(warm_model, "warm_up")
         task.state.restore_learned(tensors, header)
         task.state.history = read_history(warm_history)
-        task.fit(saved_state(folder), stop, until=run.training.epochs)
+        task.fit(progress, until=run.training.epochs)
         best = task.state.best
         save_checkpoint(out / "model.safetensors", "model", best, {"run": run.id, "settings": run.sparse()})
         write_text(out / "history.csv", history_csv(task.state.history))
-        write_json(out / "train.json", _summary(task, file))
+        attempts = progress.end()
+        lost = sum(attempt["lost_seconds"] for attempt in attempts)
+        write_json(out / "train.json", _summary(task, file) | {"attempts": attempts, "lost_seconds": lost})
 
 
 def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: str, out: Path) -> None:
@@ -107,20 +107,16 @@ class _Task:
         self.private = _loader(run, file, "private", device, generators["data"])
         self.val = _loader(run, file, "val", device)
 
-    def fit(self, path: Path, stop: StopRequest, until: int) -> None:
-        """Train, going on from the state saved at `path` where there is one."""
-        if path.exists():
-            self.state.restore(path)
-            print(f"going on from {path}: epoch {self.state.epoch + 1}, batch {self.state.step}", file=sys.stderr)
-        train_epochs(self.state, self.run, self.private, self.val, until, path, stop)
-
-
-@contextmanager
-def _resumable(folder: Path) -> Iterator[StopRequest]:
-    """Hold the state folder of a training and listen for requests to stop; forget the state when all went well."""
-    with own_folder(folder), listen_for_stop() as stop:
-        yield stop
-        forget(folder)
+    def fit(self, progress: Progress, until: int) -> None:
+        """Train, going on from the saved state where there is one."""
+        saved = progress.load()
+        if saved is not None:
+            self.state.restore(*saved)
+            print(
+                f"going on from {progress.place}: epoch {self.state.epoch + 1}, batch {self.state.step}",
+                file=sys.stderr,
+            )
+        train_epochs(self.state, self.run, self.private, self.val, until, progress)
 
 
 def _loader(
@@ -152,10 +148,9 @@ def _summary(task: _Task, file: DatasetReader) -> Row:
         "epochs": run.training.epochs,
         "seconds": seconds["train"],
         "warmup_seconds": seconds["warm_up"],
-        "attempts": state.attempts,
         "parameters": {name: parameter_count(module) for name, module in modules.items()},
         "peak_memory_mb": peak_memory_mb(task.device),
-        "device": torch.cuda.get_device_name(task.device) if task.device.type == "cuda" else platform.machine(),
+        "device": device_name(task.device),
         "threads": run.training.threads,
         "versions": {"cem": __version__, "torch": torch.__version__, "python": platform.python_version()},
         "numerics": NUMERICS,

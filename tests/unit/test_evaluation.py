@@ -109,7 +109,7 @@ def test_all_attacks_on_a_run_are_scored_on_the_same_z_and_trained_on_other_nois
             seen.setdefault(len(smashed), []).append(smashed)
             return torch.zeros(len(smashed), 1, 16, 16)
 
-    monkeypatch.setattr("cem.evaluation.make_attack", lambda cfg: Spy())
+    monkeypatch.setattr("cem.evaluation.make_attack", lambda cfg, progress: Spy())
     attack(tmp_path, MeanImage(), Linear())
     first, second = seen[160]
     assert torch.equal(first, second)

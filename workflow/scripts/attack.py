@@ -15,6 +15,6 @@ with job(snakemake.log[0]):
         TypeAdapter(list[Attack]).validate_python(snakemake.params.attacks),
         activations=Path(snakemake.input.activations),
         data=Path(snakemake.input.data),
-        folder=Path(snakemake.output.about[0] if len(snakemake.output) > 3 else snakemake.output.about).parent.parent,
+        folder=Path(snakemake.output[0]).parents[1],
         num_images=snakemake.params.images,
     )

@@ -48,6 +48,7 @@ def write_run(plan: Plan, run: Run) -> None:
     training = {
         "run": run.id, "accuracy_test": ACCURACY[surrogate] - 0.01 * run.seed, "accuracy_val": 0.9, "best_epoch": 3,
         "epochs": 3, "seconds": 10.0 + run.seed, "warmup_seconds": 2.0, "peak_memory_mb": 100.0, "device": "cpu",
+        "attempts": [{"node": "n", "seconds": 12.0, "lost_seconds": 1.5}], "lost_seconds": 1.5,
         "threads": 1, "versions": {"cem": "0.1.0", "torch": "2", "python": "3.11"}, "numerics": 1,
         "parameters": {"encoder": 100, "classifier": 2000, "surrogate": 0},
     }  # fmt: skip

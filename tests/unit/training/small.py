@@ -1,15 +1,17 @@
 """A training inside the test's own process: random images, parties, loaders and state for a run's settings."""
 
+import math
 from pathlib import Path
 
 import torch
 
+from cem.checkpoint import load_checkpoint, save_checkpoint
 from cem.config import GmmSurrogate, Run
 from cem.data.loader import Batch, OnDeviceLoader
 from cem.models import make_split, seed_dropout, smashed_shape
+from cem.resume import Progress
 from cem.runtime import make_generator
 from cem.surrogates import Surrogate, make_surrogate
-from cem.training.interruption import StopRequest
 from cem.training.loop import train_epochs
 from cem.training.protocol import Client, Server, make_parties
 from cem.training.state import State
@@ -47,11 +49,32 @@ def make_loader(run: Run, seed: int, generator: torch.Generator, size: int = 96)
     return OnDeviceLoader(raw, labels, run.training.batch_size, run.dataset.augmentation, generator)
 
 
-def train(state: State, run: Run, path: Path, until: int | None = None, stop: StopRequest | None = None) -> None:
-    """Train `state` up to an epoch (absent: all)."""
+class FileProgress(Progress):
+    """Keeps a state in a file, and asks to stop when it has been asked so many times (absent: never)."""
+
+    def __init__(self, path: Path, looks: int | None = None) -> None:
+        self.path, self.looks = path, math.inf if looks is None else looks
+
+    @property
+    def place(self) -> str:
+        return str(self.path)
+
+    def load(self):
+        return load_checkpoint(self.path, "state") if self.path.exists() else None
+
+    def save(self, tensors, header) -> None:
+        save_checkpoint(self.path, "state", tensors, header)
+
+    def asked_to_stop(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+
+def train(state: State, run: Run, path: Path, until: int | None = None, looks: int | None = None) -> None:
+    """Train `state` up to an epoch (absent: all), or until it has asked so many times whether to stop."""
     private = make_loader(run, 1, state.generators["data"])
     val = make_loader(run, 2, make_generator(run.seed, "val", "cpu"))
-    train_epochs(state, run, private, val, until or run.training.epochs, path, stop or StopRequest())
+    train_epochs(state, run, private, val, until or run.training.epochs, FileProgress(path, looks))
 
 
 def weights(state: State) -> dict[str, torch.Tensor]:

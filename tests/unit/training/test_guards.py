@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from cem.checkpoint import load_checkpoint
 from cem.config import AttentionSurrogate, Training
 from cem.surrogates import Surrogate, Terms
 from cem.training.gradients import NonFiniteError
@@ -91,7 +92,7 @@ def test_the_first_stops_the_training_by_default(make_run, tmp_path) -> None:
     with pytest.raises(TrainingError, match=message):
         train(state, run, path)
     again = make_state(run, Broken("loss is nan"))
-    again.restore(path)
+    again.restore(*load_checkpoint(path, "state"))
     assert (again.epoch, len(again.history)) == (1, 1)
 
 

@@ -1,18 +1,18 @@
 """Epoch by epoch: what the surrogate is told and when, the module's own warm-up, the probe, the history's table."""
 
 import math
-import signal
 
 import pytest
 import torch
 
+from cem.checkpoint import load_checkpoint
 from cem.config import AttentionSurrogate, GmmSurrogate, NoSurrogate, Threshold, Training
 from cem.mixture import fit_mixture
+from cem.resume import Interrupted
 from cem.runtime import make_generator
 from cem.surrogates import Surrogate
 from cem.surrogates.base import MONITORS
 from cem.training.history import Epoch, Means, history_csv, read_history
-from cem.training.interruption import Interrupted, StopRequest
 from cem.training.loop import TrainingError
 from cem.training.measure import clean_smashed, probe_due
 
@@ -144,18 +144,6 @@ def test_no_noise_no_probe(make_run, tmp_path) -> None:
     assert state.history[1].nonfinite == 0
 
 
-class StopAfter(StopRequest):
-    """Asks to stop when it has been looked at so many times."""
-
-    def __init__(self, looks: int) -> None:
-        self.looks = looks
-
-    @property
-    def signal(self):
-        self.looks -= 1
-        return signal.SIGTERM if self.looks < 0 else None
-
-
 RESUMED = {
     "none": NoSurrogate(),
     "gmm quantile": GmmSurrogate(threshold=Threshold(kind="quantile")),
@@ -175,12 +163,12 @@ def test_stopped_at_any_batch_it_ends_with_the_same_bits(make_run, tmp_path, sur
     for looks in (4, 2, 0, None):  # stops after batches 5, 8 (the end of an epoch) and 9 of 12
         state = make_state(run)
         if path.exists():
-            state.restore(path)
+            state.restore(*load_checkpoint(path, "state"))
         if looks is None:
             train(state, run, path)
         else:
             with pytest.raises(Interrupted):
-                train(state, run, path, stop=StopAfter(looks))
+                train(state, run, path, looks=looks)
     assert equal(weights(state), weights(expected))
     unclocked = [[row._replace(**dict.fromkeys(CLOCK)) for row in s.history] for s in (state, expected)]
     assert unclocked[0] == unclocked[1]
@@ -194,9 +182,9 @@ def test_batches_without_the_surrogate_are_counted_on_after_a_stop(make_run, tmp
     state = make_state(run)
     train(state, run, path, until=1)
     with pytest.raises(Interrupted):
-        train(state, run, path, stop=StopAfter(1))
+        train(state, run, path, looks=1)
     again = make_state(run)
-    again.restore(path)
+    again.restore(*load_checkpoint(path, "state"))
     assert (again.step, again.nonfinite) == (2, 2)
     with pytest.raises(TrainingError, match=r"epoch 2, batch 3: .*batch 3 of the run is one above its 2"):
         train(again, run, path)

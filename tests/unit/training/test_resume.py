@@ -12,8 +12,7 @@ import pytest
 
 from cem.checkpoint import load_checkpoint
 from cem.config import AttentionSurrogate, GmmSurrogate, Threshold
-from cem.training import SAVED
-from cem.training.state import StateError, own_folder
+from cem.resume import SAVED, StateError, own_folder
 
 from .conftest import TRAINING
 
@@ -65,6 +64,12 @@ def test_sigkill_at_any_moment(reference, start, data, tmp_path) -> None:
     assert "going on from" in (tmp_path / "log").read_text()
     assert outcome(tmp_path) == expected
     assert not list(tmp_path.glob(".state/*/state.safetensors"))
+    summary = json.loads((tmp_path / "run/train.json").read_text())
+    ended = [attempt["ended"] for attempt in summary["attempts"]]  # of the run; the warm-up has its own
+    assert ended[-1] == "done"
+    assert set(ended[:-1]) <= {"killed"}
+    assert all(0 <= attempt["lost_seconds"] <= attempt["seconds"] for attempt in summary["attempts"])
+    assert summary["attempts"][-1]["seconds"] > 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
@@ -84,7 +89,7 @@ def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(number, reference, st
 
 
 def test_two_processes_do_not_train_the_same_run(tmp_path) -> None:
-    message = "another process is training with exactly these settings"
+    message = "another process is at work with exactly these settings"
     with own_folder(tmp_path), pytest.raises(StateError, match=message), own_folder(tmp_path):
         pass
 

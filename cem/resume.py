@@ -1,0 +1,155 @@
+"""Long jobs that may end at any moment: a folder for their state, a lock on it, requests to stop, and attempts.
+
+SIGTERM and SIGUSR2 ask a job to save its state and to end with exit code SAVED; the same job, started again, goes on.
+"""
+
+import fcntl
+import shutil
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from torch import Tensor
+
+from cem import NUMERICS, CemError
+from cem.attempts import Attempts
+from cem.checkpoint import load_checkpoint, save_checkpoint
+from cem.config.base import digest
+
+SAVED = 75  # sysexits' EX_TEMPFAIL: the state is saved, run the same command again
+SAVE_EVERY_S = 600  # work longer than this is saved on the way, too
+
+
+class StateError(CemError):
+    """A state folder that another process uses."""
+
+
+class Interrupted(SystemExit):
+    """A job saved its state and stopped, because it was asked to. The exit code is SAVED."""
+
+    def __init__(self) -> None:
+        super().__init__(SAVED)
+
+
+class Progress:
+    """Where a job keeps its state, and whether it is asked to stop. This one keeps nothing and is never asked."""
+
+    @property
+    def place(self) -> str:
+        """Where the state is, for messages."""
+        return "memory only"
+
+    @property
+    def earlier_seconds(self) -> float:
+        """Work of earlier attempts that the state holds."""
+        return 0.0
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The state that was saved last; None to begin anew."""
+        return None
+
+    def save(self, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+        """Keep a state, whole or not at all."""
+
+    def asked_to_stop(self) -> bool:
+        """Whether to save and stop. To be called with every batch: it is a sign of life, too."""
+        return False
+
+    def end(self) -> list[dict[str, Any]]:
+        """Close the record of attempts, and give it."""
+        return []
+
+
+@dataclass
+class FolderProgress(Progress):
+    """State in a folder of `results/.state`."""
+
+    folder: Path
+    attempts: Attempts
+    asked: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The state's file."""
+        return _state_file(self.folder)
+
+    @property
+    def place(self) -> str:
+        return str(self.path)
+
+    @property
+    def earlier_seconds(self) -> float:
+        return self.attempts.kept_seconds
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        return load_checkpoint(self.path, "state") if self.path.exists() else None
+
+    def save(self, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+        save_checkpoint(self.path, "state", tensors, header)
+
+    def asked_to_stop(self) -> bool:
+        self.attempts.beat()
+        return self.asked
+
+    def end(self) -> list[dict[str, Any]]:
+        self.attempts.end("done")
+        return self.attempts.rows()
+
+    def _catch(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def state_folder(results: Path, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> Path:
+    """Folder of a job's state: named by its settings, the digests of its inputs and the program's numerics."""
+    named = {"settings": settings, "inputs": inputs, "numerics": NUMERICS}
+    return results / ".state" / digest(named, 16)
+
+
+@contextmanager
+def resumable(folder: Path, device: str) -> Iterator[FolderProgress]:
+    """Hold a job's state folder and listen for requests to stop; the state is forgotten when all went well.
+
+    device: what the job computes on, for the record of its attempts. Only the main thread may do this. Raises
+    StateError when another process holds the folder.
+    """
+    with own_folder(folder):
+        progress = FolderProgress(folder, Attempts(folder, _state_file(folder), device))
+        former = {number: signal.signal(number, progress._catch) for number in (signal.SIGTERM, signal.SIGUSR2)}
+        try:
+            yield progress
+        except BaseException as error:
+            progress.attempts.end("saved" if isinstance(error, Interrupted) else "failed")
+            raise
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def own_folder(folder: Path) -> Iterator[Path]:
+    """Hold a state folder for one process, for the length of a block.
+
+    Raises StateError when another process holds it. The lock goes with its process, however that ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StateError(
+                f"{folder}: another process is at work with exactly these settings and inputs. Wait for it, or stop "
+                "it; then run again."
+            ) from None
+        except OSError as error:
+            print(f"{folder}: this file system has no locks ({error}); going on without one", file=sys.stderr)
+        yield folder
+
+
+def _state_file(folder: Path) -> Path:
+    return folder / "state.safetensors"

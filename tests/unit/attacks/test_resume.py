@@ -1,0 +1,137 @@
+"""A learned attack that is killed or stopped at any moment ends with the same bits as one that was left alone."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cem.config import Run, SplitModel, SyntheticDataset
+from cem.resume import SAVED, StateError, own_folder
+from cem.store import Reader, write_file
+
+COUNTS = {"private": 600, "val": 10, "shadow": 10, "test": 60}
+DRIVER = """
+import sys
+from pathlib import Path
+from cem.config import Decoder, Run
+from cem.evaluation import attack_run
+folder, epochs = Path(sys.argv[1]), int(sys.argv[2])
+run = Run.model_validate_json((folder / "run.json").read_text())
+attack_run(run, [Decoder(net="res_normN0C8", epochs=epochs, batch_size=32)], activations=folder / "activations.h5",
+           data=folder / "data.h5", folder=folder / "attacks", num_images=5, results=folder)
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    """A run's files: images of noise, and z that are their pooled pixels."""
+    folder, rng = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
+    images = {split: rng.integers(0, 256, (count, 1, 16, 16), dtype=np.uint8) for split, count in COUNTS.items()}
+    with write_file(folder / "data.h5", "dataset", attrs={"class_names": ["a", "b"]}) as file:
+        for split, values in images.items():
+            file[f"{split}/images"], file[f"{split}/labels"] = values, np.arange(len(values)) % 2
+    with write_file(folder / "activations.h5", "activations", {"data": folder / "data.h5"}) as file:
+        for split, values in images.items():
+            pooled = values.reshape(-1, 1, 4, 4, 4, 4).mean((3, 5)) / 255
+            file[f"{split}/smashed"] = np.concatenate([pooled, 1 - pooled], axis=1).astype(np.float16)
+            file[f"{split}/labels"] = np.arange(len(values)) % 2
+    run = Run(model=SplitModel(), dataset=SyntheticDataset(), noise_std=0.05)
+    (folder / "run.json").write_text(run.model_dump_json())
+    return folder
+
+
+@pytest.fixture
+def copy(files, tmp_path) -> Path:
+    for path in files.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def start(folder: Path, epochs: int = 6) -> subprocess.Popen:
+    with (folder / "log").open("a") as log:
+        return subprocess.Popen([sys.executable, "-c", DRIVER, folder, str(epochs)], stderr=log)
+
+
+def finish(folder: Path, epochs: int = 6) -> None:
+    assert start(folder, epochs).wait(timeout=120) == 0, (folder / "log").read_text()
+
+
+def outcome(folder: Path) -> tuple[bytes, np.ndarray]:
+    with Reader(folder / "attacks/decoder/reconstructions.h5", kind="reconstructions") as reader:
+        rebuilt = np.asarray(reader.file["infer/reconstructions"])
+    return (folder / "attacks/decoder/metrics.parquet").read_bytes(), rebuilt
+
+
+def wait_for_save(process: subprocess.Popen, folder: Path, after: float) -> None:
+    """Return as soon as a state newer than `after` is on disk. Fails when the process ends before that."""
+    while not any(path.stat().st_mtime > after for path in folder.glob(".state/*/state.safetensors")):
+        assert process.poll() is None, (folder / "log").read_text()
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def expected(files) -> tuple[bytes, np.ndarray]:
+    """What an attack that nobody disturbs ends with."""
+    finish(files)
+    return outcome(files)
+
+
+def same(one: tuple[bytes, np.ndarray], other: tuple[bytes, np.ndarray]) -> bool:
+    return one[0] == other[0] and np.array_equal(one[1], other[1])
+
+
+def test_sigkill_at_any_moment(copy, expected) -> None:
+    for delay in (0.0, 0.05, 0.2):
+        process = start(copy)
+        wait_for_save(process, copy, time.time())
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+    finish(copy)
+    assert "going on from" in (copy / "log").read_text()
+    assert same(outcome(copy), expected)
+    assert not list(copy.glob(".state/*"))
+    attempts = json.loads((copy / "attacks/decoder/attack.json").read_text())["attempts"]
+    assert [attempt["ended"] for attempt in attempts] == ["killed"] * 3 + ["done"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(copy, expected, number) -> None:
+    process = start(copy)
+    wait_for_save(process, copy, 0.0)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == SAVED
+    finish(copy)
+    assert same(outcome(copy), expected)
+    attempts = json.loads((copy / "attacks/decoder/attack.json").read_text())["attempts"]
+    assert [attempt["ended"] for attempt in attempts] == ["saved", "done"]
+
+
+def test_another_budget_begins_anew_and_a_second_process_is_refused(copy) -> None:
+    process = start(copy)
+    wait_for_save(process, copy, 0.0)
+    (folder,) = copy.glob(".state/*")
+    with pytest.raises(StateError, match="another process is at work"), own_folder(folder):
+        pass
+    process.kill()
+    process.wait()
+    finish(copy, epochs=1)
+    assert "going on from" not in (copy / "log").read_text()
+    assert list(copy.glob(".state/*")) == [folder]  # the other attack's state is kept for it
+
+
+def test_a_damaged_state_is_named(copy) -> None:
+    process = start(copy)
+    wait_for_save(process, copy, 0.0)
+    process.kill()
+    process.wait()
+    (state,) = copy.glob(".state/*/state.safetensors")
+    state.write_bytes(state.read_bytes()[:100])
+    assert start(copy).wait(timeout=60) == 1
+    assert "Delete it and run again" in (copy / "log").read_text()

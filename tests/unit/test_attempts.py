@@ -1,0 +1,93 @@
+"""Every start of a job is on record: how it ended, how long it lived, and what of its work was lost."""
+
+import json
+import os
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cem.attempts import FILE, HEARTBEAT, Attempts
+from cem.resume import FolderProgress, Interrupted, Progress, resumable
+
+
+def start(folder) -> Attempts:
+    return Attempts(folder, folder / "state", "cpu")
+
+
+def age(folder, name: str, seconds: float) -> None:
+    """Let a file have been written so long ago."""
+    (folder / name).touch()
+    then = time.time() - seconds
+    os.utime(folder / name, (then, then))
+
+
+def begun(folder, seconds: float) -> None:
+    """Let the present attempt have begun so long ago."""
+    rows = json.loads((folder / FILE).read_text())
+    rows[-1]["started"] = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+    (folder / FILE).write_text(json.dumps(rows))
+
+
+def test_what_a_killed_attempt_did_after_its_last_save_is_lost(tmp_path) -> None:
+    start(tmp_path)
+    begun(tmp_path, 100)
+    age(tmp_path, "state", 40)
+    age(tmp_path, HEARTBEAT, 10)
+    killed, present = start(tmp_path).all
+    assert (killed.ended, present.ended) == ("killed", "")
+    assert killed.seconds == pytest.approx(90, abs=1)
+    assert killed.lost_seconds == pytest.approx(30, abs=1)
+
+
+def test_an_attempt_that_never_saved_lost_everything(tmp_path) -> None:
+    age(tmp_path, "state", 500)  # of an earlier attempt
+    start(tmp_path)
+    begun(tmp_path, 100)
+    age(tmp_path, HEARTBEAT, 10)
+    killed = start(tmp_path).all[0]
+    assert killed.lost_seconds == killed.seconds == pytest.approx(90, abs=1)
+
+
+def test_one_that_left_no_sign_of_life_did_nothing_that_is_known(tmp_path) -> None:
+    start(tmp_path)
+    assert start(tmp_path).all[0].seconds == 0
+
+
+def test_a_heartbeat_is_not_written_with_every_batch(tmp_path) -> None:
+    attempts = start(tmp_path)
+    attempts.beat()
+    age(tmp_path, HEARTBEAT, 60)
+    attempts.beat()
+    assert time.time() - (tmp_path / HEARTBEAT).stat().st_mtime > 50
+
+
+@pytest.mark.parametrize(("error", "how"), [(Interrupted(), "saved"), (ValueError("its own fault"), "failed")])
+def test_the_end_of_a_block_is_the_end_of_the_attempt(tmp_path, error, how) -> None:
+    folder = tmp_path / "state"
+
+    def work() -> None:
+        with resumable(folder, "cpu") as progress:
+            progress.save({}, {"step": 3})
+            raise error
+
+    with pytest.raises(type(error)):
+        work()
+    with resumable(folder, "cpu") as progress:
+        saved = progress.load()
+        assert saved is not None
+        assert saved[1]["step"] == 3
+        rows = progress.end()
+        assert [row["ended"] for row in rows] == [how, "done"]
+        assert rows[-1]["lost_seconds"] == 0
+    assert not folder.exists()
+
+
+def test_kept_work_is_that_of_earlier_attempts_less_what_they_lost(tmp_path) -> None:
+    start(tmp_path)
+    begun(tmp_path, 100)
+    age(tmp_path, "state", 40)
+    age(tmp_path, HEARTBEAT, 10)
+    progress = FolderProgress(tmp_path, start(tmp_path))
+    assert progress.earlier_seconds == pytest.approx(60, abs=1)
+    assert Progress().earlier_seconds == 0
