@@ -1,6 +1,6 @@
 """Stands for a training: epochs that take time, a state saved after each, a start that resumes, signals obeyed.
 
-Options of a run (runs.json), all optional:
+starts.log has every start, epochs.log every epoch that was trained to its end. Options of a run (runs.json), all optional:
     epochs, epoch_s      how many, and how long one takes
     periodic             false: the state is saved on a signal only
     save_s               how long saving on a signal takes
@@ -78,6 +78,7 @@ while state["epoch"] < options.get("epochs", 4):
         raise ValueError(f"run {run} is broken on purpose at epoch {state['epoch']}")
     if options.get("periodic", True):
         write_whole(state_file, state)
+    append(Path("epochs.log"), {"run": run, "epoch": state["epoch"]})
 
 write_whole(Path(snakemake.output[0]), {"run": run, **state, **{name: start[name] for name in ("job", "gpus", "node")}})
 state_file.unlink(missing_ok=True)
