@@ -12,19 +12,19 @@ SETTING = {
 }
 
 
-@pytest.mark.parametrize("signum", SETTING)
+@pytest.mark.parametrize("signum", SETTING, ids=lambda signum: signum.name)
 def test_a_signal_that_cancels_leaves_nothing(workflow, cluster, signum) -> None:
     workflow.profile[SETTING[signum]] = "cancel"
     workflow.runs = {run: {"epochs": 1000} for run in "abcde"}  # more than there is place for: some wait
     head = workflow.head(*models(*"abcde"))
-    workflow.wait_for_training("a")
+    workflow.wait_for_starts(4, 60)
     head.kill(signum, group=signum != signal.SIGTERM)
     assert head.wait(30) != 0
     cluster.wait_until(lambda: not cluster.squeue(), 30, "an empty queue")
     assert {member["state"] for record in workflow.books() for member in record["members"]} == {"cancelled"}
 
 
-@pytest.mark.parametrize("signum", SETTING)
+@pytest.mark.parametrize("signum", SETTING, ids=lambda signum: signum.name)
 def test_a_signal_that_leaves_the_jobs_leaves_them_to_the_next_head(workflow, cluster, signum) -> None:
     workflow.profile[SETTING[signum]] = "leave"
     workflow.runs = {run: {"epochs": 20} for run in "ab"}

@@ -6,7 +6,7 @@ starts.log has every start, epochs.log every epoch that was trained to its end. 
     save_s               how long saving on a signal takes
     ignore_signals       true: SIGUSR2 and SIGTERM do nothing
     fail_at, fail_starts raise an error at this epoch; only in the first so many starts
-    allocate_mb          hold this much memory from the first epoch on
+    allocate_mb          hold this much memory, once two epochs are trained
     write_to             append a line to this file at every start
 """
 
@@ -63,7 +63,7 @@ if options.get("write_to"):
 memory = bytearray()
 while state["epoch"] < options.get("epochs", 4):
     end = time.monotonic() + options.get("epoch_s", 0.5)
-    if options.get("allocate_mb") and not memory:
+    if options.get("allocate_mb") and not memory and state["epoch"] >= 2:
         memory = bytearray(b"\1") * (options["allocate_mb"] << 20)
     while not signals and time.monotonic() < end:
         time.sleep(0.05)
