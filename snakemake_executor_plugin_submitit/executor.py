@@ -81,7 +81,10 @@ class Executor(RemoteExecutor):
 
     async def sleep(self) -> None:
         """Until the next look is due, new jobs are there, or the end has come."""
-        deadline = time.monotonic() + (self._settings.poll if self._follower is not None else 0.05)
+        if self._follower is None:  # nor is there anything else that __post_init__ makes
+            time.sleep(0.05)
+            return
+        deadline = time.monotonic() + self._settings.poll
         while self.wait and self._incoming.empty() and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.05)  # what is put in together is taken out together
