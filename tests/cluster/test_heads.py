@@ -5,8 +5,6 @@ import signal
 import pytest
 from harness import models
 
-ARGUMENT = "${@: -1}"
-
 
 def kill_in_sbatch(workflow, script: str, group: bool) -> None:
     """A head with this sbatch, killed while it waits for it."""
@@ -16,27 +14,6 @@ def kill_in_sbatch(workflow, script: str, group: bool) -> None:
     head.kill(signal.SIGKILL, group=group)
     head.wait(5)
     workflow.shims("sbatch", 'exec $REAL "$@"')
-
-
-def check_books(workflow) -> None:
-    """Every run has one job that is done, by the books, by the accounting, and by its own account; no other lives."""
-    cluster = workflow.cluster
-    members = [(record, i) for record in workflow.books() for i in range(len(record["members"]))]
-    done = {}
-    for record, index in members:
-        member = record["members"][index]
-        assert member["state"] != "open"
-        if member["state"] == "done":
-            [output] = member["outputs"]
-            assert output not in done
-            done[output] = record["job_id"] + (f"_{index}" if len(record["members"]) > 1 else "")
-    assert done == {f"results/{run}/model.json": workflow.model(run)["job"] for run in workflow.runs}
-    cluster.wait_until(lambda: not cluster.squeue(), 15, "an empty queue")
-    if cluster.accounting:
-        jobs = list(done.values())
-        cluster.wait_until(
-            lambda: [row["state"] for row in cluster.sacct(*jobs)] == ["COMPLETED"] * len(jobs), 30, "sacct to agree"
-        )
 
 
 def test_the_jobs_of_a_killed_head_are_adopted(workflow, cluster) -> None:
@@ -53,7 +30,7 @@ def test_the_jobs_of_a_killed_head_are_adopted(workflow, cluster) -> None:
     workflow.check_trained_once()
     assert len(workflow.starts()) == 5
     assert {start["job"] for start in workflow.starts()} == jobs
-    check_books(workflow)
+    workflow.check_books()
 
 
 @pytest.mark.parametrize("group", [False, True], ids=["alone", "with its sbatch"])
@@ -67,7 +44,7 @@ def test_a_head_killed_inside_sbatch_leaves_nothing_behind(workflow, cluster, wh
     assert again.wait(120) == 0
     workflow.check_trained_once()
     assert len(workflow.starts()) == 2
-    check_books(workflow)
+    workflow.check_books()
 
 
 def test_a_head_killed_between_sbatch_and_its_note_is_taken_over(workflow, cluster) -> None:
@@ -84,7 +61,7 @@ def test_a_head_killed_between_sbatch_and_its_note_is_taken_over(workflow, clust
     assert again.wait(90) == 0
     workflow.check_trained_once()
     assert len(workflow.starts()) == 2
-    check_books(workflow)
+    workflow.check_books()
 
 
 def test_a_second_head_is_refused_and_told_who_is_there(workflow, cluster) -> None:

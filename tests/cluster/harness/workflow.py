@@ -112,6 +112,27 @@ class Workflow:
                     return pid
         pytest.fail(f"no process of {start}")
 
+    def check_books(self) -> None:
+        """Every run has one job that is done, by the books, by the accounting, and by its own account; no other lives."""
+        done: dict[str, str] = {}
+        for record in self.books():
+            for index, member in enumerate(record["members"]):
+                job = record["job_id"] if len(record["members"]) == 1 else f"{record['job_id']}_{index}"
+                repeated = done.get(member["outputs"][0]) if member["state"] == "done" else None
+                if member["state"] == "open" or repeated:
+                    pytest.fail(f"job {job} of {member['outputs']} is {member['state']}; done before: {repeated}")
+                if member["state"] == "done":
+                    done[member["outputs"][0]] = job
+        jobs = {models(run)[0]: self.model(run)["job"] for run in self.runs}
+        if done != jobs:
+            pytest.fail(f"the books say {done}, the models {jobs}")
+        self.cluster.wait_until(lambda: not self.cluster.squeue(), 15, "an empty queue")
+        if self.cluster.accounting:
+            wanted = dict.fromkeys(jobs.values(), "COMPLETED")
+            self.cluster.wait_until(
+                lambda: {row["id"]: row["state"] for row in self.cluster.sacct(*wanted)} == wanted, 30, "sacct to agree"
+            )
+
     def books(self) -> list[dict[str, Any]]:
         """The executor's records of its submissions, oldest first."""
         paths = (self.folder / ".snakemake/submitit/jobs").glob("*/record.json")
