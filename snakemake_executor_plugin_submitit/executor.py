@@ -2,6 +2,7 @@
 
 import atexit
 import queue
+import re
 import signal
 import threading
 import time
@@ -44,6 +45,7 @@ class Executor(RemoteExecutor):
         self._leave = False
         self._listening = False
         _check_folder(Path.cwd())
+        _check_words("the workflow", [str(Path.cwd()), str(self.workflow.main_snakefile)])
         root = Path(self.workflow.persistence.path) / "submitit"
         self._lock_of_head = HeadLock(root / "head.json")
         self._lock_of_head.acquire()
@@ -168,6 +170,7 @@ class Executor(RemoteExecutor):
 
     def _task(self, job: Any) -> Task:
         name, outputs = name_of(job), outputs_of(job)
+        _check_words(name, [*outputs, *map(str, job.get_wait_for_files())])
         reasons = [self.dag.reason(single) for single in (job.jobs if job.is_group() else [job])]
         return Task(
             job=job,
@@ -237,3 +240,14 @@ def _check_folder(folder: Path) -> None:
             f"expected a working folder whose path has no %, found {folder}: SLURM would read it as a pattern in the "
             "names of the logs. Rename it, or work elsewhere with --directory."
         )
+
+
+def _check_words(described: str, words: list[str]) -> None:
+    """Snakemake quotes what it puts into a job's command as Python does, which a shell may read otherwise, and obey."""
+    for word in words:
+        quoted = repr(word)
+        if "\\" in quoted or (quoted[0] == '"' and re.search(r"[$`]", quoted)):
+            raise WorkflowError(
+                f"{described}: expected paths that a shell reads as they are, found {quoted}: no backslash or control "
+                "character, and beside ' none of \" $ `. Rename it. Nothing was submitted."
+            )
