@@ -41,7 +41,9 @@ def test_an_edited_run_whose_job_ended_meanwhile_trains_again(workflow, cluster)
     assert "Nothing to be done" in last.output()
 
 
-@pytest.mark.parametrize("force", [["--forcerun", "train"], ["-f"]], ids=["forcerun", "f"])
+@pytest.mark.parametrize(
+    "force", [["--forcerun", "train"], pytest.param(["-f"], marks=pytest.mark.slow)], ids=["forcerun", "f"]
+)
 def test_what_is_forced_runs_again(workflow, force) -> None:
     workflow.runs = {"a": {"epochs": 2, "epoch_s": 0.1}}
     assert workflow.head(*models("a")).wait(60) == 0

@@ -15,7 +15,7 @@ NONSENSE = {
 
 @pytest.fixture
 def study(workflow):
-    """Three trainings of some seconds on two cards: some run, and one comes later."""
+    """Three trainings of some seconds."""
     workflow.runs = {run: {"epochs": 12} for run in "abc"}
     return workflow
 
@@ -26,21 +26,21 @@ def check_all_is_well(study, head, timeout_s: float) -> None:
     study.check_books()
 
 
-@pytest.mark.parametrize("seconds", [15, pytest.param(60, marks=pytest.mark.slow)])
-def test_the_controller_is_away(study, cluster, seconds) -> None:
+@pytest.mark.slow
+def test_the_controller_is_away_for_a_minute(study, cluster) -> None:
     head = study.head(*models(*study.runs))
     study.wait_for_training("a")
     cluster.wait_until_saved()
     cluster.stop("slurmctld")
-    time.sleep(seconds)
+    time.sleep(60)
     cluster.start("slurmctld")
     check_all_is_well(study, head, 120)
     assert len(study.starts()) == 3
 
 
-@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
-def test_the_controller_goes_right_after_a_requeue(study, cluster, seconds) -> None:
-    study.runs = {run: {"epochs": 16} for run in "ab"}
+@pytest.mark.parametrize("seconds", [15, pytest.param(60, marks=pytest.mark.slow)])
+def test_the_controller_goes_away_right_after_a_requeue(study, cluster, seconds) -> None:
+    """The node may hear of the requeue or not: then the training ends, and must not begin again."""
     head = study.head(*models(*study.runs))
     start = study.wait_for_training("a")
     cluster.wait_until_saved()
@@ -48,9 +48,9 @@ def test_the_controller_goes_right_after_a_requeue(study, cluster, seconds) -> N
     cluster.stop("slurmctld")
     time.sleep(seconds)
     cluster.start("slurmctld")
-    check_all_is_well(study, head, 150)
-    assert len(study.starts("a")) == 2
-    assert study.starts("a")[1]["epoch"] > 0
+    cluster.wait_until(lambda: not cluster.squeue(), 90, "the requeued job to be over")
+    check_all_is_well(study, head, 30)
+    assert [len(study.starts(run)) for run in "bc"] == [1, 1]
 
 
 def test_the_accounting_is_away(study, cluster) -> None:
@@ -68,18 +68,23 @@ def test_the_accounting_is_away(study, cluster) -> None:
     assert all(attempt["elapsed_s"] > 1 for attempt in attempts)
 
 
-@pytest.mark.parametrize("kind", ["garbage", "empty", "fails", pytest.param("hangs", marks=pytest.mark.slow)])
-def test_answers_are_nonsense_for_a_while(study, cluster, shims, kind) -> None:
+@pytest.mark.parametrize(
+    "kinds", [["garbage", "empty", "fails"], pytest.param(["hangs"], marks=pytest.mark.slow)], ids=" ".join
+)
+def test_answers_are_nonsense_for_a_while(study, cluster, shims, kinds) -> None:
     """squeue's and sacct's, while jobs run, end and are requeued."""
     head = study.head(*models(*study.runs))
     start = study.wait_for_training("b")
-    for name in ("squeue", "sacct"):
-        shims(name, NONSENSE[kind])
-    cluster.run("scontrol", "requeue", start["job"])
-    time.sleep(35 if kind == "hangs" else 14)
-    assert shims.calls("squeue")
+    for kind in kinds:
+        before = len(shims.calls("squeue"))
+        for name in ("squeue", "sacct"):
+            shims(name, NONSENSE[kind])
+        if kind == kinds[0]:
+            cluster.run("scontrol", "requeue", start["job"])
+        time.sleep(45 if kind == "hangs" else 5)
+        assert len(shims.calls("squeue")) > before
     for name in ("squeue", "sacct"):
         shims.remove(name)
     check_all_is_well(study, head, 150)
     assert [len(study.starts(run)) for run in "abc"] == [1, 2, 1]
-    assert "the cluster does not answer" in head.output()
+    assert head.output().count("the cluster does not answer") == 1

@@ -27,13 +27,17 @@ def test_a_signal_a_requeue_and_a_kill_each_resume(study, cluster) -> None:
     for run in "abc":
         first, second = study.starts(run)
         assert (first["epoch"], second["epoch"] > 0) == (0, True)
-        assert study.model(run)["starts"] == [0, second["epoch"]] 
+        assert study.model(run)["starts"] == [0, second["epoch"]]
     assert study.model("a")["signals"] == ["SIGUSR2"]
     assert study.starts("b")[1]["restarts"] == 1
     assert f"killed on {starts['c']['node']} by signal 9" in head.output()
+    for cost in study.costs():
+        first, second = cost["attempts"]
+        assert (first["source"], first["lost"], second["lost"]) == ("accounting", True, False)
+        assert all(attempt["cpu_s"] > 0 and attempt["gpu_s"] > 0 for attempt in (first, second))
 
 
-@pytest.mark.parametrize("partition", ["gpu", "scavenge"])
+@pytest.mark.parametrize("partition", [pytest.param("gpu", marks=pytest.mark.slow), "scavenge"])
 def test_a_preempted_training_resumes(study, cluster, partition) -> None:
     """In `scavenge` it gets SIGUSR2 and some time to save; in `gpu` it is stopped at once."""
     study.runs = {"a": {"epochs": 10, "epoch_s": 0.4, "partition": partition}}
@@ -64,6 +68,7 @@ def test_a_power_cut_sends_the_training_elsewhere(study, cluster) -> None:
         (first["node"], True),
         (second["node"], False),
     ]
+    assert cost["attempts"][0]["state"] == "NODE_FAIL"
     assert cost["attempts"][1]["elapsed_s"] > 1
 
 

@@ -24,7 +24,11 @@ def test_a_signal_that_cancels_leaves_nothing(workflow, cluster, signum) -> None
     assert {member["state"] for record in workflow.books() for member in record["members"]} == {"cancelled"}
 
 
-@pytest.mark.parametrize("signum", SETTING, ids=lambda signum: signum.name)
+@pytest.mark.parametrize(
+    "signum",
+    [signal.SIGHUP, *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGINT, signal.SIGTERM))],
+    ids=lambda signum: signum.name,
+)
 def test_a_signal_that_leaves_the_jobs_leaves_them_to_the_next_head(workflow, cluster, signum) -> None:
     workflow.profile[SETTING[signum]] = "leave"
     workflow.runs = {run: {"epochs": 20} for run in "ab"}
