@@ -67,6 +67,7 @@ class Executor(RemoteExecutor):
         for task in tasks:
             self.run_job_pre(task.job)
             task.job.register()
+        for task in tasks:  # at once, so that one look takes them all
             self._incoming.put(task)
 
     def run_job(self, job: Any) -> None:
