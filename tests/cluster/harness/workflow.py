@@ -113,7 +113,7 @@ class Workflow:
         pytest.fail(f"no process of {start}")
 
     def check_books(self) -> None:
-        """Every run has one job that is done, by the books, by the accounting, and by its own account; no other lives."""
+        """Every run has one job that is done, by the books, the accounting and its own account; no other lives."""
         done: dict[str, str] = {}
         for record in self.books():
             for index, member in enumerate(record["members"]):

@@ -1,6 +1,8 @@
 """Stands for a training: epochs that take time, a state saved after each, a start that resumes, signals obeyed.
 
-starts.log has every start, epochs.log every epoch that was trained to its end. Options of a run (runs.json), all optional:
+starts.log has every start, epochs.log every epoch that was trained to its end.
+
+Options of a run (runs.json), all optional:
     epochs, epoch_s      how many, and how long one takes
     periodic             false: the state is saved on a signal only
     save_s               how long saving on a signal takes
