@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from snakemake_executor_plugin_submitit.events import Attempt, read_attempts
+from snakemake_executor_plugin_submitit.events import Attempt, has_ended_well, read_attempts
 from snakemake_executor_plugin_submitit.records import Member, Submission
 from snakemake_executor_plugin_submitit.send import is_whole
 from snakemake_executor_plugin_submitit.slurm import Rows, is_alive
@@ -32,7 +32,7 @@ class Former:
 
     @property
     def ended_well(self) -> bool:
-        return self.last is not None and self.last.how == "end" and self.last.last["code"] == 0
+        return has_ended_well(self.submission.events(self.index))
 
     def is_alive(self, rows: Rows) -> bool:
         return is_alive(rows, self.id, self.submission.name)

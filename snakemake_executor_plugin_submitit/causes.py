@@ -9,6 +9,7 @@ from snakemake_executor_plugin_submitit.resources import Request
 
 SAVED = 75  # EX_TEMPFAIL: the script saved its state and asks to be run again
 _OUT_OF_MEMORY = re.compile(r"(?im)exceeded memory limit|oom[-_ ]kill|out of memory|^MemoryError")
+_SEEN = re.compile(r"exceeded memory limit \((\d+) > \d+\)")  # bytes, where SLURM polls memory itself
 _EXIT = re.compile(r"returned non-zero exit status (\d+)|died with <Signals\.SIG\w+: (\d+)>")
 _LAUNCH = re.compile(r"(?m)^srun: error: .*(Unable to (create step|confirm allocation)|Communication|timed out)")
 
@@ -26,14 +27,15 @@ def diagnose(
 ) -> Cause:
     """The cause of a failure. log: the end of the job's own. state: SLURM's words (CANCELLED by 0), empty when unknown.
 
-    used_mb: the most memory it was seen to use.
+    used_mb: the most memory it was seen to use; the log may say it, too.
     """
     word = state.split()[0] if state else ""
     last = attempts[-1] if attempts else None
     place = f" on {last.node}" if last else ""
     status = _exit_status(log)
     if word == "OUT_OF_MEMORY" or _OUT_OF_MEMORY.search(log):
-        used = f", seen to use {used_mb:.0f} MB" if used_mb else ""
+        seen = max([used_mb or 0.0, *(int(size) / 2**20 for size in _SEEN.findall(log))])
+        used = f", seen to use {seen:.0f} MB" if seen else ""
         asked = request.memory_mb
         return Cause(
             "memory",

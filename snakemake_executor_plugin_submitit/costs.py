@@ -60,7 +60,8 @@ def _accounted(attempt: Attempt, mine: AttemptCost, accounted: list[Cost]) -> At
     """The accounting's row of an attempt: the one within whose time it began; the job's own where there is none."""
     begun = float(attempt.start["time"])
     for cost in accounted:
-        if cost.state not in ALIVE and cost.started - _CLOCKS_S <= begun <= cost.started + cost.elapsed_s + _CLOCKS_S:
+        over = cost.state not in ALIVE or cost.state == "REQUEUED"  # there a word for an attempt of the past
+        if over and cost.started - _CLOCKS_S <= begun <= cost.started + cost.elapsed_s + _CLOCKS_S:
             return AttemptCost(
                 mine.job,
                 mine.node,

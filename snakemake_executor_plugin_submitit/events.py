@@ -51,3 +51,9 @@ def read_attempts(path: Path) -> list[Attempt]:
         elif attempts:
             attempts[-1].how, attempts[-1].last = values["event"], values
     return attempts
+
+
+def has_ended_well(path: Path) -> bool:
+    """Whether the last attempt succeeded."""
+    attempts = read_attempts(path)
+    return bool(attempts) and attempts[-1].how == "end" and attempts[-1].last["code"] == 0

@@ -69,6 +69,7 @@ class Executor(RemoteExecutor):
         for task in tasks:
             self.run_job_pre(task.job)
             task.job.register()
+        for task in tasks:  # at once, so that one look takes them all
             self._incoming.put(task)
 
     def run_job(self, job: Any) -> None:
@@ -85,7 +86,10 @@ class Executor(RemoteExecutor):
 
     async def sleep(self) -> None:
         """Until the next look is due, new jobs are there, or the end has come."""
-        deadline = time.monotonic() + (self._settings.poll if self._follower is not None else 0.05)
+        if self._follower is None:  # nor is there anything else that __post_init__ makes
+            time.sleep(0.05)
+            return
+        deadline = time.monotonic() + self._settings.poll
         while self.wait and self._incoming.empty() and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(0.05)  # what is put in together is taken out together
@@ -185,6 +189,7 @@ class Executor(RemoteExecutor):
 
     def _task(self, job: Any) -> Task:
         name, outputs = name_of(job), outputs_of(job)
+        _check_paths([*outputs, *job.get_wait_for_files()])
         reasons = [self.dag.reason(single) for single in (job.jobs if job.is_group() else [job])]
         return Task(
             job=job,
@@ -248,11 +253,11 @@ class Executor(RemoteExecutor):
 
 
 def _check_paths(paths: Iterable[object]) -> None:
-    """Snakemake hands these to the inner command between double quotes; SLURM expands % in the names of logs."""
+    """Snakemake puts these into commands that a shell reads; SLURM expands % in the names of logs."""
     for path in paths:
-        found = sorted(set("$`\\%") & set(str(path)))
+        found = sorted(set("$`\\%\n") & set(str(path)))
         if found:
             raise WorkflowError(
-                f'expected paths without $ ` " \\ or %, found {" ".join(found)} in {path}: a shell or SLURM would read '
-                "them otherwise. Rename it, or work elsewhere (--directory). Nothing was submitted."
+                f"expected paths without $ ` \\ % or a line's end, found {path}: a shell or SLURM would read them "
+                "otherwise. Rename it, or work elsewhere (--directory). Nothing was submitted."
             )

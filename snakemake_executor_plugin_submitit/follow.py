@@ -147,8 +147,7 @@ class Follower:
         """Send it again where that can help, else report it."""
         log = Path(log_of(task.place, task.index))
         end, attempts = task.log_end(log), task.attempts()
-        used = [float(one.last["max_rss_mb"]) for one in attempts if "max_rss_mb" in one.last]
-        cause = diagnose(attempts, end, state, task.request, self.settings.memory_overhead_mb, max(used, default=None))
+        cause = diagnose(attempts, end, state, task.request, self.settings.memory_overhead_mb, self._memory_mb(task))
         self.active.remove(task)
         node = attempts[-1].node if attempts else ""
         again = self._again(task, cause)
@@ -164,6 +163,13 @@ class Follower:
         self.reporter.say(f"job {task.id} ({task.name}): {text}. Sending it again{more} in {pause:.0f} s. Log: {log}")
         task.attempt, task.not_before, task.submission = task.attempt + 1, time.time() + pause, None
         self.dispatcher.waiting.append(task)
+
+    def _memory_mb(self, task: Task) -> float | None:
+        """The most memory a failed job was seen to use: by itself, else (it was killed before) by the accounting."""
+        used = [float(one.last["max_rss_mb"]) for one in task.attempts() if "max_rss_mb" in one.last]
+        if not used and self.cluster.accounting:
+            used = [cost.max_rss_mb for cost in self.cluster.costs(task.id) or [] if cost.max_rss_mb is not None]
+        return max(used, default=None)
 
     def _again(self, task: Task, cause: Cause) -> bool:
         """Whether to send a failed task again; with more memory where that was missing."""

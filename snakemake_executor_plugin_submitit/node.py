@@ -13,7 +13,7 @@ from types import FrameType
 import submitit
 from submitit.core.utils import UncompletedJobError
 
-from snakemake_executor_plugin_submitit.events import append
+from snakemake_executor_plugin_submitit.events import append, has_ended_well
 
 STOPPED = 143  # this job was told to end, and leaves no verdict
 _EARLY_S = 90  # SLURM looks at time limits every 30 s or so, and may signal that much too early
@@ -34,7 +34,8 @@ class Command(submitit.helpers.Checkpointable):
 
     def __call__(self) -> int:
         """Run until the end; 0, or SystemExit with the command's code."""
-        if self.done:  # the signal came between the command's success and the end of this process
+        # The signal came between the command's success and the end of this process, or SLURM requeued what was over.
+        if self.done or has_ended_well(Path(self.events)):
             return 0
         self.started = time.time()
         job = submitit.JobEnvironment().job_id
@@ -99,14 +100,9 @@ class Command(submitit.helpers.Checkpointable):
 
     def _end(self, event: str, **values: object) -> None:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        append(
-            Path(self.events),
-            event,
-            **values,
-            elapsed_s=time.time() - self.started,
-            cpu_s=used.ru_utime + used.ru_stime,
-            max_rss_mb=used.ru_maxrss / 1024,
-        )
+        if used.ru_maxrss:  # else the child is not reaped, and what it used unknown
+            values |= {"cpu_s": used.ru_utime + used.ru_stime, "max_rss_mb": used.ru_maxrss / 1024}
+        append(Path(self.events), event, **values, elapsed_s=time.time() - self.started)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "pid": 0, "stopped": False}

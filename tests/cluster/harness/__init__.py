@@ -3,6 +3,6 @@
 from harness.cluster import CLUSTER_SH, USER, Cluster, processes, wait_until
 from harness.head import Head
 from harness.shims import Shims
-from harness.workflow import Workflow
+from harness.workflow import Workflow, models
 
-__all__ = ["CLUSTER_SH", "USER", "Cluster", "Head", "Shims", "Workflow", "processes", "wait_until"]
+__all__ = ["CLUSTER_SH", "USER", "Cluster", "Head", "Shims", "Workflow", "models", "processes", "wait_until"]

@@ -1,14 +1,17 @@
 """The small workflow of tests/cluster/workflow, in a folder of the test's own."""
 
+import contextlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from harness.cluster import Cluster, hand_over
+from harness.cluster import Cluster, hand_over, processes
 from harness.head import Head
 from harness.shims import Shims
 
@@ -19,12 +22,15 @@ PROFILE: dict[str, Any] = {
     "executor": "submitit",
     "submitit-cluster": "slurm",
     "submitit-poll": 1,
+    "submitit-backoff": 1,
+    "submitit-lost-after": 10,
     "submitit-signal-delay": 30,
     "submitit-save-time": 20,
     "jobs": 100,
     "local-cores": 1,
     "latency-wait": 15,
     "rerun-incomplete": True,
+    "nolock": True,
     "default-resources": {"slurm_partition": "cpu", "slurm_account": "ci", "mem_mb": 100, "runtime": 5},
 }
 
@@ -62,9 +68,7 @@ class Workflow:
 
     def starts(self, run: str | None = None) -> list[dict[str, Any]]:
         """Every start of a training so far: run, epoch, job, restarts, gpus, node, pid (as its node counts), time."""
-        path = self.folder / "starts.log"
-        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        return [row for row in rows if run in (None, row["run"])]
+        return [row for row in _lines(self.folder / "starts.log") if run in (None, row["run"])]
 
     def wait_for_starts(self, count: int, timeout_s: float, run: str | None = None) -> list[dict[str, Any]]:
         """The starts, once there are so many."""
@@ -76,6 +80,68 @@ class Workflow:
         path = self.folder / f"state/{run}.json"
         return int(json.loads(path.read_text())["epoch"]) if path.exists() else 0
 
+    def epochs(self, run: str) -> list[int]:
+        """The epochs that were trained to their end, in this order: one that is there twice was trained twice."""
+        rows = _lines(self.folder / "epochs.log")
+        return [row["epoch"] for row in rows if row["run"] == run]
+
+    def wait_for_epoch(self, run: str, epoch: int, timeout_s: float = 60) -> None:
+        """Until a run has trained so far."""
+        self.cluster.wait_until(lambda: epoch in self.epochs(run), timeout_s, f"epoch {epoch} of run {run}")
+
+    def wait_for_training(self, run: str, timeout_s: float = 60) -> dict[str, Any]:
+        """The first start of a run, once it has trained an epoch."""
+        self.wait_for_epoch(run, 1, timeout_s)
+        return self.starts(run)[0]
+
+    def check_trained_once(self, *runs: str) -> None:
+        """Each of these runs (default: all) has its model, for which every epoch was trained exactly once."""
+        for run in runs or self.runs:
+            count = self.runs[run].get("epochs", 4)
+            model = self.folder / f"results/{run}/model.json"
+            if self.epochs(run) != list(range(1, count + 1)) or not model.exists() or self.model(run)["epoch"] != count:
+                there = "there" if model.exists() else "missing"
+                pytest.fail(f"run {run}: {count} epochs wanted, trained {self.epochs(run)}, its model is {there}")
+
+    def process(self, start: dict[str, Any]) -> int:
+        """The pid, as this machine counts, of a training that runs; its node counts from 1."""
+        for pid in processes(f"{self.folder}/.snakemake/scripts"):
+            with contextlib.suppress(OSError):
+                found = re.search(r"^NSpid:.*\b(\d+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+                if found and int(found.group(1)) == start["pid"]:
+                    return pid
+        pytest.fail(f"no process of {start}")
+
+    def check_books(self) -> None:
+        """Every run has one job that is done, by the books, the accounting and its own account; no other lives."""
+        done: dict[str, str] = {}
+        for record in self.books():
+            for index, member in enumerate(record["members"]):
+                job = record["job_id"] if len(record["members"]) == 1 else f"{record['job_id']}_{index}"
+                repeated = done.get(member["outputs"][0]) if member["state"] == "done" else None
+                if member["state"] == "open" or repeated:
+                    pytest.fail(f"job {job} of {member['outputs']} is {member['state']}; done before: {repeated}")
+                if member["state"] == "done":
+                    done[member["outputs"][0]] = job
+        jobs = {models(run)[0]: self.model(run)["job"] for run in self.runs}
+        if done != jobs:
+            pytest.fail(f"the books say {done}, the models {jobs}")
+        self.cluster.wait_until(lambda: not self.cluster.squeue(), 15, "an empty queue")
+        if self.cluster.accounting:
+            wanted = dict.fromkeys(jobs.values(), "COMPLETED")
+            self.cluster.wait_until(
+                lambda: {row["id"]: row["state"] for row in self.cluster.sacct(*wanted)} == wanted, 30, "sacct to agree"
+            )
+
+    def books(self) -> list[dict[str, Any]]:
+        """The executor's records of its submissions, oldest first."""
+        paths = (self.folder / ".snakemake/submitit/jobs").glob("*/record.json")
+        return sorted((json.loads(path.read_text()) for path in paths), key=lambda record: record["submitted"])
+
+    def costs(self) -> list[dict[str, Any]]:
+        """What the executor noted of the jobs' costs, one line a job."""
+        return _lines(self.folder / ".snakemake/submitit/costs.jsonl")
+
     def model(self, run: str) -> dict[str, Any]:
         """What a finished training wrote: run, epoch, options, starts (epochs), signals, job, gpus, node."""
         content: dict[str, Any] = json.loads((self.folder / f"results/{run}/model.json").read_text())
@@ -84,3 +150,12 @@ class Workflow:
     def end(self) -> None:
         for head in self.heads:
             head.end()
+
+
+def models(*runs: str) -> list[str]:
+    """Targets for Snakemake: these trainings alone, without what comes after them."""
+    return [f"results/{run}/model.json" for run in runs]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -21,6 +21,7 @@ CASES = {
     "time limit unsaved": ([Attempt(START, "end", {"code": -1})], "", "", "final", r"did not save and end on SIGUSR2"),
     "memory by SLURM": ([FAILED], "", "OUT_OF_MEMORY", "memory", r"asked 100 MB.*seen to use 512 MB.*Raise mem_mb"),
     "memory by its log": ([FAILED], "slurmstepd: error: Exceeded memory limit", "FAILED", "memory", r"out of memory"),
+    "memory by polling": ([FAILED], "exceeded memory limit (1073741824 > 9), being", "", "memory", r"use 1024 MB"),
     "memory by Python": ([FAILED], "Traceback …\nMemoryError", "", "memory", r"out of memory"),
     "killed": ([FAILED], KILLED, "", "passing", r"killed on g1 by signal 9"),
     "saved": ([FAILED], SAVED, "", "passing", r"its state saved"),

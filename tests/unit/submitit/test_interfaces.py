@@ -3,6 +3,7 @@
 A failure here means that a new version moved something: adapt the executor, or keep the older version in pyproject.
 """
 
+import asyncio
 import inspect
 import tomllib
 from importlib.metadata import version
@@ -84,3 +85,7 @@ def test_snakemake_finds_the_executor() -> None:
     found = registry.get_plugin("submitit")
     assert found.executor is plugin.Executor
     assert found.common_settings.non_local_exec
+
+
+def test_the_second_thread_waits_for_the_executor_to_be_made() -> None:
+    asyncio.run(plugin.Executor.sleep(plugin.Executor.__new__(plugin.Executor)))  # before __post_init__

@@ -1,12 +1,14 @@
 """Stands for a training: epochs that take time, a state saved after each, a start that resumes, signals obeyed.
 
+starts.log has every start, epochs.log every epoch that was trained to its end.
+
 Options of a run (runs.json), all optional:
     epochs, epoch_s      how many, and how long one takes
     periodic             false: the state is saved on a signal only
     save_s               how long saving on a signal takes
     ignore_signals       true: SIGUSR2 and SIGTERM do nothing
     fail_at, fail_starts raise an error at this epoch; only in the first so many starts
-    allocate_mb          hold this much memory from the first epoch on
+    allocate_mb          hold this much memory, once two epochs are trained
     write_to             append a line to this file at every start
 """
 
@@ -63,7 +65,7 @@ if options.get("write_to"):
 memory = bytearray()
 while state["epoch"] < options.get("epochs", 4):
     end = time.monotonic() + options.get("epoch_s", 0.5)
-    if options.get("allocate_mb") and not memory:
+    if options.get("allocate_mb") and not memory and state["epoch"] >= 2:
         memory = bytearray(b"\1") * (options["allocate_mb"] << 20)
     while not signals and time.monotonic() < end:
         time.sleep(0.05)
@@ -78,6 +80,7 @@ while state["epoch"] < options.get("epochs", 4):
         raise ValueError(f"run {run} is broken on purpose at epoch {state['epoch']}")
     if options.get("periodic", True):
         write_whole(state_file, state)
+    append(Path("epochs.log"), {"run": run, "epoch": state["epoch"]})
 
 write_whole(Path(snakemake.output[0]), {"run": run, **state, **{name: start[name] for name in ("job", "gpus", "node")}})
 state_file.unlink(missing_ok=True)

@@ -1,0 +1,46 @@
+"""What the node does with a command, and what it says of it."""
+
+import pytest
+from snakemake_interface_common.exceptions import WorkflowError
+
+from snakemake_executor_plugin_submitit.costs import write_cost
+from snakemake_executor_plugin_submitit.events import append
+from snakemake_executor_plugin_submitit.executor import _check_words
+from snakemake_executor_plugin_submitit.node import Command
+from snakemake_executor_plugin_submitit.slurm import Cost
+
+
+@pytest.fixture
+def events(tmp_path):
+    return tmp_path / "events.jsonl"
+
+
+def test_what_has_ended_well_does_not_run_again(events, tmp_path) -> None:
+    append(events, "start", node="g1", gpus=[])
+    append(events, "end", code=0)
+    before = events.read_text()
+    assert Command(f"touch {tmp_path}/ran", str(tmp_path), str(events), 20, 10, 30)() == 0
+    assert not (tmp_path / "ran").exists()
+    assert events.read_text() == before
+
+
+def test_a_requeued_attempt_is_found_in_the_accounting(cluster, books, enter, make_task) -> None:
+    submission = enter(make_task())
+    append(submission.events(0), "start", node="g1", gpus=["0"])
+    append(submission.events(0), "saved", elapsed_s=4.0)
+    [attempt] = [line for line in submission.events(0).read_text().splitlines() if '"start"' in line]
+    begun = float(attempt.split('"time": ')[1].split(",")[0])
+    cluster.costs = lambda job: [Cost("REQUEUED", begun, 4.0, 1.8, 1, 226.0, "g1")]
+    write_cost(books.root, ["results/a"], [(submission, 0)], cluster)
+    assert '"source": "accounting", "state": "REQUEUED", "lost": true' in (books.root / "costs.jsonl").read_text()
+
+
+@pytest.mark.parametrize("word", ["it's $(id)", "it's `id`", 'it\'s a "study"', "a\\b", "a\nb"])
+def test_what_a_shell_would_read_otherwise_is_refused(word) -> None:
+    with pytest.raises(WorkflowError, match="a shell reads as they are"):
+        _check_words("train", [word])
+
+
+@pytest.mark.parametrize("word", ["a b", "it's", 'a "b" $(id) `id`; &', "é"])
+def test_what_a_shell_reads_as_it_is_is_taken(word) -> None:
+    _check_words("train", [word])
