@@ -37,7 +37,7 @@ def test_a_requeued_attempt_is_found_in_the_accounting(cluster, books, enter, ma
 
 @pytest.mark.parametrize("path", ["a $(id)", "a `id`", "a\\b", "a\nb", "100%"])
 def test_a_path_that_a_shell_would_read_otherwise_is_refused(path) -> None:
-    with pytest.raises(WorkflowError, match=r"expected paths without \$.*Nothing was submitted"):
+    with pytest.raises(WorkflowError, match=r"(?s)expected paths without \$.*Nothing was submitted"):
         _check_paths([path])
 
 
