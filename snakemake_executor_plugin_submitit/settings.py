@@ -32,7 +32,7 @@ class ExecutorSettings(ExecutorSettingsBase):
         60.0, "seconds that a job may be unknown to SLURM, without a result, before it counts as lost"
     )
     max_requeues: int = _setting(200, "how often one job may save at its time limit and be requeued")
-    memory_overhead_mb: int = _setting(300, "added to mem_mb for Snakemake's and submitit's own processes on the node")
+    memory_overhead_mb: int = _setting(400, "added to mem_mb for Snakemake's and submitit's own processes on the node")
     array_parallelism: int = _setting(256, "jobs of one array that may run at once")
     max_array_size: int = _setting(0, "largest array; 0: what the controller says (MaxArraySize)")
     partition: str = _setting("", "partition of jobs that ask for none (resource slurm_partition); empty: the default")
