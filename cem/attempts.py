@@ -1,17 +1,24 @@
 """The attempts of a long job: where and when it was started, what it did before it ended, and what of that was lost."""
 
 import json
+import math
 import socket
+import sys
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cem import CemError
 from cem.store import write_json
 
 FILE, HEARTBEAT = "attempts.json", "alive"
 _BEAT_S = 2.0  # between two signs of life
+
+
+class AttemptsError(CemError):
+    """A record of attempts that is damaged."""
 
 
 @dataclass
@@ -32,30 +39,42 @@ class Attempt:
 class Attempts:
     """The attempts of one job, kept in its state folder, the present one last.
 
-    A killed attempt says nothing, but its heartbeat shows how long it lived, and the state file what it had saved.
+    A killed attempt says nothing, but its heartbeat shows how long it lived, and the state file what it had saved: file
+    times are compared with file times, since a node's clock may differ from the file system's. Where the state is gone,
+    all earlier work is lost. Raises AttemptsError when the record is damaged.
     """
 
     def __init__(self, folder: Path, state: Path, device: str) -> None:
         self.folder, self.state = folder, state
-        path = folder / FILE
-        self.all = [Attempt(**row) for row in json.loads(path.read_text())] if path.exists() else []
-        if self.all and not self.all[-1].ended:
-            self._close("killed", _modified(folder / HEARTBEAT))
-        self._began, self._beaten = time.time(), 0.0
-        self.all.append(Attempt(socket.gethostname(), device, datetime.now(UTC).isoformat(timespec="milliseconds")))
+        self.all = _read(folder / FILE)
+        if self.all and self.all[-1].ended in ("", "done"):  # done, but its results were never written
+            self._bury(self.all[-1])
+        if not state.exists():
+            for one in self.all:
+                one.lost_seconds = one.seconds
+        self._began = self._saved = time.monotonic()
+        self._beaten = -math.inf
+        self.all.append(Attempt(socket.gethostname(), device, datetime.now(UTC).isoformat(timespec="seconds")))
         self._write()
 
     def beat(self) -> None:
-        """A sign of life; to be called often."""
+        """A sign of life; to be called often. A heartbeat that cannot be written ends no job."""
         if time.monotonic() - self._beaten > _BEAT_S:
             self._beaten = time.monotonic()
-            (self.folder / HEARTBEAT).touch()
+            try:
+                (self.folder / HEARTBEAT).touch()
+            except OSError as error:
+                print(f"{self.folder / HEARTBEAT}: cannot write it ({error}); going on", file=sys.stderr)
+
+    def saved(self) -> None:
+        """The state is saved: what was done up to now is not lost any more."""
+        self._saved = time.monotonic()
 
     def end(self, how: str) -> None:
         """Close the present attempt."""
-        self._close(how, time.time())
-        if how == "done":
-            self.all[-1].lost_seconds = 0.0
+        last, now = self.all[-1], time.monotonic()
+        last.seconds, last.ended = now - self._began, how
+        last.lost_seconds = 0.0 if how == "done" else now - self._saved
         self._write()
 
     @property
@@ -67,15 +86,25 @@ class Attempts:
         """As JSON takes them."""
         return [asdict(one) for one in self.all]
 
-    def _close(self, how: str, lived_until: float) -> None:
-        last = self.all[-1]
-        began = datetime.fromisoformat(last.started).timestamp()
-        last.seconds = max(0.0, lived_until - began)
-        last.lost_seconds = min(last.seconds, max(0.0, lived_until - max(began, _modified(self.state))))
-        last.ended = how
+    def _bury(self, killed: Attempt) -> None:
+        began, saved = _modified(self.folder / FILE), _modified(self.state)
+        lived_until = max(began, saved, _modified(self.folder / HEARTBEAT))
+        killed.seconds, killed.ended = lived_until - began, "killed"
+        killed.lost_seconds = lived_until - max(began, saved)
 
     def _write(self) -> None:
         write_json(self.folder / FILE, self.rows())
+
+
+def _read(path: Path) -> list[Attempt]:
+    if not path.exists():
+        return []
+    try:
+        return [Attempt(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise AttemptsError(
+            f"{path}: expected a list of attempts, cannot read it: {error}. Delete it and run again."
+        ) from None
 
 
 def _modified(path: Path) -> float:

@@ -62,7 +62,7 @@ def status(file: File = FILE, results: Results = RESULTS) -> None:
     for orphan in planned.orphans():
         typer.echo(f"orphan: {orphan} (not in this study, so in no table; may be deleted)")
     for state in sorted(planned.root.glob(".state/*/")):
-        typer.echo(f"unfinished training: {state} (running now, or resumed by the next run)")
+        typer.echo(f"unfinished training or attack: {state} (running now, or resumed by the next run)")
     _show_cluster_jobs(planned)
     typer.echo(f"report: {planned.report}" if planned.report.is_file() else "report: not made yet")
 

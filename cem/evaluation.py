@@ -167,7 +167,9 @@ def _run_attack(
             for name, values in stored.items():
                 file[f"{scope}/{name}"] = values
     scored = {scope: len(table) for scope, table in zip(SCOPES, tables, strict=True)}
-    took = {"fit_seconds": fit_seconds, "score_seconds": score_seconds, "attempts": progress.end()}
+    attempts = progress.end()
+    took = {"fit_seconds": fit_seconds, "score_seconds": score_seconds, "attempts": attempts}
+    took |= {"lost_seconds": sum(attempt["lost_seconds"] for attempt in attempts)}
     write_json(folder / "attack.json", _record(cfg, run, knowledge, fitted) | took | {"scored": scored})
 
 

@@ -91,6 +91,7 @@ class FolderProgress(Progress):
 
     def save(self, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
         save_checkpoint(self.path, "state", tensors, header)
+        self.attempts.saved()
 
     def asked_to_stop(self) -> bool:
         self.attempts.beat()

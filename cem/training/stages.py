@@ -66,9 +66,9 @@ def train(
         best = task.state.best
         save_checkpoint(out / "model.safetensors", "model", best, {"run": run.id, "settings": run.sparse()})
         write_text(out / "history.csv", history_csv(task.state.history))
-        attempts = progress.end()
+        summary, attempts = _summary(task, file), progress.end()
         lost = sum(attempt["lost_seconds"] for attempt in attempts)
-        write_json(out / "train.json", _summary(task, file) | {"attempts": attempts, "lost_seconds": lost})
+        write_json(out / "train.json", summary | {"attempts": attempts, "lost_seconds": lost})
 
 
 def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: str, out: Path) -> None:

@@ -1,13 +1,11 @@
 """Every start of a job is on record: how it ended, how long it lived, and what of its work was lost."""
 
-import json
 import os
 import time
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cem.attempts import FILE, HEARTBEAT, Attempts
+from cem.attempts import FILE, HEARTBEAT, Attempts, AttemptsError
 from cem.resume import FolderProgress, Interrupted, Progress, resumable
 
 
@@ -24,9 +22,7 @@ def age(folder, name: str, seconds: float) -> None:
 
 def begun(folder, seconds: float) -> None:
     """Let the present attempt have begun so long ago."""
-    rows = json.loads((folder / FILE).read_text())
-    rows[-1]["started"] = (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
-    (folder / FILE).write_text(json.dumps(rows))
+    age(folder, FILE, seconds)
 
 
 def test_what_a_killed_attempt_did_after_its_last_save_is_lost(tmp_path) -> None:
@@ -47,6 +43,47 @@ def test_an_attempt_that_never_saved_lost_everything(tmp_path) -> None:
     age(tmp_path, HEARTBEAT, 10)
     killed = start(tmp_path).all[0]
     assert killed.lost_seconds == killed.seconds == pytest.approx(90, abs=1)
+
+
+def test_a_save_is_a_sign_of_life(tmp_path) -> None:
+    start(tmp_path)
+    begun(tmp_path, 100)
+    age(tmp_path, HEARTBEAT, 60)
+    age(tmp_path, "state", 20)  # a long validation came between
+    killed = start(tmp_path).all[0]
+    assert (killed.seconds, killed.lost_seconds) == (pytest.approx(80, abs=1), 0)
+
+
+def test_without_a_state_all_earlier_work_is_lost(tmp_path) -> None:
+    start(tmp_path)
+    begun(tmp_path, 100)
+    age(tmp_path, "state", 40)
+    start(tmp_path)
+    (tmp_path / "state").unlink()
+    attempts = start(tmp_path)
+    assert attempts.all[0].seconds == pytest.approx(60, abs=1)
+    assert attempts.kept_seconds == 0
+
+
+def test_who_was_done_but_wrote_no_result_was_killed(tmp_path) -> None:
+    start(tmp_path).end("done")
+    assert [one.ended for one in start(tmp_path).all] == ["killed", ""]
+
+
+def test_a_damaged_record_is_named(tmp_path) -> None:
+    (tmp_path / FILE).write_text("[{")
+    with pytest.raises(AttemptsError, match=r"attempts\.json: expected a list.*Delete it and run again"):
+        start(tmp_path)
+
+
+def test_a_heartbeat_that_cannot_be_written_ends_no_job(tmp_path, capsys) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    attempts = start(folder)
+    (folder / FILE).unlink()
+    folder.rmdir()
+    attempts.beat()
+    assert "cannot write it" in capsys.readouterr().err
 
 
 def test_one_that_left_no_sign_of_life_did_nothing_that_is_known(tmp_path) -> None:

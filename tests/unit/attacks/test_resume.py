@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cem.checkpoint import load_checkpoint
 from cem.config import Run, SplitModel, SyntheticDataset
 from cem.resume import SAVED, StateError, own_folder
 from cem.store import Reader, write_file
@@ -64,7 +65,7 @@ def finish(folder: Path, epochs: int = 6) -> None:
 
 def outcome(folder: Path) -> tuple[bytes, np.ndarray]:
     with Reader(folder / "attacks/decoder/reconstructions.h5", kind="reconstructions") as reader:
-        rebuilt = np.asarray(reader.file["infer/reconstructions"])
+        rebuilt = np.stack([reader.file[f"{scope}/reconstructions"] for scope in ("train", "infer")])
     return (folder / "attacks/decoder/metrics.parquet").read_bytes(), rebuilt
 
 
@@ -107,6 +108,8 @@ def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(copy, expected, numbe
     wait_for_save(process, copy, 0.0)
     process.send_signal(number)
     assert process.wait(timeout=60) == SAVED
+    (state,) = copy.glob(".state/*/state.safetensors")
+    assert load_checkpoint(state, "state")[1]["step"] > 0
     finish(copy)
     assert same(outcome(copy), expected)
     attempts = json.loads((copy / "attacks/decoder/attack.json").read_text())["attempts"]
