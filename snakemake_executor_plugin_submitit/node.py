@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import socket
@@ -78,15 +79,27 @@ class Command(submitit.helpers.Checkpointable):
         return submitit.helpers.DelayedSubmission(self)
 
     def _ended_within(self, seconds: float) -> bool:
-        """Wait for the child without reaping it: Popen.wait holds its lock in the interrupted frame."""
+        """Wait for the child without reaping it: Popen.wait holds its lock in the interrupted frame.
+
+        A script that was only starting when the signal came, and ignored it, is told when it can hear.
+        """
         deadline = time.monotonic() + seconds
+        told = self._listeners()
         while time.monotonic() < deadline:
             status = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if status is not None:
                 self.done = status.si_code == os.CLD_EXITED and status.si_status == 0
                 return True
-            time.sleep(0.1)
+            for pid in self._listeners() - told:
+                told.add(pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGUSR2)
+            time.sleep(0.2)
         return False
+
+    def _listeners(self) -> set[int]:
+        """The child's processes that catch SIGUSR2."""
+        return {pid for pid in descendants(self.pid) if _catches(pid, signal.SIGUSR2)}
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         self.stopped = True
@@ -121,3 +134,10 @@ def descendants(root: int) -> list[int]:
         found.append(pid)
         ahead += children.get(pid, [])
     return found
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    with contextlib.suppress(OSError):
+        caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        return caught is not None and bool(int(caught.group(1), 16) >> (number - 1) & 1)
+    return False

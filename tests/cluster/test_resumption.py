@@ -74,9 +74,10 @@ def test_a_power_cut_sends_the_training_elsewhere(study, cluster) -> None:
 
 @pytest.mark.slow
 def test_a_training_that_meets_its_time_limit_three_times_finishes(study, cluster) -> None:
-    study.runs = {"a": {"epochs": 170, "epoch_s": 1, "periodic": False, "runtime": 1}}
+    """A limit of a minute is announced 30 to 60 s ahead: a start has half a minute at most, often less."""
+    study.runs = {"a": {"epochs": 95, "epoch_s": 1, "periodic": False, "runtime": 1}}
     head = study.head(*models("a"))
-    assert head.wait(600) == 0
+    assert head.wait(900) == 0
     study.check_trained_once()
     model = study.model("a")
     assert len(model["starts"]) >= 4

@@ -126,7 +126,7 @@ class Workflow:
         jobs = {models(run)[0]: self.model(run)["job"] for run in self.runs}
         if done != jobs:
             pytest.fail(f"the books say {done}, the models {jobs}")
-        self.cluster.wait_until(lambda: not self.cluster.squeue(), 15, "an empty queue")
+        self.cluster.wait_until(lambda: not self.cluster.squeue(), 90, "an empty queue")
         if self.cluster.accounting:
             wanted = dict.fromkeys(jobs.values(), "COMPLETED")
             self.cluster.wait_until(

@@ -1,5 +1,9 @@
 """What the node does with a command, and what it says of it."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
@@ -44,3 +48,15 @@ def test_a_path_that_a_shell_would_read_otherwise_is_refused(path) -> None:
 @pytest.mark.parametrize("path", ["a b", "it's", 'a "b"; &', "é"])
 def test_other_paths_are_taken(path) -> None:
     _check_paths([path])
+
+
+def test_a_script_that_starts_after_the_signal_is_told_when_it_can_hear(events, tmp_path) -> None:
+    command = Command("", str(tmp_path), str(events), 20, 10, 30)
+    script = (
+        "import time; time.sleep(1)\nimport signal, sys\nsignal.signal(12, lambda *_: sys.exit(75))\ntime.sleep(30)"
+    )
+    child = subprocess.Popen(["/bin/bash", "-c", 'trap "" USR2; "$0" -c "$1"; exit $?', sys.executable, script])
+    command.pid = child.pid
+    child.send_signal(signal.SIGUSR2)
+    assert command._ended_within(10)
+    assert child.wait() == 75
