@@ -50,8 +50,8 @@ class Command(submitit.helpers.Checkpointable):
         )
         signal.signal(signal.SIGTERM, self._stop)
         environment = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
-        command = ["/bin/bash", "-c", "trap '' USR2; " + self.command]
-        child = subprocess.Popen(command, cwd=self.folder, env=environment)
+        command = ["/bin/bash", "-c", self.command]
+        child = subprocess.Popen(command, cwd=self.folder, env=environment, preexec_fn=ignore_request_to_save)
         self.pid = child.pid
         try:
             code = child.wait()
@@ -119,6 +119,11 @@ class Command(submitit.helpers.Checkpointable):
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "pid": 0, "stopped": False}
+
+
+def ignore_request_to_save() -> None:
+    """Before exec: from its first moment a child ignores SIGUSR2, and stays so until a program catches it."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def descendants(root: int) -> list[int]:

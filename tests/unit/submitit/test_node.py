@@ -10,7 +10,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_executor_plugin_submitit.costs import write_cost
 from snakemake_executor_plugin_submitit.events import append
 from snakemake_executor_plugin_submitit.executor import _check_paths
-from snakemake_executor_plugin_submitit.node import Command
+from snakemake_executor_plugin_submitit.node import Command, ignore_request_to_save
 from snakemake_executor_plugin_submitit.slurm import Cost
 
 
@@ -55,7 +55,8 @@ def test_a_script_that_starts_after_the_signal_is_told_when_it_can_hear(events, 
     script = (
         "import time; time.sleep(1)\nimport signal, sys\nsignal.signal(12, lambda *_: sys.exit(75))\ntime.sleep(30)"
     )
-    child = subprocess.Popen(["/bin/bash", "-c", 'trap "" USR2; "$0" -c "$1"; exit $?', sys.executable, script])
+    words = ["/bin/bash", "-c", '"$0" -c "$1"; exit $?', sys.executable, script]
+    child = subprocess.Popen(words, preexec_fn=ignore_request_to_save)
     command.pid = child.pid
     child.send_signal(signal.SIGUSR2)
     assert command._ended_within(10)
