@@ -13,6 +13,7 @@ from snakemake_executor_plugin_submitit.slurm import Rows, Slurm, is_alive
 from snakemake_executor_plugin_submitit.task import Task
 
 _LONGEST_PAUSE_S = 3600.0
+_LATEST_S = 600.0  # an sbatch that failed, or whose head died, may be under way for so long
 
 
 class Dispatcher:
@@ -24,7 +25,7 @@ class Dispatcher:
         self.books, self.settings, self.scope = books, settings, scope
         self.cluster, self.reporter = cluster, reporter
         self.waiting: list[Task] = []
-        self.unsure: list[Submission] = []  # sbatch failed, and may have been heard all the same
+        self.unsure: list[Submission] = []  # without an id, and may come to the queue all the same
 
     def pause(self, tries: int) -> float:
         """Seconds to wait after so many failures in a row."""
@@ -138,4 +139,4 @@ class Dispatcher:
     def _cancel_the_unsure(self, rows: Rows) -> None:
         for submission in self.unsure:
             self.cluster.cancel(job for job, row in rows.items() if is_alive(rows, job, submission.name))
-        self.unsure = []
+        self.unsure = [one for one in self.unsure if time.time() - one.submitted < _LATEST_S]

@@ -98,6 +98,8 @@ class Follower:
                 f"cancelling job {former.id} of an earlier run: {why} ({' '.join(former.member.outputs)})"
             )
             self.cluster.cancel([former.id])
+        if former.submission.job_id is None and former.submission not in self.dispatcher.unsure:
+            self.dispatcher.unsure.append(former.submission)  # its sbatch may outlive its head
         self._close(former.submission, former.index, "cancelled", why)
         self.former.remove(former)
         return alive

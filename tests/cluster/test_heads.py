@@ -33,15 +33,19 @@ def test_the_jobs_of_a_killed_head_are_adopted(workflow, cluster) -> None:
     workflow.check_books()
 
 
-@pytest.mark.parametrize("group", [False, True], ids=["alone", "with its sbatch"])
+@pytest.mark.parametrize("group", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["alone", "with its sbatch"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_head_killed_inside_sbatch_leaves_nothing_behind(workflow, cluster, when, group) -> None:
     """Killed alone, its sbatch goes on, and the job appears while the next head is already there."""
-    workflow.runs = {run: {"epochs": 3} for run in "ab"}
-    submit, mark = '$REAL "$@"', f"touch {workflow.folder}/in-sbatch; sleep 8"
-    kill_in_sbatch(workflow, "; ".join([mark, submit] if when == "before" else [submit, mark]), group)
+    workflow.runs = {run: {"epochs": 16} for run in "ab"}
+    mark, pause, submit = (f"touch {workflow.folder}/in-sbatch", "sleep 6", '$REAL "$@"; touch sbatch-done')
+    kill_in_sbatch(workflow, "; ".join([mark, pause, submit] if when == "before" else [submit, mark, pause]), group)
     again = workflow.head(*models(*"ab"))
+    if (when, group) != ("before", True):
+        cluster.wait_until(lambda: (workflow.folder / "sbatch-done").exists(), 30, "the first sbatch to end")
+        assert again.alive
     assert again.wait(120) == 0
+    assert not cluster.squeue()
     workflow.check_trained_once()
     assert len(workflow.starts()) == 2
     workflow.check_books()
