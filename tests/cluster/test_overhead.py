@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,10 @@ def system_configuration(cluster) -> Iterator[None]:
     path.unlink()
 
 
+# Not in requirements.lock: Snakemake loads every executor that is installed, and this one calls programs as it loads.
+@pytest.mark.skipif(
+    find_spec("snakemake_executor_plugin_slurm") is None, reason="needs: pip install snakemake-executor-plugin-slurm"
+)
 @pytest.mark.slow
 def test_a_job_costs_less_than_with_snakemakes_slurm_plugin(cluster, tmp_path, shims, system_configuration) -> None:
     seconds = {}
