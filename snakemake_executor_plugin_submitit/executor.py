@@ -96,15 +96,14 @@ class Executor(RemoteExecutor):
 
     def cancel(self) -> None:
         """End on a signal, an error, or Snakemake's wish: as the settings say, cancel the jobs or leave them."""
-        self.shutdown()
-        if self._follower is None:
-            return
-        if self._leave:
+        super().shutdown()  # the lock is kept until the jobs are gone
+        if self._follower is not None and self._leave:
             # At its end Snakemake removes empty folders of outputs: those that the jobs left behind are to write into.
             self.workflow.dag.cleanup_workdir = lambda: None
             self._follower.leave()
-        else:
+        elif self._follower is not None:
             self._follower.cancel_all(self._drain())
+        self._lock_of_head.release()
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
         """The base class's way in; `cancel` does it all."""
