@@ -2,10 +2,11 @@
 
 50,000 samples × 512 dimensions, 10 classes × 5 diagonal components that overlap a little (4.8 standard deviations
 apart), float32, drawn here. EM of both ends when a round gains less than 1e-3 nats a sample; both run on the same
-number of threads (--threads). scikit-learn starts from k-means, once and several times (`n_init`): its single start
-ends in a worse optimum, so the ratio that counts is that with the fewest starts that make it as likely on 10,000
-held-out samples. All are timed in turn, medians count; log-likelihoods are nats a sample, under each side's density.
-Exit code 1 when that ratio is below 3, or when our held-out log-likelihood is below scikit-learn's with one start.
+number of threads (--threads). scikit-learn starts from k-means, once, which is what is required of us, and several
+times (`n_init`): its single start ends in a worse optimum, so the ratio at equal likelihood is told beside it.
+All are timed in turn, medians count; log-likelihoods are of 10,000 held-out samples, nats a sample, under each
+side's own density.
+Exit code 1 when the ratio to one start is below 3, or when our held-out log-likelihood is the lower one.
 Usage: python benchmarks/mixture.py [--samples N] [--repeats N] [--threads N] [--starts N N …]
 """
 
@@ -87,10 +88,8 @@ def main() -> int:
             f"scikit-learn, {starts} start(s): {statistics.median(ratios[starts]):.1f} times as long "
             f"({low:.1f} to {high:.1f}), {statistics.median(reached[starts]):.3f} nats"
         )
-    as_likely = [s for s in args.starts if statistics.median(reached[s]) >= likelihood - EQUAL]
-    counted = min(as_likely, default=max(args.starts))
-    ratio = statistics.median(ratios[counted])
-    print(f"ratio that counts: {ratio:.1f} ({counted} starts; required: {REQUIRED:g})")
+    ratio = statistics.median(ratios[min(args.starts)])
+    print(f"ratio: {ratio:.1f} ({min(args.starts)} start(s); required: {REQUIRED:g})")
     if ratio < REQUIRED or likelihood < statistics.median(reached[min(args.starts)]) - EQUAL:
         print(f"too slow or less likely: expected a ratio of {REQUIRED:g} or more", file=sys.stderr)
         return 1
