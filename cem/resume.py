@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from cem import NUMERICS, CemError
 from cem.attempts import Attempts
-from cem.checkpoint import load_checkpoint, save_checkpoint
+from cem.checkpoint import load_checkpoint, save_checkpoint, subset
 from cem.config.base import digest
 
 SAVED = 75  # sysexits' EX_TEMPFAIL: the state is saved, run the same command again
@@ -63,6 +64,51 @@ class Progress:
     def end(self) -> list[dict[str, Any]]:
         """Close the record of attempts, and give it."""
         return []
+
+
+class Parts:
+    """One state that several pieces of work share: each saves and loads its own part, and all lie in one file."""
+
+    def __init__(self, whole: Progress) -> None:
+        self.whole = whole
+        tensors, header = whole.load() or ({}, {"parts": {}})
+        self.headers: dict[str, dict[str, Any]] = header["parts"]
+        self.tensors = {name: subset(tensors, name) for name in self.headers}
+
+    def __getitem__(self, name: str) -> Progress:
+        return _Part(self, name)
+
+
+@dataclass
+class _Part(Progress):
+    parts: Parts
+    name: str
+
+    @property
+    def place(self) -> str:
+        return self.parts.whole.place
+
+    @property
+    def earlier_seconds(self) -> float:
+        return self.parts.whole.earlier_seconds
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        if self.name not in self.parts.headers:
+            return None
+        return self.parts.tensors[self.name], deepcopy(self.parts.headers[self.name])
+
+    def save(self, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+        # Copies: what is saved here is written again when another part is saved, and may have changed by then.
+        self.parts.tensors[self.name] = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        self.parts.headers[self.name] = deepcopy(dict(header))
+        flat = {f"{part}.{name}": tensor for part, own in self.parts.tensors.items() for name, tensor in own.items()}
+        self.parts.whole.save(flat, {"parts": self.parts.headers})
+
+    def asked_to_stop(self) -> bool:
+        return self.parts.whole.asked_to_stop()
+
+    def end(self) -> list[dict[str, Any]]:
+        return self.parts.whole.end()
 
 
 @dataclass

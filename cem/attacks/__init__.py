@@ -1,15 +1,16 @@
 """Model inversion attacks: what an attacker rebuilds from z, and nothing the attacker could not have."""
 
-from cem.attacks.base import Attack, AttackError, Fitted, Knowledge
+from cem.attacks.base import Attack, AttackError, Fitted, Knowledge, Server
+from cem.attacks.class_mean import ClassMeanAttack
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.linear import LinearAttack
 from cem.attacks.mean_image import MeanImageAttack
 from cem.attacks.nearest import NearestAttack
 from cem.config import Attack as AttackConfig
-from cem.config import Decoder, Linear, MeanImage, Nearest
+from cem.config import ClassMean, Decoder, Linear, MeanImage, Nearest
 from cem.resume import Progress
 
-__all__ = ["Attack", "AttackError", "Fitted", "Knowledge", "make_attack"]
+__all__ = ["Attack", "AttackError", "Fitted", "Knowledge", "Server", "make_attack"]
 
 
 def make_attack(cfg: AttackConfig, progress: Progress | None = None) -> Attack:
@@ -17,9 +18,13 @@ def make_attack(cfg: AttackConfig, progress: Progress | None = None) -> Attack:
     match cfg:
         case MeanImage():
             return MeanImageAttack()
+        case ClassMean():
+            return ClassMeanAttack()
         case Linear():
             return LinearAttack()
         case Nearest():
             return NearestAttack()
         case Decoder():
             return DecoderAttack(cfg, progress)
+        case _:
+            raise NotImplementedError(cfg.kind)

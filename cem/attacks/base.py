@@ -7,9 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from cem import CemError
+from cem.config import SplitModel
 from cem.runtime import make_generator
 from cem.types import Images, Labels, RawImages, Smashed
 
@@ -24,20 +25,28 @@ class AttackError(CemError):
 
 @dataclass(frozen=True)
 class Knowledge:
-    """All an attacker has: images of its own, and what the client would send for them.
+    """All an attacker has. What its settings do not grant is absent, and the scored images are always out of reach.
 
-    It owns the encoder and knows the defence, so `observe(rows, generator)` gives z of its own images with the
-    corruption drawn anew from the generator (on `device`). The clean ẑ and the scored images are out of reach.
-
-    images: [n, channel, height, width], 0 to 255, on `device`. labels: [n].
+    images: [n, channel, height, width], 0 to 255, on `device`. labels: [n], on `device`; None: not known.
+    observe: `observe(rows, generator)` gives what the client sends for its images, corrupted anew from the generator
+    (on `device`); the mean of them where it observes several times. The clean ẑ stays out of reach. Raises AttackError
+    for an attacker who cannot ask the encoder.
     seed: of the attacker's generators; those that corrupt the scored images are apart from it.
+    masked: the defence sets values of z to zero, so a zero says that the value is hidden.
+    corrupt: the defence, which is public: what becomes of a ẑ that the attacker made itself; on observations, too.
+    encoder: the client's, frozen, in evaluation mode; None: not known.
+    server: the server's classifier, and what encoder belongs to it; None: not known.
     """
 
     images: RawImages
-    labels: Labels
+    labels: Labels | None
     observe: Callable[[Rows, torch.Generator], Smashed]
     seed: int
     device: torch.device
+    masked: bool = False
+    corrupt: Callable[[Smashed, torch.Generator], Smashed] | None = None
+    encoder: nn.Module | None = None
+    server: "Server | None" = None
 
     def __post_init__(self) -> None:
         if self.num_images < 2:
@@ -60,17 +69,27 @@ class Knowledge:
 
 
 @dataclass(frozen=True)
+class Server:
+    """What the server holds: its classifier (frozen, in evaluation mode), and the design of the encoder before it."""
+
+    classifier: nn.Module
+    model: SplitModel
+    num_classes: int
+
+
+@dataclass(frozen=True)
 class Fitted:
     """What a fit has to say for itself, in JSON's types.
 
     parameters: how many numbers were fitted. curve: one row an epoch. converged: None where the word has no meaning.
-    choices: what the attacker selected on images it held out.
+    choices: what the attacker selected on images it held out. failure: why the fit is no attack; empty: it is one.
     """
 
     parameters: int
     curve: list[CurveRow] = field(default_factory=list)
     converged: bool | None = None
     choices: dict[str, Any] = field(default_factory=dict)
+    failure: str = ""
 
 
 @runtime_checkable
@@ -80,11 +99,13 @@ class Attack(Protocol):
     def fit(self, knowledge: Knowledge) -> Fitted:
         """Learn. Raises AttackError when there are too few images or the fit fails."""
 
-    def reconstruct(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Images:
-        """Images in [0, 1] for z, without gradients, after `fit`.
+    def reconstruct(
+        self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
+    ) -> Images:
+        """Images in [0, 1] for z, without gradients for the caller, after `fit`.
 
-        own: rows of the attacker's images that these z belong to, when they are the attacker's; an attack that answers
-        with one of its images leaves out the one in question.
+        own: rows of the attacker's images that these z belong to, −1 where they are of none; an attack that answers
+        with one of its images leaves out the one in question. labels: classes of the images, when they are known.
         """
 
 

@@ -14,7 +14,7 @@ from cem.attacks.fit_state import FitState
 from cem.config import Decoder
 from cem.models.decoder import make_decoder
 from cem.resume import SAVE_EVERY_S, Interrupted, Progress
-from cem.types import Images, Smashed
+from cem.types import Images, Labels, Smashed
 
 IMPROVEMENT = 0.02  # part of the held-out error that a last fifth of the epochs may still bring
 MIN_EPOCHS = 5
@@ -61,7 +61,9 @@ class DecoderAttack:
         )
 
     @torch.no_grad()
-    def reconstruct(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Images:
+    def reconstruct(
+        self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
+    ) -> Images:
         images: Tensor = self.net.eval()(smashed)
         return images
 

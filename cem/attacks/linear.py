@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cem.attacks.base import AttackError, Fitted, Knowledge, chunks, hold_out
-from cem.types import Images, Smashed
+from cem.types import Images, Labels, Smashed
 
 HELD_OUT = 0.1
 RIDGES = tuple(10.0**power for power in range(-8, 3))  # in parts of the mean variance of a dimension of z
@@ -65,7 +65,9 @@ class LinearAttack:
         self.image_shape = knowledge.images.shape[1:]
         return Fitted(parameters=weight.numel() + intercept.numel(), choices={"ridge": ridge})
 
-    def reconstruct(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Images:
+    def reconstruct(
+        self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
+    ) -> Images:
         pixels = self.intercept + smashed.flatten(1) @ self.weight
         return pixels.clamp(0, 1).reshape(len(pixels), *self.image_shape)
 

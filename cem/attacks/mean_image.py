@@ -5,7 +5,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cem.attacks.base import Fitted, Knowledge, chunks
-from cem.types import Images, Smashed
+from cem.types import Images, Labels, Smashed
 
 
 class MeanImageAttack:
@@ -20,5 +20,7 @@ class MeanImageAttack:
         self.mean = (total.double() / (255 * knowledge.num_images)).float()
         return Fitted(parameters=self.mean.numel())
 
-    def reconstruct(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Images:
+    def reconstruct(
+        self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
+    ) -> Images:
         return self.mean.expand(len(smashed), *self.mean.shape)

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cem.attacks.base import Fitted, Knowledge, chunks
-from cem.types import Images, Smashed
+from cem.types import Images, Labels, Smashed
 
 KEYS_AT_ONCE = 8192  # of the attacker's z that a chunk of queries is compared with
 
@@ -29,7 +29,9 @@ class NearestAttack:
         self.half_norms = self.keys.square().sum(1) / 2
         return Fitted(parameters=0)
 
-    def reconstruct(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Images:
+    def reconstruct(
+        self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
+    ) -> Images:
         return self.knowledge.targets(self.search(smashed, own))
 
     def search(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Int[Tensor, " batch"]:

@@ -1,62 +1,130 @@
 """The attacks every run is scored by, and what each attacker knows."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cem.config.base import Seed, Settings, Slug
 
-_DECODER = re.compile(r"res_normN(?P<blocks>\d+)C(?P<channels>\d+)")
+_RESIDUAL = re.compile(r"res_normN(?P<blocks>\d+)C(?P<channels>\d+)")
+_UNET = re.compile(r"unet_C(?P<channels>\d+)")
+Encoder = Literal["weights", "query", "none"]
+_CAN_ASK: tuple[Encoder, ...] = ("query", "weights")
 
 
-def parse_decoder(text: str) -> tuple[int, int]:
-    """Read `res_normN{blocks}C{channels}`. Raises ValueError when the text is not of that form."""
-    match = _DECODER.fullmatch(text)
+def parse_decoder(text: str) -> tuple[int | None, int]:
+    """Read `res_normN{blocks}C{channels}` or `unet_C{channels}` (whose blocks are None).
+
+    Raises ValueError when the text is of neither form.
+    """
+    match = _RESIDUAL.fullmatch(text) or _UNET.fullmatch(text)
     if match is None or int(match["channels"]) < 1:
-        raise ValueError(f"expected res_normN<blocks>C<channels>, such as res_normN4C32; found {text!r}")
-    return int(match["blocks"]), int(match["channels"])
+        raise ValueError(
+            f"expected res_normN<blocks>C<channels> or unet_C<channels>, such as res_normN4C32; found {text!r}"
+        )
+    found = match.groupdict()
+    return int(found["blocks"]) if "blocks" in found else None, int(found["channels"])
 
 
 class AttackBase(Settings):
-    """What all attacks share."""
+    """What all attacks share: a name, and what the attacker knows beside the defence and its strength."""
 
     name: Slug | None = Field(None, description="how results name the attack; absent: its kind")
     data: Literal["private", "shadow"] = Field(
         "private", description="the attacker's images: the defender's own (worst case), or a disjoint set"
     )
+    data_size: int | None = Field(None, ge=2, description="how many of them, drawn at random; absent: all of the split")
+    encoder: Encoder = Field(
+        "query", description="query: gets z for its own images; weights: also holds the encoder; none: neither"
+    )
+    observations: int = Field(
+        1, ge=1, description="times that the attacker sees z of each image, corrupted anew; it takes the mean"
+    )
+    labels: bool = Field(False, description="whether the attacker knows the classes of its images and of those sent")
+
+    possible_encoder: ClassVar[tuple[Encoder, ...]] = ("weights", "query", "none")
+    needs_labels: ClassVar[bool] = False
 
     @property
     def id(self) -> str:
         return self.name if self.name is not None else self.kind  # type: ignore[attr-defined]
+
+    @property
+    def knowledge_label(self) -> str:
+        """The attacker's knowledge in short, such as `shadow 500, query, 4 observations`."""
+        words = [self.data if self.data_size is None else f"{self.data} {self.data_size}"]
+        words += [] if self.encoder == type(self).model_fields["encoder"].default else [self.encoder]
+        words += [f"{self.observations} observations"] if self.observations > 1 else []
+        return ", ".join([*words, "labels"] if self.labels else words)
+
+    @model_validator(mode="after")
+    def _knows_enough(self) -> "AttackBase":
+        kind = self.kind  # type: ignore[attr-defined]
+        if self.encoder not in self.possible_encoder:
+            raise ValueError(
+                f"{kind} needs encoder: {' or '.join(self.possible_encoder)}; found {self.encoder}. "
+                + ("Without any access to the encoder, use shadow_model." if self.encoder == "none" else "")
+            )
+        if self.needs_labels and not self.labels:
+            raise ValueError(f"{kind} needs labels: true; an attacker who knows no classes cannot run it")
+        return self
 
 
 class MeanImage(AttackBase):
     """Answers every z with the mean of the attacker's images: what an attacker who sees nothing would do."""
 
     kind: Literal["mean_image"] = "mean_image"
+    encoder: Encoder = Field("none", description="not looked at")
+
+
+class ClassMean(AttackBase):
+    """Answers with the mean of the attacker's images of the same class: what a label alone gives away."""
+
+    kind: Literal["class_mean"] = "class_mean"
+    encoder: Encoder = Field("none", description="not looked at")
+    labels: bool = Field(True, description="must be true: the class is all that this attack uses")
+    needs_labels = True
 
 
 class Linear(AttackBase):
     """Least squares from z to the image, in closed form, with a ridge chosen on images held out by the attacker."""
 
     kind: Literal["linear"] = "linear"
+    possible_encoder = _CAN_ASK
 
 
 class Nearest(AttackBase):
     """The attacker's image whose z is nearest; on private images the scored image itself is left out."""
 
     kind: Literal["nearest"] = "nearest"
+    possible_encoder = _CAN_ASK
 
 
-class Decoder(AttackBase):
-    """A convolutional decoder trained to turn z into the image."""
+class Loss(Settings):
+    """What a decoder minimises: a sum of errors, each with its weight."""
 
-    kind: Literal["decoder"] = "decoder"
-    net: str = Field("res_normN4C32", description="res_normN{blocks}C{channels}")
-    epochs: int = Field(50, ge=1, description="passes over the attacker's images")
+    mse: float = Field(1.0, ge=0, description="weight of the mean squared error")
+    l1: float = Field(0.0, ge=0, description="weight of the mean absolute error")
+    ssim: float = Field(0.0, ge=0, description="weight of 1 − SSIM")
+
+    @model_validator(mode="after")
+    def _something(self) -> "Loss":
+        if not self.mse + self.l1 + self.ssim:
+            raise ValueError("expected a positive weight of mse, l1 or ssim; all are 0")
+        return self
+
+
+class DecoderFit(Settings):
+    """How a decoder is fitted."""
+
+    net: str = Field("res_normN4C32", description="res_normN{blocks}C{channels}, or unet_C{channels}")
+    loss: Loss = Field(Loss(), description="what is minimised; selection is by the squared error all the same")
+    epochs: int = Field(50, ge=0, description="passes over the attacker's images at most")
+    patience: int | None = Field(
+        None, ge=1, description="epochs without a better held-out error after which the fit ends; absent: no early end"
+    )
     batch_size: int = Field(256, ge=2, description="images a step")
-    lr: float = Field(1e-3, gt=0, description="Adam's learning rate; falls to a hundredth along a cosine")
     weight_decay: float = Field(1e-4, ge=0, description="Adam's weight decay")
     held_out: float = Field(0.1, gt=0, lt=0.5, description="part of the attacker's images kept for selection")
     seed: Seed = Field(0, description="seed of the attack's own generators")
@@ -68,5 +136,114 @@ class Decoder(AttackBase):
         return value
 
 
-Attack = Annotated[MeanImage | Linear | Nearest | Decoder, Field(discriminator="kind")]
-BASELINES = ("mean_image", "linear", "nearest")  # need no training: all of a run's share one job
+_FIXED_LR: Any = Field(1e-3, gt=0, description="Adam's learning rate; falls to a hundredth along a cosine")
+_ON: Any = Field(
+    "all", description="all: every run; reference: only the undefended runs, such as for a ladder of decoder sizes"
+)
+
+
+class StartingDecoder(DecoderFit):
+    """The decoder that another attack starts from or ends with."""
+
+    lr: float = _FIXED_LR
+
+
+class Decoder(DecoderFit, AttackBase):
+    """A convolutional decoder trained to turn z into the image."""
+
+    kind: Literal["decoder"] = "decoder"
+    lr: float | None = Field(
+        None, gt=0, description="Adam's learning rate; absent: the best of lr_sweep on the undefended reference"
+    )
+    lr_sweep: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (3e-4, 1e-3, 3e-3), min_length=1, description="learning rates tried once, on the undefended reference"
+    )
+    on: Literal["all", "reference"] = _ON
+    possible_encoder = _CAN_ASK
+
+
+class Gan(AttackBase):
+    """A decoder trained against a critic (WGAN-GP) and towards the image; the published settings are the defaults."""
+
+    kind: Literal["gan"] = "gan"
+    net: str = Field("res_normN4C32", description="the generator: res_normN{blocks}C{channels}, or unet_C{channels}")
+    start: Literal["scratch", "decoder"] = Field(
+        "scratch", description="where the generator starts: random weights, or a decoder fitted on the same images"
+    )
+    decoder: StartingDecoder | None = Field(None, description="how that decoder is fitted; its net is the generator's")
+    epochs: int = Field(150, ge=0, description="passes over the attacker's images")
+    batch_size: int = Field(128, ge=2, description="images a step")
+    critic_steps: int = Field(10, ge=1, description="steps of the critic for one of the generator")
+    mse_weight: float = Field(1500.0, ge=0, description="weight of the squared error beside the critic's verdict")
+    gradient_penalty: float = Field(10.0, ge=0, description="weight of the critic's gradient penalty")
+    lr: float = Field(5e-4, gt=0, description="learning rate of the generator's Adam")
+    critic_lr: float = Field(5e-3, gt=0, description="learning rate of the critic's Adam")
+    held_out: float = Field(0.1, gt=0, lt=0.5, description="part of the attacker's images kept for selection")
+    seed: Seed = Field(0, description="seed of the attack's own generators")
+    on: Literal["all", "reference"] = _ON
+    possible_encoder = _CAN_ASK
+
+    @model_validator(mode="after")
+    def _start_is_said(self) -> "Gan":
+        if (self.decoder is not None) != (self.start == "decoder"):
+            raise ValueError("start: decoder and the settings `decoder` belong together: give both or neither")
+        parse_decoder(self.net)
+        if self.decoder is not None and self.decoder.net != self.net:
+            raise ValueError(f"decoder.net must be the generator's net {self.net}; found {self.decoder.net}")
+        return self
+
+
+class Optimization(AttackBase):
+    """Searches the image whose ẑ is nearest to what was seen, with the encoder's weights at hand."""
+
+    kind: Literal["optimization"] = "optimization"
+    encoder: Encoder = Field("weights", description="must be weights: the search runs through the encoder")
+    start: Literal["zero", "random", "decoder"] = Field(
+        "zero", description="where the search starts: grey, several random images, or a decoder's reconstruction"
+    )
+    decoder: StartingDecoder | None = Field(None, description="how the decoder is fitted where the search starts there")
+    restarts: int = Field(1, ge=1, description="random starts; the one that explains z best is kept")
+    steps: int = Field(500, ge=0, description="steps of Adam")
+    lr: float = Field(0.05, gt=0, description="Adam's learning rate; falls to a hundredth along a cosine")
+    tv: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (0.0, 1e-3, 1e-2, 1e-1),
+        min_length=1,
+        description="weights of the total variation to choose from, on images the attacker holds out",
+    )
+    range_weight: float = Field(1.0, ge=0, description="weight of what lies outside [0, 1], squared")
+    batch_size: int = Field(256, ge=1, description="images optimised together")
+    selection_images: int = Field(64, ge=1, description="held-out images that the weight is chosen on")
+    seed: Seed = Field(0, description="seed of the attack's own generators")
+    on: Literal["all", "reference"] = _ON
+    possible_encoder = ("weights",)
+
+    @model_validator(mode="after")
+    def _start_is_said(self) -> "Optimization":
+        if (self.decoder is not None) != (self.start == "decoder"):
+            raise ValueError("start: decoder and the settings `decoder` belong together: give both or neither")
+        if self.restarts > 1 and self.start != "random":
+            raise ValueError(f"restarts: {self.restarts} needs start: random; found {self.start}")
+        return self
+
+
+class ShadowModel(AttackBase):
+    """Cannot reach the encoder: trains one of its own that suits the server's classifier, then a decoder for it."""
+
+    kind: Literal["shadow_model"] = "shadow_model"
+    encoder: Encoder = Field("none", description="must be none: with access to the encoder a decoder does better")
+    labels: bool = Field(True, description="must be true: its own encoder learns from the classes")
+    encoder_epochs: int = Field(20, ge=0, description="passes over the attacker's images for its own encoder")
+    encoder_lr: float = Field(1e-3, gt=0, description="learning rate of that encoder's Adam")
+    encoder_batch_size: int = Field(128, ge=2, description="images a step of that encoder")
+    decoder: StartingDecoder = Field(StartingDecoder(), description="how the decoder for it is fitted")
+    seed: Seed = Field(0, description="seed of its own encoder's generators")
+    on: Literal["all", "reference"] = _ON
+    possible_encoder = ("none",)
+    needs_labels = True
+
+
+Attack = Annotated[
+    MeanImage | ClassMean | Linear | Nearest | Decoder | Gan | Optimization | ShadowModel, Field(discriminator="kind")
+]
+YARDSTICKS = ("mean_image", "class_mean")  # need no z: what other attacks are compared with
+BASELINES = (*YARDSTICKS, "linear", "nearest")  # need no training: all of a run's share one job
