@@ -6,6 +6,9 @@ __version__ = "0.1.0"
 # parameter, so Snakemake reruns what was made by older code. tests/unit/test_numerics.py notices a forgotten raise.
 NUMERICS = 3
 
+# The same for what comes after training: raised when attacks give other numbers, it reruns them and retrains nothing.
+ATTACK_NUMERICS = 4
+
 
 class CemError(Exception):
     """Something the user can mend. The message says what was expected, what came and what to do."""

@@ -12,6 +12,7 @@ from cem.cluster_jobs import read_cluster_jobs
 from cem.config import Run, load_study
 from cem.plan import Plan
 from cem.preflight import check_before_start
+from cem.verdicts import read_verdicts
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="the study, in YAML", show_default=True)]
 Results = Annotated[Path, typer.Option(help="folder of the results")]
@@ -51,20 +52,27 @@ def plan(file: File = FILE, results: Results = RESULTS) -> None:
 
 @app.command()
 def status(file: File = FILE, results: Results = RESULTS) -> None:
-    """Show which stages of each run are done, and what lies in the results without being part of the study."""
+    """Show which stages of each run are done, and what lies in the results without being part of the study.
+
+    Exit code 1 when the results say that an attack with training failed.
+    """
     planned = Plan(load_study(file), results)
     attacks = [attack.id for attack in planned.study.attacks]
     done = {name: _stages(planned, run, attacks) for name, run in planned.runs.items()}
     stages = ("model", "activations", "leakage", *attacks)
-    marks = [(name, *("done" if ready else "-" for ready in row)) for name, row in done.items()]
-    counts = [f"{sum(column)}/{len(done)}" for column in zip(*done.values(), strict=True)]
+    words = {True: "done", False: "-", None: ""}
+    marks = [(name, *(words[ready] for ready in row)) for name, row in done.items()]
+    columns = [[ready for ready in column if ready is not None] for column in zip(*done.values(), strict=True)]
+    counts = [f"{sum(column)}/{len(column)}" for column in columns]
     typer.echo(_table([("run", *stages), *marks, ("all", *counts)]))
     for orphan in planned.orphans():
         typer.echo(f"orphan: {orphan} (not in this study, so in no table; may be deleted)")
     for state in sorted(planned.root.glob(".state/*/")):
         typer.echo(f"unfinished training or attack: {state} (running now, or resumed by the next run)")
     _show_cluster_jobs(planned)
+    failed = _show_verdicts(planned)
     typer.echo(f"report: {planned.report}" if planned.report.is_file() else "report: not made yet")
+    sys.exit(1 if failed else 0)
 
 
 @app.command()
@@ -126,6 +134,16 @@ def show(name: Annotated[str, typer.Argument(help="name or path of a profile")] 
     typer.echo(profiles.describe(name, path))
 
 
+def _show_verdicts(planned: Plan) -> bool:
+    """Say which attacks do not count by the results as they are now; whether one that is trained failed."""
+    failed = False
+    for verdict in read_verdicts(planned):
+        word = "still improving" if verdict.bound else "attack failed"
+        typer.echo(f"{word}: {verdict.attack} on {verdict.run}: {verdict.why}")
+        failed |= not verdict.bound and verdict.attack in planned.learned
+    return failed
+
+
 def _show_cluster_jobs(planned: Plan) -> None:
     jobs = read_cluster_jobs(planned)
     for job in jobs.failed:
@@ -144,11 +162,14 @@ def _row(run: Run) -> tuple[str, ...]:
     return (run.id, surrogate.kind, surrogate.formula or "-", weight, f"{run.noise_std:g}", defenses, str(run.seed))
 
 
-def _stages(planned: Plan, run: Run, attacks: list[str]) -> list[bool]:
-    folder = planned.run(run)
-    scores = [planned.attack(run, attack) / "metrics.parquet" for attack in attacks]
-    files = [folder / "model.safetensors", folder / "activations.h5", planned.leakage(run), *scores]
-    return [path.is_file() for path in files]
+def _stages(planned: Plan, run: Run, attacks: list[str]) -> list[bool | None]:
+    """Whether each stage is done; None for an attack that this run is not scored by."""
+    folder, own = planned.run(run), {attack.id for attack in planned.attacks(run)}
+    done: list[bool | None] = [
+        path.is_file() for path in (folder / "model.safetensors", folder / "activations.h5", planned.leakage(run))
+    ]
+    scores = [(planned.attack(run, attack) / "metrics.parquet").is_file() for attack in attacks]
+    return done + [ready if attack in own else None for attack, ready in zip(attacks, scores, strict=True)]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

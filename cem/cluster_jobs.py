@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cem.plan import Plan
+from cem.plan import ATTACK_FILES, Plan
 
 VERSION = 1
 RECORDS = Path(".snakemake/submitit/jobs")
@@ -105,11 +105,8 @@ def _owners(plan: Plan) -> dict[str, str]:
     for where in plan.trained:
         owners |= {_absolute(plan.folder / where / name): where.removeprefix("runs/") for name in names}
     for run in plan.runs.values():
-        for attack in plan.study.attacks:
-            folder = plan.attack(run, attack.id)
-            owners |= {
-                _absolute(folder / name): run.id for name in ("metrics.parquet", "reconstructions.h5", "attack.json")
-            }
+        for attack in plan.attacks(run):
+            owners |= {_absolute(plan.attack(run, attack.id) / name): run.id for name in ATTACK_FILES}
     return owners
 
 

@@ -8,6 +8,7 @@ from cem import CemError
 from cem.types import PerImage
 
 PSNR_CAP_DB = 100.0  # of identical images, for which the ratio is infinite
+SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
 TOLERANCE = 1e-6  # rounding that a value may lie outside [0, 1] by
 AnyImages = Float[Tensor, "_ _ _ _"]  # [batch, channel, height, width]; that two of them agree is checked below
 
@@ -41,7 +42,7 @@ def ssim(reconstruction: AnyImages, target: AnyImages) -> PerImage:
 
     _check(reconstruction, target)
     values = structural_similarity_index_measure(
-        reconstruction, target, sigma=1.5, kernel_size=11, data_range=1.0, reduction="none"
+        reconstruction, target, sigma=SSIM_SIGMA, kernel_size=SSIM_WINDOW, data_range=1.0, reduction="none"
     )
     assert isinstance(values, Tensor)  # no second value was asked for
     return values.reshape(len(target))

@@ -4,7 +4,9 @@ from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
-from cem.config import BASELINES, Dataset, GmmSurrogate, MixtureFit, Run, Study
+from cem.config import BASELINES, YARDSTICKS, Attack, Dataset, Decoder, GmmSurrogate, MixtureFit, Run, Study
+
+ATTACK_FILES = ("metrics.parquet", "reconstructions.h5", "attack.json", "manifest.json")  # of each attack on a run
 
 
 class Plan:
@@ -16,9 +18,46 @@ class Plan:
         self.folder = self.root / study.name
 
     @cached_property
-    def runs(self) -> dict[str, Run]:
-        """Run id → run."""
+    def asked(self) -> dict[str, Run]:
+        """Run id → run, of those the study asks for."""
         return {run.id: run for run in self.study.runs()}
+
+    @cached_property
+    def references(self) -> dict[str, Run]:
+        """Run id → the undefended run that its attacks must invert to count; empty where nothing has to."""
+        if all(attack.kind in YARDSTICKS for attack in self.study.attacks):
+            return {}
+        seeds: dict[str, int] = {}
+        for run in self.asked.values():
+            base = run.undefended(0).id
+            seeds[base] = min(run.seed, seeds.get(base, run.seed))
+        return {name: run.undefended(seeds[run.undefended(0).id]) for name, run in self.asked.items()}
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        """Run id → run: those the study asks for, then their references."""
+        return self.asked | {run.id: run for run in self.references.values()}
+
+    def reference(self, run: Run) -> Run | None:
+        """The undefended run of the same base, itself for one that is; None where no attack needs one."""
+        return self.references.get(run.id, run if run.id not in self.asked else None)
+
+    def is_reference(self, run: Run) -> bool:
+        """Whether attacks must invert this run to count on others."""
+        return any(run.id == reference.id for reference in self.references.values())
+
+    def attacks(self, run: Run) -> list[Attack]:
+        """The attacks that a run is scored by."""
+        everywhere = self.is_reference(run)
+        return [attack for attack in self.study.attacks if everywhere or getattr(attack, "on", "all") == "all"]
+
+    def tuned(self, run: Run, attack: str) -> Path | None:
+        """The result that says an attack's learning rate, found on the reference; None where it has its own."""
+        cfg = next(cfg for cfg in self.study.attacks if cfg.id == attack)
+        reference = self.reference(run)
+        if not isinstance(cfg, Decoder) or cfg.lr is not None or reference is None or reference.id == run.id:
+            return None
+        return self.attack(reference, attack) / "attack.json"
 
     @cached_property
     def warmups(self) -> dict[str, Run]:
@@ -51,6 +90,10 @@ class Plan:
     def learned(self) -> list[str]:
         """Ids of the attacks that are trained, a job each."""
         return [attack.id for attack in self.study.attacks if attack.kind not in BASELINES]
+
+    def learned_on(self, run: Run) -> list[str]:
+        """Ids of those that a run is scored by."""
+        return [attack.id for attack in self.attacks(run) if attack.kind not in BASELINES]
 
     def data(self, dataset: Dataset) -> Path:
         """The prepared data set."""
@@ -95,7 +138,7 @@ class Plan:
             fit_mixture=len(starts) + runs,
             train=runs,
             baseline_attacks=runs if self.baselines else 0,
-            attack=runs * len(self.learned),
+            attack=sum(len(self.learned_on(run)) for run in self.runs.values()),
             aggregate=1,
             report=1,
         )

@@ -55,6 +55,11 @@ class Run(Settings):
         settings.pop("surrogate", None)
         return f"{self._stem}/s{self.seed}-{digest(settings, 4)}"
 
+    def undefended(self, seed: int) -> "Run":
+        """The same network and training with nothing to hinder an attack: no surrogate, no defence, no noise."""
+        changes = {"noise_std": 0.0, "defenses": (), "surrogate": NoSurrogate(), "seed": seed}
+        return self.model_copy(update=changes)
+
     @property
     def _stem(self) -> str:
         defenses = "".join(f"+{defense.label}" for defense in self.defenses)
@@ -67,6 +72,18 @@ class ReportSettings(Settings):
 
     images: int = Field(8, ge=1, le=64, description="originals and reconstructions shown of each run")
     map_samples: int = Field(500, ge=10, le=5000, description="test images on the map of the smashed data")
+
+
+class Gate(Settings):
+    """When an attack's numbers count: it must invert the undefended reference of a run, at the same budget.
+
+    The reference has the run's data, architecture, cut and training, but no surrogate, no defence and σ = 0. It is
+    trained once, with the least seed.
+    """
+
+    max_mse_ratio: float = Field(
+        0.5, gt=0, lt=1, description="most that the attack's MSE there may be, in parts of the mean image's"
+    )
 
 
 class Study(Settings):
@@ -89,6 +106,7 @@ class Study(Settings):
     )
     leakage: MixtureFit = Field(MixtureFit(fit="em"), description="mixture that measures the leakage of a trained run")
     smashed_dtype: Literal["float16", "float32"] = Field("float16", description="number format of stored activations")
+    gate: Gate = Field(Gate(), description="when an attack's numbers count")
     report: ReportSettings = Field(ReportSettings(), description="what the report shows")
 
     @field_validator("seeds")

@@ -35,6 +35,25 @@ class Defense:
             z = drop(z, self.dropout_rate, generator)
         return keep_largest(z, self.pruned_fraction) if self.pruned_fraction else z
 
+    @property
+    def masks(self) -> bool:
+        """Whether it sets values of z to zero: a zero then says that the value is hidden."""
+        return bool(self.dropout_rate or self.pruned_fraction)
+
+    def observe(self, clean: Smashed, generator: torch.Generator, times: int) -> Smashed:
+        """What an attacker makes of the same ẑ sent several times: the mean of what it saw, hidden values left out.
+
+        A value that was hidden every time is zero.
+        """
+        if times == 1:
+            return self.corrupt(clean, generator)
+        total, seen = torch.zeros_like(clean), torch.zeros_like(clean)
+        for _ in range(times):
+            z = self.corrupt(clean, generator)
+            total += z
+            seen += (z != 0) if self.masks else 1
+        return total / seen.clamp_min(1)
+
     def penalty(self, images: Images, clean: Smashed) -> Float[Tensor, ""]:
         """Sum of the defence's terms of the objective."""
         if not self.nopeek_weight:

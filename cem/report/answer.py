@@ -32,6 +32,7 @@ class Answer:
 def answer(groups: list[Group], results: pd.DataFrame) -> list[Answer]:
     """One answer a group without a surrogate, and one for the groups that have no such counterpart."""
     answers, alone = [], []
+    groups = [group for group in groups if not group.reference]
     for group in groups:
         if group.first.surrogate.kind == "none":
             others = [other for other in groups if other is not group and other.without_surrogate(groups) is group]
@@ -81,6 +82,8 @@ def _verdict(changes: tuple[Change, ...]) -> str:
 
 
 def _numbers(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return "every attack failed (see the table of attacks): nothing is known about the protection of these runs."
     mse, psnr, ssim = (Spread.of(rows[name]) for name in ("mse", "psnr_db", "ssim"))
     accuracy, leakage = Spread.of(100 * rows["accuracy"]), Spread.of(rows["leakage_nats"])
     return (
@@ -95,7 +98,10 @@ def _change(plain: Group, other: Group, results: pd.DataFrame) -> Change:
     before, after = plain.headline(results), other.headline(results)
     common = before.index.intersection(after.index)
     if common.empty:
-        return Change(other.label, "shares no seed with the runs without a surrogate, so no change is given.")
+        reason = "shares no seed with the runs without a surrogate"
+        if before.empty or after.empty:
+            reason = f"every attack failed on {'these runs' if after.empty else 'the runs without a surrogate'}"
+        return Change(other.label, f"{reason}, so no change is given.")
     before, after = before.loc[common], after.loc[common]
     error, accuracy = after["mse"] - before["mse"], 100 * (after["accuracy"] - before["accuracy"])
     factor, points = Spread.of(after["mse"] / before["mse"]), Spread.of(accuracy).text(2, signed=True)

@@ -26,14 +26,15 @@ def accuracy_against_error(groups: list[Group], results: pd.DataFrame) -> Pictur
     ends = []
     for index, group in enumerate(groups):
         rows = group.headline(results)
+        if rows.empty:
+            continue  # every attack failed: there is no error to show
         accuracy, mse = Spread.of(100 * rows["accuracy"]), Spread.of(rows["mse"])
         style: Any = {"color": colour(index), "marker": marker(index), "linestyle": "none"}
         axes.plot(100 * rows["accuracy"], rows["mse"], **style, alpha=0.35, markersize=4)
         errors: Any = {"xerr": accuracy.sd, "yerr": mse.sd} if accuracy.n > 1 else {}
         axes.errorbar(accuracy.mean, mse.mean, **errors, **style, markersize=9, markeredgecolor="white", capsize=3)
         ends.append((mse.mean, accuracy.mean, index, group.label))
-    trivial = results.query("scope == 'infer' and mse_ratio_to_mean_image == 1")
-    for error in trivial.groupby("dataset")["mse"].mean():
+    for error in results.query("scope == 'infer'").groupby("dataset")["mse_mean_image"].mean():
         axes.axhline(error, color="#555555", linewidth=1, linestyle=":")
         axes.annotate("mean image: sees nothing", (0, error), xycoords=("axes fraction", "data"), xytext=(3, 3),
                       textcoords="offset points", fontsize=8, color="#555555")  # fmt: skip
@@ -104,13 +105,15 @@ def attack_curves(plan: Plan, groups: list[Group]) -> list[Picture]:
 
 
 def _attack_curve(plan: Plan, groups: list[Group], attack: str) -> Picture | None:
-    curves = {run.id: _curve(read_attack(plan, run, attack)["curve"]) for group in groups for run in group.runs}
+    attacked = [group for group in groups if attack in plan.learned_on(group.first)]
+    curves = {run.id: _curve(read_attack(plan, run, attack)["curve"]) for group in attacked for run in group.runs}
     if not any(curve.notna().any() for curve in curves.values()):
         return None
     figure = new_figure(8.2, 3.4)
     axes = figure.add_subplot()
     for index, group in enumerate(groups):
-        _draw(axes, [curves[run.id] for run in group.runs], index, group.label)
+        if group in attacked:
+            _draw(axes, [curves[run.id] for run in group.runs], index, group.label)
     axes.set_xlabel("epoch of the attack")
     axes.set_ylabel("MSE on held-out images")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cem.config import Run
+from cem.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Group:
 
     label: str
     runs: tuple[Run, ...]
+    reference: bool = False  # added by the plan, for attacks to be held against; not asked for
 
     @property
     def first(self) -> Run:
@@ -24,9 +26,9 @@ class Group:
         return self.runs[0]
 
     def without_surrogate(self, groups: "list[Group]") -> "Group | None":
-        """The group that differs from this one only in having no surrogate; None when the study has none."""
+        """The group that differs from this one only in having no surrogate; None when the study asks for none."""
         wanted = _settings(self.first, "seed", "surrogate")
-        plain = [group for group in groups if group.first.surrogate.kind == "none"]
+        plain = [group for group in groups if group.first.surrogate.kind == "none" and not group.reference]
         return next((group for group in plain if _settings(group.first, "seed", "surrogate") == wanted), None)
 
     def rows(self, results: pd.DataFrame) -> pd.DataFrame:
@@ -34,19 +36,35 @@ class Group:
         return results[results["run"].isin([run.id for run in self.runs])]
 
     def headline(self, results: pd.DataFrame, scope: str = "infer") -> pd.DataFrame:
-        """One row a seed, indexed by it: the strongest attack on Infer, scored on `scope`."""
+        """One row a seed, indexed by it: the strongest attack on Infer, scored on `scope`. None where all failed."""
         rows = self.rows(results)
         strongest = rows.loc[(rows["scope"] == "infer") & rows["strongest"], ["run", "attack"]]
         return rows[rows["scope"] == scope].merge(strongest, on=["run", "attack"]).set_index("seed")
 
+    def about(self, results: pd.DataFrame) -> pd.DataFrame:
+        """One row a seed, indexed by it: what does not depend on the attack."""
+        return self.rows(results).drop_duplicates("run").set_index("seed")
+
+
+def group_plan(plan: Plan) -> list[Group]:
+    """The groups of a study, then the references that the plan adds to it."""
+    added = [run for name, run in plan.runs.items() if name not in plan.asked]
+    references = [Group(_reference_label(run, added), (run,), reference=True) for run in added]
+    return group_runs(plan.asked.values()) + references
+
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
-    """The groups of a study, in the order of their first runs, labelled by what tells them apart."""
+    """Groups in the order of their first runs, labelled by what tells them apart."""
     members: dict[str, list[Run]] = {}
     for run in runs:
         members.setdefault(repr(_settings(run, "seed")), []).append(run)
     firsts = [group[0] for group in members.values()]
     return [Group(_label(group[0], firsts), tuple(group)) for group in members.values()]
+
+
+def _reference_label(run: Run, others: list[Run]) -> str:
+    _, _, apart = _label(run, others).partition(", ")
+    return f"undefended reference, {apart}" if apart else "undefended reference"
 
 
 def _settings(run: Run, *without: str) -> dict[str, Any]:

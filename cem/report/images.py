@@ -18,10 +18,17 @@ PER_LINE = 10
 
 def reconstruction_grids(plan: Plan, groups: list[Group], results: pd.DataFrame) -> list[Picture]:
     """One picture a data set: a row of test images, then a row a group, of its first seed."""
-    return [
-        _grid(plan, dataset, [group for group in groups if group.first.dataset.id == dataset], results)
-        for dataset in plan.datasets
+    return [picture for dataset in plan.datasets if (picture := _of_dataset(plan, dataset, groups, results))]
+
+
+def _of_dataset(plan: Plan, dataset: str, groups: list[Group], results: pd.DataFrame) -> Picture | None:
+    """None where every attack failed on every first seed."""
+    shown = [
+        group
+        for group in groups
+        if group.first.dataset.id == dataset and group.first.seed in group.headline(results).index
     ]
+    return _grid(plan, dataset, shown, results) if shown else None
 
 
 def _grid(plan: Plan, dataset: str, groups: list[Group], results: pd.DataFrame) -> Picture:

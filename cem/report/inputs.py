@@ -14,7 +14,8 @@ from cem.plan import Plan
 from cem.store import Reader
 
 SCOPES = ("train", "infer")
-METRICS = ("mse", "psnr_db", "ssim")
+METRICS = ("mse", "psnr_db", "ssim", "victim_accuracy", "rank1", "ms_ssim", "lpips")  # as results name them
+_STORED = ("mse", "psnr_db", "ssim", "recognised", "mse_mean_image", "mse_class_mean")  # of every attack
 _TRAINING = (
     "run", "accuracy_test", "best_epoch", "epochs", "seconds", "warmup_seconds", "attempts", "lost_seconds",
     "parameters", "device", "threads", "versions", "numerics",
@@ -52,14 +53,14 @@ def read_leakage(plan: Plan, run: Run) -> tuple[float, float]:
 def read_attack(plan: Plan, run: Run, attack: str) -> dict[str, Any]:
     """What an attack says of itself: settings, knowledge, seconds, convergence, curve."""
     path = plan.attack(run, attack) / "attack.json"
-    expected = ("settings", "knowledge", "fit_seconds", "score_seconds", "parameters", "curve", "converged")
+    expected = ("settings", "knowledge", "fit_seconds", "score_seconds", "parameters", "curve", "converged", "failure")
     return _read_json(path, _rule(plan, attack), expected)
 
 
 def read_metrics(plan: Plan, run: Run, attack: str) -> pd.DataFrame:
     """An attack's scores, one row an image. Raises ReportError when a scope is absent or an error is not finite."""
     path, rule = plan.attack(run, attack) / "metrics.parquet", _rule(plan, attack)
-    metrics = _read_table(path, rule, ("scope", *METRICS))
+    metrics = _read_table(path, rule, ("scope", *_STORED))
     for scope in SCOPES:
         errors = metrics.loc[metrics["scope"] == scope, "mse"]
         if errors.empty or not np.isfinite(errors).all():
@@ -83,8 +84,10 @@ def read_reconstructions(
 
 def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
     """The aggregated results. Raises ReportError unless they are of exactly the planned runs and attacks."""
-    results = _read_table(Path(parquet), "aggregate", ("run", "attack", "scope", "strongest", *METRICS))
-    planned = {(run, attack.id) for run in plan.runs for attack in plan.study.attacks}
+    results = _read_table(
+        Path(parquet), "aggregate", ("run", "attack", "scope", "strongest", "attack_ok", "attack_bound", *METRICS)
+    )
+    planned = {(name, attack.id) for name, run in plan.runs.items() for attack in plan.attacks(run)}
     found = set(zip(results["run"], results["attack"], strict=True))
     if found != planned:
         raise ReportError(

@@ -12,12 +12,20 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from cem.plan import Plan
 from cem.report.answer import answer
 from cem.report.charts import accuracy_against_error, attack_curves, training_curves
-from cem.report.groups import Group, group_runs
+from cem.report.groups import Group, group_plan
 from cem.report.images import reconstruction_grids
 from cem.report.inputs import read_results, read_training
 from cem.report.maps import smashed_maps
 from cem.report.pictures import Picture, look
-from cem.report.tables import Table, attacks_table, budget_table, costs_table, summary_table
+from cem.report.tables import (
+    Table,
+    attacks_table,
+    budget_table,
+    costs_table,
+    ladder_table,
+    summary_table,
+    verdicts_table,
+)
 from cem.store import SPLITS, open_dataset, whole_or_absent, write_text
 
 
@@ -34,8 +42,11 @@ def write_report(
     is absent, damaged, or not of this study.
     """
     results = read_results(plan, results_parquet)
-    groups = group_runs(plan.runs.values())
-    tables = {"summary": summary_table(groups, results), "attacks": attacks_table(plan, groups, results)}
+    groups = group_plan(plan)
+    tables = {"summary": summary_table(plan, groups, results), "attacks": attacks_table(plan, groups, results)}
+    tables["verdicts"] = verdicts_table(groups, results)
+    ladder = ladder_table(plan, results)
+    tables |= {"ladder": ladder} if ladder is not None else {}
     tables["budgets"] = budget_table(plan, results)
     if (results["cost_source"] != "").any():
         tables["costs"] = costs_table(groups, results)
@@ -120,10 +131,11 @@ def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
             f"Synthetic data: {', '.join(synthetic)} is drawn by a generator, not photographed. These numbers test the "
             "pipeline; they say nothing about real images."
         )
-    single = [group for group in groups if len(group.runs) == 1]
+    asked = [group for group in groups if not group.reference]
+    single = [group for group in asked if len(group.runs) == 1]
     if single:
         warnings.append(
-            f"{len(single)} of {len(groups)} rows rest on one training seed: no spread is known, and a difference "
+            f"{len(single)} of {len(asked)} rows rest on one training seed: no spread is known, and a difference "
             "between them may be chance."
         )
     numerics = {read_training(plan, run)["numerics"] for run in plan.runs.values()}

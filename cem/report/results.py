@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from cem.config import Attack, Run, Study
+from cem.config import YARDSTICKS, Attack, Run
 from cem.plan import Plan
 from cem.report.costs import COSTS, Costs
+from cem.report.gate import judge
 from cem.report.inputs import METRICS, SCOPES, read_attack, read_leakage, read_metrics, read_training
 from cem.store import whole_or_absent
 
@@ -16,11 +17,13 @@ Row = dict[str, Any]
 
 # Of the job that trained the run, as the cluster counted: all attempts; lost: those without a result, elapsed.
 COST_COLUMNS = ("cost_source", "train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
+STORED = {"recognised": "victim_accuracy", "identified": "rank1"}  # an attack's column of yes and no → its mean
 COLUMNS = (
     "run", "dataset", "arch", "cut_layer", "noise_std", "defense", "surrogate", "formula", "weight", "seed",
     "accuracy", "attack", "knowledge", "scope", "mse", "psnr_db", "ssim", "mse_ratio_to_mean_image", "attack_ok",
     "leakage_nats", "train_seconds", "attack_seconds", "mse_sem", "leakage_nats_sem", "images", "converged",
-    "strongest", "attempts", "lost_seconds", *COST_COLUMNS,
+    "strongest", "attempts", "lost_seconds", *COST_COLUMNS, *METRICS[3:], "mse_mean_image", "mse_class_mean",
+    "attack_bound", "attack_verdict", "reference",
 )  # fmt: skip
 
 
@@ -34,11 +37,11 @@ def aggregate(
     """
     counted = Costs(Path(costs))
     rows = [row for run in plan.runs.values() for row in _rows_of_run(plan, run, counted)]
-    _compare_to_mean_image(plan, rows)
-    _mark_strongest(rows)
+    _pass_gate(plan, rows)
+    _mark_strongest(plan, rows)
     # Said, not guessed: a column may be all empty.
-    types = {"attack_ok": "boolean", "converged": "boolean", "mse_ratio_to_mean_image": "float64"}
-    types |= dict.fromkeys(COST_COLUMNS[1:], "float64")
+    types = {"converged": "boolean", "mse_ratio_to_mean_image": "float64"}
+    types |= dict.fromkeys((*COST_COLUMNS[1:], *METRICS[3:]), "float64")
     results = pd.DataFrame(rows, columns=list(COLUMNS)).astype(types)
     runs = pd.DataFrame([_row_of_runs(run, rows) for run in plan.runs.values()])
     with whole_or_absent(parquet) as temporary:
@@ -70,7 +73,8 @@ def _rows_of_run(plan: Plan, run: Run, costs: Costs) -> list[Row]:
         "lost_seconds": training["lost_seconds"],
         **dict(zip(COST_COLUMNS, (cost.source, cost.gpu_s, cost.cpu_s, cost.max_rss_mb, cost.lost_s), strict=True)),
     }
-    return [about_run | scores for attack in plan.study.attacks for scores in _scores(plan, run, attack)]
+    about_run["reference"] = plan.is_reference(run)
+    return [about_run | scores for attack in plan.attacks(run) for scores in _scores(plan, run, attack)]
 
 
 def _scores(plan: Plan, run: Run, attack: Attack) -> list[Row]:
@@ -78,66 +82,60 @@ def _scores(plan: Plan, run: Run, attack: Attack) -> list[Row]:
     about, metrics = read_attack(plan, run, attack.id), read_metrics(plan, run, attack.id)
     shared: Row = {
         "attack": attack.id,
-        "knowledge": attack.data,
+        "knowledge": attack.knowledge_label,
         "attack_seconds": about["fit_seconds"] + about["score_seconds"],
         "converged": about["converged"],
+        "failure": about["failure"],
     }
     rows = []
     for scope in SCOPES:
-        images = metrics.loc[metrics["scope"] == scope, list(METRICS)].astype(float)  # stored in single precision
-        means = {metric: float(images[metric].mean()) for metric in METRICS}
+        images = metrics[metrics["scope"] == scope].drop(columns="scope").astype(float)  # stored in single precision
+        means: Row = {
+            STORED.get(name, name): float(images[name].mean())
+            for name in map(str, images)
+            if name not in ("index", "label")
+        }
         means["mse_sem"] = float(images["mse"].std()) / len(images) ** 0.5
+        means["mse_ratio_to_mean_image"] = means["mse"] / means["mse_mean_image"] if means["mse_mean_image"] else None
         rows.append(shared | means | {"scope": scope, "images": len(images)})
     return rows
 
 
-def _compare_to_mean_image(plan: Plan, rows: list[Row]) -> None:
-    """Add each row's mse relative to the mean image's, and whether its attack works at all.
-
-    A first gate: an attack that cannot beat the mean image where nothing hinders it (the run of the same base without a
-    surrogate) says nothing about a defence, so `attack_ok` is False on every run of that base.
-    """
-    mse = {(row["run"], row["attack"], row["scope"]): row["mse"] for row in rows}
+def _pass_gate(plan: Plan, rows: list[Row]) -> None:
+    """Add the verdict on each row's attack."""
+    table = {(row["run"], row["attack"], row["scope"]): row for row in rows}
     attacks = {attack.id: attack for attack in plan.study.attacks}
-    unhindered = {run.base: run.id for run in plan.runs.values() if run.surrogate.kind == "none"}
     for row in rows:
-        attack = attacks[row["attack"]]
-        reference = _mean_image(plan.study, attack)
-        there = unhindered.get(plan.runs[row["run"]].base)
-        row["mse_ratio_to_mean_image"] = row["attack_ok"] = None
-        if reference is not None and mse[row["run"], reference, row["scope"]] > 0:
-            row["mse_ratio_to_mean_image"] = row["mse"] / mse[row["run"], reference, row["scope"]]
-        if attack.kind == "mean_image":
-            row["attack_ok"] = True
-        elif reference is not None and there is not None:
-            row["attack_ok"] = mse[there, attack.id, "infer"] < mse[there, reference, "infer"]
+        verdict = judge(plan, plan.runs[row["run"]], attacks[row["attack"]], table)
+        row |= {"attack_ok": verdict.ok, "attack_bound": verdict.bound, "attack_verdict": verdict.why}
 
 
-def _mean_image(study: Study, attack: Attack) -> str | None:
-    """Id of the mean_image attack with the same images as `attack`, else of the first; None when there is none."""
-    means = [other for other in study.attacks if other.kind == "mean_image"]
-    same = [other for other in means if other.data == attack.data]
-    return next((other.id for other in [*same, *means]), None)
+def _mark_strongest(plan: Plan, rows: list[Row]) -> None:
+    """Of each run and scope, the attack with the lowest mse among those that count.
 
-
-def _mark_strongest(rows: list[Row]) -> None:
-    """Of each run and scope, the attack with the lowest mse among those that work or are not known to fail."""
-    lowest: dict[tuple[str, str], Row] = {}
+    One that was still improving counts here: what it rebuilt it rebuilt, and leaving it out would make the run look
+    better protected than it is known to be. Where all but the yardsticks failed, there is none, unless the study asks
+    for yardsticks alone.
+    """
+    kinds = {attack.id: attack.kind for attack in plan.study.attacks}
+    only_yardsticks = all(kind in YARDSTICKS for kind in kinds.values())
+    contenders: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         row["strongest"] = False
-        best = lowest.get((row["run"], row["scope"]))
-        if row["attack_ok"] is not False and (best is None or row["mse"] < best["mse"]):
-            lowest[row["run"], row["scope"]] = row
-    for row in lowest.values():
-        row["strongest"] = True
+        if row["attack_ok"] or row["attack_bound"]:
+            contenders.setdefault((row["run"], row["scope"]), []).append(row)
+    for found in contenders.values():
+        if only_yardsticks or any(kinds[row["attack"]] not in YARDSTICKS for row in found):
+            min(found, key=lambda row: row["mse"])["strongest"] = True
 
 
 def _row_of_runs(run: Run, rows: list[Row]) -> Row:
-    best = next(row for row in rows if row["run"] == run.id and row["scope"] == "infer" and row["strongest"])
+    own = [row for row in rows if row["run"] == run.id and row["scope"] == "infer"]
+    best: Row = next((row for row in own if row["strongest"]), {})  # none where every attack failed
     kept = ("accuracy", "leakage_nats", "leakage_nats_sem", "train_seconds", "attempts", "lost_seconds", *COST_COLUMNS)
-    scores = {"strongest_attack": best["attack"]} | {f"infer_{metric}": best[metric] for metric in METRICS}
+    scores = {"strongest_attack": best.get("attack", "")} | {f"infer_{name}": best.get(name) for name in METRICS}
     settings = _flat(run.model_dump(mode="json"))
-    return {"run": run.id} | settings | {name: best[name] for name in kept} | scores
+    return {"run": run.id} | settings | {name: own[0][name] for name in (*kept, "reference")} | scores
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> Row:

@@ -1,30 +1,32 @@
 """The report's tables, as rows of text: one source for the page and for LaTeX."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from cem.config import YARDSTICKS, Decoder
 from cem.plan import Plan
 from cem.report.answer import attack_names
 from cem.report.groups import Group, Spread
 from cem.report.inputs import SCOPES, read_attack
 
 UNCONVERGED = (
-    "† had not converged within its budget in at least one run: a lower bound on what the attack can do, which given "
-    "more epochs may rebuild more."
+    "† was still improving at the end of its budget in at least one run: a lower bound on the attack, so the MSE is an "
+    "upper limit (≤) of what it would reach."
 )
 FAILED = (
-    "attack failed: without a surrogate, where nothing hinders it, this attack does no better than the mean image; its "
-    "numbers say nothing about a defence and count nowhere."
+    "attack failed: it does not invert the undefended reference, or its fit broke down, or it had not converged; its "
+    "numbers say nothing about a defence. The table of verdicts says why."
 )
-NOTHING = "‡ no other attack works on these runs: what is shown is the mean image, which needs no z."
+NOTHING = "‡ no attack beats answering with the mean image, or the class's mean, which need no z."
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "σ": r"$\sigma$", "λ": r"$\lambda$",
     "∞": r"$\infty$", "−": r"$-$", "†": r"$\dagger$", "‡": r"$\ddagger$", "–": "--",
-    "≤": r"$\le$", "×": r"$\times$", "\N{NO-BREAK SPACE}": "~",
+    "≤": r"$\le$", "≥": r"$\ge$", "×": r"$\times$", "\N{NO-BREAK SPACE}": "~",
 }  # fmt: skip
 
 
@@ -52,7 +54,7 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def summary_table(groups: list[Group], results: pd.DataFrame) -> Table:
+def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame) -> Table:
     """One row a group: accuracy, the strongest attack and its scores, leakage, seconds; mean ± sd over seeds."""
     header = (
         "runs", "strongest attack", "seeds", "accuracy, %", "MSE, Infer", "PSNR, dB", "SSIM", "MSE, Train",
@@ -60,14 +62,16 @@ def summary_table(groups: list[Group], results: pd.DataFrame) -> Table:
     )  # fmt: skip
     rows = []
     for group in groups:
-        infer, train = group.headline(results), group.headline(results, "train")
+        infer, train, about = group.headline(results), group.headline(results, "train"), group.about(results)
+        failed = "attack failed" if infer.empty else ""
         cells = [
-            Spread.of(100 * infer["accuracy"]).text(4),
-            *(Spread.of(infer[name]).text() for name in ("mse", "psnr_db", "ssim")),
-            Spread.of(train["mse"]).text(),
-            *(Spread.of(infer[name]).text() for name in ("leakage_nats", "train_seconds", "attack_seconds")),
+            Spread.of(100 * about["accuracy"]).text(4),
+            *(failed or _limit(infer, name) + Spread.of(infer[name]).text() for name in ("mse", "psnr_db", "ssim")),
+            failed or _limit(infer, "mse") + Spread.of(train["mse"]).text(),
+            *(Spread.of(about[name]).text() for name in ("leakage_nats", "train_seconds")),
+            "–" if failed else Spread.of(infer["attack_seconds"]).text(),
         ]
-        rows.append((group.label, _strongest(group, results), str(len(infer)), *cells))
+        rows.append((group.label, failed or _strongest(plan, group, results), str(len(group.runs)), *cells))
     return Table("summary", header, rows, _notes(rows), text_columns=2)
 
 
@@ -82,12 +86,23 @@ def attacks_table(plan: Plan, groups: list[Group], results: pd.DataFrame) -> Tab
     return Table("attacks", ("runs", "seeds", *attacks), rows, _notes(rows))
 
 
+def verdicts_table(groups: list[Group], results: pd.DataFrame) -> Table:
+    """One row an attack that does not count on a group, with the reason; no rows where all count."""
+    rows: list[tuple[str, ...]] = []
+    for group in groups:
+        bad = group.rows(results).query("scope == 'infer' and not attack_ok")
+        for (attack, why), found in bad.groupby(["attack", "attack_verdict"], sort=False):
+            seeds = ", ".join(map(str, sorted(found["seed"])))
+            rows.append((group.label, str(attack), str(why), seeds))
+    return Table("verdicts", ("runs", "attack", "why its number does not count", "seeds"), rows, text_columns=4)
+
+
 def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
     """One row an attack: what it knows and is given, what it took (mean over runs), how often it converged."""
     rows: list[tuple[str, ...]] = []
     header = ("attack", "settings", "images", "parameters", "fitting, s", "scoring, s", "memory, MB", "converged")
     for attack in plan.study.attacks:
-        about = [read_attack(plan, run, attack.id) for run in plan.runs.values()]
+        about = [read_attack(plan, run, attack.id) for run in plan.runs.values() if attack in plan.attacks(run)]
         known = results.loc[(results["attack"] == attack.id) & (results["scope"] == SCOPES[0]), "converged"].dropna()
         memory = [found["peak_memory_mb"] for found in about if found.get("peak_memory_mb") is not None]
         cells = (
@@ -97,10 +112,39 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
             f"{max(memory):.0f}" if memory else "–",
             f"{int(known.sum())} of {len(known)} runs" if len(known) else "needs no training",
         )
-        settings = {key: value for key, value in attack.model_dump(mode="json").items() if key not in ("name", "data")}
+        settings = {key: value for key, value in attack.sparse().items() if key not in ("name", "data")}
         settings = {key: value for key, value in settings.items() if value != attack.id}
         rows.append((attack.id, ", ".join(f"{key} {value}" for key, value in settings.items()), *cells))
     return Table("budgets", header, rows, text_columns=2)
+
+
+def ladder_table(plan: Plan, results: pd.DataFrame) -> Table | None:
+    """One row a decoder, smallest first, on each reference: whether more attacker would still help.
+
+    Only decoders that differ in nothing but their network and their name are on a ladder; None without one.
+    """
+    steps: dict[str, list[str]] = {}
+    for attack in plan.study.attacks:
+        if isinstance(attack, Decoder):
+            alike = attack.model_copy(update={"net": "", "name": None, "on": "all"})
+            steps.setdefault(repr(alike), []).append(attack.id)
+    ladder = max(steps.values(), key=len, default=[])
+    references = [run for run in plan.runs.values() if plan.is_reference(run)]
+    if len(ladder) < 2 or not references:
+        return None
+    rows: list[tuple[str, ...]] = []
+    for run in references:
+        infer = results.query("scope == 'infer'").set_index(["run", "attack"])["mse"]
+        sizes = sorted((read_attack(plan, run, name)["parameters"], name) for name in ladder)
+        before = math.nan
+        for parameters, name in sizes:
+            error = float(infer[run.id, name])
+            change = "" if math.isnan(before) else f"{100 * (error / before - 1):+.1f}".replace("-", "−")
+            rows.append((run.id, name, f"{parameters:,}", Spread.of([error]).text(), change))
+            before = error
+    header = ("undefended reference", "decoder", "parameters", "MSE, Infer", "change, %")
+    note = "change: of the error against the next smaller decoder. A last step far below zero says that a larger "
+    return Table("ladder", header, rows, (note + "attacker would rebuild more still.",), text_columns=2)
 
 
 def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
@@ -118,22 +162,33 @@ def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
     return Table("costs", header, rows, notes, text_columns=2)
 
 
-def _strongest(group: Group, results: pd.DataFrame) -> str:
+def _strongest(plan: Plan, group: Group, results: pd.DataFrame) -> str:
     infer = group.headline(results)
-    mark = " †" if (infer["converged"] == False).any() else ""  # noqa: E712 (missing is not False)
-    trivial = (infer["mse_ratio_to_mean_image"] == 1).all()
-    others = group.rows(results).query("scope == 'infer' and not strongest")["attack_ok"].dropna()
-    return attack_names(infer["attack"]) + mark + (" ‡" if trivial and len(others) and not others.any() else "")
+    kinds = {attack.id: attack.kind for attack in plan.study.attacks}
+    trivial = all(kinds[attack] in YARDSTICKS for attack in infer["attack"])
+    failed = len(group.runs) - len(infer)
+    words = attack_names(infer["attack"]) + (" †" if infer["attack_bound"].any() else "") + (" ‡" if trivial else "")
+    return words + (f" (attack failed in {failed})" if failed else "")
+
+
+def _limit(infer: pd.DataFrame, metric: str) -> str:
+    """What a number of an attack that was still improving is: an upper limit of an error, a lower one of likeness."""
+    if not infer["attack_bound"].any():
+        return ""
+    return "≤ " if metric == "mse" else "≥ "
 
 
 def _attack_cell(rows: pd.DataFrame) -> str:
     """An attack on a group; seeds where it failed are left out, and said to be."""
-    works = rows[rows["attack_ok"].fillna(True)]
-    if works.empty:
+    if rows.empty:
+        return "–"
+    works, bound = rows[rows["attack_ok"]], rows[rows["attack_bound"]]
+    if works.empty and bound.empty:
         return "attack failed"
-    mark = " †" if (works["converged"] == False).any() else ""  # noqa: E712 (missing is not False)
-    failed = f" (failed in {len(rows) - len(works)})" if len(works) < len(rows) else ""
-    return Spread.of(works["mse"]).text() + mark + failed
+    if works.empty:
+        return f"attack failed (still improving: ≤ {Spread.of(bound['mse']).text()} †)"
+    failed = f" (attack failed in {len(rows) - len(works)})" if len(works) < len(rows) else ""
+    return Spread.of(works["mse"]).text() + failed
 
 
 def _notes(rows: list[tuple[str, ...]]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 import json
 import math
+from contextlib import contextmanager
 
 import h5py
 import numpy as np
@@ -7,15 +8,33 @@ import pandas as pd
 import pytest
 import torch
 
-from cem.attacks import Fitted
-from cem.config import Decoder, Linear, MeanImage, Nearest
+from cem.attacks import AttackError, Fitted
+from cem.config import ClassMean, Decoder, Dropout, Linear, MeanImage, Nearest, SplitModel
 from cem.defenses import make_defense
-from cem.evaluation import EvaluationError, run_attacks
-from cem.store import StoreError, sha256, write_file
+from cem.evaluation import EvaluationError, Network, Victim, run_attacks
+from cem.resume import Interrupted, Progress
+from cem.store import StoreError, open_activations, open_dataset, sha256, write_file
 
 COUNTS = {"private": 160, "val": 10, "shadow": 120, "test": 300}
-DECODER = Decoder(net="res_normN0C8", epochs=2, batch_size=32)
-ATTACKS = (MeanImage(), Linear(), Nearest(), DECODER)
+DECODER = Decoder(net="res_normN0C8", epochs=2, batch_size=32, lr=1e-3)
+ATTACKS = (MeanImage(), ClassMean(), Linear(), Nearest(), DECODER)
+COLUMNS = [
+    "scope", "index", "label", "mse", "psnr_db", "ssim", "recognised", "mse_mean_image", "mse_class_mean",
+]  # fmt: skip
+
+
+class Bend(torch.nn.Module):
+    """`encode` as a network."""
+
+    def forward(self, images):
+        return torch.from_numpy(encode(255 * images.numpy())).float()
+
+
+class Bright(torch.nn.Module):
+    """A classifier whose class is whether the first angle's cosine is positive."""
+
+    def forward(self, z):
+        return torch.stack([-z[:, 0, 0, 0], z[:, 0, 0, 0]], 1)
 
 
 def encode(images):
@@ -44,10 +63,17 @@ def write_run(folder, change=lambda images: images, encode=encode):
     return data, activations
 
 
-def attack(folder, *attacks, noise_std=0.05, out="out", seed=0, files=None):
-    data, activations = files or write_run(folder)
-    corrupt = make_defense(noise_std, ()).corrupt
-    run_attacks(attacks, activations, data, corrupt, folder / out, num_images=5, seed=seed)
+@contextmanager
+def opened(files, noise_std=0.1, defenses=(), seed=0):
+    """The victim whose files these are."""
+    with open_dataset(files[0]) as data, open_activations(files[1]) as activations:
+        network = Network(SplitModel(), Bend(), Bright())
+        yield Victim(data, activations, make_defense(noise_std, defenses), network, seed, torch.device("cpu"))
+
+
+def attack(folder, *attacks, noise_std=0.05, out="out", seed=0, files=None, defenses=()):
+    with opened(files or write_run(folder), noise_std, defenses, seed) as victim:
+        run_attacks(attacks, victim, folder / out, num_images=5)
     return folder / out
 
 
@@ -60,15 +86,14 @@ def test_every_attack_leaves_one_row_an_image_its_images_and_its_record(tmp_path
     out = attack(tmp_path, *ATTACKS)
     for cfg in ATTACKS:
         table = pd.read_parquet(out / cfg.id / "metrics.parquet")
-        assert list(table.columns) == ["scope", "index", "label", "mse", "psnr_db", "ssim"]
+        assert list(table.columns) == COLUMNS
         assert table["scope"].value_counts().to_dict() == {"train": 160, "infer": 300}
         assert table["index"].tolist() == [*range(160), *range(300)]
         assert table["label"].tolist() == [i % 2 for i in table["index"]]
         np.testing.assert_allclose(table["psnr_db"], np.minimum(100, -10 * np.log10(table["mse"])), rtol=1e-5)
         record = json.loads((out / cfg.id / "attack.json").read_text())
         assert (record["attack"], record["kind"], record["settings"]) == (cfg.id, cfg.kind, cfg.sparse())
-        assert record["knowledge"] == {"data": "private", "images": 160, "encoder": True, "defense": True}
-        assert record["scored"] == {"train": 160, "infer": 300}
+        assert record["knowledge"] == {"data": "private", "images": 160, "label": cfg.knowledge_label}
         assert len(record["curve"]) == (2 if cfg is DECODER else 0)
         assert record["converged"] is None
         assert record["peak_memory_mb"] > 0
@@ -92,7 +117,7 @@ def test_the_same_seed_gives_equal_bytes_and_another_seed_does_not(tmp_path):
     first, again = (attack(tmp_path, *ATTACKS, out=name, files=files) for name in ("first", "again"))
     other = attack(tmp_path, *ATTACKS, out="other", seed=1, files=files)
     for cfg in ATTACKS:
-        for name in ("metrics.parquet", "reconstructions.h5"):
+        for name in ("metrics.parquet", "reconstructions.h5", "manifest.json"):
             assert (first / cfg.id / name).read_bytes() == (again / cfg.id / name).read_bytes()
     assert not scores(first, "linear", "infer")["mse"].equals(scores(other, "linear", "infer")["mse"])
 
@@ -105,12 +130,12 @@ def test_all_attacks_on_a_run_are_scored_on_the_same_z_and_trained_on_other_nois
             seen["fit"] = knowledge.observe(slice(0, 160), knowledge.generator("corruption"))
             return Fitted(parameters=0)
 
-        def reconstruct(self, smashed, own=None):
+        def reconstruct(self, smashed, own=None, labels=None):
             seen.setdefault(len(smashed), []).append(smashed)
             return torch.zeros(len(smashed), 1, 16, 16)
 
-    monkeypatch.setattr("cem.evaluation.make_attack", lambda cfg, progress: Spy())
-    attack(tmp_path, MeanImage(), Linear())
+    monkeypatch.setattr("cem.evaluation.run.make_attack", lambda cfg, progress: Spy())
+    attack(tmp_path, Nearest(), Linear())
     first, second = seen[160]
     assert torch.equal(first, second)
     with h5py.File(tmp_path / "activations.h5") as file:
@@ -183,3 +208,169 @@ def test_an_encoder_that_sends_one_number_is_refused(tmp_path):
     files = write_run(tmp_path, encode=lambda images: np.full((len(images), 2, 4, 4), 0.5))
     with pytest.raises(EvaluationError, match=r"differ, found 0\.5 everywhere"):
         attack(tmp_path, MeanImage(), files=files)
+
+
+def test_the_worst_protected_images_are_kept_beside_the_first(tmp_path):
+    out = attack(tmp_path, Linear())
+    with h5py.File(out / "linear" / "reconstructions.h5") as file:
+        for scope in ("train", "infer"):
+            errors = scores(out, "linear", scope)["mse"].to_numpy()
+            index, images = file[f"{scope}/worst/index"][...], file[f"{scope}/worst/images"][...]
+            assert index.tolist() == np.argsort(errors, kind="stable")[:5].tolist()
+            rebuilt = file[f"{scope}/worst/reconstructions"][...]
+            error = ((images / 255 - rebuilt / 255) ** 2).mean((1, 2, 3))
+            np.testing.assert_allclose(error, errors[index], atol=2e-4)
+
+
+def test_yardsticks_are_those_of_the_attackers_images(tmp_path):
+    out = attack(
+        tmp_path,
+        MeanImage(),
+        ClassMean(),
+        Linear(data="shadow", data_size=40),
+        MeanImage(name="few", data="shadow", data_size=40),
+    )
+    table = {
+        name: pd.read_parquet(out / name / "metrics.parquet") for name in ("mean_image", "class_mean", "linear", "few")
+    }
+    assert table["mean_image"]["mse"].equals(table["mean_image"]["mse_mean_image"].rename("mse"))
+    assert table["class_mean"]["mse"].equals(table["mean_image"]["mse_class_mean"].rename("mse"))
+    assert table["few"]["mse"].equals(table["linear"]["mse_mean_image"].rename("mse"))
+    assert not table["few"]["mse"].equals(table["mean_image"]["mse"])
+
+
+def test_the_victims_classifier_judges_the_reconstruction(tmp_path):
+    out = attack(tmp_path, Linear(), noise_std=0.0)
+    table = scores(out, "linear", "infer")
+    with h5py.File(tmp_path / "data.h5") as file:
+        guess = encode(file["test/images"][...])[:, 0, 0, 0] > 0
+    would = guess == (table["label"] == 1)
+    assert (table["recognised"] == would).mean() > 0.8  # a near copy of an image has mostly its class
+    assert 0.2 < table["recognised"].mean() < 0.8
+
+
+def test_several_observations_are_averaged_and_hidden_values_left_out(tmp_path, monkeypatch):
+    seen = {}
+
+    class Spy:
+        def fit(self, knowledge):
+            assert knowledge.masked
+            seen["fit"] = knowledge.observe(slice(0, 160), knowledge.generator("corruption"))
+            return Fitted(parameters=0)
+
+        def reconstruct(self, smashed, own=None, labels=None):
+            seen[len(smashed)] = smashed
+            return torch.zeros(len(smashed), 1, 16, 16)
+
+    monkeypatch.setattr("cem.evaluation.run.make_attack", lambda cfg, progress: Spy())
+    attack(tmp_path, Linear(observations=9), noise_std=0.3, defenses=[Dropout(rate=0.5)])
+    with h5py.File(tmp_path / "activations.h5") as file:
+        clean = torch.from_numpy(file["private/smashed"][...]).float()
+    for z in (seen["fit"], seen[160]):
+        error = (z - clean)[z != 0]
+        assert (z == 0).float().mean() < 0.01  # hidden nine times of nine
+        assert abs(error.mean()) < 0.02
+        assert error.std().item() == pytest.approx(0.3 / 4.5**0.5, rel=0.1)  # about half of the nine are seen
+
+
+def test_an_attacker_of_few_images_has_those_of_one_with_fewer(tmp_path):
+    with opened(write_run(tmp_path)) as victim:
+        sets = [set(victim.owned(Linear(data="shadow", data_size=n)).tolist()) for n in (10, 50, 120)]
+        assert sets[0] < sets[1] < sets[2] == set(range(120))
+        with pytest.raises(AttackError, match="data_size is 121, but shadow has 120 images"):
+            victim.owned(Linear(data="shadow", data_size=121))
+
+
+@pytest.mark.parametrize(
+    ("cfg", "granted"),
+    [
+        (Linear(), set()),
+        (Linear(labels=True), {"labels"}),
+        (Linear(encoder="weights"), {"encoder"}),
+        (MeanImage(encoder="none"), {"server"}),
+    ],
+)
+def test_knowledge_holds_what_is_granted_and_nothing_else(tmp_path, cfg, granted):
+    with opened(write_run(tmp_path)) as victim:
+        knowledge = victim.knowledge(cfg)
+        assert {name for name in ("labels", "encoder", "server") if getattr(knowledge, name) is not None} == granted
+        assert knowledge.encoder is not victim.network.encoder  # a copy: nothing done to it reaches the run
+        if cfg.encoder == "none":
+            with pytest.raises(AttackError, match="cannot ask the encoder"):
+                knowledge.observe(slice(0, 2), knowledge.generator("corruption"))
+        else:
+            with pytest.raises(IndexError):
+                knowledge.observe(torch.tensor([160]), knowledge.generator("corruption"))
+
+
+class Counting(Progress):
+    """Keeps the state in memory, and asks to stop after so many batches."""
+
+    def __init__(self, stop_after):
+        self.left, self.state = stop_after, None
+
+    def load(self):
+        return self.state
+
+    def save(self, tensors, header):
+        self.state = ({name: tensor.clone() for name, tensor in tensors.items()}, json.loads(json.dumps(header)))
+
+    def asked_to_stop(self):
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_scoring_goes_on_where_it_stopped_with_the_same_bits(tmp_path, monkeypatch, inside):
+    """Asked to stop between chunks, and in the middle of one by the attack itself."""
+    from cem.attacks.linear import LinearAttack
+    from cem.evaluation.scoring import Scoring
+
+    monkeypatch.setattr("cem.attacks.base.CHUNK_PIXELS", 64 * 16 * 16)
+    with opened(write_run(tmp_path)) as victim:
+        linear = LinearAttack()
+        linear.fit(victim.knowledge(Linear()))
+        whole = Scoring(victim, Linear(), 5, Progress())
+        whole.run(linear)
+
+        class Stopping(LinearAttack):
+            def reconstruct(self, smashed, own=None, labels=None):
+                if inside and progress.asked_to_stop():
+                    raise Interrupted
+                return linear.reconstruct(smashed)
+
+        progress, stops = Counting(2), 0
+        while True:
+            scoring = Scoring(victim, Linear(), 5, progress)
+            try:
+                scoring.run(Stopping())
+                break
+            except Interrupted:
+                stops, progress.left = stops + 1, 3
+        assert stops >= 2
+        pd.testing.assert_frame_equal(scoring.table(), whole.table(), check_exact=True)
+        for name, values in whole.images().items():
+            np.testing.assert_array_equal(scoring.images()[name], values)
+
+
+def test_the_manifest_says_what_the_number_rests_on(tmp_path):
+    files = write_run(tmp_path)
+    with h5py.File(files[0], "r+") as data:
+        data["test/images"][7] = data["private/images"][3]  # an image of the attacker's among the scored ones
+    with h5py.File(files[1], "r+") as activations:
+        activations.attrs["sources"] = json.dumps({"data": sha256(files[0])})
+    out = attack(tmp_path, Linear(), DECODER, files=files)
+    linear, decoder = (json.loads((out / name / "manifest.json").read_text()) for name in ("linear", "decoder"))
+    assert linear["scored"] == decoder["scored"]
+    assert {scope: row["also_owned_by_attacker"] for scope, row in linear["scored"].items()} == {
+        "train": 160,
+        "infer": 1,
+    }
+    assert linear["disjoint_from_infer"] is False
+    assert linear["defense"]["noise_std"] == 0.05
+    assert decoder["seeds"] == {"run": 0, "attack": 0}
+    assert decoder["budget"]["epochs"] == 2
+    assert linear["knowledge"] == {
+        "split": "private", "images": 160, "sha256": linear["scored"]["train"]["sha256"], "encoder": "query",
+        "observations": 1, "labels": False, "defense": True,
+    }  # fmt: skip

@@ -1,10 +1,11 @@
 """Attacks.
 
-REQUIRED INPUTS: a run's activations and its prepared data set.
-OUTPUTS: metrics.parquet (one row an image), reconstructions.h5 and attack.json of each attack.
+REQUIRED INPUTS: a run's model, its activations and its prepared data set; for an attack whose learning rate is to be
+found, its result on the undefended reference.
+OUTPUTS: of each attack metrics.parquet (one row an image), reconstructions.h5, attack.json and manifest.json.
 """
 
-OUT = "results/{study}/runs/{run}/attacks"
+OUT = "results/{study}/runs/{run}/attacks/{attack}"
 
 
 rule baseline_attacks:
@@ -12,19 +13,13 @@ rule baseline_attacks:
     input:
         activations="results/{study}/runs/{run}/activations.h5",
         data=data_of(of_run),
+        model="results/{study}/runs/{run}/model.safetensors",
     output:
-        metrics=expand(
-            f"{OUT}/{{attack}}/metrics.parquet",
+        expand(
+            f"{OUT}/{{file}}",
             attack=PLAN.baselines,
+            file=ATTACK_FILES,
             allow_missing=True,
-        ),
-        reconstructions=expand(
-            f"{OUT}/{{attack}}/reconstructions.h5",
-            attack=PLAN.baselines,
-            allow_missing=True,
-        ),
-        about=expand(
-            f"{OUT}/{{attack}}/attack.json", attack=PLAN.baselines, allow_missing=True
         ),
     log:
         "logs/{study}/{run}/baseline_attacks.log",
@@ -43,7 +38,7 @@ rule baseline_attacks:
         run=settings_of(of_run),
         attacks=attack_settings(lambda wildcards: PLAN.baselines),
         images=STUDY.report.images,
-        numerics=cem.NUMERICS,
+        numerics=(cem.NUMERICS, cem.ATTACK_NUMERICS),
     script:
         "../scripts/attack.py"
 
@@ -53,10 +48,10 @@ rule attack:
     input:
         activations="results/{study}/runs/{run}/activations.h5",
         data=data_of(of_run),
+        model="results/{study}/runs/{run}/model.safetensors",
+        tuned=tuned_on_reference,
     output:
-        metrics=f"{OUT}/{{attack}}/metrics.parquet",
-        reconstructions=f"{OUT}/{{attack}}/reconstructions.h5",
-        about=f"{OUT}/{{attack}}/attack.json",
+        expand(f"{OUT}/{{file}}", file=ATTACK_FILES, allow_missing=True),
     log:
         "logs/{study}/{run}/attack-{attack}.log",
     benchmark:
@@ -72,6 +67,6 @@ rule attack:
         run=settings_of(of_run),
         attacks=attack_settings(lambda wildcards: [wildcards.attack]),
         images=STUDY.report.images,
-        numerics=cem.NUMERICS,
+        numerics=(cem.NUMERICS, cem.ATTACK_NUMERICS),
     script:
         "../scripts/attack.py"

@@ -7,7 +7,7 @@ import sys
 
 import cem
 from cem.config import parse_study
-from cem.plan import Plan
+from cem.plan import ATTACK_FILES, Plan
 from cem.preflight import check_before_start
 from snakemake.exceptions import WorkflowError
 
@@ -69,6 +69,12 @@ def attack_settings(ids):
     ]
 
 
+def tuned_on_reference(wildcards):
+    """What says the learning rate of an attack, where it is found on the undefended reference of the run."""
+    path = PLAN.tuned(PLAN.runs[wildcards.run], wildcards.attack)
+    return [] if path is None else [str(path)]
+
+
 def of_base(wildcards):
     return f"warmup/{wildcards.base}"
 
@@ -88,11 +94,10 @@ def of_every_run(*names):
 
 def of_every_attack(*names):
     """These files of every attack on every planned run."""
-    ids = [attack.id for attack in STUDY.attacks]
     return [
-        str(PLAN.attack(run, i) / name)
+        str(PLAN.attack(run, attack.id) / name)
         for run in PLAN.runs.values()
-        for i in ids
+        for attack in PLAN.attacks(run)
         for name in names
     ]
 
@@ -123,5 +128,5 @@ def everything():
         *of_every_run(
             "model.safetensors", "history.csv", "train.json", "activations.h5"
         ),
-        *of_every_attack("metrics.parquet", "reconstructions.h5", "attack.json"),
+        *of_every_attack(*ATTACK_FILES),
     ]

@@ -15,6 +15,8 @@ with job(snakemake.log[0]):
         TypeAdapter(list[Attack]).validate_python(snakemake.params.attacks),
         activations=Path(snakemake.input.activations),
         data=Path(snakemake.input.data),
+        model=Path(snakemake.input.model),
+        tuned=next(map(Path, snakemake.input.get("tuned", [])), None),
         folder=Path(snakemake.output[0]).parents[1],
         num_images=snakemake.params.images,
     )

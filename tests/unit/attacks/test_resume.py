@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cem.checkpoint import load_checkpoint
+from cem.checkpoint import load_checkpoint, save_checkpoint
 from cem.config import Run, SplitModel, SyntheticDataset
+from cem.models import make_split
 from cem.resume import SAVED, StateError, own_folder
 from cem.store import Reader, write_file
 
@@ -23,8 +24,9 @@ from cem.config import Decoder, Run
 from cem.evaluation import attack_run
 folder, epochs = Path(sys.argv[1]), int(sys.argv[2])
 run = Run.model_validate_json((folder / "run.json").read_text())
-attack_run(run, [Decoder(net="res_normN0C8", epochs=epochs, batch_size=32)], activations=folder / "activations.h5",
-           data=folder / "data.h5", folder=folder / "attacks", num_images=5, results=folder)
+attack_run(run, [Decoder(net="res_normN0C8", epochs=epochs, batch_size=32, lr=1e-3)],
+           activations=folder / "activations.h5", data=folder / "data.h5", model=folder / "model.safetensors",
+           folder=folder / "attacks", num_images=5, results=folder)
 """
 
 
@@ -32,16 +34,21 @@ attack_run(run, [Decoder(net="res_normN0C8", epochs=epochs, batch_size=32)], act
 def files(tmp_path_factory) -> Path:
     """A run's files: images of noise, and z that are their pooled pixels."""
     folder, rng = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
-    images = {split: rng.integers(0, 256, (count, 1, 16, 16), dtype=np.uint8) for split, count in COUNTS.items()}
+    images = {split: rng.integers(0, 256, (count, 1, 32, 32), dtype=np.uint8) for split, count in COUNTS.items()}
     with write_file(folder / "data.h5", "dataset", attrs={"class_names": ["a", "b"]}) as file:
         for split, values in images.items():
             file[f"{split}/images"], file[f"{split}/labels"] = values, np.arange(len(values)) % 2
-    with write_file(folder / "activations.h5", "activations", {"data": folder / "data.h5"}) as file:
+    run = Run(model=SplitModel(width=0.1), dataset=SyntheticDataset(), noise_std=0.05)
+    encoder, classifier = make_split(run.model, (1, 32, 32), 2)
+    tensors = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    tensors |= {f"classifier.{name}": tensor for name, tensor in classifier.state_dict().items()}
+    save_checkpoint(folder / "model.safetensors", "model", tensors, {})
+    sources = {"data": folder / "data.h5", "model": folder / "model.safetensors"}
+    with write_file(folder / "activations.h5", "activations", sources) as file:
         for split, values in images.items():
-            pooled = values.reshape(-1, 1, 4, 4, 4, 4).mean((3, 5)) / 255
+            pooled = values.reshape(-1, 1, 8, 4, 8, 4).mean((3, 5)) / 255
             file[f"{split}/smashed"] = np.concatenate([pooled, 1 - pooled], axis=1).astype(np.float16)
             file[f"{split}/labels"] = np.arange(len(values)) % 2
-    run = Run(model=SplitModel(), dataset=SyntheticDataset(), noise_std=0.05)
     (folder / "run.json").write_text(run.model_dump_json())
     return folder
 
@@ -109,7 +116,7 @@ def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(copy, expected, numbe
     process.send_signal(number)
     assert process.wait(timeout=60) == SAVED
     (state,) = copy.glob(".state/*/state.safetensors")
-    assert load_checkpoint(state, "state")[1]["step"] > 0
+    assert load_checkpoint(state, "state")[1]["parts"]["fit"]["step"] > 0
     finish(copy)
     assert same(outcome(copy), expected)
     attempts = json.loads((copy / "attacks/decoder/attack.json").read_text())["attempts"]

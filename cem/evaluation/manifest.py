@@ -1,0 +1,57 @@
+"""The manifest beside a result: what the attacker knew, on which images, under which settings it is scored."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from cem import ATTACK_NUMERICS, NUMERICS, metrics
+from cem.attacks import Fitted
+from cem.config import Attack
+from cem.evaluation.scoring import SCOPES
+from cem.evaluation.victim import Victim
+
+
+def manifest(victim: Victim, cfg: Attack, fitted: Fitted) -> dict[str, Any]:
+    """In JSON's types; equal inputs give equal manifests."""
+    own = victim.data.images(cfg.data)[victim.owned(cfg).numpy()]
+    known = set(_digests(own))
+    scored = {}
+    for scope, split in SCOPES.items():
+        images = victim.data.images(split)
+        shared = sum(digest in known for digest in _digests(images))
+        scored[scope] = {
+            "split": split, "images": len(images), "sha256": _sha256(images),
+            "labels_sha256": _sha256(victim.data.labels(split)), "also_owned_by_attacker": shared,
+        }  # fmt: skip
+    defense = victim.defense
+    return {
+        "attack": cfg.id,
+        "settings": cfg.sparse(),
+        "knowledge": {
+            "split": cfg.data, "images": len(own), "sha256": _sha256(own), "encoder": cfg.encoder,
+            "observations": cfg.observations, "labels": cfg.labels, "defense": True,
+        },
+        "scored": scored,
+        "disjoint_from_infer": scored["infer"]["also_owned_by_attacker"] == 0,
+        "defense": {
+            "noise_std": defense.noise_std, "dropout_rate": defense.dropout_rate,
+            "pruned_fraction": defense.pruned_fraction, "acts_in": ["training", "attack's training", "scoring"],
+        },
+        "images": {"range": [0, 1], "stored_as": str(own.dtype), "normalisation": "none"},
+        "metrics": {
+            "ssim": {"window": metrics.SSIM_WINDOW, "sigma": metrics.SSIM_SIGMA, "borders": "reflected"},
+            "psnr_cap_db": metrics.PSNR_CAP_DB,
+        },
+        "seeds": {"run": victim.seed, "attack": getattr(cfg, "seed", None)},
+        "budget": {"parameters": fitted.parameters, "epochs": len(fitted.curve)} | fitted.choices,
+        "numerics": [NUMERICS, ATTACK_NUMERICS],
+    }  # fmt: skip
+
+
+def _sha256(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
+
+
+def _digests(images: np.ndarray) -> list[bytes]:
+    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]

@@ -1,0 +1,127 @@
+"""The job of the rules attack and baseline_attacks: fit attacks, score them, write what was found."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cem import ATTACK_NUMERICS, NUMERICS
+from cem.attacks import Fitted, make_attack
+from cem.config import BASELINES, Attack, Decoder, Run
+from cem.defenses import make_defense
+from cem.evaluation.manifest import manifest
+from cem.evaluation.scoring import SCOPES, Scoring
+from cem.evaluation.tuning import with_tuned_lr
+from cem.evaluation.victim import Victim, check_activations, load_network
+from cem.resume import Parts, Progress, resumable, state_folder
+from cem.runtime import device_name, peak_memory_mb, set_up_process
+from cem.store import open_activations, open_dataset, sha256, whole_or_absent, write_file, write_json
+
+
+def attack_run(
+    run: Run,
+    attacks: Sequence[Attack],
+    *,
+    activations: Path,
+    data: Path,
+    model: Path,
+    folder: Path,
+    num_images: int,
+    tuned: Path | None = None,
+    results: Path = Path("results"),
+) -> None:
+    """Fit and score attacks on a trained run: a job's work. See `run_attacks`.
+
+    A learned attack keeps the state of its fit in `results/.state`, and goes on from there when it was interrupted.
+    tuned: attack.json of the same attack on the undefended reference, which says the learning rate.
+    """
+    device = set_up_process(run.training.threads)
+    inputs = {"activations": sha256(activations), "data": sha256(data), "model": sha256(model)}
+    if tuned is not None:
+        attacks = [with_tuned_lr(cfg, tuned) if isinstance(cfg, Decoder) else cfg for cfg in attacks]
+
+    def state_of(cfg: Attack) -> Path:
+        settings = {"attack": cfg.sparse(), "run": run.sparse(), "images": num_images, "numerics": ATTACK_NUMERICS}
+        return state_folder(results, settings, inputs)
+
+    with open_dataset(data) as images, open_activations(activations) as smashed:
+        smashed.check_source("model", model)
+        network = load_network(model, run.model, images, device)
+        defense = make_defense(run.noise_std, run.defenses)
+        victim = Victim(images, smashed, defense, network, run.seed, device)
+        run_attacks(attacks, victim, folder, num_images=num_images, state_of=state_of)
+
+
+def run_attacks(
+    attacks: Sequence[Attack],
+    victim: Victim,
+    folder: str | Path,
+    *,
+    num_images: int,
+    state_of: Callable[[Attack], Path] | None = None,
+) -> None:
+    """Fit and score each attack; its results go to `folder/<attack.id>/`.
+
+    * `metrics.parquet`: one row an image: scope (train: private images, infer: test images), index in the split, label,
+      a column a metric, and the errors of the mean image and of the class's mean on the same image;
+    * `reconstructions.h5`: index, images and reconstructions of the first `num_images` of each scope, and of those the
+      attack came nearest to;
+    * `attack.json`: settings, knowledge, cost, training curve, convergence, versions;
+    * `manifest.json`: what the number rests on.
+
+    state_of: folder for the state of a learned attack; absent, nothing is kept of one that is interrupted.
+
+    Raises StoreError unless the activations were made from this data set, EvaluationError for activations that are not
+    finite or all equal, AttackError when a fit cannot be made.
+    """
+    victim.activations.check_source("data", victim.data.path)
+    for split in sorted({*SCOPES.values(), *(cfg.data for cfg in attacks)}):
+        check_activations(victim.activations, split)
+    for cfg in attacks:
+        if state_of is None or cfg.kind in BASELINES:
+            _run_attack(cfg, victim, Path(folder) / cfg.id, num_images, Progress())
+        else:
+            with resumable(state_of(cfg), device_name(victim.device)) as progress:
+                _run_attack(cfg, victim, Path(folder) / cfg.id, num_images, progress)
+
+
+def _run_attack(cfg: Attack, victim: Victim, folder: Path, num_images: int, progress: Progress) -> None:
+    if victim.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(victim.device)
+    parts = Parts(progress)
+    attack = make_attack(cfg, parts["fit"])
+    started = time.perf_counter()
+    fitted = attack.fit(victim.knowledge(cfg))
+    fit_seconds = time.perf_counter() - started
+    scoring = Scoring(victim, cfg, num_images, parts["scoring"])
+    scoring.run(attack)
+    score_seconds = time.perf_counter() - started - fit_seconds
+    with whole_or_absent(folder / "metrics.parquet") as temporary:
+        scoring.table().to_parquet(temporary, index=False)
+    sources = {"data": victim.data.path, "activations": victim.activations.path}
+    with write_file(folder / "reconstructions.h5", "reconstructions", sources, {"attack": cfg.id}) as file:
+        for name, values in scoring.images().items():
+            file[name] = values
+    write_json(folder / "manifest.json", manifest(victim, cfg, fitted))
+    attempts = progress.end()
+    took: dict[str, Any] = {"fit_seconds": fit_seconds + progress.earlier_seconds, "score_seconds": score_seconds}
+    took |= {"attempts": attempts, "lost_seconds": sum(attempt["lost_seconds"] for attempt in attempts)}
+    write_json(folder / "attack.json", _record(cfg, victim, fitted) | took)
+
+
+def _record(cfg: Attack, victim: Victim, fitted: Fitted) -> dict[str, Any]:
+    return {
+        "attack": cfg.id,
+        "kind": cfg.kind,
+        "settings": cfg.sparse(),
+        "knowledge": {"data": cfg.data, "images": len(victim.owned(cfg)), "label": cfg.knowledge_label},
+        **asdict(fitted),
+        "peak_memory_mb": peak_memory_mb(victim.device),
+        "numerics": [NUMERICS, ATTACK_NUMERICS],
+        "torch": str(torch.__version__),
+        "device": device_name(victim.device),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,183 @@
+"""Scoring an attack: every image of both scopes once, a number an image, and some reconstructions to look at."""
+
+import sys
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from tqdm import tqdm
+
+from cem import metrics
+from cem.attacks import Attack
+from cem.attacks.base import chunks
+from cem.attacks.class_mean import ClassMeanAttack
+from cem.attacks.mean_image import MeanImageAttack
+from cem.config import Attack as AttackConfig
+from cem.config import ClassMean
+from cem.evaluation.victim import Victim
+from cem.resume import SAVE_EVERY_S, Interrupted, Progress
+from cem.runtime import make_generator
+from cem.types import Images, Labels, PerImage
+
+SCOPES = {"train": "private", "infer": "test"}  # scope → the split it scores
+KEPT = ("first", "worst")
+COLUMNS = ("mse", "psnr_db", "ssim", "recognised", "mse_mean_image", "mse_class_mean")
+
+
+class Yardsticks:
+    """What the attacker's images alone would answer: their mean, and their mean within the class."""
+
+    def __init__(self, victim: Victim, cfg: AttackConfig) -> None:
+        knowledge = victim.knowledge(ClassMean(data=cfg.data, data_size=cfg.data_size))
+        self.attacks: dict[str, MeanImageAttack | ClassMeanAttack] = {
+            "mse_mean_image": MeanImageAttack(),
+            "mse_class_mean": ClassMeanAttack(),
+        }
+        for attack in self.attacks.values():
+            attack.fit(knowledge)
+
+    def errors(self, target: Images, labels: Labels) -> dict[str, PerImage]:
+        """Squared error of each yardstick on each image."""
+        return {
+            name: metrics.mse(attack.reconstruct(target, labels=labels), target)
+            for name, attack in self.attacks.items()
+        }
+
+
+@dataclass
+class ScopeScores:
+    """What is scored of a scope so far: columns, and kept images with their indices; as bytes, `worst` by their mse.
+
+    first: the first images. worst: those that the attack came nearest to, the worst protected ones, worst first.
+    """
+
+    row: int = 0
+    columns: dict[str, Tensor] = field(default_factory=dict)
+    kept: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, columns: dict[str, Tensor], reconstruction: Images, num_images: int) -> None:
+        """Take in the scores and reconstructions of the next rows."""
+        rows = torch.arange(self.row, self.row + len(reconstruction))
+        pixels = (reconstruction * 255).round().byte().cpu()
+        for name, values in columns.items():
+            self.columns[name] = torch.cat([self.columns.get(name, values[:0].cpu()), values.cpu()])
+        errors = self.columns["mse"]
+        for name in KEPT:
+            index = torch.cat([self.kept.get(f"{name}_index", rows[:0]), rows])
+            images = torch.cat([self.kept.get(f"{name}_images", pixels[:0]), pixels])
+            order = torch.argsort(errors[index], stable=True) if name == "worst" else torch.arange(len(index))
+            self.kept[f"{name}_index"] = index[order[:num_images]]
+            self.kept[f"{name}_images"] = images[order[:num_images]]
+        self.row += len(reconstruction)
+
+    def tensors(self, scope: str) -> dict[str, Tensor]:
+        """All of it, by name."""
+        columns = {f"{scope}.column.{name}": values for name, values in self.columns.items()}
+        return columns | {f"{scope}.kept.{name}": values for name, values in self.kept.items()}
+
+    @classmethod
+    def of(cls, scope: str, row: int, tensors: dict[str, Tensor]) -> "ScopeScores":
+        """What `tensors` gave."""
+        found: dict[str, dict[str, Tensor]] = {"column": {}, "kept": {}}
+        for name, tensor in tensors.items():
+            owner, kind, rest = name.split(".", 2) if name.count(".") >= 2 else (name, "", "")
+            if owner == scope and kind in found:
+                found[kind][rest] = tensor
+        return cls(row, found["column"], found["kept"])
+
+
+class Scoring:
+    """Scores one attack on one run, in chunks of images; what is done is saved, and gone on from, between chunks.
+
+    The corruption that is scored is the same for every attack that sees z as often.
+    """
+
+    def __init__(self, victim: Victim, cfg: AttackConfig, num_images: int, progress: Progress) -> None:
+        self.victim, self.cfg, self.num_images, self.progress = victim, cfg, num_images, progress
+        self.scopes = {scope: ScopeScores() for scope in SCOPES}
+        self.generators = {
+            f"{purpose}/{scope}": make_generator(victim.seed, f"{purpose}/{scope}", victim.device)
+            for purpose in ("scoring", "recognition")
+            for scope in SCOPES
+        }
+        saved = progress.load()
+        if saved is not None:
+            tensors, header = saved
+            self.scopes = {scope: ScopeScores.of(scope, row, tensors) for scope, row in header["rows"].items()}
+            for name, generator in self.generators.items():
+                generator.set_state(tensors[f"generator.{name}"])
+
+    def run(self, attack: Attack) -> None:
+        """Score what is not scored yet. Raises Interrupted, with all that is done saved, when asked to stop."""
+        yardsticks = Yardsticks(self.victim, self.cfg)
+        save_at = time.monotonic() + SAVE_EVERY_S
+        for scope, split in SCOPES.items():
+            parts = chunks(self.victim.data.dataset(f"{split}/images").shape)
+            left = [part for part in parts if part.start >= self.scopes[scope].row]
+            for rows in tqdm(left, f"{self.cfg.id} {scope}", leave=False, disable=not sys.stderr.isatty()):
+                before = {name: generator.get_state() for name, generator in self.generators.items()}
+                try:
+                    self._score(attack, yardsticks, scope, rows)
+                except Interrupted:
+                    for name, state in before.items():
+                        self.generators[name].set_state(state)
+                    self._save()
+                    raise
+                stopping = self.progress.asked_to_stop()
+                if stopping or time.monotonic() > save_at:
+                    save_at = time.monotonic() + SAVE_EVERY_S
+                    self._save()
+                    if stopping:
+                        raise Interrupted
+
+    def _score(self, attack: Attack, yardsticks: Yardsticks, scope: str, rows: slice) -> None:
+        victim, split = self.victim, SCOPES[scope]
+        target = torch.from_numpy(victim.data.dataset(f"{split}/images")[rows]).to(victim.device).float() / 255
+        labels = torch.from_numpy(victim.data.dataset(f"{split}/labels")[rows]).to(victim.device).long()
+        z = victim.observe(split, self.cfg.observations)(rows, self.generators[f"scoring/{scope}"])
+        own = self._owned(rows) if split == self.cfg.data else None
+        reconstruction = attack.reconstruct(z, own, labels if self.cfg.labels else None)
+        columns = {name: getattr(metrics, name)(reconstruction, target) for name in ("mse", "psnr_db", "ssim")}
+        recognised = victim.recognises(reconstruction, labels, self.generators[f"recognition/{scope}"])
+        columns |= {"recognised": recognised} | yardsticks.errors(target, labels)
+        self.scopes[scope].add(columns, reconstruction, self.num_images)
+
+    def _owned(self, rows: slice) -> Int[Tensor, " batch"]:
+        """For each row of the attacker's split its row among the attacker's images; −1 for those it does not own."""
+        own = self.victim.owned(self.cfg)
+        place = torch.full((max(rows.stop, int(own[-1]) + 1),), -1)
+        place[own] = torch.arange(len(own))
+        return place[rows].to(self.victim.device)
+
+    def _save(self) -> None:
+        tensors = {f"generator.{name}": generator.get_state() for name, generator in self.generators.items()}
+        for scope, scores in self.scopes.items():
+            tensors |= scores.tensors(scope)
+        self.progress.save(tensors, {"rows": {scope: scores.row for scope, scores in self.scopes.items()}})
+
+    def table(self) -> pd.DataFrame:
+        """One row an image."""
+        tables = []
+        for scope, split in SCOPES.items():
+            count = self.scopes[scope].row
+            table = pd.DataFrame({"scope": scope, "index": np.arange(count), "label": self.victim.data.labels(split)})
+            for name in COLUMNS:
+                table[name] = self.scopes[scope].columns[name].numpy()
+            tables.append(table)
+        return pd.concat(tables, ignore_index=True)
+
+    def images(self) -> dict[str, np.ndarray]:
+        """Kept images by their place in the file: `{scope}/…` the first, `{scope}/worst/…` the worst protected."""
+        found: dict[str, np.ndarray] = {}
+        for scope, split in SCOPES.items():
+            for name in KEPT:
+                place = f"{scope}/worst" if name == "worst" else scope
+                index = self.scopes[scope].kept[f"{name}_index"].numpy()
+                originals = self.victim.data.images(split)[index]
+                found |= {f"{place}/index": index, f"{place}/images": originals}
+                found[f"{place}/reconstructions"] = self.scopes[scope].kept[f"{name}_images"].numpy()
+        return found

@@ -1,0 +1,146 @@
+"""A trained run as its attackers meet it: what each of them is given, and nothing else."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from cem import CemError
+from cem.attacks import AttackError, Knowledge, Server
+from cem.attacks.base import Rows
+from cem.checkpoint import load_checkpoint, subset
+from cem.config import Attack, SplitModel
+from cem.defenses import Defense
+from cem.models import make_split
+from cem.runtime import make_generator
+from cem.store import ActivationReader, DatasetReader
+from cem.types import Images, Labels, Smashed
+
+CHECKED_ROWS = 4096  # activations looked at at once
+Observe = Callable[[Rows, torch.Generator], Smashed]
+
+
+class EvaluationError(CemError):
+    """Activations that no attack can be judged on."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """The trained split model, frozen and in evaluation mode."""
+
+    model: SplitModel
+    encoder: nn.Module
+    classifier: nn.Module
+
+
+def load_network(path: Path, model: SplitModel, data: DatasetReader, device: torch.device) -> Network:
+    """A run's model from its file. Raises CheckpointError when that is absent, damaged or of another kind."""
+    tensors, _ = load_checkpoint(path, "model")
+    parts = make_split(model, data.image_shape, data.num_classes)
+    for part, name in zip(parts, ("encoder", "classifier"), strict=True):
+        part.load_state_dict(subset(tensors, name))
+        part.to(device).eval().requires_grad_(False)
+    return Network(model, *parts)
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A trained run. seed: of its attackers' generators, and, in streams apart, of the corruption that is scored."""
+
+    data: DatasetReader
+    activations: ActivationReader
+    defense: Defense
+    network: Network
+    seed: int
+    device: torch.device
+
+    def observe(self, split: str, times: int) -> Observe:
+        """Access to what the client sends for one split's images, seen so many times, and to nothing else."""
+
+        def observed(rows: Rows, generator: torch.Generator) -> Smashed:
+            def corrupted(clean: np.ndarray) -> Smashed:
+                smashed = torch.from_numpy(clean.astype(np.float32)).to(self.device)
+                return self.defense.observe(smashed, generator, times)
+
+            return self.activations.read(split, rows if isinstance(rows, slice) else rows.cpu().numpy(), corrupted)
+
+        return observed
+
+    def owned(self, cfg: Attack) -> Tensor:
+        """Rows of the attacker's split that are its own, ascending. A larger set holds every smaller one."""
+        count = len(self.data.dataset(f"{cfg.data}/labels"))
+        if cfg.data_size is None:
+            return torch.arange(count)
+        if cfg.data_size > count:
+            raise AttackError(
+                f"{cfg.id}: data_size is {cfg.data_size}, but {cfg.data} has {count} images. Lower it, or enlarge the "
+                "split."
+            )
+        draws = make_generator(self.seed, "attacker/images", "cpu")
+        return torch.randperm(count, generator=draws)[: cfg.data_size].sort().values
+
+    def knowledge(self, cfg: Attack) -> Knowledge:
+        """What an attacker knows: what its settings grant. It holds copies, so it can change nothing of the run's."""
+        own = self.owned(cfg)
+        images, labels = self.data.images(cfg.data)[own.numpy()], self.data.labels(cfg.data)[own.numpy()]
+        sent = self.observe(cfg.data, cfg.observations)
+
+        def ask(rows: Rows, generator: torch.Generator) -> Smashed:
+            return sent(own[rows if isinstance(rows, slice) else rows.cpu()], generator)
+
+        def refuse(rows: Rows, generator: torch.Generator) -> Smashed:
+            raise AttackError(f"{cfg.id}: this attacker cannot ask the encoder. Set encoder: query.")
+
+        def corrupt(clean: Smashed, generator: torch.Generator) -> Smashed:
+            return self.defense.observe(clean, generator, cfg.observations)
+
+        network = self.network
+        server = Server(deepcopy(network.classifier), network.model, self.data.num_classes)
+        return Knowledge(
+            images=torch.from_numpy(images).to(self.device),
+            labels=torch.from_numpy(labels).to(self.device) if cfg.labels else None,
+            observe=refuse if cfg.encoder == "none" else ask,
+            seed=self.seed,
+            device=self.device,
+            masked=self.defense.masks,
+            corrupt=corrupt,
+            encoder=deepcopy(network.encoder) if cfg.encoder == "weights" else None,
+            server=server if cfg.encoder == "none" else None,
+        )
+
+    @torch.no_grad()
+    def recognises(self, images: Images, labels: Labels, generator: torch.Generator) -> Bool[Tensor, " batch"]:
+        """Whether the run's own classifier, which sees what the defence lets through, says the class of each image."""
+        z = self.defense.corrupt(self.network.encoder(images), generator)
+        logits: Tensor = self.network.classifier(z)
+        return logits.argmax(1) == labels
+
+
+def check_activations(activations: ActivationReader, split: str) -> None:
+    """Raise EvaluationError when a split's activations are not finite, or are one number everywhere."""
+    lows, highs = [], []
+    for start in range(0, activations.count(split), CHECKED_ROWS):
+        low, high = activations.read(split, slice(start, start + CHECKED_ROWS), _extremes)
+        lows.append(low)
+        highs.append(high)
+    low, high = min(lows), max(highs)
+    # The smallest and largest of numbers are finite only if all are; NaN spreads within a read, not between reads.
+    if not np.isfinite([*lows, *highs]).all():
+        raise EvaluationError(
+            f"{activations.path}: expected finite activations of {split}, found values that are not. The training of "
+            "this run diverged: lower its lr or weight, and train again."
+        )
+    if low == high:
+        raise EvaluationError(
+            f"{activations.path}: expected activations of {split} that differ, found {low:g} everywhere. The encoder "
+            "sends nothing: lower the weight of its surrogate or defence, and train again."
+        )
+
+
+def _extremes(clean: np.ndarray) -> tuple[float, float]:
+    return float(clean.min()), float(clean.max())
