@@ -49,7 +49,7 @@ class Plan:
     def attacks(self, run: Run) -> list[Attack]:
         """The attacks that a run is scored by."""
         everywhere = self.is_reference(run)
-        return [attack for attack in self.study.attacks if everywhere or getattr(attack, "on", "all") == "all"]
+        return [attack for attack in self.study.attacks if everywhere or getattr(attack, "runs", "all") == "all"]
 
     def tuned(self, run: Run, attack: str) -> Path | None:
         """The result that says an attack's learning rate, found on the reference; None where it has its own."""

@@ -137,7 +137,7 @@ class DecoderFit(Settings):
 
 
 _FIXED_LR: Any = Field(1e-3, gt=0, description="Adam's learning rate; falls to a hundredth along a cosine")
-_ON: Any = Field(
+_RUNS: Any = Field(
     "all", description="all: every run; reference: only the undefended runs, such as for a ladder of decoder sizes"
 )
 
@@ -158,7 +158,7 @@ class Decoder(DecoderFit, AttackBase):
     lr_sweep: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (3e-4, 1e-3, 3e-3), min_length=1, description="learning rates tried once, on the undefended reference"
     )
-    on: Literal["all", "reference"] = _ON
+    runs: Literal["all", "reference"] = _RUNS
     possible_encoder = _CAN_ASK
 
 
@@ -180,7 +180,7 @@ class Gan(AttackBase):
     critic_lr: float = Field(5e-3, gt=0, description="learning rate of the critic's Adam")
     held_out: float = Field(0.1, gt=0, lt=0.5, description="part of the attacker's images kept for selection")
     seed: Seed = Field(0, description="seed of the attack's own generators")
-    on: Literal["all", "reference"] = _ON
+    runs: Literal["all", "reference"] = _RUNS
     possible_encoder = _CAN_ASK
 
     @model_validator(mode="after")
@@ -214,7 +214,7 @@ class Optimization(AttackBase):
     batch_size: int = Field(256, ge=1, description="images optimised together")
     selection_images: int = Field(64, ge=1, description="held-out images that the weight is chosen on")
     seed: Seed = Field(0, description="seed of the attack's own generators")
-    on: Literal["all", "reference"] = _ON
+    runs: Literal["all", "reference"] = _RUNS
     possible_encoder = ("weights",)
 
     @model_validator(mode="after")
@@ -237,7 +237,7 @@ class ShadowModel(AttackBase):
     encoder_batch_size: int = Field(128, ge=2, description="images a step of that encoder")
     decoder: StartingDecoder = Field(StartingDecoder(), description="how the decoder for it is fitted")
     seed: Seed = Field(0, description="seed of its own encoder's generators")
-    on: Literal["all", "reference"] = _ON
+    runs: Literal["all", "reference"] = _RUNS
     possible_encoder = ("none",)
     needs_labels = True
 

@@ -18,8 +18,8 @@ UNCONVERGED = (
     "upper limit (≤) of what it would reach."
 )
 FAILED = (
-    "attack failed: it does not invert the undefended reference, or its fit broke down, or it had not converged; its "
-    "numbers say nothing about a defence. The table of verdicts says why."
+    "attack failed: it does not invert the undefended reference, or its fit broke down; its numbers say nothing about a "
+    "defence, and count nowhere."
 )
 NOTHING = "‡ no attack beats answering with the mean image, or the class's mean, which need no z."
 _LATEX = {
@@ -126,7 +126,7 @@ def ladder_table(plan: Plan, results: pd.DataFrame) -> Table | None:
     steps: dict[str, list[str]] = {}
     for attack in plan.study.attacks:
         if isinstance(attack, Decoder):
-            alike = attack.model_copy(update={"net": "", "name": None, "on": "all"})
+            alike = attack.model_copy(update={"net": "", "name": None, "runs": "all"})
             steps.setdefault(repr(alike), []).append(attack.id)
     ladder = max(steps.values(), key=len, default=[])
     references = [run for run in plan.runs.values() if plan.is_reference(run)]
@@ -182,13 +182,12 @@ def _attack_cell(rows: pd.DataFrame) -> str:
     """An attack on a group; seeds where it failed are left out, and said to be."""
     if rows.empty:
         return "–"
-    works, bound = rows[rows["attack_ok"]], rows[rows["attack_bound"]]
-    if works.empty and bound.empty:
-        return "attack failed"
+    works = rows[rows["attack_ok"] | rows["attack_bound"]]
     if works.empty:
-        return f"attack failed (still improving: ≤ {Spread.of(bound['mse']).text()} †)"
+        return "attack failed"
+    mark = ("≤ ", " †") if works["attack_bound"].any() else ("", "")
     failed = f" (attack failed in {len(rows) - len(works)})" if len(works) < len(rows) else ""
-    return Spread.of(works["mse"]).text() + failed
+    return Spread.of(works["mse"]).text().join(mark) + failed
 
 
 def _notes(rows: list[tuple[str, ...]]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ ATTACKS = [{"kind": "mean_image"}, {"kind": "linear"}, {"kind": "decoder"}, {"ki
 
 @pytest.fixture
 def plan(study, tmp_path) -> Plan:
-    """Ten runs from two warm-ups."""
+    """Ten runs from two warm-ups, and the undefended reference from its own."""
     return Plan(study(surrogates=SURROGATES, seeds=[0, 1], attacks=ATTACKS), tmp_path)
 
 
@@ -35,14 +35,14 @@ def test_every_product_has_a_place_of_its_own(plan):
     places = [plan.run(run) for run in runs] + [plan.leakage(run) for run in runs]
     places += [plan.attack(run, attack.id) for run in runs for attack in plan.study.attacks]
     places += [plan.report, *{plan.warmup(run) for run in runs}, *{plan.data(run.dataset) for run in runs}]
-    assert len(set(places)) == len(places) == 10 + 10 + 10 * 4 + 1 + 2 + 1
+    assert len(set(places)) == len(places) == 11 + 11 + 11 * 4 + 1 + 3 + 1
     assert all(place.is_relative_to(plan.root) for place in places)
 
 
 def test_runs_of_a_seed_share_the_warm_up_and_runs_of_a_fit_the_mixture(plan):
     starts = [plan.start_mixture(run) for run in plan.runs.values()]
-    assert len(plan.warmups) == 2
-    assert sum(path is None for path in starts) == 4  # none and attention
+    assert len(plan.warmups) == 3
+    assert sum(path is None for path in starts) == 5  # none, attention and the reference
     assert len({path for path in starts if path is not None}) == 4  # two fits of two warm-ups
     pairs = zip(starts, plan.runs.values(), strict=True)
     assert all(path.parent == plan.warmup(run) for path, run in pairs if path is not None)
@@ -57,12 +57,12 @@ def test_every_fit_that_is_needed_is_known_by_its_label(plan):
 def test_the_jobs_are_those_of_a_study_from_nothing(plan):
     assert plan.jobs() == Counter(
         prepare_data=1,
-        warm_up=2,
-        extract_activations=2 + 10,
-        fit_mixture=4 + 10,
-        train=10,
-        baseline_attacks=10,
-        attack=20,
+        warm_up=3,
+        extract_activations=2 + 11,
+        fit_mixture=4 + 11,
+        train=11,
+        baseline_attacks=11,
+        attack=22,
         aggregate=1,
         report=1,
     )
@@ -70,8 +70,8 @@ def test_the_jobs_are_those_of_a_study_from_nothing(plan):
 
 def test_jobs_that_nobody_asked_for_are_none(study):
     jobs = Plan(study(attacks=[{"kind": "decoder"}])).jobs()
-    assert (jobs["baseline_attacks"], jobs["attack"]) == (0, 1)
-    assert (jobs["extract_activations"], jobs["fit_mixture"]) == (1, 1)  # no surrogate starts from a mixture
+    assert (jobs["baseline_attacks"], jobs["attack"]) == (0, 2)
+    assert (jobs["extract_activations"], jobs["fit_mixture"]) == (2, 2)  # no surrogate starts from a mixture
     assert Plan(study()).jobs()["attack"] == 0
 
 
@@ -88,7 +88,7 @@ def test_what_is_planned_is_no_orphan(plan):
     assert plan.orphans() == []
     for name in plan.trained:
         made(plan.folder / name)
-    assert len(plan.trained) == 12
+    assert len(plan.trained) == 14
     assert plan.orphans() == []
 
 
@@ -97,7 +97,7 @@ def test_what_is_no_longer_planned_is_an_orphan(plan, study, tmp_path):
         made(plan.folder / name)
     fewer = Plan(study(surrogates=SURROGATES[:2], attacks=ATTACKS), tmp_path)
     gone = {plan.folder / name for name in plan.trained if name not in fewer.trained}
-    assert len(gone) == 12 - 3
+    assert len(gone) == 14 - 5
     assert fewer.orphans() == sorted(gone)
 
 
@@ -110,3 +110,49 @@ def test_an_attacks_settings_move_no_model(plan, study, tmp_path):
     changed = [{**attack, "data": "shadow"} for attack in ATTACKS]
     other = Plan(study(surrogates=SURROGATES, seeds=[0, 1], attacks=changed), tmp_path)
     assert other.trained.keys() == plan.trained.keys()
+
+
+def test_there_is_one_reference_for_all_runs_of_a_network_and_training(study):
+    grid = {"noise_std": [0.01, 0.1], "model.cut_layer": [3, 4]}
+    plan = Plan(study(surrogates=SURROGATES, seeds=[2, 1], attacks=ATTACKS, grid=grid))
+    added = [run for name, run in plan.runs.items() if name not in plan.asked]
+    assert {(run.model.cut_layer, run.noise_std, run.surrogate.kind, run.defenses, run.seed) for run in added} == {
+        (3, 0.0, "none", (), 1), (4, 0.0, "none", (), 1),
+    }  # fmt: skip
+    assert len(added) == 2
+    for run in plan.runs.values():
+        reference = plan.reference(run)
+        assert reference in added
+        assert reference.model == run.model
+        assert plan.is_reference(run) == (run in added)
+
+
+def test_a_run_that_is_undefended_is_its_own_reference(study):
+    plan = Plan(study(attacks=ATTACKS, noise_std=0.0, seeds=[0, 1]))
+    assert plan.runs == plan.asked
+    first, second = plan.runs.values()
+    assert plan.reference(first) == plan.reference(second) == first
+
+
+def test_what_needs_no_z_needs_no_reference(study):
+    plan = Plan(study(attacks=[{"kind": "mean_image"}, {"kind": "class_mean"}]))
+    assert plan.runs == plan.asked
+    assert plan.reference(next(iter(plan.runs.values()))) is None
+
+
+def test_attacks_for_the_reference_are_on_no_other_run(study):
+    only = {"kind": "decoder", "name": "large", "net": "res_normN8C64", "runs": "reference"}
+    plan = Plan(study(surrogates=SURROGATES, attacks=[*ATTACKS, only]))
+    for run in plan.runs.values():
+        assert ("large" in [attack.id for attack in plan.attacks(run)]) == plan.is_reference(run)
+    assert plan.jobs()["attack"] == 2 * 6 + 1
+
+
+def test_a_learning_rate_is_found_on_the_reference_alone(study):
+    fixed = {"kind": "decoder", "name": "fixed", "lr": 0.001}
+    plan = Plan(study(surrogates=SURROGATES, attacks=[*ATTACKS, fixed]))
+    for run in plan.runs.values():
+        reference = plan.reference(run)
+        expected = None if run == reference else plan.attack(reference, "decoder") / "attack.json"
+        assert plan.tuned(run, "decoder") == expected
+        assert plan.tuned(run, "fixed") is plan.tuned(run, "linear") is None
