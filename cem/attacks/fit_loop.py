@@ -13,7 +13,8 @@ from cem.attacks.base import Fitted, Knowledge, hold_out
 from cem.attacks.fit_state import FitState, Readings
 from cem.attacks.mean_image import MeanImageAttack
 from cem.config import DecoderFit, Gan
-from cem.models.decoder import make_decoder
+from cem.models import parameter_count
+from cem.models.decoder import Shape, make_decoder
 from cem.resume import SAVE_EVERY_S, Interrupted, Progress
 from cem.types import Images, Labels, Smashed
 
@@ -61,6 +62,11 @@ class FitLoop:
         self.batch_size = min(cfg.batch_size, len(self.fit_rows))
         self.steps = len(self.fit_rows) // self.batch_size  # an incomplete last batch is left out
 
+    @property
+    def image_shape(self) -> Shape:
+        """Channels, height, width of the attacker's images."""
+        return _shape(self.knowledge.images)
+
     def generator(self, purpose: str, device: str | None = None) -> torch.Generator:
         """One of this fit's generators, at its start."""
         return self.knowledge.generator(f"{self.cfg.seed}/{purpose}", device)
@@ -75,11 +81,9 @@ class FitLoop:
 
     def make_net(self) -> nn.Module:
         """The attacker's network with its first weights."""
-        first = torch.zeros(1, dtype=torch.int64)
-        z = self.observe(first, self.generator("validation"))
-        weights = self.generator("weights", "cpu")
-        made = make_decoder(self.cfg.net, _shape(z), _shape(self.knowledge.targets(first)), weights)
-        return made.to(self.knowledge.device)
+        z = self.observe(torch.zeros(1, dtype=torch.int64), self.generator("validation"))
+        net = make_decoder(self.cfg.net, _shape(z), self.image_shape, self.generator("weights", "cpu"))
+        return net.to(self.knowledge.device)
 
     def run(self, state: FitState, step: Step, progress: Progress) -> None:
         """Fit from where the state or an earlier attempt stands to the end, and give the net its best weights.
@@ -117,7 +121,7 @@ class FitLoop:
         if self._out_of_patience(state):
             converged = True
         return Fitted(
-            parameters=sum(parameter.numel() for parameter in state.net.parameters()),
+            parameters=sum(parameter_count(net) for net in state.nets.values()),
             curve=state.curve,
             converged=False if state.failure else converged,
             choices={"epoch": state.best_epoch, **choices},
@@ -189,6 +193,6 @@ def has_converged(val_mse: list[float]) -> bool | None:
     return before - after < IMPROVEMENT * before
 
 
-def _shape(batch: Tensor) -> tuple[int, int, int]:
+def _shape(batch: Tensor) -> Shape:
     _, channels, height, width = batch.shape
     return channels, height, width
