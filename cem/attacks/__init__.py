@@ -3,11 +3,12 @@
 from cem.attacks.base import Attack, AttackError, Fitted, Knowledge, Server
 from cem.attacks.class_mean import ClassMeanAttack
 from cem.attacks.decoder import DecoderAttack
+from cem.attacks.gan import GanAttack
 from cem.attacks.linear import LinearAttack
 from cem.attacks.mean_image import MeanImageAttack
 from cem.attacks.nearest import NearestAttack
 from cem.config import Attack as AttackConfig
-from cem.config import ClassMean, Decoder, Linear, MeanImage, Nearest
+from cem.config import ClassMean, Decoder, Gan, Linear, MeanImage, Nearest
 from cem.resume import Progress
 
 __all__ = ["Attack", "AttackError", "Fitted", "Knowledge", "Server", "make_attack"]
@@ -26,5 +27,7 @@ def make_attack(cfg: AttackConfig, progress: Progress | None = None) -> Attack:
             return NearestAttack()
         case Decoder():
             return DecoderAttack(cfg, progress)
+        case Gan():
+            return GanAttack(cfg, progress)
         case _:
             raise NotImplementedError(cfg.kind)

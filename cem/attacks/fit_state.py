@@ -1,87 +1,139 @@
-"""A decoder's fit under way: all that the rest of it depends on, saved so that it ends with the same bits."""
+"""A network's fit under way: all that the rest of it depends on, saved so that it ends with the same bits."""
 
-import sys
+import math
 import time
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import LRScheduler
 
 from cem.attacks.base import CurveRow
 from cem.checkpoint import optimizer_tensors, restore_optimizer, subset
-from cem.config import Decoder
 from cem.resume import Progress
+
+Readings = dict[str, Float[Tensor, ""]]  # column of the curve → a batch's value
 
 
 class FitState:
-    """Network, Adam, cosine schedule, generators, the curve so far, the best epoch's weights, the place in the epoch.
+    """Networks, optimizers, schedule, generators, the curve so far, the best epoch's weights, the place in the epoch.
 
-    order: rows of the epoch under way, shuffled; empty between epochs. step: batches of it that are done. total: sum of
-    their errors, in float64. steps: batches of an epoch.
+    nets: all that learn, by name; `net` is the attacker's, whose best weights are kept. optimizers: by name. start_mse:
+    held-out error of the first weights of `net`, where they are to be kept unless an epoch is better.
+    order: rows of the epoch under way, shuffled; empty between epochs. step: batches of it that are done. totals: sums
+    of what they read, in float64. failure: why the fit can't go on; empty: it can.
     """
 
-    def __init__(self, cfg: Decoder, net: nn.Module, generators: dict[str, torch.Generator], steps: int) -> None:
-        self.net, self.generators = net, generators
-        self.device = next(net.parameters()).device
-        self.optimizer = torch.optim.Adam(net.parameters(), lr=cfg.lr, weight_decay=cfg.weight_decay)
-        self.schedule = CosineAnnealingLR(self.optimizer, T_max=cfg.epochs * steps, eta_min=cfg.lr / 100)
+    def __init__(
+        self,
+        nets: Mapping[str, nn.Module],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        generators: Mapping[str, torch.Generator],
+        schedule: LRScheduler | None = None,
+        start_mse: float = math.inf,
+    ) -> None:
+        self.nets, self.optimizers, self.generators, self.schedule = nets, optimizers, generators, schedule
+        self.start_mse = start_mse
+        self.device = next(self.net.parameters()).device
         self.curve: list[CurveRow] = []
-        self.best: dict[str, Tensor] = {}
+        self.failure = ""
+        self.best = _copy(self.net)
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
         self.order: Int[Tensor, " rows"] = torch.empty(0, dtype=torch.int64)
         self.step = 0
-        self.total = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.totals: Readings = {}
         self._earlier, self._began = 0.0, time.perf_counter()
+
+    @property
+    def net(self) -> nn.Module:
+        """The attacker's network."""
+        return self.nets["net"]
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of `net`, now."""
+        return float(self.optimizers["net"].param_groups[0]["lr"])
 
     @property
     def seconds(self) -> float:
         """Spent in the epoch under way, earlier attempts included."""
         return self._earlier + time.perf_counter() - self._began
 
-    def descend(self, loss: Float[Tensor, ""]) -> None:
-        """One step."""
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.schedule.step()
-        self.total += loss.detach()
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights are kept, counted from 1; 0: the first weights."""
+        return min(range(len(self.curve) + 1), key=self._error_after)
+
+    @property
+    def best_mse(self) -> float:
+        """Held-out error of the weights that are kept; infinite where it is not known."""
+        return self._error_after(self.best_epoch)
+
+    def _error_after(self, epoch: int) -> float:
+        return self.curve[epoch - 1]["val_mse"] if epoch else self.start_mse
+
+    def end_batch(self, readings: Readings) -> None:
+        """Count a batch, and add what it read to the epoch's sums."""
+        for name, value in readings.items():
+            earlier = self.totals.get(name, torch.zeros((), dtype=torch.float64, device=self.device))
+            self.totals[name] = earlier + value.detach()
         self.step += 1
 
-    def end_epoch(self, train_mse: float, val_mse: float) -> None:
-        """Add a row to the curve, and keep the weights where they are the best so far."""
-        if val_mse < min((row["val_mse"] for row in self.curve), default=float("inf")):
-            self.best = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
-        row: CurveRow = {"epoch": len(self.curve) + 1, "train_mse": train_mse, "val_mse": val_mse}
-        self.curve.append(row | {"lr": float(self.schedule.get_last_lr()[0]), "seconds": self.seconds})
+    def end_epoch(self, val_mse: float) -> None:
+        """Add a row to the curve, and keep the weights where they are the best so far.
+
+        Where a number is not finite the fit has failed: the row is left out, and the weights are as they were.
+        """
+        means = {name: total.item() / self.step for name, total in self.totals.items()}
+        epoch = len(self.curve) + 1
+        for name, value in {**means, "val_mse": val_mse}.items():
+            if not math.isfinite(value):
+                self.failure = f"{name} is {value} in epoch {epoch}: lower lr"
+                return
+        if val_mse < self.best_mse:
+            self.best = _copy(self.net)
+        train_mse = means.pop("train_mse")
+        row: CurveRow = {"epoch": epoch, "train_mse": train_mse, "val_mse": val_mse}
+        self.curve.append(row | means | {"lr": self.lr, "seconds": self.seconds})
         self._begin_epoch()
 
     def save(self, progress: Progress) -> None:
         """Hand everything to where it is kept."""
-        tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        tensors = {f"best.{name}": tensor for name, tensor in self.best.items()} | {"order": self.order}
+        tensors |= {f"total.{name}": tensor for name, tensor in self.totals.items()}
         tensors |= {f"generator.{name}": generator.get_state() for name, generator in self.generators.items()}
-        tensors |= optimizer_tensors("optimizer", self.optimizer) | {"order": self.order, "total": self.total}
-        header = {"curve": self.curve, "step": self.step, "seconds": self.seconds}
-        header |= {"lr": self.optimizer.param_groups[0]["lr"], "schedule": self.schedule.state_dict()}
+        for part, net in self.nets.items():
+            tensors |= {f"{part}.{name}": tensor for name, tensor in net.state_dict().items()}
+        for part, optimizer in self.optimizers.items():
+            tensors |= optimizer_tensors(f"optimizer.{part}", optimizer)
+        header = {"curve": self.curve, "step": self.step, "seconds": self.seconds, "failure": self.failure}
+        header |= {"lr": self.lr, "schedule": self.schedule.state_dict() if self.schedule else None}
         progress.save(tensors, header)
 
-    def restore(self, progress: Progress) -> None:
+    def restore(self, progress: Progress) -> bool:
         """Go on from what was saved last, if anything was. Raises CheckpointError when it is damaged."""
         saved = progress.load()
         if saved is None:
-            return
+            return False
         tensors, header = saved
-        self.net.load_state_dict(subset(tensors, "net"))
+        for part, net in self.nets.items():
+            net.load_state_dict(subset(tensors, part))
+        for part, optimizer in self.optimizers.items():
+            restore_optimizer(f"optimizer.{part}", optimizer, tensors)
         self.best = {name: tensor.to(self.device) for name, tensor in subset(tensors, "best").items()}
         for name, generator in self.generators.items():
             generator.set_state(tensors[f"generator.{name}"])
-        restore_optimizer("optimizer", self.optimizer, tensors)
-        self.optimizer.param_groups[0]["lr"] = header["lr"]
-        self.schedule.load_state_dict(header["schedule"])
+        self.optimizers["net"].param_groups[0]["lr"] = header["lr"]
+        if self.schedule:
+            self.schedule.load_state_dict(header["schedule"])
+        self.totals = {name: tensor.to(self.device) for name, tensor in subset(tensors, "total").items()}
         self.curve, self.order, self.step = header["curve"], tensors["order"], header["step"]
-        self.total = tensors["total"].to(self.device)
-        self._earlier = header["seconds"]
-        print(f"going on from {progress.place}: epoch {len(self.curve) + 1}, batch {self.step}", file=sys.stderr)
+        self.failure, self._earlier = header["failure"], header["seconds"]
+        return True
+
+
+def _copy(net: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in net.state_dict().items()}

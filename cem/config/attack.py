@@ -188,8 +188,12 @@ class Gan(AttackBase):
         if (self.decoder is not None) != (self.start == "decoder"):
             raise ValueError("start: decoder and the settings `decoder` belong together: give both or neither")
         parse_decoder(self.net)
-        if self.decoder is not None and self.decoder.net != self.net:
-            raise ValueError(f"decoder.net must be the generator's net {self.net}; found {self.decoder.net}")
+        for name in ("net", "seed", "held_out") if self.decoder is not None else ():
+            # seed and held_out decide which images select; the decoder must not have been fitted on the GAN's
+            if getattr(self.decoder, name) != getattr(self, name):
+                raise ValueError(
+                    f"decoder.{name} must be the GAN's, {getattr(self, name)}; found {getattr(self.decoder, name)}"
+                )
         return self
 
 

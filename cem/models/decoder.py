@@ -1,5 +1,7 @@
 """The attacker's decoder: from smashed data back to the image."""
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from cem.models.init import initialise
 from cem.types import Images, Smashed
 
 Shape = tuple[int, int, int]  # channels, height, width
+HALVINGS = 2  # of z's side in a U-Net
 
 
 class DecoderError(CemError):
@@ -48,18 +51,10 @@ class Decoder(nn.Module):
 
     def __init__(self, blocks: int, channels: int, doublings: int, channels_in: int, channels_out: int) -> None:
         super().__init__()
-        upsampling: list[nn.Module] = []
-        for _ in range(doublings):
-            upsampling += [
-                nn.ConvTranspose2d(channels, channels, 3, stride=2, padding=1, output_padding=1),
-                nn.BatchNorm2d(channels),
-            ]
         self.layers = nn.Sequential(
             ResidualBlock(channels_in, channels),
             *(ResidualBlock(channels, channels) for _ in range(blocks)),
-            *upsampling,
-            ResidualBlock(channels, channels_out),
-            nn.Sigmoid(),
+            *_to_image(channels, doublings, channels_out),
         )
 
     def forward(self, z: Smashed) -> Images:
@@ -67,10 +62,54 @@ class Decoder(nn.Module):
         return images
 
 
+class UNet(nn.Module):
+    """Down to a quarter of z's side and up again, beside skips; then as the residual decoder ends.
+
+    A side of 1 is not halved; an odd one is rounded up, and comes back by a transposed convolution that ends a row and
+    column earlier. Channels double with every halving. Source: Ronneberger, Fischer & Brox 2015 (arXiv 1505.04597),
+    with the residual decoder's blocks in place of theirs.
+    """
+
+    def __init__(self, channels: int, doublings: int, channels_in: int, channels_out: int, side: int) -> None:
+        super().__init__()
+        widths = [channels * 2**depth for depth in range(1 + min(HALVINGS, (side - 1).bit_length()))]
+        steps = list(pairwise(widths))
+        self.enter = ResidualBlock(channels_in, channels)
+        self.down = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(wide, deep, 3, stride=2, padding=1), ResidualBlock(deep, deep))
+            for wide, deep in steps
+        )
+        self.up = nn.ModuleList(nn.ConvTranspose2d(deep, wide, 3, stride=2, padding=1) for wide, deep in steps)
+        self.join = nn.ModuleList(ResidualBlock(2 * wide, wide) for wide, _ in steps)
+        self.leave = nn.Sequential(*_to_image(channels, doublings, channels_out))
+
+    def forward(self, z: Smashed) -> Images:
+        x: Tensor = self.enter(z)
+        skips = []
+        for down in self.down:
+            skips.append(x)
+            x = down(x)
+        for up, join, skip in zip(reversed(self.up), reversed(self.join), reversed(skips), strict=True):
+            x = join(torch.cat([up(x, output_size=skip.shape[2:]), skip], dim=1))
+        images: Tensor = self.leave(x)
+        return images
+
+
+def _to_image(channels: int, doublings: int, channels_out: int) -> list[nn.Module]:
+    """From features at the resolution of z to the image."""
+    layers: list[nn.Module] = []
+    for _ in range(doublings):
+        layers += [
+            nn.ConvTranspose2d(channels, channels, 3, stride=2, padding=1, output_padding=1),
+            nn.BatchNorm2d(channels),
+        ]
+    return [*layers, ResidualBlock(channels, channels_out), nn.Sigmoid()]
+
+
 def make_decoder(
     name: str, smashed_shape: Shape, image_shape: Shape, generator: torch.Generator | None = None
-) -> Decoder:
-    """The decoder `res_normN{blocks}C{channels}` from z [channels, h, w] to images [channels, H, W] in [0, 1].
+) -> Decoder | UNet:
+    """The decoder `res_normN{blocks}C{channels}` or `unet_C{channels}`: z [channels, h, w] to images in [0, 1].
 
     generator: draws the initial weights and decides the device; absent: one on the CPU with seed 0.
     Raises ValueError for a name of another form, DecoderError unless H/h = W/w is a power of two.
@@ -80,7 +119,11 @@ def make_decoder(
     if generator is None:
         generator = torch.Generator().manual_seed(0)
     with torch.device("meta"):  # whose constructors have nothing to draw from the global generator
-        decoder = Decoder(blocks, channels, doublings, smashed_shape[0], image_shape[0])
+        decoder = (
+            UNet(channels, doublings, smashed_shape[0], image_shape[0], side=min(smashed_shape[1:]))
+            if blocks is None
+            else Decoder(blocks, channels, doublings, smashed_shape[0], image_shape[0])
+        )
     decoder.to_empty(device=generator.device)
     initialise(decoder, generator)
     return decoder

@@ -3,14 +3,14 @@ import math
 import pytest
 import torch
 
-from cem.attacks import AttackError
 from cem.attacks.base import hold_out
-from cem.attacks.decoder import DecoderAttack, has_converged
+from cem.attacks.decoder import DecoderAttack
+from cem.attacks.fit_loop import has_converged
 from cem.attacks.linear import LinearAttack
 from cem.attacks.mean_image import MeanImageAttack
 from cem.config import Decoder
 
-QUICK = Decoder(net="res_normN0C8", epochs=2, batch_size=64)
+QUICK = Decoder(net="res_normN0C8", lr=1e-3, epochs=2, batch_size=64)
 
 
 def fitted(knowledge, cfg=QUICK):
@@ -58,7 +58,7 @@ def test_corruption_is_drawn_anew_each_step_and_repeated_for_selection(images, p
         return z
 
     knowledge = type(inner)(inner.images, inner.labels, observe, 0, inner.device)
-    fitted(knowledge, Decoder(net="res_normN0C4", epochs=3, batch_size=270))
+    fitted(knowledge, Decoder(net="res_normN0C4", lr=1e-3, epochs=3, batch_size=270))
     fit_rows, held_rows = hold_out(300, 0.1, knowledge.generator("0/split", "cpu"))
     drawn.pop(0)  # also looked at for its shape
     assert all(len(set(drawn[row])) == 3 for row in fit_rows.tolist() if row)
@@ -73,7 +73,7 @@ def test_incomplete_last_batch_is_left_out_unless_it_is_the_only_one(images, pro
         sizes.append(rows)
         return inner.observe(rows, generator)
 
-    cfg = Decoder(net="res_normN0C4", epochs=1, batch_size=batch_size)
+    cfg = Decoder(net="res_normN0C4", lr=1e-3, epochs=1, batch_size=batch_size)
     fitted(type(inner)(inner.images, inner.labels, observe, 0, inner.device), cfg)
     held = hold_out(300, 0.1, inner.generator("0/split", "cpu"))[1]
     fit_batches = [rows for rows in sizes[1:] if not set(rows.tolist()) & set(held.tolist())]
@@ -128,7 +128,7 @@ def test_convergence_rule(val_mse, expected):
     assert has_converged([float(value) for value in val_mse]) is expected
 
 
-def test_loss_that_is_not_finite_stops_with_epoch_and_value(images, problem):
+def test_a_fit_ends_where_a_number_is_not_finite_with_the_best_weights_before(images, problem):
     inner, calls = problem[2](images), []
 
     def observe(rows, generator):
@@ -136,8 +136,13 @@ def test_loss_that_is_not_finite_stops_with_epoch_and_value(images, problem):
         return inner.observe(rows, generator) * (math.nan if len(calls) > 7 else 1)
 
     knowledge = type(inner)(inner.images, inner.labels, observe, 0, inner.device)
-    with pytest.raises(AttackError, match="train_mse is nan in epoch 2"):
-        fitted(knowledge, Decoder(net="res_normN0C4", epochs=3, batch_size=64))
+    attack, record = fitted(knowledge, Decoder(net="res_normN0C4", lr=1e-3, epochs=3, batch_size=64))
+    assert record.failure == "train_mse is nan in epoch 2: lower lr"
+    assert record.converged is False
+    assert [row["epoch"] for row in record.curve] == [1]
+    once = fitted(inner, Decoder(net="res_normN0C4", lr=1e-3, epochs=3, batch_size=64))[1]
+    assert record.curve[0]["val_mse"] == once.curve[0]["val_mse"]
+    assert attack.reconstruct(problem[1](images)).isfinite().all()
 
 
 def test_a_log_gets_one_plain_line_an_epoch(knowledge, capsys):

@@ -24,8 +24,9 @@ from cem.config import Decoder, Run
 from cem.evaluation import attack_run
 folder, epochs = Path(sys.argv[1]), int(sys.argv[2])
 run = Run.model_validate_json((folder / "run.json").read_text())
-attack_run(run, [Decoder(net="res_normN0C8", epochs=epochs, batch_size=32, lr=1e-3)],
-           activations=folder / "activations.h5", data=folder / "data.h5", model=folder / "model.safetensors",
+attack = Decoder(net="res_normN0C8", lr=1e-3, epochs=epochs, batch_size=32)
+attack_run(run, [attack], activations=folder / "activations.h5", data=folder / "data.h5",
+           model=folder / "model.safetensors",
            folder=folder / "attacks", num_images=5, results=folder)
 """
 
@@ -116,7 +117,7 @@ def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(copy, expected, numbe
     process.send_signal(number)
     assert process.wait(timeout=60) == SAVED
     (state,) = copy.glob(".state/*/state.safetensors")
-    assert load_checkpoint(state, "state")[1]["parts"]["fit"]["step"] > 0
+    assert load_checkpoint(state, "state")[1]["parts"]["fit"]["parts"]["lr0"]["step"] > 0
     finish(copy)
     assert same(outcome(copy), expected)
     attempts = json.loads((copy / "attacks/decoder/attack.json").read_text())["attempts"]

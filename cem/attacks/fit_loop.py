@@ -1,0 +1,198 @@
+"""What all attacks by a fitted network share: its input, the loop that fits it, the verdict, its answers."""
+
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from cem.attacks.base import Fitted, Knowledge, hold_out
+from cem.attacks.fit_state import FitState, Readings
+from cem.attacks.mean_image import MeanImageAttack
+from cem.config import DecoderFit, Gan
+from cem.models import parameter_count
+from cem.models.decoder import Shape, make_decoder
+from cem.resume import SAVE_EVERY_S, Interrupted, Progress
+from cem.types import Images, Labels, Smashed
+
+IMPROVEMENT = 0.02  # part of the held-out error that a last fifth of the epochs may still bring
+MIN_EPOCHS = 5
+Step = Callable[[Int[Tensor, " rows"]], Readings]  # learns from these images, gives `train_mse` and what else it read
+
+
+class NetworkAttack:
+    """Answers z with a network's image; with the mean of the attacker's images where the network overflows.
+
+    No epoch is kept whose held-out error is not finite, so an overflow is of few images if of any, and an attacker sees
+    it in its own output: it has nothing better to say of that image than one who sees no z.
+    """
+
+    net: nn.Module
+    masked: bool
+    mean: Float[Tensor, "channel height width"]
+
+    def know(self, knowledge: Knowledge) -> None:
+        """Keep what the answers need beside the network."""
+        mean_image = MeanImageAttack()
+        mean_image.fit(knowledge)
+        self.mean, self.masked = mean_image.mean, knowledge.masked
+
+    @torch.no_grad()
+    def reconstruct(
+        self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
+    ) -> Images:
+        images: Tensor = self.net.eval()(with_mask(smashed, self.masked))
+        finite = images.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
+        return torch.where(finite, images, self.mean)
+
+
+class FitLoop:
+    """Epochs of fresh corruption in shuffled batches; the best epoch on images that the attacker held out.
+
+    No augmentation: z of a changed image would need the encoder.
+    """
+
+    def __init__(self, cfg: DecoderFit | Gan, knowledge: Knowledge, name: str) -> None:
+        self.cfg, self.knowledge, self.name = cfg, knowledge, name
+        self.patience = cfg.patience if isinstance(cfg, DecoderFit) else None
+        self.fit_rows, self.held_rows = hold_out(knowledge.num_images, cfg.held_out, self.generator("split", "cpu"))
+        self.batch_size = min(cfg.batch_size, len(self.fit_rows))
+        self.steps = len(self.fit_rows) // self.batch_size  # an incomplete last batch is left out
+
+    @property
+    def image_shape(self) -> Shape:
+        """Channels, height, width of the attacker's images."""
+        return _shape(self.knowledge.images)
+
+    def generator(self, purpose: str, device: str | None = None) -> torch.Generator:
+        """One of this fit's generators, at its start."""
+        return self.knowledge.generator(f"{self.cfg.seed}/{purpose}", device)
+
+    def generators(self) -> dict[str, torch.Generator]:
+        """Those that every fit draws from, at their start."""
+        return {"shuffle": self.generator("shuffle", "cpu"), "corruption": self.generator("corruption")}
+
+    def observe(self, rows: Int[Tensor, " rows"], corruption: torch.Generator) -> Smashed:
+        """The network's input for images of the attacker."""
+        return with_mask(self.knowledge.observe(rows, corruption), self.knowledge.masked)
+
+    def make_net(self) -> nn.Module:
+        """The attacker's network with its first weights."""
+        z = self.observe(torch.zeros(1, dtype=torch.int64), self.generator("validation"))
+        net = make_decoder(self.cfg.net, _shape(z), self.image_shape, self.generator("weights", "cpu"))
+        return net.to(self.knowledge.device)
+
+    def run(self, state: FitState, step: Step, progress: Progress) -> None:
+        """Fit from where the state or an earlier attempt stands to the end, and give the net its best weights.
+
+        The end is the last epoch, patience, or a number that is not finite. Raises Interrupted when asked to stop.
+        """
+        if state.restore(progress) and not self._over(state):
+            place = f"epoch {len(state.curve) + 1}, batch {state.step}"
+            print(f"{self.name}: going on from {progress.place}: {place}", file=sys.stderr)
+        while not self._over(state):
+            if not len(state.order):
+                shuffle = torch.randperm(len(self.fit_rows), generator=state.generators["shuffle"])
+                state.order = self.fit_rows[shuffle]
+            self._epoch(state, step, progress)
+            state.end_epoch(self.held_out_mse(state.net))
+            state.save(progress)
+            if not sys.stderr.isatty():
+                self._print_line(state)
+        state.net.load_state_dict(state.best)
+
+    def held_out_mse(self, net: nn.Module) -> float:
+        """Mean squared error on the held-out images, under the same corruption every time."""
+        corruption = self.generator("validation")
+        total = torch.zeros((), dtype=torch.float64, device=self.knowledge.device)
+        net.eval()
+        with torch.no_grad():
+            for rows in torch.split(self.held_rows, self.cfg.batch_size):
+                error = net(self.observe(rows, corruption)) - self.knowledge.targets(rows)
+                total += error.square().flatten(1).mean(1).sum(dtype=torch.float64)
+        return total.item() / len(self.held_rows)
+
+    def fitted(self, state: FitState, **choices: object) -> Fitted:
+        """What is to be said of a fit that is at its end. choices: those beside the epoch."""
+        converged = has_converged([row["val_mse"] for row in state.curve])
+        if self._out_of_patience(state):
+            converged = True
+        return Fitted(
+            parameters=sum(parameter_count(net) for net in state.nets.values()),
+            curve=state.curve,
+            converged=False if state.failure else converged,
+            choices={"epoch": state.best_epoch, **choices},
+            failure=state.failure if self.cfg.epochs else "0 epochs: nothing was fitted",
+        )
+
+    def _over(self, state: FitState) -> bool:
+        return bool(state.failure) or len(state.curve) >= self.cfg.epochs or self._out_of_patience(state)
+
+    def _out_of_patience(self, state: FitState) -> bool:
+        return self.patience is not None and len(state.curve) - state.best_epoch >= self.patience
+
+    def _epoch(self, state: FitState, step: Step, progress: Progress) -> None:
+        """What is left of a pass over the images."""
+        state.net.train()
+        batches = torch.split(state.order[: self.steps * self.batch_size], self.batch_size)
+        save_at = time.monotonic() + SAVE_EVERY_S
+        rest = tqdm(
+            batches[state.step :], f"{self.name} {len(state.curve) + 1}/{self.cfg.epochs}", leave=False,
+            disable=not sys.stderr.isatty(),
+        )  # fmt: skip
+        for rows in rest:
+            state.end_batch(step(rows))
+            stopping = progress.asked_to_stop()
+            if stopping or time.monotonic() > save_at:
+                save_at = time.monotonic() + SAVE_EVERY_S
+                state.save(progress)
+                if stopping:
+                    raise Interrupted
+
+    def _print_line(self, state: FitState) -> None:
+        if state.failure:
+            print(f"{self.name}: {state.failure}", file=sys.stderr, flush=True)
+            return
+        row, done = state.curve[-1], len(state.curve)
+        left = sum(row["seconds"] for row in state.curve) / done * (self.cfg.epochs - done)
+        print(
+            f"{self.name}: epoch {done}/{self.cfg.epochs}, train_mse {row['train_mse']:.5f}, "
+            f"val_mse {row['val_mse']:.5f}, {row['seconds']:.1f} s, {left:.0f} s left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def with_mask(smashed: Smashed, masked: bool) -> Smashed:
+    """A network's input: z; under a defence that masks, z and beside it, as channels more, which values are not hidden.
+
+    Without these a hidden value looks like one that is 0.
+    """
+    return torch.cat([smashed, (smashed != 0).to(smashed.dtype)], dim=1) if masked else smashed
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""]) -> None:
+    """One step along the gradient."""
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+def has_converged(val_mse: list[float]) -> bool | None:
+    """Whether the last fifth of the epochs brought less than 2 % on the best held-out error before it.
+
+    None below MIN_EPOCHS epochs, which say nothing.
+    """
+    if len(val_mse) < MIN_EPOCHS:
+        return None
+    last = len(val_mse) // 5
+    before, after = min(val_mse[:-last]), min(val_mse[-last:])
+    return before - after < IMPROVEMENT * before
+
+
+def _shape(batch: Tensor) -> Shape:
+    _, channels, height, width = batch.shape
+    return channels, height, width
