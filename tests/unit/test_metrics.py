@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import avg_pool2d, conv2d, pad
 
-from cem.metrics import PSNR_CAP_DB, MetricError, mse, psnr_db, ssim
+from cem.metrics import PSNR_CAP_DB, MetricError, ms_ssim, ms_ssim_possible, mse, psnr_db, ssim
 
 ALL = pytest.mark.parametrize("metric", [mse, psnr_db, ssim])
 
@@ -24,7 +24,16 @@ def test_identical_images():
     x = images(0)
     assert torch.equal(mse(x, x), torch.zeros(5))
     assert torch.equal(psnr_db(x, x), torch.full((5,), PSNR_CAP_DB))
-    torch.testing.assert_close(ssim(x, x), torch.ones(5))
+    torch.testing.assert_close(ssim(x, x), torch.ones(5), atol=1e-6, rtol=0)
+    large = images(1, 2, 1, 176)
+    torch.testing.assert_close(ms_ssim(large, large), torch.ones(2), atol=1e-6, rtol=0)
+
+
+def test_psnr_is_capped_only_where_images_are_equal_for_all_purposes():
+    target = torch.zeros(2, 1, 8, 8)
+    reconstruction = target + torch.tensor([1.01e-5, 0.99e-5]).reshape(2, 1, 1, 1)
+    below, at = psnr_db(reconstruction, target).tolist()
+    assert below < PSNR_CAP_DB == at
 
 
 def test_ssim_of_two_flat_images_has_only_the_luminance_term():
@@ -56,7 +65,59 @@ def test_an_image_scores_the_same_alone_as_in_a_batch(metric):
     together = metric(x, y)
     assert together.shape == (5,)
     alone = torch.cat([metric(x[i : i + 1], y[i : i + 1]) for i in range(5)])
-    torch.testing.assert_close(together, alone)
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "channels", "side"), [(700, 3, 32), (3, 3, 400)])
+def test_ssim_of_many_images_is_that_of_each(n, channels, side):
+    """More values than are compared at once, and fewer images than one."""
+    x, y = images(0, n, channels, side), images(1, n, channels, side)
+    for i in (0, n // 2, n - 1):
+        torch.testing.assert_close(ssim(x, y)[i : i + 1], ssim(x[i : i + 1], y[i : i + 1]), atol=1e-6, rtol=0)
+
+
+@ALL
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_halves_are_compared_in_single_precision(metric, dtype):
+    x, y = images(0).to(dtype), images(1).to(dtype)
+    assert metric(x, y).dtype == torch.float32
+    assert torch.equal(metric(x, y), metric(x.float(), y.float()))
+    assert torch.equal(metric(x, y.float()), metric(x.float(), y.float()))
+
+
+def test_ssim_has_gradients():
+    x, y = images(0, 2, 1, 8).double().requires_grad_(), images(1, 2, 1, 8).double()
+    assert torch.autograd.gradcheck(lambda x: ssim(x * 0.98 + 0.01, y), x)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 5, 32), (1, 3, 32, 5), (2, 1, 1, 1)])
+def test_ssim_refuses_sides_that_its_window_reflects_more_than_once(shape):
+    with pytest.raises(MetricError, match=r"sides of 6 pixels at least, found"):
+        ssim(torch.zeros(shape), torch.zeros(shape))
+
+
+def test_ssim_of_sides_that_are_not_equal():
+    x, y = images(0), images(1)
+    torch.testing.assert_close(ssim(x[..., :9], y[..., :9]), ssim(x[..., :9].mT, y[..., :9].mT))
+
+
+def test_ms_ssim_needs_a_side_that_halves_four_times():
+    assert [side for side in (32, 160, 161, 175, 176, 224) if ms_ssim_possible(side)] == [176, 224]
+    with pytest.raises(MetricError, match=r"sides of 176 pixels at least.*\(175, 200\)"):
+        ms_ssim(torch.zeros(1, 1, 175, 200), torch.zeros(1, 1, 175, 200))
+
+
+def test_ms_ssim_of_opposites_is_zero_and_not_a_power_of_a_negative():
+    x = (images(0, 2, 1, 176) > 0.5).float()
+    assert torch.equal(ms_ssim(x, 1 - x), torch.zeros(2))
+
+
+def test_ms_ssim_forgives_what_only_the_finest_scale_shows():
+    x = avg_pool2d(images(0, 2, 1, 352), 2)
+    noise = 0.1 * (images(1, 2, 1, 176) - 0.5)
+    fine, coarse = noise, avg_pool2d(noise, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    coarse = coarse * (fine.std() / coarse.std())
+    assert (ms_ssim((x + fine).clamp(0, 1), x) > ms_ssim((x + coarse).clamp(0, 1), x)).all()
 
 
 @ALL

@@ -1,0 +1,22 @@
+"""How close a reconstruction is to its image: one number an image, never averaged here."""
+
+from cem.metrics.base import MetricError
+from cem.metrics.identification import OTHERS, draw_pool, identified
+from cem.metrics.perceptual import VGG16_SHA256, load_lpips
+from cem.metrics.pixels import PSNR_CAP_DB, mse, psnr_db
+from cem.metrics.structure import ms_ssim, ms_ssim_possible, ssim
+
+__all__ = [
+    "OTHERS",
+    "PSNR_CAP_DB",
+    "VGG16_SHA256",
+    "MetricError",
+    "draw_pool",
+    "identified",
+    "load_lpips",
+    "ms_ssim",
+    "ms_ssim_possible",
+    "mse",
+    "psnr_db",
+    "ssim",
+]
