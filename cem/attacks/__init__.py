@@ -6,8 +6,10 @@ from cem.attacks.decoder import DecoderAttack
 from cem.attacks.linear import LinearAttack
 from cem.attacks.mean_image import MeanImageAttack
 from cem.attacks.nearest import NearestAttack
+from cem.attacks.optimization import OptimizationAttack
+from cem.attacks.shadow_model import ShadowModelAttack
 from cem.config import Attack as AttackConfig
-from cem.config import ClassMean, Decoder, Linear, MeanImage, Nearest
+from cem.config import ClassMean, Decoder, Linear, MeanImage, Nearest, Optimization, ShadowModel
 from cem.resume import Progress
 
 __all__ = ["Attack", "AttackError", "Fitted", "Knowledge", "Server", "make_attack"]
@@ -26,5 +28,9 @@ def make_attack(cfg: AttackConfig, progress: Progress | None = None) -> Attack:
             return NearestAttack()
         case Decoder():
             return DecoderAttack(cfg, progress)
+        case Optimization():
+            return OptimizationAttack(cfg, progress)
+        case ShadowModel():
+            return ShadowModelAttack(cfg, progress)
         case _:
             raise NotImplementedError(cfg.kind)
