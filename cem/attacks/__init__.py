@@ -7,8 +7,10 @@ from cem.attacks.gan import GanAttack
 from cem.attacks.linear import LinearAttack
 from cem.attacks.mean_image import MeanImageAttack
 from cem.attacks.nearest import NearestAttack
+from cem.attacks.optimization import OptimizationAttack
+from cem.attacks.shadow_model import ShadowModelAttack
 from cem.config import Attack as AttackConfig
-from cem.config import ClassMean, Decoder, Gan, Linear, MeanImage, Nearest
+from cem.config import ClassMean, Decoder, Gan, Linear, MeanImage, Nearest, Optimization, ShadowModel
 from cem.resume import Progress
 
 __all__ = ["Attack", "AttackError", "Fitted", "Knowledge", "Server", "make_attack"]
@@ -29,5 +31,7 @@ def make_attack(cfg: AttackConfig, progress: Progress | None = None) -> Attack:
             return DecoderAttack(cfg, progress)
         case Gan():
             return GanAttack(cfg, progress)
-        case _:
-            raise NotImplementedError(cfg.kind)
+        case Optimization():
+            return OptimizationAttack(cfg, progress)
+        case ShadowModel():
+            return ShadowModelAttack(cfg, progress)

@@ -207,16 +207,20 @@ class Optimization(AttackBase):
     )
     decoder: StartingDecoder | None = Field(None, description="how the decoder is fitted where the search starts there")
     restarts: int = Field(1, ge=1, description="random starts; the one that explains z best is kept")
-    steps: int = Field(500, ge=0, description="steps of Adam")
-    lr: float = Field(0.05, gt=0, description="Adam's learning rate; falls to a hundredth along a cosine")
+    steps: int = Field(500, ge=0, description="steps of Adam; fewer are taken where held-out images say so")
+    lr: float | None = Field(
+        None,
+        gt=0,
+        description="Adam's learning rate; falls to a hundredth along a cosine; absent: 0.4, or 0.01 from a decoder",
+    )
     tv: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        (0.0, 1e-3, 1e-2, 1e-1),
+        (0.0, 1e-3, 1e-2, 3e-2, 1e-1),
         min_length=1,
         description="weights of the total variation to choose from, on images the attacker holds out",
     )
     range_weight: float = Field(1.0, ge=0, description="weight of what lies outside [0, 1], squared")
     batch_size: int = Field(256, ge=1, description="images optimised together")
-    selection_images: int = Field(64, ge=1, description="held-out images that the weight is chosen on")
+    selection_images: int = Field(64, ge=1, description="held-out images that weight and steps are chosen on")
     seed: Seed = Field(0, description="seed of the attack's own generators")
     runs: Literal["all", "reference"] = _RUNS
     possible_encoder = ("weights",)

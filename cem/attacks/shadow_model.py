@@ -1,0 +1,50 @@
+"""The attacker who cannot reach the encoder: it trains one that suits the server's classifier, and inverts that."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from cem.attacks.base import Fitted, Knowledge, Rows
+from cem.attacks.decoder import DecoderAttack
+from cem.attacks.shadow_encoder import ShadowEncoder
+from cem.config import ShadowModel
+from cem.resume import Parts, Progress
+from cem.types import Images, Labels, Smashed
+
+
+class ShadowModelAttack:
+    """A decoder fitted to an encoder of the attacker's own, and turned on the real z.
+
+    The attacker is the server: it holds the classifier, knows the encoder's design and the defence, and owns images and
+    their classes. An encoder that makes the server's classifier right about them is taken for the client's; its weights
+    and the statistics of its batch normalisation are the attacker's own. A fit that is interrupted, in either half,
+    goes on from its last save and ends with the same bits (CPU). Where the encoder diverges, the decoder is fitted to
+    the best weights before that, and the fit counts as failed.
+
+    Source: He, Zhang & Lee 2019, "Model inversion attacks against collaborative inference", the query-free attack.
+    """
+
+    def __init__(self, cfg: ShadowModel, progress: Progress | None = None) -> None:
+        parts = Parts(progress or Progress())
+        self.cfg, self.encoder_progress = cfg, parts["encoder"]
+        self.decoder = DecoderAttack(cfg.decoder, parts["decoder"], name=f"{cfg.id}, decoder")
+
+    def fit(self, knowledge: Knowledge) -> Fitted:
+        encoder = ShadowEncoder(self.cfg, knowledge)
+        encoder.fit(self.encoder_progress)
+
+        def observe(rows: Rows, generator: torch.Generator) -> Smashed:
+            return encoder.send(knowledge.targets(rows), generator)
+
+        fitted = self.decoder.fit(replace(knowledge, observe=observe))
+        choices = {"encoder_epoch": encoder.best_epoch, "encoder_accuracy": encoder.best_accuracy}
+        failures = [f"its own encoder: {encoder.failure}"] if encoder.failure else []
+        failures += [f"its decoder: {fitted.failure}"] if fitted.failure else []
+        return replace(fitted, choices=fitted.choices | choices, failure="; ".join(failures))
+
+    def reconstruct(
+        self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
+    ) -> Images:
+        return self.decoder.reconstruct(smashed)
