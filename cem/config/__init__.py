@@ -32,7 +32,7 @@ from cem.config.dataset import (
 )
 from cem.config.load import load_study, parse_study
 from cem.config.model import ITEMS, Defense, Dropout, NoPeek, SplitModel, TopK, parse_bottleneck
-from cem.config.study import Run, Study
+from cem.config.study import MetricSettings, Run, Study
 from cem.config.surrogate import AttentionSurrogate, GmmSurrogate, MixtureFit, NoSurrogate, Surrogate, Threshold
 from cem.config.training import Training
 
@@ -58,6 +58,7 @@ __all__ = [
     "Linear",
     "Loss",
     "MeanImage",
+    "MetricSettings",
     "MixtureFit",
     "MlxtendDataset",
     "Nearest",

@@ -86,6 +86,19 @@ class Gate(Settings):
     )
 
 
+class MetricSettings(Settings):
+    """Metrics that need something of their own."""
+
+    lpips_trunk: str | None = Field(
+        None,
+        description="file with VGG-16's ImageNet weights (torchvision's vgg16-397923af.pth); needs the extra `cem[lpips]`; "
+        "absent: no LPIPS",
+    )
+    lpips_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 of that file; absent: that of torchvision's"
+    )
+
+
 class Study(Settings):
     """One question, asked of several runs."""
 
@@ -106,6 +119,7 @@ class Study(Settings):
     )
     leakage: MixtureFit = Field(MixtureFit(fit="em"), description="mixture that measures the leakage of a trained run")
     smashed_dtype: Literal["float16", "float32"] = Field("float16", description="number format of stored activations")
+    metrics: MetricSettings = Field(MetricSettings(), description="metrics that need something of their own")
     gate: Gate = Field(Gate(), description="when an attack's numbers count")
     report: ReportSettings = Field(ReportSettings(), description="what the report shows")
 

@@ -40,7 +40,7 @@ def manifest(victim: Victim, cfg: Attack, fitted: Fitted) -> dict[str, Any]:
         },
         "images": {"range": [0, 1], "stored_as": str(own.dtype), "normalisation": "none"},
         "metrics": {
-            "ssim": {"window": metrics.SSIM_WINDOW, "sigma": metrics.SSIM_SIGMA, "borders": "reflected"},
+            "ssim": {"window": metrics.SSIM_WINDOW, "sigma": metrics.SSIM_STD, "borders": "reflected"},
             "psnr_cap_db": metrics.PSNR_CAP_DB,
         },
         "seeds": {"run": victim.seed, "attack": getattr(cfg, "seed", None)},

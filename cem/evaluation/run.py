@@ -1,7 +1,7 @@
 """The job of the rules attack and baseline_attacks: fit attacks, score them, write what was found."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,10 @@ import torch
 
 from cem import ATTACK_NUMERICS, NUMERICS
 from cem.attacks import Fitted, make_attack
-from cem.config import BASELINES, Attack, Decoder, Run
+from cem.config import BASELINES, Attack, Decoder, MetricSettings, Run
 from cem.defenses import make_defense
 from cem.evaluation.manifest import manifest
-from cem.evaluation.scoring import SCOPES, Scoring
+from cem.evaluation.scoring import SCOPES, Metric, Scoring, pair_metrics
 from cem.evaluation.tuning import with_tuned_lr
 from cem.evaluation.victim import Victim, check_activations, load_network
 from cem.resume import Parts, Progress, resumable, state_folder
@@ -31,6 +31,7 @@ def attack_run(
     folder: Path,
     num_images: int,
     tuned: Path | None = None,
+    metrics: MetricSettings = MetricSettings(),  # noqa: B008 (frozen)
     results: Path = Path("results"),
 ) -> None:
     """Fit and score attacks on a trained run: a job's work. See `run_attacks`.
@@ -45,6 +46,7 @@ def attack_run(
 
     def state_of(cfg: Attack) -> Path:
         settings = {"attack": cfg.sparse(), "run": run.sparse(), "images": num_images, "numerics": ATTACK_NUMERICS}
+        settings |= {"metrics": metrics.sparse()}
         return state_folder(results, settings, inputs)
 
     with open_dataset(data) as images, open_activations(activations) as smashed:
@@ -52,7 +54,7 @@ def attack_run(
         network = load_network(model, run.model, images, device)
         defense = make_defense(run.noise_std, run.defenses)
         victim = Victim(images, smashed, defense, network, run.seed, device)
-        run_attacks(attacks, victim, folder, num_images=num_images, state_of=state_of)
+        run_attacks(attacks, victim, folder, num_images=num_images, metrics=metrics, state_of=state_of)
 
 
 def run_attacks(
@@ -61,6 +63,7 @@ def run_attacks(
     folder: str | Path,
     *,
     num_images: int,
+    metrics: MetricSettings = MetricSettings(),  # noqa: B008 (frozen)
     state_of: Callable[[Attack], Path] | None = None,
 ) -> None:
     """Fit and score each attack; its results go to `folder/<attack.id>/`.
@@ -75,20 +78,25 @@ def run_attacks(
     state_of: folder for the state of a learned attack; absent, nothing is kept of one that is interrupted.
 
     Raises StoreError unless the activations were made from this data set, EvaluationError for activations that are not
-    finite or all equal, AttackError when a fit cannot be made.
+    finite or all equal, AttackError when a fit cannot be made, MetricError when LPIPS's weights are not what they ought
+    to be.
     """
     victim.activations.check_source("data", victim.data.path)
     for split in sorted({*SCOPES.values(), *(cfg.data for cfg in attacks)}):
         check_activations(victim.activations, split)
+    pair = pair_metrics(min(victim.data.image_shape[1:]), metrics, victim.device)
     for cfg in attacks:
+        place = (Path(folder) / cfg.id, num_images, pair)
         if state_of is None or cfg.kind in BASELINES:
-            _run_attack(cfg, victim, Path(folder) / cfg.id, num_images, Progress())
+            _run_attack(cfg, victim, *place, Progress())
         else:
             with resumable(state_of(cfg), device_name(victim.device)) as progress:
-                _run_attack(cfg, victim, Path(folder) / cfg.id, num_images, progress)
+                _run_attack(cfg, victim, *place, progress)
 
 
-def _run_attack(cfg: Attack, victim: Victim, folder: Path, num_images: int, progress: Progress) -> None:
+def _run_attack(
+    cfg: Attack, victim: Victim, folder: Path, num_images: int, pair: Mapping[str, Metric], progress: Progress
+) -> None:
     if victim.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(victim.device)
     parts = Parts(progress)
@@ -96,7 +104,7 @@ def _run_attack(cfg: Attack, victim: Victim, folder: Path, num_images: int, prog
     started = time.perf_counter()
     fitted = attack.fit(victim.knowledge(cfg))
     fit_seconds = time.perf_counter() - started
-    scoring = Scoring(victim, cfg, num_images, parts["scoring"])
+    scoring = Scoring(victim, cfg, num_images, parts["scoring"], pair)
     scoring.run(attack)
     score_seconds = time.perf_counter() - started - fit_seconds
     with whole_or_absent(folder / "metrics.parquet") as temporary:

@@ -2,12 +2,13 @@
 
 import sys
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -17,7 +18,7 @@ from cem.attacks.base import chunks
 from cem.attacks.class_mean import ClassMeanAttack
 from cem.attacks.mean_image import MeanImageAttack
 from cem.config import Attack as AttackConfig
-from cem.config import ClassMean
+from cem.config import ClassMean, MetricSettings
 from cem.evaluation.victim import Victim
 from cem.resume import SAVE_EVERY_S, Interrupted, Progress
 from cem.runtime import make_generator
@@ -25,7 +26,11 @@ from cem.types import Images, Labels, PerImage
 
 SCOPES = {"train": "private", "infer": "test"}  # scope → the split it scores
 KEPT = ("first", "worst")
-COLUMNS = ("mse", "psnr_db", "ssim", "recognised", "mse_mean_image", "mse_class_mean")
+# Those after ssim are absent where they cannot be: too small images, no weights, too few images.
+COLUMNS = (
+    "mse", "psnr_db", "ssim", "ms_ssim", "lpips", "recognised", "identified", "mse_mean_image", "mse_class_mean",
+)  # fmt: skip
+Metric = Callable[[Images, Images], PerImage]
 
 
 class Yardsticks:
@@ -46,6 +51,24 @@ class Yardsticks:
             name: metrics.mse(attack.reconstruct(target, labels=labels), target)
             for name, attack in self.attacks.items()
         }
+
+
+class Crowd:
+    """The images of a split that a reconstruction is compared with, to see whether it gives its own away."""
+
+    def __init__(self, victim: Victim, split: str) -> None:
+        self.images = torch.from_numpy(victim.data.images(split)).to(victim.device)
+        self.pool: Tensor | None = None
+        if len(self.images) > metrics.OTHERS:
+            draws = make_generator(victim.seed, f"crowd/{split}", "cpu")
+            self.pool = metrics.draw_pool(len(self.images), draws).to(victim.device)
+
+    def identified(self, reconstruction: Images, rows: slice) -> dict[str, Bool[Tensor, " batch"]]:
+        """The column `identified`; nothing where the split is too small for it."""
+        if self.pool is None:
+            return {}
+        own = torch.arange(rows.start, rows.stop, device=self.images.device)
+        return {"identified": metrics.identified(reconstruction, self.images, own, self.pool[rows])}
 
 
 @dataclass
@@ -90,14 +113,28 @@ class ScopeScores:
         return cls(row, found["column"], found["kept"])
 
 
+def pair_metrics(side: int, settings: MetricSettings, device: torch.device) -> dict[str, Metric]:
+    """The metrics of a reconstruction and its image that this side allows. Raises MetricError for bad weights."""
+    found: dict[str, Metric] = {"mse": metrics.mse, "psnr_db": metrics.psnr_db, "ssim": metrics.ssim}
+    if metrics.ms_ssim_possible(side):
+        found["ms_ssim"] = metrics.ms_ssim
+    if settings.lpips_trunk is not None:
+        digest = settings.lpips_sha256 or metrics.VGG16_SHA256
+        found["lpips"] = metrics.load_lpips(settings.lpips_trunk, digest, device)
+    return found
+
+
 class Scoring:
     """Scores one attack on one run, in chunks of images; what is done is saved, and gone on from, between chunks.
 
     The corruption that is scored is the same for every attack that sees z as often.
     """
 
-    def __init__(self, victim: Victim, cfg: AttackConfig, num_images: int, progress: Progress) -> None:
-        self.victim, self.cfg, self.num_images, self.progress = victim, cfg, num_images, progress
+    def __init__(
+        self, victim: Victim, cfg: AttackConfig, num_images: int, progress: Progress, pair: Mapping[str, Metric]
+    ) -> None:
+        """Pair: the metrics of reconstruction and image, by column."""
+        self.victim, self.cfg, self.num_images, self.progress, self.pair = victim, cfg, num_images, progress, pair
         self.scopes = {scope: ScopeScores() for scope in SCOPES}
         self.generators = {
             f"{purpose}/{scope}": make_generator(victim.seed, f"{purpose}/{scope}", victim.device)
@@ -116,12 +153,13 @@ class Scoring:
         yardsticks = Yardsticks(self.victim, self.cfg)
         save_at = time.monotonic() + SAVE_EVERY_S
         for scope, split in SCOPES.items():
+            crowd = Crowd(self.victim, split)
             parts = chunks(self.victim.data.dataset(f"{split}/images").shape)
             left = [part for part in parts if part.start >= self.scopes[scope].row]
             for rows in tqdm(left, f"{self.cfg.id} {scope}", leave=False, disable=not sys.stderr.isatty()):
                 before = {name: generator.get_state() for name, generator in self.generators.items()}
                 try:
-                    self._score(attack, yardsticks, scope, rows)
+                    self._score(attack, yardsticks, crowd, scope, rows)
                 except Interrupted:
                     for name, state in before.items():
                         self.generators[name].set_state(state)
@@ -134,16 +172,18 @@ class Scoring:
                     if stopping:
                         raise Interrupted
 
-    def _score(self, attack: Attack, yardsticks: Yardsticks, scope: str, rows: slice) -> None:
+    def _score(self, attack: Attack, yardsticks: Yardsticks, crowd: "Crowd", scope: str, rows: slice) -> None:
         victim, split = self.victim, SCOPES[scope]
         target = torch.from_numpy(victim.data.dataset(f"{split}/images")[rows]).to(victim.device).float() / 255
         labels = torch.from_numpy(victim.data.dataset(f"{split}/labels")[rows]).to(victim.device).long()
         z = victim.observe(split, self.cfg.observations)(rows, self.generators[f"scoring/{scope}"])
         own = self._owned(rows) if split == self.cfg.data else None
         reconstruction = attack.reconstruct(z, own, labels if self.cfg.labels else None)
-        columns = {name: getattr(metrics, name)(reconstruction, target) for name in ("mse", "psnr_db", "ssim")}
+        columns = {name: metric(reconstruction, target) for name, metric in self.pair.items()}
         recognised = victim.recognises(reconstruction, labels, self.generators[f"recognition/{scope}"])
-        columns |= {"recognised": recognised} | yardsticks.errors(target, labels)
+        columns |= (
+            {"recognised": recognised} | crowd.identified(reconstruction, rows) | yardsticks.errors(target, labels)
+        )
         self.scopes[scope].add(columns, reconstruction, self.num_images)
 
     def _owned(self, rows: slice) -> Int[Tensor, " batch"]:
@@ -165,7 +205,7 @@ class Scoring:
         for scope, split in SCOPES.items():
             count = self.scopes[scope].row
             table = pd.DataFrame({"scope": scope, "index": np.arange(count), "label": self.victim.data.labels(split)})
-            for name in COLUMNS:
+            for name in (name for name in COLUMNS if name in self.scopes[scope].columns):
                 table[name] = self.scopes[scope].columns[name].numpy()
             tables.append(table)
         return pd.concat(tables, ignore_index=True)

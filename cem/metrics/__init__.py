@@ -4,11 +4,13 @@ from cem.metrics.base import MetricError
 from cem.metrics.identification import OTHERS, draw_pool, identified
 from cem.metrics.perceptual import VGG16_SHA256, load_lpips
 from cem.metrics.pixels import PSNR_CAP_DB, mse, psnr_db
-from cem.metrics.structure import ms_ssim, ms_ssim_possible, ssim
+from cem.metrics.structure import SSIM_STD, SSIM_WINDOW, ms_ssim, ms_ssim_possible, similarity, ssim, ssim_possible
 
 __all__ = [
     "OTHERS",
     "PSNR_CAP_DB",
+    "SSIM_STD",
+    "SSIM_WINDOW",
     "VGG16_SHA256",
     "MetricError",
     "draw_pool",
@@ -18,5 +20,7 @@ __all__ = [
     "ms_ssim_possible",
     "mse",
     "psnr_db",
+    "similarity",
     "ssim",
+    "ssim_possible",
 ]

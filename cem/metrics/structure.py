@@ -10,10 +10,10 @@ from torch.nn.functional import avg_pool2d
 from cem.metrics.base import AnyImages, MetricError, comparable
 from cem.types import PerImage
 
-WINDOW, WINDOW_STD = 11, 1.5  # of the Gaussian, in pixels
-HALF = WINDOW // 2
+SSIM_WINDOW, SSIM_STD = 11, 1.5  # of the Gaussian, in pixels
+HALF = SSIM_WINDOW // 2
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of MS-SSIM, finest scale first
-SMALLEST_SIDE = WINDOW << len(SCALE_WEIGHTS) - 1  # of MS-SSIM, whose window must fit into a side halved four times
+SMALLEST_SIDE = SSIM_WINDOW << len(SCALE_WEIGHTS) - 1  # of MS-SSIM, whose window must fit into a side halved four times
 _C1, _C2 = 0.01**2, 0.03**2
 _VALUES_AT_ONCE = 2**20  # of the images compared at once: what is derived from them stays in the cache
 
@@ -26,14 +26,24 @@ def ssim(reconstruction: AnyImages, target: AnyImages) -> PerImage:
     Source: Wang, Bovik, Sheikh & Simoncelli 2004, K₁ = 0.01, K₂ = 0.03; population variances.
     """
     reconstruction, target = comparable(reconstruction, target)
-    if min(target.shape[2:]) <= HALF:
+    if not ssim_possible(min(target.shape[2:])):
         raise MetricError(
-            f"SSIM's window of {WINDOW} pixels reaches {HALF} beyond a border, where the image is reflected: expected "
-            f"sides of {HALF + 1} pixels at least, found {tuple(target.shape[2:])}. Leave ssim out at this size."
+            f"SSIM's window of {SSIM_WINDOW} pixels reaches {HALF} beyond a border, where the image is reflected: "
+            f"expected sides of {HALF + 1} pixels at least, found {tuple(target.shape[2:])}. Leave ssim out at this size."
         )
     size = max(1, _VALUES_AT_ONCE // target[0].numel())
     pairs = zip(torch.split(reconstruction, size), torch.split(target, size), strict=True)
-    return torch.cat([_whole(*_maps(*pair)) for pair in pairs])
+    return torch.cat([similarity(*pair) for pair in pairs])
+
+
+def ssim_possible(side: int) -> bool:
+    """Whether images whose smaller side this is are large enough to be reflected at their borders."""
+    return side > HALF
+
+
+def similarity(reconstruction: AnyImages, target: AnyImages) -> PerImage:
+    """`ssim` without its checks, for what is trained on it: any values, and a backward pass that repeats itself."""
+    return _whole(*_maps(reconstruction, target))
 
 
 def ms_ssim_possible(side: int) -> bool:
@@ -52,8 +62,8 @@ def ms_ssim(reconstruction: AnyImages, target: AnyImages) -> PerImage:
     reconstruction, target = comparable(reconstruction, target)
     if not ms_ssim_possible(min(target.shape[2:])):
         raise MetricError(
-            f"MS-SSIM needs sides of {SMALLEST_SIDE} pixels at least, for five scales of its window of {WINDOW}; found "
-            f"{tuple(target.shape[2:])}. Leave ms_ssim out at this size."
+            f"MS-SSIM needs sides of {SMALLEST_SIDE} pixels at least, for five scales of its window of {SSIM_WINDOW}; "
+            f"found {tuple(target.shape[2:])}. Leave ms_ssim out at this size."
         )
     product = torch.ones_like(target[:, 0, 0, 0])
     for weight in SCALE_WEIGHTS[:-1]:
@@ -86,7 +96,7 @@ def _maps(x: AnyImages, y: AnyImages) -> tuple[AnyImages, AnyImages]:
 def _blur(side: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "side side"]:
     """Row i: weights of the pixels of a row in the window about pixel i; beyond the ends it is reflected."""
     offset = torch.arange(-HALF, HALF + 1)
-    weight = torch.exp(-offset.double().square() / (2 * WINDOW_STD**2))
+    weight = torch.exp(-offset.double().square() / (2 * SSIM_STD**2))
     pixel = (torch.arange(side)[:, None] + offset).abs()
     pixel = torch.minimum(pixel, 2 * (side - 1) - pixel)
     matrix = torch.zeros(side, side, dtype=torch.float64)

@@ -18,8 +18,8 @@ UNCONVERGED = (
     "upper limit (≤) of what it would reach."
 )
 FAILED = (
-    "attack failed: it does not invert the undefended reference, or its fit broke down; its numbers say nothing about a "
-    "defence, and count nowhere."
+    "attack failed: it does not invert the undefended reference, or its fit broke down; its numbers say nothing about "
+    "a defence, and count nowhere."
 )
 NOTHING = "‡ no attack beats answering with the mean image, or the class's mean, which need no z."
 _LATEX = {

