@@ -91,7 +91,7 @@ class MetricSettings(Settings):
 
     lpips_trunk: str | None = Field(
         None,
-        description="file with VGG-16's ImageNet weights (torchvision's vgg16-397923af.pth); needs the extra `cem[lpips]`; "
+        description="file with VGG-16's ImageNet weights, torchvision's vgg16-397923af.pth; needs the extra cem[lpips]; "
         "absent: no LPIPS",
     )
     lpips_sha256: str | None = Field(

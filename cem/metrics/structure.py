@@ -29,7 +29,7 @@ def ssim(reconstruction: AnyImages, target: AnyImages) -> PerImage:
     if not ssim_possible(min(target.shape[2:])):
         raise MetricError(
             f"SSIM's window of {SSIM_WINDOW} pixels reaches {HALF} beyond a border, where the image is reflected: "
-            f"expected sides of {HALF + 1} pixels at least, found {tuple(target.shape[2:])}. Leave ssim out at this size."
+            f"expected sides of {HALF + 1} pixels at least, found {tuple(target.shape[2:])}. Leave it out at this size."
         )
     size = max(1, _VALUES_AT_ONCE // target[0].numel())
     pairs = zip(torch.split(reconstruction, size), torch.split(target, size), strict=True)
