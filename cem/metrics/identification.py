@@ -40,7 +40,7 @@ def identified(
 
     reconstruction: in [0, 1]. images: of the split, 0 to 255. own: rows of the originals. pool: rows to compare with,
     those of `draw_pool`; all on one device. Nearness is the mean squared error. An equal distance is no identification,
-    so a split that holds an image twice does not count it as found.
+    so with a copy of the original among the others nothing is.
 
     Memory grows with the different rows in `pool`, not with its size. The squares of distances are expanded, in float64
     and in grey levels: squared norms of the originals are whole numbers, so nothing is lost between images that are
