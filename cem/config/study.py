@@ -91,8 +91,8 @@ class MetricSettings(Settings):
 
     lpips_trunk: str | None = Field(
         None,
-        description="file with VGG-16's ImageNet weights, torchvision's vgg16-397923af.pth; needs the extra cem[lpips]; "
-        "absent: no LPIPS",
+        description="file with VGG-16's ImageNet weights, torchvision's vgg16-397923af.pth (needs the extra "
+        "cem[lpips]); absent: no LPIPS",
     )
     lpips_sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="SHA-256 of that file; absent: that of torchvision's"

@@ -5,65 +5,71 @@ import pytest
 import torch
 from torch import nn
 
-from cem import evaluation
-from cem.attacks import Attack, Fitted
-from cem.config import ClassMean, Decoder, Linear, MeanImage, Nearest
+from cem.attacks import Attack, make_attack
+from cem.config import (
+    ClassMean,
+    Decoder,
+    Gan,
+    Linear,
+    MeanImage,
+    Nearest,
+    Optimization,
+    ShadowModel,
+    SplitModel,
+    StartingDecoder,
+)
 from cem.defenses import make_defense
-from cem.store import write_file
+from cem.evaluation import Network, Victim
+from cem.models import make_split
+from cem.store import open_activations, open_dataset, write_file
 
+MODEL, SHAPE = SplitModel(width=0.1), (1, 32, 32)
 COUNTS = {"private": 300, "val": 20, "shadow": 200, "test": 60}
 CLASSES = 3
-NET = Decoder(net="res_normN0C4", epochs=2, batch_size=64, lr=1e-3)
-ATTACKS = {cfg.id: cfg for cfg in (MeanImage(), ClassMean(), Linear(), Nearest(), NET)}
+SMALL = {"net": "res_normN0C4", "batch_size": 64}
+START = StartingDecoder(**SMALL, epochs=1)
+ATTACKS = {
+    cfg.id: cfg
+    for cfg in (
+        MeanImage(),
+        ClassMean(),
+        Linear(),
+        Nearest(),
+        Decoder(**SMALL, epochs=2, lr_sweep=(1e-3, 1e-2)),
+        Gan(**SMALL, epochs=2, critic_steps=2),
+        Optimization(steps=5, tv=(0.0, 0.1), start="decoder", decoder=START),
+        ShadowModel(encoder_epochs=1, decoder=START),
+    )
+}
 
 
-class Ended(Exception):
-    """Carries a fitted attack out of a job, before anything is scored."""
-
-    def __init__(self, attack: Attack, fitted: Fitted) -> None:
-        self.attack, self.fitted = attack, fitted
-
-
+@torch.no_grad()
 def write_run(folder, poisoned=()):
     """A run's files. Splits that are poisoned hold other images, labels and activations, of other brightness."""
     folder.mkdir()
-    contents = {}
+    contents, encoder = {}, make_split(MODEL, SHAPE, CLASSES)[0].eval()
     for number, (split, count) in enumerate(COUNTS.items()):
         bad = split in poisoned
         rng = np.random.default_rng([number, bad])
-        images = rng.integers(200 * bad, 256, (count, 1, 16, 16), dtype=np.uint8)
+        images = rng.integers(200 * bad, 256, (count, *SHAPE), dtype=np.uint8)
         contents[split] = images, rng.permutation(count) % CLASSES
     with write_file(folder / "data.h5", "dataset", attrs={"class_names": list("abc")}) as file:
         for split, (images, labels) in contents.items():
             file[f"{split}/images"], file[f"{split}/labels"] = images, labels
     with write_file(folder / "activations.h5", "activations", {"data": folder / "data.h5"}) as file:
         for split, (images, labels) in contents.items():
-            pooled = images.reshape(-1, 1, 4, 4, 4, 4).mean((3, 5)) / 255
-            file[f"{split}/smashed"] = np.concatenate([pooled, 1 - pooled], axis=1).astype(np.float16)
+            file[f"{split}/smashed"] = encoder(torch.from_numpy(images) / 255).numpy().astype(np.float16)
             file[f"{split}/labels"] = labels
     return folder
 
 
-def fit(cfg, folder, monkeypatch):
+def fit(cfg, folder):
     """The attack as a job on these files fits it, and what the fit says of itself."""
-    make = evaluation.make_attack
-
-    def make_and_end(*args, **settings):
-        attack = make(*args, **settings)
-        learn = attack.fit
-
-        def learn_and_end(knowledge):
-            raise Ended(attack, learn(knowledge))
-
-        attack.fit = learn_and_end
-        return attack
-
-    monkeypatch.setattr(evaluation, "make_attack", make_and_end)
-    files, corrupt = (folder / "activations.h5", folder / "data.h5"), make_defense(0.05, []).corrupt
-    with pytest.raises(Ended) as ended:
-        evaluation.run_attacks([cfg], *files, corrupt, folder / "out", num_images=5, seed=0)
-    monkeypatch.undo()
-    return ended.value.attack, ended.value.fitted
+    with open_dataset(folder / "data.h5") as data, open_activations(folder / "activations.h5") as activations:
+        network = Network(MODEL, *(part.eval().requires_grad_(False) for part in make_split(MODEL, SHAPE, CLASSES)))
+        victim = Victim(data, activations, make_defense(0.05, []), network, 0, torch.device("cpu"))
+        attack = make_attack(cfg)
+        return attack, attack.fit(victim.knowledge(cfg))
 
 
 def fitted_tensors(value, name="attack"):
@@ -95,16 +101,16 @@ def clean(tmp_path_factory):
 
 @pytest.mark.parametrize("owned", ["private", "shadow"])
 @pytest.mark.parametrize("name", ATTACKS)
-def test_poison_changes_no_fitted_byte(name, owned, clean, tmp_path, monkeypatch):
+def test_poison_changes_no_fitted_byte(name, owned, clean, tmp_path):
     cfg = ATTACKS[name].model_copy(update={"data": owned})
-    expected = learned(*fit(cfg, clean, monkeypatch))
+    expected = learned(*fit(cfg, clean))
     for number, poisoned in enumerate([{"test"}, set(COUNTS) - {owned}]):
         folder = write_run(tmp_path / str(number), poisoned)
-        assert learned(*fit(cfg, folder, monkeypatch)) == expected
+        assert learned(*fit(cfg, folder)) == expected
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_poison_of_its_own_images_would_show(name, clean, tmp_path, monkeypatch):
+def test_poison_of_its_own_images_would_show(name, clean, tmp_path):
     folder = write_run(tmp_path / "own", {"private"})
     cfg = ATTACKS[name]
-    assert learned(*fit(cfg, clean, monkeypatch))[0] != learned(*fit(cfg, folder, monkeypatch))[0]
+    assert learned(*fit(cfg, clean))[0] != learned(*fit(cfg, folder))[0]
