@@ -20,6 +20,7 @@ from cem.types import Images, Labels, Smashed
 
 IMPROVEMENT = 0.02  # part of the held-out error that a last fifth of the epochs may still bring
 MIN_EPOCHS = 5
+Input = Float[Tensor, "batch input_channel z_height z_width"]  # z, and what a network is told beside it
 Step = Callable[[Int[Tensor, " rows"]], Readings]  # learns from these images, gives `train_mse` and what else it read
 
 
@@ -75,7 +76,7 @@ class FitLoop:
         """Those that every fit draws from, at their start."""
         return {"shuffle": self.generator("shuffle", "cpu"), "corruption": self.generator("corruption")}
 
-    def observe(self, rows: Int[Tensor, " rows"], corruption: torch.Generator) -> Smashed:
+    def observe(self, rows: Int[Tensor, " rows"], corruption: torch.Generator) -> Input:
         """The network's input for images of the attacker."""
         return with_mask(self.knowledge.observe(rows, corruption), self.knowledge.masked)
 
@@ -166,7 +167,7 @@ class FitLoop:
         )
 
 
-def with_mask(smashed: Smashed, masked: bool) -> Smashed:
+def with_mask(smashed: Smashed, masked: bool) -> Input:
     """A network's input: z; under a defence that masks, z and beside it, as channels more, which values are not hidden.
 
     Without these a hidden value looks like one that is 0.

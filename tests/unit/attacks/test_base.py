@@ -8,10 +8,11 @@ import cem.attacks
 from cem.attacks import AttackError, make_attack
 from cem.attacks.base import CHUNK_PIXELS, chunks, hold_out, make_generator
 from cem.attacks.decoder import DecoderAttack
+from cem.attacks.gan import GanAttack
 from cem.attacks.linear import LinearAttack
 from cem.attacks.mean_image import MeanImageAttack
 from cem.attacks.nearest import NearestAttack
-from cem.config import Decoder, Linear, MeanImage, Nearest
+from cem.config import Decoder, Gan, Linear, MeanImage, Nearest
 
 
 def draw(*key):
@@ -47,7 +48,13 @@ def test_one_image_is_no_attacker(problem):
 
 @pytest.mark.parametrize(
     ("cfg", "kind"),
-    [(MeanImage(), MeanImageAttack), (Linear(), LinearAttack), (Nearest(), NearestAttack), (Decoder(), DecoderAttack)],
+    [
+        (MeanImage(), MeanImageAttack),
+        (Linear(), LinearAttack),
+        (Nearest(), NearestAttack),
+        (Decoder(), DecoderAttack),
+        (Gan(), GanAttack),
+    ],
 )
 def test_settings_choose_the_attack(cfg, kind):
     assert type(make_attack(cfg)) is kind

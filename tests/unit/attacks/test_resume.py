@@ -20,12 +20,17 @@ COUNTS = {"private": 600, "val": 10, "shadow": 10, "test": 60}
 DRIVER = """
 import sys
 from pathlib import Path
-from cem.config import Decoder, Run
+from cem.config import Decoder, Gan, Run
 from cem.evaluation import attack_run
-folder, epochs = Path(sys.argv[1]), int(sys.argv[2])
+from cem.models import critic
+folder, epochs, kinds = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3].split()
 run = Run.model_validate_json((folder / "run.json").read_text())
-attack = Decoder(net="res_normN0C8", lr=1e-3, epochs=epochs, batch_size=32)
-attack_run(run, [attack], activations=folder / "activations.h5", data=folder / "data.h5",
+critic.WIDTHS = (4, 8, 16)
+attacks = {
+    "decoder": Decoder(net="res_normN0C8", lr=1e-3, epochs=epochs, batch_size=32),
+    "gan": Gan(net="res_normN0C8", epochs=epochs, batch_size=32, critic_steps=3),
+}
+attack_run(run, [attacks[kind] for kind in kinds], activations=folder / "activations.h5", data=folder / "data.h5",
            model=folder / "model.safetensors",
            folder=folder / "attacks", num_images=5, results=folder)
 """
@@ -62,19 +67,19 @@ def copy(files, tmp_path) -> Path:
     return tmp_path
 
 
-def start(folder: Path, epochs: int = 6) -> subprocess.Popen:
+def start(folder: Path, epochs: int = 6, kinds: str = "decoder") -> subprocess.Popen:
     with (folder / "log").open("a") as log:
-        return subprocess.Popen([sys.executable, "-c", DRIVER, folder, str(epochs)], stderr=log)
+        return subprocess.Popen([sys.executable, "-c", DRIVER, folder, str(epochs), kinds], stderr=log)
 
 
-def finish(folder: Path, epochs: int = 6) -> None:
-    assert start(folder, epochs).wait(timeout=120) == 0, (folder / "log").read_text()
+def finish(folder: Path, epochs: int = 6, kinds: str = "decoder") -> None:
+    assert start(folder, epochs, kinds).wait(timeout=120) == 0, (folder / "log").read_text()
 
 
-def outcome(folder: Path) -> tuple[bytes, np.ndarray]:
-    with Reader(folder / "attacks/decoder/reconstructions.h5", kind="reconstructions") as reader:
+def outcome(folder: Path, kind: str = "decoder") -> tuple[bytes, np.ndarray]:
+    with Reader(folder / f"attacks/{kind}/reconstructions.h5", kind="reconstructions") as reader:
         rebuilt = np.stack([reader.file[f"{scope}/reconstructions"] for scope in ("train", "infer")])
-    return (folder / "attacks/decoder/metrics.parquet").read_bytes(), rebuilt
+    return (folder / f"attacks/{kind}/metrics.parquet").read_bytes(), rebuilt
 
 
 def wait_for_save(process: subprocess.Popen, folder: Path, after: float) -> None:
@@ -86,8 +91,8 @@ def wait_for_save(process: subprocess.Popen, folder: Path, after: float) -> None
 
 @pytest.fixture(scope="module")
 def expected(files) -> tuple[bytes, np.ndarray]:
-    """What an attack that nobody disturbs ends with."""
-    finish(files)
+    """What an attack that nobody disturbs ends with; `files` then holds what a GAN does, too."""
+    finish(files, kinds="decoder gan")
     return outcome(files)
 
 
@@ -122,6 +127,21 @@ def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(copy, expected, numbe
     assert same(outcome(copy), expected)
     attempts = json.loads((copy / "attacks/decoder/attack.json").read_text())["attempts"]
     assert [attempt["ended"] for attempt in attempts] == ["saved", "done"]
+
+
+@pytest.mark.usefixtures("expected")
+def test_a_gan_that_is_killed_and_then_stopped(copy, files) -> None:
+    process = start(copy, kinds="gan")
+    wait_for_save(process, copy, 0.0)
+    process.kill()
+    process.wait()
+    process = start(copy, kinds="gan")
+    wait_for_save(process, copy, time.time())
+    process.send_signal(signal.SIGUSR2)
+    assert process.wait(timeout=60) == SAVED
+    finish(copy, kinds="gan")
+    assert (copy / "log").read_text().count("going on from") == 2
+    assert same(outcome(copy, "gan"), outcome(files, "gan"))
 
 
 def test_another_budget_begins_anew_and_a_second_process_is_refused(copy) -> None:

@@ -50,3 +50,58 @@ def test_seed_decides_the_weights_and_the_global_generator_is_untouched():
     assert torch.equal(first, weights(1))
     assert not torch.equal(first, weights(2))
     assert torch.isfinite(first).all()  # no memory is left as it was found
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 7, 8, 12])
+@pytest.mark.parametrize("doublings", [0, 2])
+def test_unet_reaches_the_image_from_any_side(side, doublings):
+    image_side = side * 2**doublings
+    unet = make_decoder("unet_C4", (2, side, side), (3, image_side, image_side))
+    image = unet(torch.randn(3, 2, side, side, generator=torch.Generator().manual_seed(0)))
+    assert image.shape == (3, 3, image_side, image_side)
+    assert image.min() >= 0
+    assert image.max() <= 1
+    image.sum().backward()
+    assert all(parameter.grad is not None for parameter in unet.parameters())
+    assert len(unet.down) == {1: 0, 2: 1}.get(side, 2)
+
+
+def test_unet_takes_oblong_smashed_data():
+    assert make_decoder("unet_C4", (2, 3, 5), (1, 12, 20))(torch.zeros(2, 2, 3, 5)).shape == (2, 1, 12, 20)
+
+
+def test_unet_looks_further_than_the_residual_decoder():
+    """A value in one corner of z moves the other corner of the image, by way of the quarter resolution."""
+
+    def reach(name):
+        decoder = make_decoder(name, (2, 16, 16), (1, 16, 16)).eval()
+        z = torch.zeros(1, 2, 16, 16, requires_grad=True)
+        decoder(z)[0, 0, -1, -1].backward()
+        return z.grad[0, :, 0, 0].abs().max().item()
+
+    assert reach("unet_C4") > 0
+    assert reach("res_normN0C4") == 0
+
+
+def test_unet_learns():
+    draws = torch.Generator().manual_seed(0)
+    z = torch.rand(64, 2, 4, 4, generator=draws)
+    images = z.mean(1, keepdim=True).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    unet = make_decoder("unet_C4", (2, 4, 4), (1, 8, 8))
+    optimizer = torch.optim.Adam(unet.parameters(), lr=1e-2)
+    for _ in range(80):
+        loss = (unet(z) - images).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.1 * images.var()
+
+
+def test_unet_weights_are_decided_by_the_seed():
+    def weights(seed):
+        made = make_decoder("unet_C4", (2, 8, 8), (1, 16, 16), torch.Generator().manual_seed(seed))
+        return torch.cat([tensor.reshape(-1).float() for tensor in made.state_dict().values()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+    assert torch.isfinite(weights(1)).all()

@@ -1,0 +1,178 @@
+"""Sweep of learning rates, early end, divergence, no epochs, masks."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.functional import avg_pool2d
+
+from cem.attacks.decoder import DecoderAttack
+from cem.attacks.fit_loop import with_mask
+from cem.attacks.mean_image import MeanImageAttack
+from cem.config import Decoder, StartingDecoder
+from cem.defenses.corruption import drop
+from cem.models import parameter_count
+
+from .interruption import fit_in_pieces, without_seconds
+
+QUICK = Decoder(net="res_normN0C4", epochs=2, batch_size=64, lr_sweep=(1e-5, 1e-2, 1e-4))
+
+
+def changed(cfg=QUICK, **changes):
+    return Decoder(**{**cfg.sparse(), **changes})
+
+
+def fitted(knowledge, cfg=QUICK):
+    attack = DecoderAttack(cfg)
+    return attack, attack.fit(knowledge)
+
+
+def weights(attack):
+    return torch.cat([tensor.reshape(-1).double() for tensor in attack.net.state_dict().values()])
+
+
+def in_unit_interval(images):
+    return bool(((images >= 0) & (images <= 1)).all())  # False for NaN
+
+
+def test_sweep_keeps_the_best_rate_and_the_same_fit_as_without_a_sweep(knowledge):
+    attack, record = fitted(knowledge)
+    alone = {lr: fitted(knowledge, changed(lr=lr)) for lr in QUICK.lr_sweep}
+    errors = {str(lr): min(row["val_mse"] for row in found.curve) for lr, (_, found) in alone.items()}
+    assert record.choices["sweep"] == errors
+    assert min(errors, key=errors.get) == "0.01"
+    assert record.choices["lr"] == 1e-2
+    assert torch.equal(weights(attack), weights(alone[1e-2][0]))
+    assert without_seconds(record.curve) == without_seconds(alone[1e-2][1].curve)
+    assert alone[1e-2][1].choices == {"epoch": 2, "lr": 1e-2, "stopped_early": False}
+
+
+def test_of_equal_rates_the_first_is_kept(knowledge):
+    assert fitted(knowledge, changed(lr_sweep=(1e-2, 1e-2)))[1].choices["sweep"].keys() == {"0.01"}
+    assert fitted(knowledge, changed(lr_sweep=(3e-3, 1e-2), epochs=0))[1].choices["lr"] == 3e-3
+
+
+@pytest.mark.parametrize("batches", [2, 5])
+def test_a_sweep_resumes_in_the_middle_with_the_same_bits(problem, images, tmp_path, batches):
+    noisy = problem[2](images, noise_std=0.1)
+    whole, record = fitted(noisy)
+    attack, pieces, attempts = fit_in_pieces(
+        lambda progress: DecoderAttack(QUICK, progress), noisy, tmp_path / "state", batches
+    )
+    assert attempts > 3  # of 24 batches in all
+    assert torch.equal(weights(attack), weights(whole))
+    assert without_seconds(pieces.curve) == without_seconds(record.curve)
+    assert pieces.choices == record.choices
+
+
+def test_a_rate_that_diverges_loses_against_one_that_does_not(knowledge):
+    _, record = fitted(knowledge, changed(lr_sweep=(1e30, 1e-5)))
+    assert record.choices["lr"] == 1e-5
+    assert record.choices["sweep"]["1e+30"] is None
+    assert record.failure == ""
+
+
+def useless_after(inner, steps):
+    """What steps later than this see says nothing: what is learned then is worse."""
+    done = []
+
+    def observe(rows, generator):
+        batch = len(inner.images[rows])
+        done.extend([rows] if batch == 64 else [])
+        return inner.observe(rows, generator) * (batch != 64 or len(done) <= steps)
+
+    return replace(inner, observe=observe)
+
+
+def test_patience_ends_a_fit_that_no_longer_gains(knowledge):
+    cfg = changed(lr=2e-2, epochs=12)
+    patient = fitted(useless_after(knowledge, 8), cfg)[1]
+    assert len(patient.curve) == 12
+    assert not patient.choices["stopped_early"]
+    record = fitted(useless_after(knowledge, 8), changed(cfg, patience=3))[1]
+    best = record.choices["epoch"]
+    assert 1 < best < 8
+    assert len(record.curve) == best + 3
+    assert record.choices["stopped_early"]
+    assert record.converged is True
+    assert without_seconds(record.curve) == without_seconds(patient.curve[: best + 3])  # the schedule is of 12 epochs
+
+
+@pytest.mark.parametrize("lr", [10.0, 1e30])
+def test_a_rate_beyond_reason_ends_in_finite_images(images, knowledge, problem, lr):
+    attack, record = fitted(knowledge, changed(lr=lr, epochs=6))
+    answers = attack.reconstruct(problem[1](images))
+    assert in_unit_interval(answers)
+    if lr == 1e30:
+        assert " in epoch 1: lower lr" in record.failure
+        assert record.converged is False
+        assert record.curve == []
+        assert record.choices["epoch"] == 0
+        untrained, _ = fitted(knowledge, changed(lr=1e-3, epochs=0))
+        assert torch.equal(weights(attack), weights(untrained))
+    mean_image = MeanImageAttack()
+    mean_image.fit(knowledge)
+    target = images.float() / 255
+    assert (answers - target).square().mean() > (mean_image.mean - target).square().mean()  # the gate sees it
+
+
+def test_a_failed_fit_is_not_taken_up_again(knowledge, tmp_path):
+    cfg = changed(lr=1e30)
+    make = lambda progress: DecoderAttack(cfg, progress)  # noqa: E731
+    first = fit_in_pieces(make, knowledge, tmp_path / "state", 100)[1]
+    again = fit_in_pieces(make, knowledge, tmp_path / "state", 0)[1]
+    assert first.failure == again.failure != ""
+
+
+def test_no_epochs_is_no_attack_and_says_so(images, knowledge, problem):
+    attack, record = fitted(knowledge, changed(lr=1e-3, epochs=0))
+    assert record.failure == "0 epochs: nothing was fitted"
+    assert record.converged is None
+    assert record.curve == []
+    assert in_unit_interval(attack.reconstruct(problem[1](images)))
+
+
+def test_an_answer_that_overflows_is_the_mean_image(images, knowledge, problem):
+    attack, _ = fitted(knowledge, changed(lr=1e-3))
+    z = problem[1](images[:3])
+    expected = attack.reconstruct(z)
+    z[1] = torch.nan
+    answers = attack.reconstruct(z)
+    torch.testing.assert_close(answers[1], images.float().mean(0) / 255)
+    assert torch.equal(answers[[0, 2]], expected[[0, 2]])
+
+
+def test_a_starting_decoder_is_fitted_like_a_decoder(knowledge, capsys):
+    start = DecoderAttack(StartingDecoder(net="res_normN0C4", epochs=2, batch_size=64, lr=1e-2), name="start of x")
+    record = start.fit(knowledge)
+    assert torch.equal(weights(start), weights(fitted(knowledge, changed(lr=1e-2))[0]))
+    assert record.choices["lr"] == 1e-2
+    assert capsys.readouterr().err.startswith("start of x: epoch 1/2")
+
+
+def test_with_mask_says_which_values_are_hidden():
+    z = torch.tensor([0.5, 0.0, -2.0, -0.0]).view(1, 1, 2, 2)
+    assert torch.equal(with_mask(z, False), z)
+    assert with_mask(z, True).flatten().tolist() == [0.5, 0, -2, 0, 1, 0, 1, 0]
+
+
+def test_a_decoder_that_sees_the_mask_beats_one_that_is_blind_to_it(problem):
+    """Cells are black or white, and black sends almost what a hidden cell does."""
+    cells = (torch.rand(600, 1, 4, 4, generator=torch.Generator().manual_seed(0)) < 0.5).byte()
+    images = (255 * cells).repeat_interleave(4, 2).repeat_interleave(4, 3)
+
+    def encode(images):
+        return 0.05 + avg_pool2d(images.float() / 255, 4)
+
+    inner = problem[2](images[:500], encode=encode)
+    seeing = replace(inner, masked=True, observe=lambda rows, draws: drop(inner.observe(rows, draws), 0.4, draws))
+    sent = drop(encode(images[500:]), 0.4, torch.Generator().manual_seed(0))
+    cfg = Decoder(net="res_normN0C8", epochs=6, batch_size=32, lr=1e-2)
+    errors, sizes = {}, {}
+    for knowledge in (seeing, replace(seeing, masked=False)):
+        attack, _ = fitted(knowledge, cfg)
+        errors[knowledge.masked] = (attack.reconstruct(sent) - images[500:].float() / 255).square().mean().item()
+        sizes[knowledge.masked] = parameter_count(attack.net)
+    # A hidden cell costs 1/4 where it is known to be hidden; else low values cost 2/7 · 5/7 each, black ones too.
+    assert errors[True] < 0.9 * errors[False]
+    assert sizes[True] > sizes[False]
