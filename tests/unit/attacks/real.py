@@ -12,6 +12,8 @@ from cem.config import MlxtendDataset
 from cem.data.sources import read_source
 from cem.resume import Progress
 
+DEFAULTS = {"labels": None, "seed": 0, "device": torch.device("cpu")}
+
 
 @functools.cache
 def digits() -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,8 +51,7 @@ def make_knowledge(images, encoder, corrupt=lambda z, generator: z, observations
             clean = encoder(images[rows].float() / 255)
         return torch.stack([corrupt(clean, generator) for _ in range(observations)]).mean(0)
 
-    more = {"labels": None, "seed": 0, "device": torch.device("cpu"), "encoder": encoder} | more
-    return Knowledge(images=images, observe=observe, **more)
+    return Knowledge(images=images, observe=observe, **(DEFAULTS | {"encoder": encoder} | more))
 
 
 def noise(std):
