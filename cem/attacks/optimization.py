@@ -18,11 +18,12 @@ from cem.config import Optimization
 from cem.resume import Interrupted, Parts, Progress
 from cem.types import Images, Labels, PerImage, Smashed
 
+Searches = Float[Tensor, "search channel height width"]  # every restart of every image of a batch
 LOOKS = 20  # at the search on held-out images, evenly spaced, beside the one at its start
 MIN_STEPS = 5  # below, a search says nothing about its convergence
-LATE = 0.8  # part of the steps after which little may be left to gain
-IMPROVEMENT = 0.02  # part of the residual that is little
-EXPLAINED = 1e-3  # part of the start's residual that is too small to matter
+LATE = 0.6  # part of the steps after which little may be left to gain
+SHARE = 0.05  # part of the whole fall that is little
+IMPROVEMENT = 0.02  # part of the error that is little
 GREY = 0.5
 # Large steps pass over poor minima, and would leave a decoder's reconstruction.
 RATES = {"zero": 0.4, "random": 0.4, "decoder": 0.01}
@@ -92,13 +93,13 @@ class OptimizationAttack:
         """Images at once, so that with all their restarts they are `batch_size`."""
         return max(1, self.cfg.batch_size // self.cfg.restarts)
 
-    def _starts_of(self, smashed: Smashed) -> Images:
+    def _starts_of(self, smashed: Smashed) -> Searches:
         """Where the searches of some z start: all images for the first restart, then all for the second, …"""
         if self.decoder is not None:
             return self.decoder.reconstruct(smashed)
         return self.starts.repeat_interleave(len(smashed), dim=0)
 
-    def _images(self, smashed: Smashed, starts: Images, tv: float, stop: int) -> Iterator[Images]:
+    def _images(self, smashed: Smashed, starts: Searches, tv: float, stop: int) -> Iterator[Searches]:
         """The searched images before each step up to `stop`, and after it. Raises Interrupted when asked to stop."""
         repeated = smashed.repeat(self.cfg.restarts, 1, 1, 1)
         images = islice(self.search.images(repeated, starts, tv), stop + 1)
@@ -108,7 +109,7 @@ class OptimizationAttack:
             yield current
 
     @torch.no_grad()
-    def _answer(self, images: Images, starts: Images, smashed: Smashed) -> "_Answer":
+    def _answer(self, images: Searches, starts: Searches, smashed: Smashed) -> "_Answer":
         """Of each image the restart that explains z best, in [0, 1]; its start where a number is not finite."""
         finite = images.isfinite().flatten(1).all(1)
         sound = torch.where(finite.view(-1, 1, 1, 1), images.clamp(0, 1), starts)
@@ -231,25 +232,28 @@ class _Trial:
 
     @property
     def converged(self) -> bool | None:
-        """Whether at most half the images have a residual that the last fifth of the steps lowered by over 2 %.
+        """Whether the last two fifths of the steps, a tenth of the way by the learning rate, had little left to do.
 
-        What is below a thousandth of the start's counts as explained: without noise it falls for ever. True where the
-        search is best stopped before its end. None below MIN_STEPS steps.
+        Little is at most 5 % of the whole fall of the residual, and of the error at most that or 2 % of what is left.
+        (At the very end a cosine lets nothing fall any more, however far it is from done.) True where the search is
+        best stopped before its end. None below MIN_STEPS steps.
         """
         if self.steps[-1] < MIN_STEPS:
             return None
         if self.look < len(self.steps) - 1:
             return True
         late = next(look for look, step in enumerate(self.steps) if step >= LATE * self.steps[-1])
-        settled = self.residuals[-1] >= (1 - IMPROVEMENT) * self.residuals[late]
-        explained = self.residuals[-1] <= EXPLAINED * self.residuals[0]
-        return (settled | explained).float().mean().item() >= 0.5
+        falls = [(v[0] - v[-1], v[late] - v[-1], v[late]) for v in (self.residuals.mean(1), self.errors.mean(1))]
+        (explained, explained_late, _), (whole, whole_late, left) = falls
+        residual_done = explained_late <= SHARE * explained
+        error_done = whole_late <= SHARE * whole or whole_late <= IMPROVEMENT * left
+        return bool(residual_done and error_done)
 
     @property
     def failure(self) -> str:
-        """Whether the search overflows by the step it is best stopped after."""
-        lost = int((~self.finite[self.look]).sum())
+        """Whether the search overflows, be it after the step it is best stopped at."""
+        lost = int((~self.finite[-1]).sum())
         if not lost:
             return ""
-        count, step = self.finite.shape[1], self.steps[self.look]
-        return f"{lost} of {count} held-out images are not finite after {step} steps: lower lr"
+        count = self.finite.shape[1]
+        return f"{lost} of {count} held-out images are not finite after {self.steps[-1]} steps: lower lr"

@@ -20,8 +20,8 @@ class Search:
     """Minimises, for each image, ‖m ⊙ (F(x) − z)‖² + tv · TV(x) + range_weight · ‖what of x lies outside [0, 1]‖².
 
     All are sums over an image's numbers, so the first is −2σ² times the log-likelihood of x under noise of σ, and the
-    others are its prior: an image's answer does not depend on those beside it, up to rounding. m hides what a defence
-    has hidden: where `masked`, the zeros of z.
+    others are its prior: an image's answer does not depend on those beside it, up to rounding (of which
+    a kink of the encoder may make much, in float32). m hides what a defence has hidden: where `masked`, zeros of z.
 
     Under additive noise the expectation over the defence's randomness, E‖F(x) + ε − z‖², is the first term plus a
     constant, and where the mask of dropout is seen the likelihood of the rest is exact. Of a top-k mask this uses that

@@ -80,6 +80,8 @@ class ShadowEncoder:
             self._save(progress)
         self.net.load_state_dict(self.best)
         self.net.eval()
+        if not self.failure and self.best_epoch == 0:
+            self.failure = "no epoch suits the server better than the first weights: change encoder_lr"
 
     @torch.no_grad()
     def send(self, images: Images, generator: torch.Generator) -> Smashed:
@@ -119,7 +121,7 @@ class ShadowEncoder:
         self.epoch, self.step, self.order = self.epoch + 1, 0, self.order[:0]
         if math.isnan(accuracy):
             self.failure = self.failure or f"logits are not finite after epoch {self.epoch}: lower encoder_lr"
-        elif accuracy >= self.best_accuracy:
+        elif accuracy > self.best_accuracy or (self.best_epoch and accuracy == self.best_accuracy):
             self.best, self.best_epoch, self.best_accuracy = self._weights(), self.epoch, accuracy
         said = self.failure or f"held-out accuracy {accuracy:.4f}"
         print(

@@ -1,0 +1,156 @@
+"""Against a split model trained here on real digits, whose encoder the attacker neither holds nor asks."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from cem.attacks import AttackError, Server, make_attack
+from cem.config import Decoder, ShadowModel, SplitModel, StartingDecoder
+from cem.models import make_split, seed_dropout
+from cem.resume import Interrupted
+
+from . import real
+
+MODEL = SplitModel(width=0.125, cut_layer=2, bottleneck="noRELU_C4S2")
+DECODER = StartingDecoder(net="res_normN0C8", epochs=4, batch_size=32, lr=1e-2)
+QUICK = ShadowModel(encoder_epochs=6, encoder_lr=5e-3, encoder_batch_size=32, decoder=DECODER)
+TINY = QUICK.model_copy(
+    update={"encoder_epochs": 3, "decoder": DECODER.model_copy(update={"epochs": 2, "net": "res_normN0C4"})}
+)
+SIGMA = 0.05
+
+
+@pytest.fixture(scope="module")
+def split():
+    """A plain loop: Adam, three passes over 3,000 digits."""
+    images, labels = (part[:3000] for part in real.digits())
+    draws = torch.Generator().manual_seed(0)
+    encoder, classifier = make_split(MODEL, (1, 32, 32), 10, draws)
+    seed_dropout(classifier, draws)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *classifier.parameters()], lr=3e-3)
+    for _ in range(3):
+        for rows in torch.randperm(3000, generator=draws).split(64):
+            z = real.noise(SIGMA)(encoder(images[rows].float() / 255), draws)
+            optimizer.zero_grad()
+            cross_entropy(classifier(z), labels[rows]).backward()
+            optimizer.step()
+    return encoder.eval().requires_grad_(False), classifier.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def asking(split):
+    """An attacker of 800 digits who may ask the encoder."""
+    own = real.make_knowledge(
+        real.digits()[0][3000:3800], split[0], real.noise(SIGMA), labels=real.digits()[1][3000:3800]
+    )
+    return replace(own, encoder=None)
+
+
+@pytest.fixture(scope="module")
+def knowledge(asking, split):
+    """The same who may not, but is the server."""
+
+    def refuse(rows, generator):
+        raise AttackError("asked the encoder")
+
+    return replace(asking, observe=refuse, corrupt=real.noise(SIGMA), server=Server(split[1], MODEL, 10))
+
+
+@pytest.fixture(scope="module")
+def few(knowledge):
+    """The same with a quarter of the images: enough for what does not depend on how well it goes."""
+    return replace(knowledge, images=knowledge.images[:200], labels=knowledge.labels[:200])
+
+
+@pytest.fixture(scope="module")
+def test_images(split):
+    return real.make_knowledge(real.digits()[0][4000:4200], split[0], real.noise(SIGMA))
+
+
+def run(knowledge, z, cfg=TINY, progress=None):
+    attack = make_attack(cfg, progress)
+    return attack.fit(knowledge), attack.reconstruct(z)
+
+
+def test_it_beats_the_mean_image_and_is_no_stronger_than_one_who_asks(asking, knowledge, test_images):
+    shadow = make_attack(QUICK)
+    record = shadow.fit(knowledge)
+    assert record.failure == ""
+    assert record.choices["encoder_accuracy"] > 0.4  # guessing is right once in ten
+    assert 1 <= record.choices["encoder_epoch"] <= 6
+    assert len(record.curve) == 4
+    decoder = make_attack(Decoder(**DECODER.model_dump()))
+    decoder.fit(asking)
+    mean_image = (asking.targets(slice(None)).mean(0) - test_images.targets(slice(None))).square().mean().item()
+    assert 0.95 * real.mse(decoder, test_images) < real.mse(shadow, test_images) < 0.9 * mean_image
+
+
+def test_an_encoder_that_suits_the_server_is_what_it_lives_on(few, test_images):
+    z = real.seen(test_images)
+    record, _ = run(few, z, TINY.model_copy(update={"encoder_epochs": 0}))
+    assert record.failure == "its own encoder: 0 epochs: nothing was fitted"
+    shuffled = replace(few, labels=few.labels.roll(1))
+    assert run(shuffled, z)[0].choices["encoder_accuracy"] < 0.3
+
+
+def test_same_seed_same_bits_and_the_server_is_left_alone(few, test_images):
+    z, before = real.seen(test_images), torch.random.get_rng_state()
+    weights = [tensor.clone() for tensor in few.server.classifier.state_dict().values()]
+    first, second, other = (run(few, z, TINY.model_copy(update={"seed": seed}))[1] for seed in (0, 0, 1))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert torch.equal(before, torch.random.get_rng_state())
+    after = few.server.classifier.state_dict().values()
+    assert all(torch.equal(*pair) for pair in zip(weights, after, strict=True))
+
+
+def test_interrupted_in_either_half_it_ends_with_the_same_bits(few, test_images, capsys):
+    z = real.seen(test_images)
+    record, expected = run(few, z)
+    progress = real.MemoryProgress()
+    for looks in (3, 8, 6):  # within an epoch of the encoder, of a later one, of the decoder
+        progress.looks = looks
+        with pytest.raises(Interrupted):
+            run(few, z, progress=progress)
+    progress.looks = 10**9
+    again, answers = run(few, z, progress=progress)
+    assert "decoder: going on from" in capsys.readouterr().err
+    assert torch.equal(answers, expected)
+    assert again.choices == record.choices
+
+
+def test_an_encoder_that_diverges_is_a_failure_to_be_told(few, test_images):
+    calls = []
+
+    def corrupt(z, generator):
+        """Overflows once, in the second epoch's training."""
+        calls.append(len(z))
+        return z * (torch.nan if len(calls) == 12 else 1)
+
+    z = real.seen(test_images)
+    record, answers = run(replace(few, corrupt=corrupt), z)
+    assert record.failure == "its own encoder: cross-entropy is nan in epoch 2: lower encoder_lr"
+    assert answers.isfinite().all()
+    record, answers = run(few, z, TINY.model_copy(update={"encoder_lr": 1e30}))
+    assert record.failure.endswith("the first weights: change encoder_lr")
+    assert 0 <= answers.min() <= answers.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("lacks", "message"),
+    [
+        ({"labels": None}, "set labels: true"),
+        ({"server": None}, "the server's classifier"),
+        ({"corrupt": None}, "the server's classifier, and the defence"),
+    ],
+)
+def test_what_it_needs_is_named(few, lacks, message):
+    with pytest.raises(AttackError, match=message):
+        make_attack(TINY).fit(replace(few, **lacks))
+
+
+def test_foreign_classes_are_refused(few):
+    with pytest.raises(AttackError, match="classes below the server's 10; found 10"):
+        make_attack(TINY).fit(replace(few, labels=few.labels + 1))
