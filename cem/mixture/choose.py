@@ -21,7 +21,6 @@ def choose(
     *,
     criterion: Literal["held_out", "bic"] = "held_out",
     candidates: Sequence[int] = CANDIDATES,
-    in_memory: bool,
 ) -> int:
     """The number of components, one for all classes, with the best score; all classes are fitted together.
 
@@ -33,7 +32,7 @@ def choose(
     if criterion == "held_out":
         # At least one where a class has two.
         many = torch.where(samples.counts > 1, (HELD_OUT_SHARE * samples.counts).long().clamp_min(1), 0)
-        fitted, held = samples.split(samples.draw(many, generator), in_memory=in_memory)
+        fitted, held = samples.split(samples.draw(many, generator))
 
         def score(mixture: ClassMixture) -> float:
             return _log_likelihood(mixture, held)

@@ -10,7 +10,7 @@ from cem.mixture.kmeans import kmeans, seed_means
 from cem.mixture.model import ClassMixture
 from cem.mixture.pca import em_with_basis, with_basis
 from cem.mixture.samples import MixtureError, Samples
-from cem.mixture.start import rough_components
+from cem.mixture.start import rough_mixture
 from cem.mixture.subspace import leading_directions
 
 _BASIS_ROUNDS = 6  # passes to find the basis of a pca covariance
@@ -27,15 +27,13 @@ def estimate(
     _check(samples, settings, components, start)
     centre = samples.centre.unsqueeze(1)
     means = None if start is None else start.means - centre
+    shape = "spherical" if settings.covariance == "spherical" else "diag"
     if settings.fit == "em":
-        component = rough_components(samples, components, means, generator)
+        mixture = em(samples, rough_mixture(samples, components, shape, means, generator), shape)
     else:
         component = kmeans(samples, means if means is not None else seed_means(samples, components, generator))
-    share = hard(component, components)
-    shape = "spherical" if settings.covariance == "spherical" else "diag"
-    mixture = from_moments(accumulate(samples, components, share), shape, samples.class_prior)
-    if settings.fit == "em":
-        mixture = em(samples, mixture, shape)
+        share = hard(component, components)
+        mixture = from_moments(accumulate(samples, components, share), shape, samples.class_prior)
     _check_result(mixture)
     if settings.covariance == "pca":
         basis = leading_directions(samples, settings.rank, _BASIS_ROUNDS, generator, mixture)

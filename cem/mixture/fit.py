@@ -81,7 +81,7 @@ def choose_components(
     samples = Samples(lambda: [(smashed, labels)], in_memory=True)
     settings = MixtureFit(covariance=covariance, rank=rank, fit=fit)
     with torch.no_grad():
-        return choose(samples, settings, generator, criterion=criterion, candidates=candidates, in_memory=True)
+        return choose(samples, settings, generator, criterion=criterion, candidates=candidates)
 
 
 @torch.no_grad()
@@ -97,6 +97,6 @@ def _fit(
     samples = Samples(chunks, num_classes, in_memory=in_memory)
     components = settings.components
     if components == "auto":
-        found = choose(samples, settings, generator, in_memory=in_memory) if start is None else start.weights.shape[1]
+        found = choose(samples, settings, generator) if start is None else start.weights.shape[1]
         components = found
     return estimate(samples, settings, components, generator, start)

@@ -19,6 +19,7 @@ def seed_means(samples: Samples, components: int, generator: torch.Generator) ->
     keys log w − log e, e ~ Exp(1) drawn in the order of the source: what is chosen does not depend on its chunks.
     Source: Arthur & Vassilvitskii 2007; keys: Efraimidis & Spirakis 2006.
     """
+    samples.hold()
     classes = torch.arange(len(samples.counts), device=samples.labels.device)
     nearest = torch.ones_like(samples.norms)
     centres: list[Tensor] = []
@@ -45,6 +46,7 @@ def kmeans(samples: Samples, means: Float[Tensor, "cls k d"], *, moving: float =
     A class is done when at most the share `moving` of its samples changes its component. An empty component is given
     one of the farthest samples of its class. Source: Lloyd 1982.
     """
+    samples.hold()
     classes, components, _ = means.shape
     component = samples.labels.new_full((len(samples) + 1,), -1)  # the last is padding's
     going = torch.ones_like(samples.counts, dtype=torch.bool)

@@ -54,7 +54,7 @@ class ClassMixture:
         parts = [z.new_zeros(0)]
         for part, label in zip(torch.split(z, CHUNK), torch.split(labels, CHUNK), strict=True):
             found = z.new_empty(len(part) + 1)
-            for group in tile(part, label, len(self.weights), total=len(part)).groups():
+            for group in tile(part, label, len(self.weights), total=len(part)):
                 distance = self._distance(group.points, group.cls, variances.reciprocal(), projector)
                 found[group.rows] = torch.logsumexp(log_norm[group.cls].unsqueeze(1) - 0.5 * distance, -1)
             parts.append(found[:-1])
@@ -118,7 +118,7 @@ class ClassMixture:
         along = self.spread[labels, component].sqrt()
         along = along * torch.randn(along.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         found = drawn.new_empty(len(labels) + 1, drawn.shape[1])
-        for group in tile(along, labels, len(self.weights), total=len(labels)).groups():
+        for group in tile(along, labels, len(self.weights), total=len(labels)):
             found[group.rows] = torch.bmm(group.points, self.basis[group.cls].transpose(1, 2))
         return drawn + found[:-1]
 

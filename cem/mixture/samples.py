@@ -1,6 +1,7 @@
 """The samples a mixture is fitted to: read in chunks, pass after pass, or held in memory."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -21,13 +22,14 @@ class Samples:
     """Samples of all classes, each centred on its class.
 
     Centred, since differences of large squares would lose small variances in float32. What is kept for each sample is
-    its label and a few numbers; the samples themselves are read anew in each pass unless `in_memory`.
+    its label and a few numbers; the samples themselves are read anew in each pass, unless they are held.
     Raises MixtureError when there are none, a class is empty, a label is no class, or a value is not finite.
     """
 
     labels: Int[Tensor, " n"]
     counts: Int[Tensor, " cls"]
     centre: Float[Tensor, "cls d"]
+    _held: list[Tiles] | None
 
     def __init__(self, chunks: Chunks, num_classes: int | None = None, *, in_memory: bool = False) -> None:
         self.chunks = chunks
@@ -41,10 +43,8 @@ class Samples:
         classes = num_classes if num_classes is not None else int(self.labels.max()) + 1
         self.counts = torch.bincount(self.labels, minlength=classes)
         self._check_labels(classes)
-        self._held = list(self._read()) if in_memory else None
+        self._in_memory, self._held = in_memory, None
         self.centre = self._centre()
-        if self._held is not None:
-            self._held = [self._centred(group) for group in self._held]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,12 +54,19 @@ class Samples:
         """Share of each class."""
         return (self.counts / self.counts.sum()).to(self.centre.dtype)
 
+    def hold(self) -> None:
+        """Keep them sorted, if they are in memory anyway: it takes as long as a few passes, which are faster then."""
+        if self._in_memory and self._held is None:
+            self._held = [replace(group, points=group.points.clone()) for group in self.groups()]
+
     def groups(self, classes: Bool[Tensor, " cls"] | None = None) -> Iterator[Tiles]:
-        """One pass over the samples (of some classes), a group of tiles at a time. Padding is zero."""
-        for group in self._held if self._held is not None else self._read():
-            part = group.of(classes)
-            if part is not None:
-                yield part if self._held is not None else self._centred(part)
+        """One pass over the samples (of some classes), a group of tiles at a time, which ends with the next."""
+        if self._held is not None:
+            yield from (part for group in self._held if (part := group.of(classes)) is not None)
+            return
+        for group in self._read(classes):
+            group.points.sub_(self.centre[group.cls].unsqueeze(1))  # in place: they are nobody else's
+            yield group
 
     @cached_property
     def norms(self) -> Float[Tensor, " n"]:
@@ -116,15 +123,16 @@ class Samples:
             start += len(smashed)
         return found.view(*rows.shape, -1) - self.centre.unsqueeze(1)
 
-    def split(self, held_out: Bool[Tensor, " n"], *, in_memory: bool) -> tuple["Samples", Chunks]:
+    def split(self, held_out: Bool[Tensor, " n"]) -> tuple["Samples", Chunks]:
         """Samples without the ones held out, and chunks of those."""
-        rest = Samples(_choose(self.chunks, ~held_out), len(self.counts), in_memory=in_memory)
-        return rest, _choose(self.chunks, held_out)
+        rest, held = _choose(self.chunks, ~held_out), _choose(self.chunks, held_out)
+        kept = list(rest()) if self._in_memory else None
+        return Samples(lambda: rest() if kept is None else kept, len(self.counts), in_memory=self._in_memory), held
 
-    def _read(self) -> Iterator[Tiles]:
+    def _read(self, classes: Bool[Tensor, " cls"] | None = None) -> Iterator[Tiles]:
         start = 0
         for smashed, labels in self.chunks():
-            yield from tile(smashed, labels, len(self.counts), first_row=start, total=len(self)).groups()
+            yield from tile(smashed, labels, len(self.counts), first_row=start, total=len(self), wanted=classes)
             start += len(labels)
         if start != len(self):
             raise MixtureError(
@@ -132,14 +140,9 @@ class Samples:
                 "Give a function that starts from the first chunk at every call, and do not change the file meanwhile."
             )
 
-    def _centred(self, group: Tiles) -> Tiles:
-        """In place: a group's samples are nobody else's."""
-        group.points.sub_(self.centre[group.cls].unsqueeze(1)).mul_(group.present.unsqueeze(-1))
-        return group
-
     def _centre(self) -> Float[Tensor, "cls d"]:
         sums, dtype = torch.zeros((), device=self.labels.device), torch.float32
-        for group in self._held if self._held is not None else self._read():
+        for group in self._read():
             part, dtype = torch.bmm(group.present.unsqueeze(1), group.points).squeeze(1), group.points.dtype
             zero = part.new_zeros(len(self.counts), part.shape[1], dtype=torch.float64)
             sums = sums + zero.index_add_(0, group.cls, part.double())

@@ -18,16 +18,18 @@ def leading_directions(
     S U = (1/n) Xᵀ(XU); with `within`, a mixture whose means are those of its responsibilities, S is the pooled
     covariance within components: less Σ_k π_k μ_k (μ_kᵀU). Source: Halko, Martinsson & Tropp 2011, algorithm 4.4.
     """
+    samples.hold()
     classes, dimensions = samples.centre.shape
     size = (classes, dimensions, min(dimensions, many + _SPARE))
     start = torch.randn(size, generator=generator, device=samples.centre.device, dtype=samples.centre.dtype)
     basis = torch.linalg.qr(start).Q
     for _ in range(rounds):
-        image = torch.zeros_like(basis, dtype=torch.float64)
+        image = basis.new_zeros(classes, basis.shape[2], dimensions, dtype=torch.float64)
         for group in samples.groups():
-            along = torch.bmm(group.points, basis[group.cls])
-            image.index_add_(0, group.cls, torch.bmm(group.points.transpose(1, 2), along).double())
-        image = image / samples.counts[:, None, None]
+            # The short side on the left, as in EM.
+            along = torch.bmm(basis[group.cls].transpose(1, 2), group.points.transpose(1, 2))
+            image.index_add_(0, group.cls, torch.bmm(along * group.present.unsqueeze(1), group.points).double())
+        image = image.transpose(1, 2) / samples.counts[:, None, None]
         if within is not None:
             image -= within.means.transpose(1, 2) @ (within.weights.unsqueeze(-1) * (within.means @ basis))
         # QR orders by size only near the end; the eigenvectors of UᵀSU do at once.

@@ -14,7 +14,7 @@ _GROUP_BYTES_ELSEWHERE = 256 << 20
 
 @dataclass(frozen=True)
 class Tiles:
-    """Tiles of samples. Where padding is, `present` is 0 and `rows` point one past the last sample.
+    """Tiles of samples. Where padding is, `present` is 0, `rows` point one past the last sample, `points` repeat one.
 
     rows: where each sample is in its source, so that `out[tiles.rows] = values` puts results of samples in its order.
     """
@@ -23,13 +23,6 @@ class Tiles:
     rows: Int[Tensor, "tile row"]
     cls: Int[Tensor, " tile"]
     present: Float[Tensor, "tile row"]
-
-    def groups(self) -> Iterator["Tiles"]:
-        """The same tiles, some at a time: bounds the memory of what is computed from them."""
-        limit = _GROUP_BYTES.get(self.points.device.type, _GROUP_BYTES_ELSEWHERE)
-        size = max(1, limit // max(1, self.points[:1].nbytes))
-        parts = (torch.split(t, size) for t in (self.points, self.rows, self.cls, self.present))
-        return (Tiles(*part) for part in zip(*parts, strict=True))
 
     def of(self, classes: Bool[Tensor, " cls"] | None) -> "Tiles | None":
         """The tiles of some classes; None when there are none."""
@@ -44,23 +37,38 @@ class Tiles:
 
 
 def tile(
-    smashed: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int, *, first_row: int = 0, total: int
-) -> Tiles:
-    """Cut a chunk, whose first sample is row `first_row` of a source of `total` samples, into tiles.
+    smashed: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    classes: int,
+    *,
+    first_row: int = 0,
+    total: int,
+    wanted: Bool[Tensor, " cls"] | None = None,
+) -> Iterator[Tiles]:
+    """Cut a chunk, whose first sample is row `first_row` of a source of `total` samples, into tiles; some at a time.
 
     A tile has a quarter of the samples of an average class, within limits: balanced or not, padding stays a small part.
+    The memory of the points is used anew for the next tiles, but where gradients are wanted. wanted: the classes whose
+    tiles are given, or all.
     """
-    n, device = len(labels), labels.device
+    device = labels.device
     counts = torch.bincount(labels, minlength=classes)
-    rows = min(_MOST_ROWS, max(_LEAST_ROWS, -(-n // (4 * max(1, int((counts > 0).sum()))))))
-    order = torch.argsort(labels, stable=True)
-    own = labels[order]
-    place = torch.arange(n, device=device) - (torch.cumsum(counts, 0) - counts)[own]
+    rows = min(_MOST_ROWS, max(_LEAST_ROWS, -(-len(labels) // (4 * max(1, int((counts > 0).sum()))))))
     tiles = (counts + rows - 1) // rows
-    at = ((torch.cumsum(tiles, 0) - tiles)[own] + place // rows, place % rows)
+    if wanted is not None:
+        tiles = torch.where(wanted, tiles, 0)
     cls = torch.repeat_interleave(torch.arange(len(counts), device=device), tiles)
-    source = torch.full((len(cls), rows), -1, device=device)
-    source[at] = order
-    present = source >= 0
-    points = smashed.index_select(0, source.clamp_min(0).flatten()).view(*source.shape, smashed.shape[1])
-    return Tiles(points, torch.where(present, source + first_row, total), cls, present.to(smashed.dtype))
+    number = torch.arange(len(cls), device=device) - (torch.cumsum(tiles, 0) - tiles)[cls]
+    place = number.unsqueeze(1) * rows + torch.arange(rows, device=device)
+    count = counts[cls].unsqueeze(1)
+    first = (torch.cumsum(counts, 0) - counts)[cls].unsqueeze(1)
+    source = torch.argsort(labels, stable=True)[first + torch.minimum(place, count - 1)]
+    present = place < count
+    size = max(1, _GROUP_BYTES.get(device.type, _GROUP_BYTES_ELSEWHERE) // max(1, rows * smashed[:1].nbytes))
+    parts = (source, torch.where(present, source + first_row, total), cls, present.to(smashed.dtype))
+    # New memory for each group costs as much again.
+    scratch = None if smashed.requires_grad else smashed.new_empty(min(size, len(cls)) * rows, smashed.shape[1])
+    for part, *others in zip(*(torch.split(t, size) for t in parts), strict=True):
+        out = None if scratch is None else scratch[: part.numel()]
+        points = torch.index_select(smashed, 0, part.flatten(), out=out)
+        yield Tiles(points.view(*part.shape, smashed.shape[1]), *others)
