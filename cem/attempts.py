@@ -80,7 +80,7 @@ class Attempts:
     @property
     def kept_seconds(self) -> float:
         """Work of earlier attempts that the present one goes on from."""
-        return sum(one.seconds - one.lost_seconds for one in self.all[:-1])
+        return sum((one.seconds - one.lost_seconds for one in self.all[:-1]), 0.0)
 
     def rows(self) -> list[dict[str, Any]]:
         """As JSON takes them."""
