@@ -1,5 +1,6 @@
 """The real Snakefile, on a study small enough to run in a minute."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -77,11 +78,22 @@ def copy(done, tmp_path) -> Path:
 
 def test_results_hold_every_run_attack_and_scope(done) -> None:
     results = pd.read_csv(done / "results/tiny/results.csv")
-    assert len(results) == 3 * 4 * 2
+    assert len(results) == (3 + 1) * 4 * 2
     assert set(results.surrogate.fillna("none")) == {"none", "gmm", "attention"}
     assert results.mse.between(0, 1).all()
     assert (done / "results/tiny/report.html").stat().st_size > 10_000
     assert not list((done / "results").glob(".state/*/state.safetensors"))
+
+
+def test_the_learning_rate_found_on_the_reference_is_that_of_all(done) -> None:
+    found = [
+        json.loads(path.read_text()) for path in done.glob("results/tiny/runs/*/*/*/*/attacks/decoder/attack.json")
+    ]
+    (swept,) = [about for about in found if "sweep" in about["choices"]]
+    best = min(swept["choices"]["sweep"], key=swept["choices"]["sweep"].get)
+    assert len(found) == 4
+    assert {about["choices"]["lr"] for about in found} == {float(best)}
+    assert {about["settings"]["lr"] for about in found if about is not swept} == {float(best)}
 
 
 def test_nothing_is_left_to_do(done) -> None:
@@ -103,12 +115,13 @@ def test_an_edited_attack_trains_nothing(copy) -> None:
     attacks = [*STUDY["attacks"][:3], {**STUDY["attacks"][3], "epochs": 2}]
     write_study(copy, {**STUDY, "attacks": attacks})
     jobs = planned(copy)
-    assert jobs.get("attack") == 3
+    assert jobs.get("attack") == 4
     assert not {"train", "warm_up", "extract_activations", "baseline_attacks"} & set(jobs)
 
 
 def test_one_deleted_output_reruns_what_hangs_on_it_alone(copy) -> None:
-    next(copy.glob("results/tiny/runs/*/*/none/*/attacks/decoder/metrics.parquet")).unlink()
+    next(copy.glob("results/tiny/runs/*/noise0/none/*/attacks/decoder/metrics.parquet")).unlink()
+    assert planned(copy)["attack"] == 1
     assert {name for name in planned(copy) if name not in ("total", "all")} == {"attack", "aggregate", "report"}
 
 
