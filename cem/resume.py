@@ -123,8 +123,12 @@ def resumable(folder: Path, device: str) -> Iterator[FolderProgress]:
         former = {number: signal.signal(number, progress._catch) for number in (signal.SIGTERM, signal.SIGUSR2)}
         try:
             yield progress
-        except BaseException as error:
-            progress.attempts.end("saved" if isinstance(error, Interrupted) else "failed")
+        except Interrupted:
+            progress.attempts.end("saved")
+            print(f"stopped on request, the state saved in {folder}: run the same again to go on", file=sys.stderr)
+            raise
+        except BaseException:
+            progress.attempts.end("failed")
             raise
         finally:
             for number, handler in former.items():
