@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cem import NUMERICS, CemError
@@ -119,7 +120,8 @@ def resumable(folder: Path, device: str) -> Iterator[FolderProgress]:
     StateError when another process holds the folder.
     """
     with own_folder(folder):
-        progress = FolderProgress(folder, Attempts(folder, _state_file(folder), device))
+        attempts = Attempts(folder, _state_file(folder), device, torch.cuda.device_count())
+        progress = FolderProgress(folder, attempts)
         former = {number: signal.signal(number, progress._catch) for number in (signal.SIGTERM, signal.SIGUSR2)}
         try:
             yield progress

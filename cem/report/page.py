@@ -36,9 +36,7 @@ def write_report(
     results = read_results(plan, results_parquet)
     groups = group_runs(plan.runs.values())
     tables = {"summary": summary_table(groups, results), "attacks": attacks_table(plan, groups, results)}
-    tables["budgets"] = budget_table(plan, results)
-    if (results["cost_source"] != "").any():
-        tables["costs"] = costs_table(groups, results)
+    tables |= {"budgets": budget_table(plan, results), "costs": costs_table(groups, results)}
     pictures = _pictures(plan, groups, results)
     environment = Environment(
         loader=PackageLoader("cem.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True

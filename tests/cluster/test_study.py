@@ -43,7 +43,19 @@ def test_a_study_gives_the_numbers_of_one_machine_from_gpu_nodes_and_arrays(clus
     assert len(results["slurm"]) == 3 * 3 * 2
     assert set(results["slurm"]["cost_source"]) <= {"accounting", "job"}
     assert (results["slurm"]["train_gpu_seconds"] > 0).all()
-    assert results["local"]["train_gpu_seconds"].isna().all()
+    assert (results["local"]["train_gpu_seconds"] == 0).all()
+    assert set(results["local"]["cost_source"]) == {"job"}
+    found = [
+        json.loads(path.read_text())
+        for name in ("*/*/*/*/train.json", "*/*/*/*/attacks/decoder/attack.json")
+        for path in (tmp_path / "slurm/results/tiny/runs").glob(name)
+    ]
+    assert len(found) == 3 + 3
+    for record in found:
+        assert [cost["source"] for cost in record["costs"]] == ["accounting"]
+        assert all(record["costs"][0][name] > 0 for name in ("elapsed_s", "cpu_s", "gpu_s", "max_rss_mb"))
+        [attempt] = record["attempts"]
+        assert attempt["cpu_seconds"] > 0
 
     books = tmp_path / "slurm/.snakemake/submitit/jobs"
     records = [json.loads(path.read_text()) for path in books.glob("*/record.json")]
