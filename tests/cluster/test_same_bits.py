@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pandas as pd
@@ -20,8 +21,8 @@ SETTINGS: dict[str, Any] = {
     "name": "tiny",
     "dataset": {"source": "synthetic", "images": 3000, "classes": 4, "channels": 1},
     "model": {"width": 0.05, "bottleneck": "noRELU_C4S1"},
-    "training": {"epochs": 6, "warmup_epochs": 1, "batch_size": 32, "lr": 0.02},
-    "attacks": [{"kind": "decoder", "net": "res_normN0C4", "epochs": 5, "batch_size": 32}],
+    "training": {"epochs": 7, "warmup_epochs": 1, "batch_size": 32, "lr": 0.02},
+    "attacks": [{"kind": "decoder", "net": "res_normN0C4", "epochs": 8, "batch_size": 32}],
     "surrogates": [{"kind": "gmm", "weight": 0.5}, {"kind": "attention", "slots": 2}],
 }
 COUNTED = ["seconds", "images_per_s", "peak_memory_mb"]  # columns of history.csv that tell of the machine
@@ -51,6 +52,7 @@ class BrokenStudy(Study):
         self.plan = Plan(parse_study(settings, "the test's study"))
         self.ids = {run.surrogate.kind: run.id for run in self.plan.runs.values()}
         self.attack = self.plan.learned[0]
+        self.repairs: list[Thread] = []
 
     @property
     def targets(self) -> list[str]:
@@ -84,6 +86,8 @@ class BrokenStudy(Study):
                         waiting.remove(fault)
                         break  # another of them may have been hit as well
             time.sleep(0.1)
+        for repair in self.repairs:
+            repair.join()
 
     def let_happen(self, fault: Fault, pid: int) -> None:
         job = self.job_of(self.output(fault.rule, fault.run, f"{fault.rule}.json"))
@@ -98,7 +102,8 @@ class BrokenStudy(Study):
         else:
             node = self.node_of(job)
             self.cluster.power_cut(node)
-            self.cluster.power_on(node)
+            self.repairs.append(Thread(target=self.cluster.power_on, args=(node,)))  # takes seconds, in which jobs end
+            self.repairs[-1].start()
 
     def check_equal(self, undisturbed: "BrokenStudy") -> None:
         """The same weights, scores and histories, byte for byte."""
