@@ -162,6 +162,21 @@ def test_what_ended_with_no_head_there_is_counted_by_the_next(follower, cluster,
     assert len((books.root / "costs.jsonl").read_text().splitlines()) == 1
 
 
+def test_a_head_that_ends_while_it_waits_for_the_accounting_leaves_a_success_to_the_next(
+    follower, cluster, make_task, result
+) -> None:
+    cluster.obeys = True
+    head, task = follower(), make_task(outputs=[str(result)])
+    head.look([task])
+    begin(task)
+    append(task.place.events(0), "end", code=0)
+    head.look([])
+    head.cancel_all([])
+    assert task.member.state == "open"
+    assert len(list(follower().finished_alone())) == 1
+    assert "costs" in json.loads(result.read_text())
+
+
 def test_a_job_that_is_made_anew_starts_from_nothing(books, make_task, enter) -> None:
     task, other = make_task("a"), make_task("b")
     states = ("cancelled", "done", "retried", "cancelled")
