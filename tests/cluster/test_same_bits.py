@@ -67,7 +67,7 @@ class BrokenStudy(Study):
         """train.json or attack.json."""
         return json.loads((self.folder / self.output(rule, run, f"{rule}.json")).read_text())
 
-    def break_off(self, head: Head, faults: list[Fault], timeout_s: float = 300) -> None:
+    def break_off(self, head: Head, faults: list[Fault], timeout_s: float = 900) -> None:
         """Let each job meet its fault; ends with the last of them."""
         end, waiting = time.monotonic() + timeout_s, list(faults)
         while waiting:
@@ -167,8 +167,8 @@ def test_whatever_breaks_them_off_trainings_and_attacks_end_with_the_same_bytes(
     reference = undisturbed.on_this_machine(*undisturbed.targets)
     head = study.on_the_cluster(*study.targets, memory_mb=3500)
     study.break_off(head, faults)
-    assert head.wait(300) == 0, head.tail()
-    assert reference.wait(300) == 0, reference.tail()
+    assert head.wait(600) == 0, head.tail()
+    assert reference.wait(600) == 0, reference.tail()
     study.check_equal(undisturbed)
     for fault in faults:
         study.check_record(fault)
