@@ -180,9 +180,7 @@ def test_whatever_breaks_them_off_trainings_and_attacks_end_with_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_a_training_and_an_attack_that_meet_their_time_limits_again_and_again_end_with_the_same_bytes(
-    make_study,
-) -> None:
+def test_whoever_meets_the_time_limit_again_and_again_ends_with_the_same_bytes(make_study) -> None:
     """A limit of a minute is announced 30 to 60 s ahead: a start has half a minute at most, often less."""
     settings = SETTINGS | {
         "training": SETTINGS["training"] | {"epochs": 40},
