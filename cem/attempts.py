@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 import socket
 import sys
 import time
@@ -26,13 +27,19 @@ class Attempt:
     """One start. seconds: of work, as far as is known; lost_seconds: of those, what no later attempt could use.
 
     ended: saved (on request), failed, killed (nothing more was heard of it), done; empty while it runs.
+    gpu_seconds: seconds times the GPUs it saw. cpu_seconds and max_rss_mb: of its process and those it started. None:
+    unavailable, which is not 0. All of it is the job's own count.
     """
 
     node: str
     device: str
     started: str
+    gpus: int | None = None
     seconds: float = 0.0
     lost_seconds: float = 0.0
+    gpu_seconds: float | None = None
+    cpu_seconds: float | None = None
+    max_rss_mb: float | None = None
     ended: str = ""
 
 
@@ -44,7 +51,7 @@ class Attempts:
     all earlier work is lost. Raises AttemptsError when the record is damaged.
     """
 
-    def __init__(self, folder: Path, state: Path, device: str) -> None:
+    def __init__(self, folder: Path, state: Path, device: str, gpus: int = 0) -> None:
         self.folder, self.state = folder, state
         self.all = _read(folder / FILE)
         if self.all and self.all[-1].ended in ("", "done"):  # done, but its results were never written
@@ -54,7 +61,7 @@ class Attempts:
                 one.lost_seconds = one.seconds
         self._began = self._saved = time.monotonic()
         self._beaten = -math.inf
-        self.all.append(Attempt(socket.gethostname(), device, datetime.now(UTC).isoformat(timespec="seconds")))
+        self.all.append(Attempt(socket.gethostname(), device, datetime.now(UTC).isoformat(timespec="seconds"), gpus))
         self._write()
 
     def beat(self) -> None:
@@ -75,6 +82,8 @@ class Attempts:
         last, now = self.all[-1], time.monotonic()
         last.seconds, last.ended = now - self._began, how
         last.lost_seconds = 0.0 if how == "done" else now - self._saved
+        last.gpu_seconds = _gpu_seconds(last)
+        last.cpu_seconds, last.max_rss_mb = _used()
         self._write()
 
     @property
@@ -91,9 +100,21 @@ class Attempts:
         lived_until = max(began, saved, _modified(self.folder / HEARTBEAT))
         killed.seconds, killed.ended = lived_until - began, "killed"
         killed.lost_seconds = lived_until - max(began, saved)
+        killed.gpu_seconds, killed.cpu_seconds, killed.max_rss_mb = _gpu_seconds(killed), None, None
 
     def _write(self) -> None:
         write_json(self.folder / FILE, self.rows())
+
+
+def _gpu_seconds(attempt: Attempt) -> float | None:
+    return None if attempt.gpus is None else attempt.seconds * attempt.gpus
+
+
+def _used() -> tuple[float, float]:
+    """CPU seconds and the most memory, in MB, of this process and of the children it has waited for."""
+    parts = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    return sum(part.ru_utime + part.ru_stime for part in parts), max(part.ru_maxrss for part in parts) * unit / 1e6
 
 
 def _read(path: Path) -> list[Attempt]:

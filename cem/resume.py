@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cem import NUMERICS, CemError
@@ -165,12 +166,17 @@ def resumable(folder: Path, device: str) -> Iterator[FolderProgress]:
     StateError when another process holds the folder.
     """
     with own_folder(folder):
-        progress = FolderProgress(folder, Attempts(folder, _state_file(folder), device))
+        attempts = Attempts(folder, _state_file(folder), device, torch.cuda.device_count())
+        progress = FolderProgress(folder, attempts)
         former = {number: signal.signal(number, progress._catch) for number in (signal.SIGTERM, signal.SIGUSR2)}
         try:
             yield progress
-        except BaseException as error:
-            progress.attempts.end("saved" if isinstance(error, Interrupted) else "failed")
+        except Interrupted:
+            progress.attempts.end("saved")
+            print(f"stopped on request, the state saved in {folder}: run the same again to go on", file=sys.stderr)
+            raise
+        except BaseException:
+            progress.attempts.end("failed")
             raise
         finally:
             for number, handler in former.items():

@@ -1,7 +1,9 @@
 """What the jobs used: by the accounting where there is one, else by the jobs' own books. Unknown is not zero."""
 
+import contextlib
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,14 +31,52 @@ class AttemptCost:
     max_rss_mb: float | None
 
 
-def write_cost(root: Path, outputs: list[str], history: list[tuple[Submission, int]], cluster: Slurm | Local) -> None:
-    """Append a line on the job that made these files, all of its submissions and attempts together."""
-    attempts = [attempt for submission, index in history for attempt in _attempts(submission, index, cluster)]
+def costs_of(history: list[tuple[Submission, int]], cluster: Slurm | Local) -> list[AttemptCost]:
+    """What the submissions of one job used, each attempt."""
+    return [attempt for submission, index in history for attempt in _attempts(submission, index, cluster)]
+
+
+def write_costs(root: Path, outputs: list[str], attempts: list[AttemptCost]) -> None:
+    """Append a line on the job that made these files."""
     line = json.dumps({"outputs": outputs, "attempts": [asdict(attempt) for attempt in attempts]}) + "\n"
     with (root / FILE).open("a", encoding="utf-8") as file:
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
+
+
+def goal(names: str, rule: str, outputs: list[str]) -> Path | None:
+    """The one output of a job that is to hold its costs; None for a group, whose costs are not of one output alone.
+
+    names: file names, separated by commas.
+    """
+    found = [Path(output) for output in outputs if Path(output).name in names.split(",")]
+    return found[0] if len(found) == 1 and "+" not in rule else None
+
+
+def hand_over(path: Path, attempts: list[AttemptCost]) -> str:
+    """Put costs into a job's JSON output, under the key `costs`, whole or not at all; why not, if it cannot be done.
+
+    The file keeps its time: for Snakemake, and for what was made from it, it is the file that the job wrote.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.costs")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            return f"{path}: expected a JSON object to put the job's costs in, found a {type(content).__name__}"
+        content["costs"] = [asdict(attempt) for attempt in attempts]
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(content, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.copystat(path, temporary)
+        temporary.replace(path)
+    except (OSError, ValueError) as error:
+        return f"{path}: cannot put the job's costs in it ({error}); they are in {FILE} alone"
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return ""
 
 
 def _attempts(submission: Submission, index: int, cluster: Slurm | Local) -> list[AttemptCost]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from snakemake_executor_plugin_submitit.adopt import Former, classify
 from snakemake_executor_plugin_submitit.causes import Cause, diagnose
-from snakemake_executor_plugin_submitit.costs import write_cost
+from snakemake_executor_plugin_submitit.costs import AttemptCost, costs_of, goal, hand_over, write_costs
 from snakemake_executor_plugin_submitit.dispatch import Dispatcher
+from snakemake_executor_plugin_submitit.history import Histories
 from snakemake_executor_plugin_submitit.local import Local
 from snakemake_executor_plugin_submitit.records import Books, Submission
 from snakemake_executor_plugin_submitit.report import Reporter
@@ -18,6 +19,7 @@ from snakemake_executor_plugin_submitit.task import Task
 
 BORN = time.time()  # Snakemake imports its plugins before it decides what has to run
 _SOON_S = 10.0  # a job that SLURM calls over may take so long until its last words are on this file system
+_ACCOUNTED_S = 30.0  # the accounting may take so long to know of a job's end, where its costs go into its results
 _PATIENCE = 10  # times lost_after, until a job counts as lost though the accounting does not answer
 # Reasons for which a pending job will not start unless somebody does something.
 _STUCK = (
@@ -36,9 +38,11 @@ class Follower:
         self.deciding: list[Task] = []  # may be adopted
         self.active: list[Task] = []
         self.dispatcher = Dispatcher(books, settings, scope, self.cluster, reporter)
+        submissions = list(books.read())
+        self.histories = Histories(submissions)
         self.former = [
             Former(submission, index)
-            for submission in books.read()
+            for submission in submissions
             for index, member in enumerate(submission.members)
             if member.state == "open"
         ]
@@ -49,6 +53,8 @@ class Follower:
         """Jobs of former heads that ended well with nobody to note it; they are closed by this call."""
         for former in list(self.former):
             if former.ended_well and former.submission.job_id is not None:
+                history = self.histories.until(former.submission, former.index)
+                self._tell_costs(former.member.rule, former.member.outputs, costs_of(history, self.cluster))
                 self._close(former.submission, former.index, "done")
                 self.former.remove(former)
                 yield former.submission, former.index
@@ -79,8 +85,10 @@ class Follower:
             for former in outdated:
                 if self._outdate(former, rows, "out of date"):
                     task.waits_for.add((former.id, former.submission.name))
+            task.history = self.histories.before(task.key, task.outputs)
             if adopted is not None:
                 self.former.remove(adopted)
+                task.history = self.histories.until(adopted.submission, adopted.index)[:-1]
                 task.settle(adopted.submission, adopted.index)
                 task.attempt = adopted.member.attempt
                 self.reporter.say(f"adopted job {adopted.id} of an earlier run ({task.name} {' '.join(task.outputs)})")
@@ -140,10 +148,31 @@ class Follower:
         self._fail(task, words)
 
     def _succeed(self, task: Task) -> None:
+        costs = costs_of(task.history, self.cluster)
+        if self._is_to_be_accounted(task, costs):
+            return
+        self._tell_costs(task.name, task.outputs, costs)
         self.active.remove(task)
         self._close(task.place, task.index, "done", node=task.attempts()[-1].node)
-        write_cost(self.books.root, task.outputs, task.history, self.cluster)
         self.reporter.succeeded(task)
+
+    def _is_to_be_accounted(self, task: Task, costs: list[AttemptCost]) -> bool:
+        """Whether to wait for the accounting, which learns of a job's end later than its head does."""
+        task.done_since = task.done_since or time.time()
+        return (
+            self.cluster.accounting is True
+            and goal(self.settings.costs_into, task.name, task.outputs) is not None
+            and any(cost.source != "accounting" for cost in costs)
+            and time.time() - task.done_since < _ACCOUNTED_S
+        )
+
+    def _tell_costs(self, rule: str, outputs: list[str], costs: list[AttemptCost]) -> None:
+        """Write down what a finished job used, in its own results too where that is wished."""
+        write_costs(self.books.root, outputs, costs)
+        path = goal(self.settings.costs_into, rule, outputs)
+        problem = hand_over(path, costs) if path is not None else ""
+        if problem:
+            self.reporter.say(problem)
 
     def _fail(self, task: Task, state: str) -> None:
         """Send it again where that can help, else report it."""
@@ -155,7 +184,7 @@ class Follower:
         again = self._again(task, cause)
         self._close(task.place, task.index, "retried" if again else "failed", cause.text, node)
         if not again:
-            write_cost(self.books.root, task.outputs, task.history, self.cluster)
+            write_costs(self.books.root, task.outputs, costs_of(task.history, self.cluster))
             attempt = f"attempt {task.attempt}, " if task.attempt > 1 else ""
             self.reporter.failed(task, f"{attempt}job {task.id}: {cause.text}", log, end)
             return
@@ -232,5 +261,6 @@ class Follower:
                 break
             time.sleep(0.5)
         for task in self.active:
-            self._close(task.place, task.index, "cancelled", "by this head's end")
+            if task.verdict() != 0:  # else the next head finds that it ended well
+                self._close(task.place, task.index, "cancelled", "by this head's end")
         self.active = []

@@ -49,4 +49,7 @@ class ExecutorSettings(ExecutorSettingsBase):
     on_terminate: str = _setting("leave", "what SIGTERM does to the jobs", ON_SIGNAL)
     on_hangup: str = _setting("leave", "what SIGHUP (a lost connection) does to the jobs", ON_SIGNAL)
     local_gpus: str = _setting("", "cluster local: ids of the GPUs shared out, such as 0,1; empty: none")
+    costs_into: str = _setting(
+        "", "names of JSON outputs, such as a.json,b.json: what the job used is written into them, under the key costs"
+    )
     keep_days: float = _setting(14.0, "logs and records of finished jobs are removed after so many days")

@@ -29,6 +29,7 @@ class Task:
     submission: Submission | None = None
     index: int = 0
     gone_since: float | None = None
+    done_since: float | None = None
     told: str = ""
     history: list[tuple[Submission, int]] = field(default_factory=list)
     _stamp: tuple[int, int] = (-1, -1)

@@ -1,57 +1,58 @@
-"""What the cluster says that jobs used. Read from the executor's notes where there are any; unknown is None, never 0.
+"""What a training used, by its train.json: as a cluster counted it, else as the job itself did. Unknown is None, not 0.
 
-The format, one line of JSON a job in .snakemake/submitit/costs.jsonl: `outputs`, and `attempts`, each with `source`
-(accounting or job), `lost`, `elapsed_s`, `cpu_s`, `gpu_s` and `max_rss_mb`, null where unavailable.
+`costs`, which a cluster's executor adds when the job is done: a row an attempt with `source` (accounting, or job where
+there is none), `lost` (no result came of it), `elapsed_s`, `cpu_s`, `gpu_s` and `max_rss_mb`. `attempts`: see
+`cem.attempts`.
 """
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-COSTS = Path(".snakemake/submitit/costs.jsonl")
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Cost:
     """What one job used over all of its attempts. lost_s: elapsed in attempts that gave no result.
 
-    source: accounting, job, or mixed; empty where nothing is known (a study that did not run on a cluster).
+    source: accounting, job, or mixed.
     """
 
-    source: str = ""
-    gpu_s: float | None = None
-    cpu_s: float | None = None
-    max_rss_mb: float | None = None
-    lost_s: float | None = None
+    source: str
+    gpu_s: float | None
+    cpu_s: float | None
+    max_rss_mb: float | None
+    lost_s: float | None
 
 
-class Costs:
-    """Costs by the files that were made; the last job that made a file counts."""
-
-    def __init__(self, path: Path) -> None:
-        self._attempts: dict[str, list[dict[str, Any]]] = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-            job = json.loads(line)
-            self._attempts |= dict.fromkeys(job["outputs"], job["attempts"])
-
-    def of(self, output: Path) -> Cost:
-        """Of the job that made a file."""
-        attempts = self._attempts.get(str(output))
-        if not attempts:
-            return Cost()
-        sources = {attempt["source"] for attempt in attempts}
-        peaks = [attempt["max_rss_mb"] for attempt in attempts if attempt["max_rss_mb"] is not None]
-        return Cost(
-            source=sources.pop() if len(sources) == 1 else "mixed",
-            gpu_s=_total(attempts, "gpu_s"),
-            cpu_s=_total(attempts, "cpu_s"),
-            max_rss_mb=max(peaks, default=None),
-            lost_s=_total([attempt for attempt in attempts if attempt["lost"]], "elapsed_s"),
-        )
+def cost_of(training: Mapping[str, Any]) -> Cost:
+    """Of a training."""
+    rows: Rows = training.get("costs") or [_own(attempt) for attempt in training["attempts"]]
+    sources = {row["source"] for row in rows}
+    peaks = [row["max_rss_mb"] for row in rows if row["max_rss_mb"] is not None]
+    return Cost(
+        source=sources.pop() if len(sources) == 1 else "mixed",
+        gpu_s=_total(rows, "gpu_s"),
+        cpu_s=_total(rows, "cpu_s"),
+        max_rss_mb=max(peaks, default=None),
+        lost_s=_total([row for row in rows if row["lost"]], "elapsed_s"),
+    )
 
 
-def _total(attempts: list[dict[str, Any]], name: str) -> float | None:
+def _own(attempt: Mapping[str, Any]) -> dict[str, Any]:
+    """An attempt as the job itself tells it."""
+    return {
+        "source": "job",
+        "lost": attempt.get("ended") != "done",
+        "elapsed_s": attempt["seconds"],
+        "gpu_s": attempt.get("gpu_seconds"),
+        "cpu_s": attempt.get("cpu_seconds"),
+        "max_rss_mb": attempt.get("max_rss_mb"),
+    }
+
+
+def _total(rows: Rows, name: str) -> float | None:
     """A sum of which no part is unknown."""
-    values = [attempt[name] for attempt in attempts]
+    values = [row[name] for row in rows]
     return None if None in values else float(sum(values))

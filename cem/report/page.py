@@ -47,9 +47,7 @@ def write_report(
     tables["verdicts"] = verdicts_table(groups, results)
     ladder = ladder_table(plan, results)
     tables |= {"ladder": ladder} if ladder is not None else {}
-    tables["budgets"] = budget_table(plan, results)
-    if (results["cost_source"] != "").any():
-        tables["costs"] = costs_table(groups, results)
+    tables |= {"budgets": budget_table(plan, results), "costs": costs_table(groups, results)}
     pictures = _pictures(plan, groups, results)
     environment = Environment(
         loader=PackageLoader("cem.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True

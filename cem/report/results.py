@@ -8,14 +8,14 @@ import pandas as pd
 
 from cem.config import YARDSTICKS, Attack, Run
 from cem.plan import Plan
-from cem.report.costs import COSTS, Costs
+from cem.report.costs import cost_of
 from cem.report.gate import judge
 from cem.report.inputs import METRICS, SCOPES, read_attack, read_leakage, read_metrics, read_training
 from cem.store import whole_or_absent
 
 Row = dict[str, Any]
 
-# Of the job that trained the run, as the cluster counted: all attempts; lost: those without a result, elapsed.
+# Of the job that trained the run, as the cluster counted, else itself: all attempts; lost: those without a result.
 COST_COLUMNS = ("cost_source", "train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
 STORED = {"recognised": "victim_accuracy", "identified": "rank1"}  # an attack's column of yes and no → its mean
 COLUMNS = (
@@ -27,16 +27,13 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def aggregate(
-    plan: Plan, parquet: str | Path, csv: str | Path, runs_csv: str | Path, *, costs: str | Path = COSTS
-) -> None:
+def aggregate(plan: Plan, parquet: str | Path, csv: str | Path, runs_csv: str | Path) -> None:
     """Write the study's results: `parquet` and `csv` with a row per run, attack and scope; `runs_csv` with one a run.
 
-    Metrics are means over a scope's images. Equal inputs give equal bytes, but for what a cluster counted (`costs`).
+    Metrics are means over a scope's images. Equal inputs give equal bytes.
     Raises ReportError or StoreError naming the file and the rule that makes it when one is absent or damaged.
     """
-    counted = Costs(Path(costs))
-    rows = [row for run in plan.runs.values() for row in _rows_of_run(plan, run, counted)]
+    rows = [row for run in plan.runs.values() for row in _rows_of_run(plan, run)]
     _pass_gate(plan, rows)
     _mark_strongest(plan, rows)
     # Said, not guessed: a column may be all empty.
@@ -51,8 +48,9 @@ def aggregate(
             table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _rows_of_run(plan: Plan, run: Run, costs: Costs) -> list[Row]:
-    training, cost = read_training(plan, run), costs.of(plan.run(run) / "train.json")
+def _rows_of_run(plan: Plan, run: Run) -> list[Row]:
+    training = read_training(plan, run)
+    cost = cost_of(training)
     leakage, leakage_sem = read_leakage(plan, run)
     about_run: Row = {
         "run": run.id,

@@ -148,17 +148,22 @@ def ladder_table(plan: Plan, results: pd.DataFrame) -> Table | None:
 
 
 def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
-    """One row a group: what the jobs that trained it used on the cluster, all attempts; mean ± sd over seeds."""
-    header = ("runs", "counted by", "GPU, s", "CPU, s", "memory, MB", "lost, s")
+    """One row a group: what the jobs that trained it used, all attempts; mean ± sd over seeds."""
+    header = ("runs", "counted by", "GPU, s", "CPU, s", "memory, MB", "broken off, s", "attempts", "lost, s")
+    names = ("train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
     rows = []
     for group in groups:
         known = group.rows(results).drop_duplicates("run")
         cells = [
-            "unavailable" if known[name].isna().any() else Spread.of(known[name]).text()
-            for name in ("train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
+            "unavailable" if known[name].isna().any() else Spread.of(known[name].astype(float)).text()
+            for name in (*names, "attempts", "lost_seconds")
         ]
-        rows.append((group.label, ", ".join(sorted(set(known["cost_source"]))) or "nobody", *cells))
-    notes = ("All attempts of the training's job together; lost: time of attempts that ended without a result.",)
+        rows.append((group.label, ", ".join(sorted(set(known["cost_source"]))), *cells))
+    notes = (
+        "All attempts of the training's job together, counted by a cluster's accounting or by the job itself.",
+        "Broken off: time of attempts that ended without a result; lost: the part of their work that no later attempt "
+        "could go on from, by the job's own record.",
+    )
     return Table("costs", header, rows, notes, text_columns=2)
 
 

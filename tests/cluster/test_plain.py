@@ -7,7 +7,7 @@ def test_all_of_it_works_without_accounting(plain_workflow, plain_cluster) -> No
     study = plain_workflow
     study.runs = {run: {"epochs": 20, "epoch_s": 0.4} for run in "ab"}
     study.runs["bad"] = {"epochs": 2, "fail_at": 1, "partition": "cpu", "gpu": 0}
-    study.profile["keep-going"] = True
+    study.profile |= {"keep-going": True, "submitit-costs-into": "model.json"}
     head = study.head(*models(*study.runs))
     starts = {run: study.wait_for_training(run) for run in "ab"}
     head.wait_for("ValueError: run bad is broken on purpose at epoch 1", 30)
@@ -28,5 +28,6 @@ def test_all_of_it_works_without_accounting(plain_workflow, plain_cluster) -> No
     assert [attempt["lost"] for attempt in (alone, lost, last)] == [False, True, False]
     assert alone["elapsed_s"] > 8
     assert alone["gpu_s"] > 8
+    assert [study.model(run)["costs"] for run in "ab"] == [[alone], [lost, last]]
     for attempt in (alone, lost, last):
         assert all(attempt[name] != 0 for name in ("elapsed_s", "cpu_s", "gpu_s", "max_rss_mb"))

@@ -54,6 +54,7 @@ def test_a_preempted_training_resumes(study, cluster, partition) -> None:
 def test_a_power_cut_sends_the_training_elsewhere(study, cluster) -> None:
     """And the costs tell of both attempts: the lost one, and the one that made the model."""
     study.runs = {"a": {"epochs": 10, "epoch_s": 0.4}}
+    study.profile["submitit-costs-into"] = "model.json"
     head = study.head(*models("a"))
     start = study.wait_for_training("a")
     cluster.power_cut(start["node"])
@@ -64,6 +65,7 @@ def test_a_power_cut_sends_the_training_elsewhere(study, cluster) -> None:
     assert second["epoch"] > 0
     [cost] = study.costs()
     assert cost["outputs"] == models("a")
+    assert study.model("a")["costs"] == cost["attempts"]
     assert [(attempt["node"], attempt["lost"]) for attempt in cost["attempts"]] == [
         (first["node"], True),
         (second["node"], False),

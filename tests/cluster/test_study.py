@@ -4,9 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-import yaml
-from harness import Head
-from harness.cluster import ROOT
+from harness import Study
 
 STUDY = {
     "name": "tiny",
@@ -21,35 +19,20 @@ STUDY = {
     "surrogates": [{"kind": "none"}, {"kind": "gmm", "weight": 0.5}, {"kind": "attention", "slots": 2}],
     "report": {"images": 2, "map_samples": 20},
 }
-SITE = [
-    "--submitit-account",
-    "ci",
-    "--submitit-partition",
-    "cpu",
-    "--submitit-gpu-partition",
-    "gpu",
-    "--submitit-poll",
-    "1",
-]
-RULES = ("warm_up", "train", "extract_activations", "fit_mixture", "baseline_attacks", "attack")
-
-
-def start(cluster, folder, profile: str, *arguments: str) -> Head:
-    (folder / "config").mkdir(parents=True, exist_ok=True)
-    (folder / "config/config.yaml").write_text(yaml.safe_dump(STUDY))
-    words = ["--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / f"profiles/{profile}"), *arguments]
-    return Head(cluster, folder, *words, log=folder.parent / f"{profile}.log")
 
 
 @pytest.fixture
 def results(cluster, tmp_path) -> dict[str, pd.DataFrame]:
     """results.csv of the study, once on this machine and once on the cluster."""
-    memory = ["--set-resources", *(f"{rule}:mem_mb=1500" for rule in RULES)]  # the nodes have 4 GB
     found = {}
-    for profile, arguments in (("local", ["--cores", "2"]), ("slurm", [*SITE, *memory])):
-        head = start(cluster, tmp_path / profile, profile, *arguments)
+    for profile in ("local", "slurm"):
+        study = Study(cluster, tmp_path / profile, STUDY)
+        head = study.on_this_machine() if profile == "local" else study.on_the_cluster()
         assert head.wait(400) == 0, head.tail()
-        found[profile] = pd.read_csv(tmp_path / profile / "results/tiny/results.csv")
+        found[profile] = pd.read_csv(study.folder / "results/tiny/results.csv")
+    again = study.on_the_cluster("--dry-run")
+    assert again.wait(60) == 0
+    assert "Nothing to be done" in again.output()
     return found
 
 
@@ -60,7 +43,19 @@ def test_a_study_gives_the_numbers_of_one_machine_from_gpu_nodes_and_arrays(clus
     assert len(results["slurm"]) == 3 * 3 * 2
     assert set(results["slurm"]["cost_source"]) <= {"accounting", "job"}
     assert (results["slurm"]["train_gpu_seconds"] > 0).all()
-    assert results["local"]["train_gpu_seconds"].isna().all()
+    assert (results["local"]["train_gpu_seconds"] == 0).all()
+    assert set(results["local"]["cost_source"]) == {"job"}
+    found = [
+        json.loads(path.read_text())
+        for name in ("*/*/*/*/train.json", "*/*/*/*/attacks/decoder/attack.json")
+        for path in (tmp_path / "slurm/results/tiny/runs").glob(name)
+    ]
+    assert len(found) == 3 + 3
+    for record in found:
+        assert [cost["source"] for cost in record["costs"]] == ["accounting"]
+        assert all(record["costs"][0][name] > 0 for name in ("elapsed_s", "cpu_s", "gpu_s", "max_rss_mb"))
+        [attempt] = record["attempts"]
+        assert attempt["cpu_seconds"] > 0
 
     books = tmp_path / "slurm/.snakemake/submitit/jobs"
     records = [json.loads(path.read_text()) for path in books.glob("*/record.json")]
@@ -78,17 +73,8 @@ def test_a_study_gives_the_numbers_of_one_machine_from_gpu_nodes_and_arrays(clus
     assert len(starts) == 3
     assert all(one["gpus"] and one["node"] in ("g1", "g2") for one in starts)
 
-    again = start(cluster, tmp_path / "slurm", "slurm", "--dry-run", *SITE)
-    assert again.wait(60) == 0
-    assert "Nothing to be done" in again.output()
-
 
 def test_a_dry_run_needs_no_slurm(cluster, tmp_path) -> None:
-    folder = tmp_path / "study"
-    folder.mkdir()
-    (folder / "config").mkdir()
-    (folder / "config/config.yaml").write_text(yaml.safe_dump(STUDY))
-    words = ["--snakefile", str(ROOT / "Snakefile"), "--profile", str(ROOT / "profiles/slurm"), "--dry-run"]
-    head = Head(cluster, folder, *words, environment={"PATH": "/nowhere"}, log=tmp_path / "head.log")
+    head = Study(cluster, tmp_path / "study", STUDY).start("slurm", "--dry-run", environment={"PATH": "/nowhere"})
     assert head.wait(60) == 0, head.tail()
     assert "This was a dry-run" in head.output()

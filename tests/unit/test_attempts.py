@@ -36,6 +36,26 @@ def test_what_a_killed_attempt_did_after_its_last_save_is_lost(tmp_path) -> None
     assert killed.lost_seconds == pytest.approx(30, abs=1)
 
 
+def test_what_an_attempt_used_is_told_and_of_a_killed_one_what_is_known(tmp_path) -> None:
+    Attempts(tmp_path, tmp_path / "state", "gpu", gpus=2)
+    begun(tmp_path, 100)
+    age(tmp_path, HEARTBEAT, 10)
+    attempts = Attempts(tmp_path, tmp_path / "state", "gpu", gpus=3)
+    attempts.end("saved")
+    killed, present = attempts.rows()
+    assert killed["gpu_seconds"] == pytest.approx(180, abs=2)
+    assert (killed["cpu_seconds"], killed["max_rss_mb"]) == (None, None)  # unavailable, not 0
+    assert present["gpu_seconds"] == pytest.approx(3 * present["seconds"])
+    assert present["cpu_seconds"] > 0
+    assert present["max_rss_mb"] > 1
+
+
+def test_on_a_cpu_no_gpu_was_used(tmp_path) -> None:
+    attempts = start(tmp_path)
+    attempts.end("done")
+    assert attempts.rows()[0]["gpu_seconds"] == 0
+
+
 def test_an_attempt_that_never_saved_lost_everything(tmp_path) -> None:
     age(tmp_path, "state", 500)  # of an earlier attempt
     start(tmp_path)

@@ -153,7 +153,7 @@ def test_a_folder_with_a_quote_works_through_the_executor(tmp_path, monkeypatch)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     snakemake(folder, "--executor", "submitit", "--submitit-cluster", "local", "--submitit-poll", "0.5", "--jobs", "1",
               "--until", "warm_up")  # fmt: skip
-    assert len(list(folder.glob("results/tiny/warmup/**/model.safetensors"))) == 1
+    assert len(list(folder.glob("results/tiny/warmup/**/model.safetensors"))) == 2
 
 
 def test_a_folder_whose_name_a_shell_would_run_is_refused(tmp_path) -> None:
@@ -180,6 +180,6 @@ def test_the_same_study_twice_gives_the_same_bytes(done, tmp_path) -> None:
     write_study(tmp_path, STUDY)
     snakemake(tmp_path)
     compared = [*done.glob("results/**/model.safetensors"), *done.glob("results/**/metrics.parquet")]
-    assert len(compared) == 1 + 3 + 3 * 4
+    assert len(compared) == 2 + 4 + 4 * 4
     for path in compared:
         assert path.read_bytes() == (tmp_path / path.relative_to(done)).read_bytes(), path

@@ -163,7 +163,8 @@ def test_every_figure_is_in_the_page_and_beside_it(shown: tuple[Plan, Path]) -> 
     page = Page(shown[1] / "report.html")
     figures = list((shown[1] / "figures").iterdir())
     assert page.tags.count("img") == len(figures) == 5
-    assert {path.stem for path in (shown[1] / "tables").iterdir()} == {"summary", "attacks", "verdicts", "budgets"}
+    made = {path.stem for path in (shown[1] / "tables").iterdir()}
+    assert made == {"summary", "attacks", "verdicts", "budgets", "costs"}
 
 
 def test_the_probe_is_drawn_beside_the_surrogates_own_leakage(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
