@@ -120,7 +120,7 @@ def test_an_edited_attack_trains_nothing(copy) -> None:
 
 
 def test_one_deleted_output_reruns_what_hangs_on_it_alone(copy) -> None:
-    next(copy.glob("results/tiny/runs/*/noise0/none/*/attacks/decoder/metrics.parquet")).unlink()
+    next(copy.glob("results/tiny/runs/*/noise0.025/none/*/attacks/decoder/metrics.parquet")).unlink()
     assert planned(copy)["attack"] == 1
     assert {name for name in planned(copy) if name not in ("total", "all")} == {"attack", "aggregate", "report"}
 

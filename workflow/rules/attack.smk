@@ -50,7 +50,7 @@ rule attack:
         activations="results/{study}/runs/{run}/activations.h5",
         data=data_of(of_run),
         model="results/{study}/runs/{run}/model.safetensors",
-        tuned=ancient(tuned_on_reference),
+        tuned=tuned_on_reference,
     output:
         expand(f"{OUT}/{{file}}", file=ATTACK_FILES, allow_missing=True),
     log:

@@ -70,10 +70,7 @@ def attack_settings(ids):
 
 
 def tuned_on_reference(wildcards):
-    """What says the learning rate of an attack, where it is found on the undefended reference of the run.
-
-    The same settings find the same rate: what makes it anew, such as a deleted output, need not rerun the others.
-    """
+    """What says the learning rate of an attack, where it is found on the undefended reference of the run."""
     path = PLAN.tuned(PLAN.runs[wildcards.run], wildcards.attack)
     return [] if path is None else [str(path)]
 
