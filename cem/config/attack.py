@@ -41,6 +41,9 @@ class AttackBase(Settings):
     observations: int = Field(
         1, ge=1, description="times that the attacker sees z of each image, corrupted anew; it takes the mean"
     )
+    scored: int | None = Field(
+        None, ge=2, description="images of each scope that are scored at most, the first of each; absent: all"
+    )
     labels: bool = Field(False, description="whether the attacker knows the classes of its images and of those sent")
 
     possible_encoder: ClassVar[tuple[Encoder, ...]] = ("weights", "query", "none")

@@ -18,11 +18,11 @@ def manifest(victim: Victim, cfg: Attack, fitted: Fitted) -> dict[str, Any]:
     known = set(_digests(own))
     scored = {}
     for scope, split in SCOPES.items():
-        images = victim.data.images(split)
+        images, labels = victim.data.images(split)[: cfg.scored], victim.data.labels(split)[: cfg.scored]
         shared = sum(digest in known for digest in _digests(images))
         scored[scope] = {
             "split": split, "images": len(images), "sha256": _sha256(images),
-            "labels_sha256": _sha256(victim.data.labels(split)), "also_owned_by_attacker": shared,
+            "labels_sha256": _sha256(labels), "also_owned_by_attacker": shared,
         }  # fmt: skip
     defense = victim.defense
     return {

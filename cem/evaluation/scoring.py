@@ -154,7 +154,8 @@ class Scoring:
         save_at = time.monotonic() + SAVE_EVERY_S
         for scope, split in SCOPES.items():
             crowd = Crowd(self.victim, split)
-            parts = chunks(self.victim.data.dataset(f"{split}/images").shape)
+            shape = self.victim.data.dataset(f"{split}/images").shape
+            parts = chunks((min(shape[0], self.cfg.scored or shape[0]), *shape[1:]))
             left = [part for part in parts if part.start >= self.scopes[scope].row]
             for rows in tqdm(left, f"{self.cfg.id} {scope}", leave=False, disable=not sys.stderr.isatty()):
                 before = {name: generator.get_state() for name, generator in self.generators.items()}
@@ -204,7 +205,9 @@ class Scoring:
         tables = []
         for scope, split in SCOPES.items():
             count = self.scopes[scope].row
-            table = pd.DataFrame({"scope": scope, "index": np.arange(count), "label": self.victim.data.labels(split)})
+            table = pd.DataFrame(
+                {"scope": scope, "index": np.arange(count), "label": self.victim.data.labels(split)[:count]}
+            )
             for name in (name for name in COLUMNS if name in self.scopes[scope].columns):
                 table[name] = self.scopes[scope].columns[name].numpy()
             tables.append(table)

@@ -384,6 +384,15 @@ def test_lpips_is_refused_without_its_weights_before_any_attack(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_fewer_images_are_scored_where_the_settings_say_so(tmp_path):
+    out = attack(tmp_path, Linear(), Linear(name="some", scored=50))
+    for scope in ("train", "infer"):
+        some, whole = scores(out, "some", scope), scores(out, "linear", scope)
+        pd.testing.assert_frame_equal(some, whole[:50].set_index(some.index))
+    scored = json.loads((out / "some" / "manifest.json").read_text())["scored"]
+    assert {row["images"] for row in scored.values()} == {50}
+
+
 def test_a_good_attack_gives_its_image_away_and_the_mean_image_does_not(tmp_path):
     out = attack(tmp_path, Linear(), MeanImage(), noise_std=0.0)
     rates = {name: scores(out, name, "infer")["identified"].mean() for name in ("linear", "mean_image")}
