@@ -1,9 +1,9 @@
 """Are the attackers in order? Checks the results of config/attackers_mnist.yaml, or of any study with those attacks.
 
-On the undefended reference: mean_image > linear > decoder in MSE on Infer, the GAN within 15 % of the decoder or better,
-the search from a decoder not worse than the decoder on the same images. Over all seeds: more noise, fewer images, images
-of its own instead of the private ones, fewer looks, no access to the encoder: none of these makes an attack stronger by
-more than the spread over seeds. Attacks that a study lacks are left out, and said to be.
+On the undefended reference: mean_image > linear > decoder in MSE on Infer, the GAN within 15 % of the decoder or
+better, the search from a decoder not worse than the decoder on the same images. Over all seeds: more noise, fewer
+images, images of its own instead of the private ones, fewer looks, no access to the encoder: none of these makes an
+attack stronger by more than the spread over seeds. Attacks that a study lacks are left out, and said to be.
 Exit code 1 when one of these does not hold.
 Usage: python benchmarks/attackers.py [results/attackers_mnist]
 """
@@ -11,6 +11,7 @@ Usage: python benchmarks/attackers.py [results/attackers_mnist]
 import argparse
 import math
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -50,7 +51,7 @@ def monotone(results: pd.DataFrame) -> list[tuple[str, bool]]:
     levels = sorted(results["noise_std"].unique())
     attacks = [name for name in dict.fromkeys(results["attack"]) if (name, levels[-1]) in spread.index]
     trained = [name for name in attacks if name not in ("mean_image", "class_mean")]
-    pairs = [((name, more), (name, less)) for name in trained for less, more in zip(levels, levels[1:], strict=False)]
+    pairs = [((name, more), (name, less)) for name in trained for less, more in pairwise(levels)]
     pairs += [((less, level), (more, level)) for less, more in WEAKER for level in levels]
     found = []
     for weaker, stronger in pairs:

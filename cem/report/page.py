@@ -61,6 +61,7 @@ def write_report(
         trained=_about_training(plan),
         settings=settings_text(plan),
         warnings=_warnings(plan, groups),
+        absent=_absent_metrics(plan, results),
         groups=groups,
     )
     _write_files(figures_dir, tables_dir, pictures, tables)
@@ -76,6 +77,17 @@ def _pictures(plan: Plan, groups: list[Group], results: pd.DataFrame) -> dict[st
             "attacks": attack_curves(plan, groups),
             "smashed": [smashed_maps(plan, groups)],
         }
+
+
+def _absent_metrics(plan: Plan, results: pd.DataFrame) -> dict[str, str]:
+    """Metrics that no run has, and why."""
+    lpips = "no weights were given (metrics.lpips_trunk)."
+    reasons = {
+        "rank1": ("Rank 1 of 100", "a scope has fewer than 100 images."),
+        "ms_ssim": ("MS-SSIM", "it needs images of 176 pixels a side."),
+        "lpips": ("LPIPS", lpips if plan.study.metrics.lpips_trunk is None else "no attack was scored by it yet."),
+    }
+    return {name: reason for column, (name, reason) in reasons.items() if results[column].isna().all()}
 
 
 def settings_text(plan: Plan) -> str:

@@ -57,8 +57,8 @@ def escape_latex(text: str) -> str:
 def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame) -> Table:
     """One row a group: accuracy, the strongest attack and its scores, leakage, seconds; mean ± sd over seeds."""
     header = (
-        "runs", "strongest attack", "seeds", "accuracy, %", "MSE, Infer", "PSNR, dB", "SSIM", "MSE, Train",
-        "leakage ≤, nats", "training, s", "attack, s",
+        "runs", "strongest attack", "seeds", "accuracy, %", "MSE, Infer", "PSNR, dB", "SSIM", "recognised, %",
+        "rank 1, %", "MSE, Train", "leakage ≤, nats", "training, s", "attack, s",
     )  # fmt: skip
     rows = []
     for group in groups:
@@ -67,6 +67,7 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame) -> Tab
         cells = [
             Spread.of(100 * about["accuracy"]).text(4),
             *(failed or _limit(infer, name) + Spread.of(infer[name]).text() for name in ("mse", "psnr_db", "ssim")),
+            *(failed or Spread.of(100 * infer[name]).text() for name in ("victim_accuracy", "rank1")),
             failed or _limit(infer, "mse") + Spread.of(train["mse"]).text(),
             *(Spread.of(about[name]).text() for name in ("leakage_nats", "train_seconds")),
             "–" if failed else Spread.of(infer["attack_seconds"]).text(),
