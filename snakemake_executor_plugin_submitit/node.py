@@ -73,7 +73,10 @@ class Command(submitit.helpers.Checkpointable):
             self._pass_on(signal.SIGUSR2)
         left = self.limit_s - (time.time() - self.started)
         if self._ended_within(self.save_time_s):
-            self._end("saved")
+            if self.done:  # it was about to be: the head must not take it for lost
+                self._end("end", code=0)
+            else:
+                self._end("saved")
         elif left <= self.signal_delay_s + _EARLY_S:
             return None  # out of time, and what ignores the signal would only run out of it again
         return submitit.helpers.DelayedSubmission(self)

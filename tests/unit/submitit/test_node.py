@@ -3,12 +3,13 @@
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_submitit.costs import costs_of
-from snakemake_executor_plugin_submitit.events import append
+from snakemake_executor_plugin_submitit.events import append, has_ended_well, read_attempts
 from snakemake_executor_plugin_submitit.executor import _check_paths
 from snakemake_executor_plugin_submitit.node import Command, ignore_request_to_save
 from snakemake_executor_plugin_submitit.slurm import Cost
@@ -26,6 +27,21 @@ def test_what_has_ended_well_does_not_run_again(events, tmp_path) -> None:
     assert Command(f"touch {tmp_path}/ran", str(tmp_path), str(events), 20, 10, 30)() == 0
     assert not (tmp_path / "ran").exists()
     assert events.read_text() == before
+
+
+@pytest.mark.parametrize(("code", "how"), [(0, "end"), (75, "saved")])
+def test_what_ends_well_after_the_request_to_save_is_done_and_not_lost(
+    events, tmp_path, monkeypatch, code, how
+) -> None:
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    append(events, "start", node="g1", gpus=[])
+    command = Command("", str(tmp_path), str(events), 20, 10, 30)
+    child = subprocess.Popen(["/bin/bash", "-c", f"sleep 0.3; exit {code}"])
+    command.pid, command.started = child.pid, time.time()
+    assert command.checkpoint() is not None
+    child.wait()
+    assert [attempt.how for attempt in read_attempts(events)] == [how]
+    assert has_ended_well(events) is (code == 0)
 
 
 def test_a_requeued_attempt_is_found_in_the_accounting(cluster, books, enter, make_task) -> None:
