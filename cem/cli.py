@@ -47,7 +47,10 @@ def plan(file: File = FILE, results: Results = RESULTS) -> None:
     typer.echo(_table([titles, *map(_row, planned.runs.values())]))
     jobs = planned.jobs()
     typer.echo("\n" + _table([("rule", "jobs"), *((rule, str(count)) for rule, count in jobs.items() if count)]))
-    typer.echo(f"\n{len(planned.runs)} runs, {jobs.total()} jobs")
+    typer.echo("")
+    for name in [name for name in planned.runs if name not in planned.asked]:
+        typer.echo(f"added: {name} (undefended reference: an attack must invert it for its numbers to count)")
+    typer.echo(f"{len(planned.runs)} runs, {jobs.total()} jobs")
 
 
 @app.command()

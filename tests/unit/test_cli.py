@@ -106,6 +106,9 @@ def test_a_plan_has_a_row_a_run_and_a_row_a_rule(cem, file, plan):
     code, out, err = cem("plan", file)
     assert (code, err) == (0, "")
     first, second, reference = plan.runs
+    assert lines_with(out, "added: ") == [
+        f"added: {reference} (undefended reference: an attack must invert it for its numbers to count)"
+    ]
     assert lines_with(out, reference)[0].split()[1:] == ["none", "-", "0", "0", "-", "0"]
     assert lines_with(out, first)[0].split()[1:] == ["none", "-", "0", "0.025", "dropout0.2+topk0.5", "0"]
     assert lines_with(out, second)[0].split()[1:] == ["gmm", "legacy", "16", "0.025", "dropout0.2+topk0.5", "0"]
