@@ -7,7 +7,7 @@ from cem.attacks import AttackError
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.loss import weighted_loss
 from cem.config import Decoder, Loss
-from cem.metrics import similarity
+from cem.metrics import similarity, ssim
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_ssim_loss_gives_more_ssim_than_squared_error(knowledge, problem):
     found = {}
     for name, loss in {"mse": {}, "ssim": {"mse": 0, "ssim": 1}}.items():
         attack, record = fitted(knowledge, **loss)
-        found[name] = metrics.ssim(attack.reconstruct(bend(test)), test.float() / 255).mean()
+        found[name] = ssim(attack.reconstruct(bend(test)), test.float() / 255).mean()
     assert found["ssim"] > found["mse"]
     assert list(record.curve[0]) == ["epoch", "train_mse", "val_mse", "train_loss", "lr", "seconds"]
     assert record.curve[-1]["train_loss"] < 0.5 * record.curve[0]["train_loss"]

@@ -20,7 +20,7 @@ from cem.config import (
 )
 from cem.defenses import make_defense
 from cem.evaluation import Network, Victim
-from cem.models import make_split
+from cem.models import critic, make_split
 from cem.store import open_activations, open_dataset, write_file
 
 MODEL, SHAPE = SplitModel(width=0.1), (1, 32, 32)
@@ -92,6 +92,12 @@ def learned(attack, fitted):
     tensors = {name: tensor.cpu().numpy().tobytes() for name, tensor in fitted_tensors(attack).items()}
     assert tensors
     return tensors, curve, fitted.choices, fitted.parameters
+
+
+@pytest.fixture(autouse=True)
+def narrow_critic(monkeypatch):
+    """The published critic takes most of this file's time."""
+    monkeypatch.setattr(critic, "WIDTHS", (4, 8, 16))
 
 
 @pytest.fixture(scope="module")
