@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {
     "dataset": {"source": "synthetic", "images": 3000, "classes": 4, "channels": 1},
     "model": {"width": 0.05, "bottleneck": "noRELU_C4S1"},
     "training": {"epochs": 7, "warmup_epochs": 1, "batch_size": 32, "lr": 0.02},
-    "attacks": [{"kind": "decoder", "net": "res_normN0C4", "epochs": 8, "batch_size": 32}],
+    "attacks": [{"kind": "decoder", "net": "res_normN0C4", "epochs": 8, "batch_size": 32, "lr": 1e-3}],
     "surrogates": [{"kind": "gmm", "weight": 0.5}, {"kind": "attention", "slots": 2}],
 }
 COUNTED = ["seconds", "images_per_s", "peak_memory_mb"]  # columns of history.csv that tell of the machine
@@ -50,7 +50,7 @@ class BrokenStudy(Study):
     def __init__(self, cluster, folder: Path, settings: dict[str, Any]) -> None:
         super().__init__(cluster, folder, settings)
         self.plan = Plan(parse_study(settings, "the test's study"))
-        self.ids = {run.surrogate.kind: run.id for run in self.plan.runs.values()}
+        self.ids = {run.surrogate.kind: run.id for run in self.plan.asked.values()}
         self.attack = self.plan.learned[0]
         self.repairs: list[Thread] = []
 

@@ -40,7 +40,7 @@ def test_a_study_gives_the_numbers_of_one_machine_from_gpu_nodes_and_arrays(clus
     counted = [name for name in results["local"] if "seconds" in name or name in ("cost_source", "train_max_rss_mb")]
     computed = [name for name in results["local"] if name not in counted]
     pd.testing.assert_frame_equal(results["slurm"][computed], results["local"][computed], check_exact=True)
-    assert len(results["slurm"]) == 3 * 3 * 2
+    assert len(results["slurm"]) == (3 + 1) * 3 * 2
     assert set(results["slurm"]["cost_source"]) <= {"accounting", "job"}
     assert (results["slurm"]["train_gpu_seconds"] > 0).all()
     assert (results["local"]["train_gpu_seconds"] == 0).all()
