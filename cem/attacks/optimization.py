@@ -55,7 +55,9 @@ class OptimizationAttack:
         if knowledge.encoder is None:
             raise AttackError("optimization: expected the encoder; found an attacker without. Set encoder: weights.")
         lr = self.cfg.lr or RATES[self.cfg.start]
-        self.search = Search(knowledge.encoder, self.cfg.steps, lr, self.cfg.range_weight, knowledge.masked)
+        # Channels last is a quarter faster, on a CPU for many images together above all. Weights stay what they are.
+        encoder = knowledge.encoder.to(memory_format=torch.channels_last)
+        self.search = Search(encoder, self.cfg.steps, lr, self.cfg.range_weight, knowledge.masked)
         shape = (self.cfg.restarts, *knowledge.images.shape[1:])
         draws = knowledge.generator(f"{self.cfg.seed}/starts", "cpu")
         starts = torch.rand(shape, generator=draws) if self.cfg.start == "random" else torch.full(shape, GREY)

@@ -43,7 +43,8 @@ class Search:
 
     def images(self, smashed: Smashed, start: Images, tv: float) -> Iterator[Images]:
         """The image before each step and, last, after all: steps + 1 of them, not yet clamped to [0, 1]."""
-        images, mean, square = start, torch.zeros_like(start), torch.zeros_like(start)
+        images = start.contiguous(memory_format=torch.channels_last)
+        mean, square = torch.zeros_like(images), torch.zeros_like(images)
         for step in range(self.steps):
             yield images
             gradient = self._gradient(images, smashed, tv)
