@@ -50,7 +50,7 @@ def test_a_study_gives_the_numbers_of_one_machine_from_gpu_nodes_and_arrays(clus
         for name in ("*/*/*/*/train.json", "*/*/*/*/attacks/decoder/attack.json")
         for path in (tmp_path / "slurm/results/tiny/runs").glob(name)
     ]
-    assert len(found) == 3 + 3
+    assert len(found) == 4 + 4
     for record in found:
         assert [cost["source"] for cost in record["costs"]] == ["accounting"]
         assert all(record["costs"][0][name] > 0 for name in ("elapsed_s", "cpu_s", "gpu_s", "max_rss_mb"))
@@ -70,7 +70,7 @@ def test_a_study_gives_the_numbers_of_one_machine_from_gpu_nodes_and_arrays(clus
         if record["members"][0]["rule"] == "train"
         for path in (books / record["name"]).glob("events-*.jsonl")
     ]
-    assert len(starts) == 3
+    assert len(starts) == 4
     assert all(one["gpus"] and one["node"] in ("g1", "g2") for one in starts)
 
 
