@@ -86,8 +86,9 @@ def _numbers(rows: pd.DataFrame) -> str:
         return "every attack failed (see the table of attacks): nothing is known about the protection of these runs."
     mse, psnr, ssim = (Spread.of(rows[name]) for name in ("mse", "psnr_db", "ssim"))
     accuracy, leakage = Spread.of(100 * rows["accuracy"]), Spread.of(rows["leakage_nats"])
+    limit = "at most " if rows["attack_bound"].any() else ""  # it was still improving
     return (
-        f"the strongest attack ({attack_names(rows['attack'])}) rebuilds test images to an MSE of {mse.text()} "
+        f"the strongest attack ({attack_names(rows['attack'])}) rebuilds test images to an MSE of {limit}{mse.text()} "
         f"(PSNR {psnr.text()} dB, SSIM {ssim.text()}) at a test accuracy of {accuracy.text(4)} %; the leakage bound "
         f"is {leakage.text()} nats ({seeds(len(rows))})."
     )
