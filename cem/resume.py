@@ -7,7 +7,8 @@ import fcntl
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -65,6 +66,24 @@ class Progress:
     def end(self) -> list[dict[str, Any]]:
         """Close the record of attempts, and give it."""
         return []
+
+
+class Checkpoints:
+    """When long work is saved on the way: after SAVE_EVERY_S, and when it is asked to stop."""
+
+    def __init__(self, progress: Progress, save: Callable[[], None]) -> None:
+        """Save: hands the whole state to progress."""
+        self._progress, self._save = progress, save
+        self._due = time.monotonic() + SAVE_EVERY_S
+
+    def after_batch(self) -> None:
+        """Save where it is time to; call it with every batch. Raises Interrupted, all saved, when asked to stop."""
+        stopping = self._progress.asked_to_stop()
+        if stopping or time.monotonic() > self._due:
+            self._save()
+            self._due = time.monotonic() + SAVE_EVERY_S
+            if stopping:
+                raise Interrupted
 
 
 class Parts:

@@ -1,7 +1,6 @@
 """What all attacks by a fitted network share: its input, the loop that fits it, the verdict, its answers."""
 
 import sys
-import time
 from collections.abc import Callable
 
 import torch
@@ -15,7 +14,7 @@ from cem.attacks.mean_image import MeanImageAttack
 from cem.config import DecoderFit, Gan
 from cem.models import parameter_count
 from cem.models.decoder import Shape, make_decoder
-from cem.resume import SAVE_EVERY_S, Interrupted, Progress
+from cem.resume import Checkpoints, Progress
 from cem.types import Images, Labels, Smashed
 
 IMPROVEMENT = 0.02  # part of the held-out error that a last fifth of the epochs may still bring
@@ -139,19 +138,14 @@ class FitLoop:
         """What is left of a pass over the images."""
         state.net.train()
         batches = torch.split(state.order[: self.steps * self.batch_size], self.batch_size)
-        save_at = time.monotonic() + SAVE_EVERY_S
+        checkpoints = Checkpoints(progress, lambda: state.save(progress))
         rest = tqdm(
             batches[state.step :], f"{self.name} {len(state.curve) + 1}/{self.cfg.epochs}", leave=False,
             disable=not sys.stderr.isatty(),
         )  # fmt: skip
         for rows in rest:
             state.end_batch(step(rows))
-            stopping = progress.asked_to_stop()
-            if stopping or time.monotonic() > save_at:
-                save_at = time.monotonic() + SAVE_EVERY_S
-                state.save(progress)
-                if stopping:
-                    raise Interrupted
+            checkpoints.after_batch()
 
     def _print_line(self, state: FitState) -> None:
         if state.failure:

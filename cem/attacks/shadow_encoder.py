@@ -2,7 +2,6 @@
 
 import math
 import sys
-import time
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from cem.attacks.fit_loop import descend
 from cem.checkpoint import optimizer_tensors, restore_optimizer, subset
 from cem.config import ShadowModel
 from cem.models import make_split
-from cem.resume import SAVE_EVERY_S, Interrupted, Progress
+from cem.resume import Checkpoints, Progress
 from cem.types import Images, Smashed
 
 
@@ -98,7 +97,7 @@ class ShadowEncoder:
         """What is left of a pass; it ends early where the loss is not finite."""
         self.net.train()
         batches = torch.split(self.order[: self.steps * self.batch_size], self.batch_size)
-        save_at = time.monotonic() + SAVE_EVERY_S
+        checkpoints = Checkpoints(progress, lambda: self._save(progress))
         for rows in batches[self.step :]:
             z = self.corrupt(self.net(self.knowledge.targets(rows)), self.generators["corruption"])
             loss = cross_entropy(self.server.classifier(z), self.labels[rows])
@@ -108,12 +107,7 @@ class ShadowEncoder:
             descend(self.optimizer, loss)
             self.schedule.step()
             self.step += 1
-            stopping = progress.asked_to_stop()
-            if stopping or time.monotonic() > save_at:
-                save_at = time.monotonic() + SAVE_EVERY_S
-                self._save(progress)
-                if stopping:
-                    raise Interrupted
+            checkpoints.after_batch()
 
     def _end_epoch(self) -> None:
         """Keep the weights where they are the best so far. A fit that fails keeps those it had."""

@@ -1,7 +1,6 @@
 """Scoring an attack: every image of both scopes once, a number an image, and some reconstructions to look at."""
 
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -20,7 +19,7 @@ from cem.attacks.mean_image import MeanImageAttack
 from cem.config import Attack as AttackConfig
 from cem.config import ClassMean, MetricSettings
 from cem.evaluation.victim import Victim
-from cem.resume import SAVE_EVERY_S, Interrupted, Progress
+from cem.resume import Checkpoints, Interrupted, Progress
 from cem.runtime import make_generator
 from cem.types import Images, Labels, PerImage
 
@@ -151,7 +150,7 @@ class Scoring:
     def run(self, attack: Attack) -> None:
         """Score what is not scored yet. Raises Interrupted, with all that is done saved, when asked to stop."""
         yardsticks = Yardsticks(self.victim, self.cfg)
-        save_at = time.monotonic() + SAVE_EVERY_S
+        checkpoints = Checkpoints(self.progress, self._save)
         for scope, split in SCOPES.items():
             crowd = Crowd(self.victim, split)
             shape = self.victim.data.dataset(f"{split}/images").shape
@@ -166,12 +165,7 @@ class Scoring:
                         self.generators[name].set_state(state)
                     self._save()
                     raise
-                stopping = self.progress.asked_to_stop()
-                if stopping or time.monotonic() > save_at:
-                    save_at = time.monotonic() + SAVE_EVERY_S
-                    self._save()
-                    if stopping:
-                        raise Interrupted
+                checkpoints.after_batch()
 
     def _score(self, attack: Attack, yardsticks: Yardsticks, crowd: "Crowd", scope: str, rows: slice) -> None:
         victim, split = self.victim, SCOPES[scope]

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from cem import CemError
 from cem.config import GmmSurrogate, NoSurrogate, Run
 from cem.data.loader import OnDeviceLoader
-from cem.resume import SAVE_EVERY_S, Interrupted, Progress
+from cem.resume import Checkpoints, Progress
 from cem.runtime import peak_memory_mb
 from cem.training.gradients import NonFinite, NonFiniteError
 from cem.training.history import Epoch, Means
@@ -73,7 +73,12 @@ def _train_epoch(state: State, run: Run, private: OnDeviceLoader, progress: Prog
     cfg, started, former = run.training, time.monotonic(), state.elapsed
     weight = surrogate_weight(run.surrogate, cfg, state.epoch)
     measured = surrogate_measured(run.surrogate, cfg, state.epoch)
-    save_at = started + SAVE_EVERY_S
+
+    def save() -> None:
+        state.elapsed = former + time.monotonic() - started
+        state.save(progress)
+
+    checkpoints = Checkpoints(progress, save)
     steps = range(state.step, private.steps)
     for step in tqdm(steps, f"epoch {state.epoch + 1}/{cfg.epochs}", leave=False, disable=not sys.stderr.isatty()):
         batch = private.batch(state.order[step * private.batch_size : (step + 1) * private.batch_size])
@@ -85,12 +90,7 @@ def _train_epoch(state: State, run: Run, private: OnDeviceLoader, progress: Prog
             _without_surrogate(state, run, step, failure, progress)
         state.means.add(readings)
         state.step = step + 1
-        stopping = progress.asked_to_stop()
-        if stopping or time.monotonic() > save_at:
-            state.elapsed, save_at = former + time.monotonic() - started, time.monotonic() + SAVE_EVERY_S
-            state.save(progress)
-            if stopping:
-                raise Interrupted
+        checkpoints.after_batch()
 
 
 def _measures_threshold(run: Run) -> bool:

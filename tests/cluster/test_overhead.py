@@ -50,6 +50,7 @@ def system_configuration(cluster) -> Iterator[None]:
 
 
 # Not in requirements.lock: Snakemake loads every executor that is installed, and this one calls programs as it loads.
+# Not among the dependencies: importing that plugin calls `which`, which a machine need not have.
 @pytest.mark.skipif(
     find_spec("snakemake_executor_plugin_slurm") is None, reason="needs: pip install snakemake-executor-plugin-slurm"
 )

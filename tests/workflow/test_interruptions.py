@@ -174,6 +174,7 @@ def small_disk(study) -> Iterator[Callable[[], None]]:
     results.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(results)]
     if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+        # Only root may mount the small disk that is filled here; filling the machine's own would harm others.
         pytest.skip("a small disk can be mounted by root alone")
 
     def fill() -> None:

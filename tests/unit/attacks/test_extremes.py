@@ -20,6 +20,7 @@ CIFAR = Path(__file__).parents[4] / "shared/data/cifar10_jpeg.npz"  # beside the
 def photographs():
     """400 CIFAR-10 images, uint8 [n, 3, 32, 32]."""
     if not CIFAR.exists():
+        # The images may not be copied into the project; drawn ones would not show what photographs do.
         pytest.skip(f"needs real images of 32×32: {CIFAR} is absent")
     with np.load(CIFAR) as file:
         jpeg, offsets = file["jpeg"], file["off"]

