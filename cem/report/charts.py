@@ -105,15 +105,19 @@ def attack_curves(plan: Plan, groups: list[Group]) -> list[Picture]:
 
 
 def _attack_curve(plan: Plan, groups: list[Group], attack: str) -> Picture | None:
-    attacked = [group for group in groups if attack in plan.learned_on(group.first)]
-    curves = {run.id: _curve(read_attack(plan, run, attack)["curve"]) for group in attacked for run in group.runs}
+    curves = {
+        run.id: _curve(read_attack(plan, run, attack)["curve"])
+        for group in groups
+        for run in group.runs
+        if attack in plan.learned_on(run)
+    }
     if not any(curve.notna().any() for curve in curves.values()):
         return None
     figure = new_figure(8.2, 3.4)
     axes = figure.add_subplot()
     for index, group in enumerate(groups):
-        if group in attacked:
-            _draw(axes, [curves[run.id] for run in group.runs], index, group.label)
+        if seen := [curves[run.id] for run in group.runs if run.id in curves]:
+            _draw(axes, seen, index, group.label)
     axes.set_xlabel("epoch of the attack")
     axes.set_ylabel("MSE on held-out images")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")

@@ -121,6 +121,17 @@ def test_a_ladder_of_decoders_says_whether_more_would_help(tmp_path: Path) -> No
     assert "–" in tables(plan, out)[1]["none"]["large"]  # not on other runs
 
 
+def test_an_attack_on_the_reference_alone_is_on_one_seed_of_an_undefended_study(tmp_path: Path) -> None:
+    """The reference is then one of several seeds that the study asks for, and the attack was not run on the others."""
+    attacks = "  - {kind: decoder, net: res_normN1C8, epochs: 3}\n"
+    larger = "  - {kind: decoder, net: res_normN2C8, epochs: 3, name: large, runs: reference}\n"
+    study = STUDY.replace(attacks, attacks + larger).replace("surrogates:", "noise_std: 0\nsurrogates:")
+    plan = write_study(tmp_path, study)
+    scored = [run.seed for run in plan.runs.values() if "large" in plan.learned_on(run)]
+    assert scored == [0]
+    assert "0.00800" in tables(plan, report(plan))[1]["none"]["large"]
+
+
 def test_the_answer_is_computed_seed_by_seed(shown: tuple[Plan, Path]) -> None:
     text = Page(shown[1] / "report.html").text
     factors = [0.03 / 0.02, 0.032 / 0.022]
