@@ -109,7 +109,7 @@ def _pass_gate(plan: Plan, rows: list[Row]) -> None:
 
 
 def _mark_strongest(plan: Plan, rows: list[Row]) -> None:
-    """Of each run and scope, the attack with the lowest mse among those that count.
+    """Of each run and scope, the attack with the lowest mse among those that count, on the same images.
 
     One that was still improving counts here: what it rebuilt it rebuilt, and leaving it out would make the run look
     better protected than it is known to be. Where all but the yardsticks failed, there is none, unless the study asks
@@ -124,7 +124,24 @@ def _mark_strongest(plan: Plan, rows: list[Row]) -> None:
             contenders.setdefault((row["run"], row["scope"]), []).append(row)
     for found in contenders.values():
         if only_yardsticks or any(kinds[row["attack"]] not in YARDSTICKS for row in found):
-            min(found, key=lambda row: row["mse"])["strongest"] = True
+            _strongest(plan, found)["strongest"] = True
+
+
+def _strongest(plan: Plan, found: list[Row]) -> Row:
+    """The least mse of those scored on all images; one scored on the first of them must beat it on these."""
+    found = sorted(found, key=lambda row: (-row["images"], row["mse"]))
+    best = found[0]
+    for row in found[1:]:
+        if row["images"] < best["images"] and row["mse"] < _mse_on_those_of(plan, best, row):
+            best = row
+    return best
+
+
+def _mse_on_those_of(plan: Plan, row: Row, other: Row) -> float:
+    """The mse of a row's attack on the images that another row's was scored on."""
+    mine, theirs = (read_metrics(plan, plan.runs[row["run"]], one["attack"]) for one in (row, other))
+    mine, theirs = (found[found["scope"] == row["scope"]].set_index("index")["mse"] for found in (mine, theirs))
+    return float(mine.loc[theirs.index].astype(float).mean())
 
 
 def _row_of_runs(run: Run, rows: list[Row]) -> Row:

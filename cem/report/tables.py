@@ -21,11 +21,15 @@ FAILED = (
     "attack failed: it does not invert the undefended reference, or its fit broke down; its numbers say nothing about "
     "a defence, and count nowhere."
 )
+PART = (
+    "§ was scored on the first images only: its numbers are theirs, not to be compared with those of all images. It is "
+    "called the strongest where it is better than the others on the same images."
+)
 NOTHING = "‡ no attack beats answering with the mean image, or the class's mean, which need no z."
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "σ": r"$\sigma$", "λ": r"$\lambda$",
-    "∞": r"$\infty$", "−": r"$-$", "†": r"$\dagger$", "‡": r"$\ddagger$", "–": "--",
+    "∞": r"$\infty$", "−": r"$-$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}", "–": "--",
     "≤": r"$\le$", "≥": r"$\ge$", "×": r"$\times$", "\N{NO-BREAK SPACE}": "~",
 }  # fmt: skip
 
@@ -79,12 +83,13 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame) -> Tab
 def attacks_table(plan: Plan, groups: list[Group], results: pd.DataFrame) -> Table:
     """One row a group, one column an attack: its MSE on Infer, mean ± sd over seeds."""
     attacks = [attack.id for attack in plan.study.attacks]
+    header = ("runs", "seeds", *(f"{one} §" if _in_part(one, results) else one for one in attacks))
     rows = []
     for group in groups:
         infer = group.rows(results).query("scope == 'infer'")
         cells = [_attack_cell(infer[infer["attack"] == attack]) for attack in attacks]
         rows.append((group.label, str(len(group.runs)), *cells))
-    return Table("attacks", ("runs", "seeds", *attacks), rows, _notes(rows))
+    return Table("attacks", header, rows, _notes([header, *rows]))
 
 
 def verdicts_table(groups: list[Group], results: pd.DataFrame) -> Table:
@@ -173,8 +178,17 @@ def _strongest(plan: Plan, group: Group, results: pd.DataFrame) -> str:
     kinds = {attack.id: attack.kind for attack in plan.study.attacks}
     trivial = all(kinds[attack] in YARDSTICKS for attack in infer["attack"])
     failed = len(group.runs) - len(infer)
-    words = attack_names(infer["attack"]) + (" †" if infer["attack_bound"].any() else "") + (" ‡" if trivial else "")
+    marks = {"†": infer["attack_bound"].any(), "‡": trivial}
+    marks["§"] = any(_in_part(attack, results) for attack in infer["attack"])
+    words = attack_names(infer["attack"]) + "".join(f" {mark}" for mark, holds in marks.items() if holds)
     return words + (f" (attack failed in {failed})" if failed else "")
+
+
+def _in_part(attack: str, results: pd.DataFrame) -> bool:
+    """Whether others on the same run were scored on more images."""
+    infer = results.query("scope == 'infer'")
+    most = infer.groupby("run")["images"].transform("max")
+    return bool((infer["images"] < most)[infer["attack"] == attack].any())
 
 
 def _limit(infer: pd.DataFrame, metric: str) -> str:
@@ -198,7 +212,7 @@ def _attack_cell(rows: pd.DataFrame) -> str:
 
 def _notes(rows: list[tuple[str, ...]]) -> tuple[str, ...]:
     text = "\n".join(cell for row in rows for cell in row[1:])
-    notes = {"†": UNCONVERGED, "failed": FAILED, "‡": NOTHING}
+    notes = {"†": UNCONVERGED, "failed": FAILED, "‡": NOTHING, "§": PART}
     return tuple(note for mark, note in notes.items() if mark in text)
 
 

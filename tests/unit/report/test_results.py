@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from cem.plan import Plan
+from cem.report.groups import group_plan
 from cem.report.inputs import ReportError
 from cem.report.results import aggregate
+from cem.report.tables import attacks_table, summary_table
 from cem.store import StoreError, write_file
 
 from .conftest import STUDY, infer_mse, write_study
@@ -48,6 +50,22 @@ def test_numbers_are_means_over_images(plan: Plan) -> None:
     assert rows.loc["infer", list(expected)].to_dict() == pytest.approx(expected)
     assert rows.loc["train", "mse"] == pytest.approx(0.016)
     assert rows.loc["infer", ["dataset", "formula", "knowledge"]].tolist() == ["mnist5k", "bound", "private"]
+
+
+@pytest.mark.parametrize(("first", "strongest"), [(0.045, "linear"), (0.035, "decoder")])
+def test_an_attack_on_part_of_the_images_is_compared_on_these(plan: Plan, first: float, strongest: str) -> None:
+    """linear: 0.04 on the first image, 0.05 on both. The decoder is scored on the first alone, and below 0.05 there."""
+    run = next(run for run in plan.asked.values() if run.surrogate.kind == "none" and run.seed == 0)
+    path = plan.attack(run, "decoder") / "metrics.parquet"
+    pd.read_parquet(path).query("index == 0").assign(mse=first).to_parquet(path, index=False)
+    results, _ = gather(plan)
+    found = results.query("run == @run.id and scope == 'infer' and strongest")
+    assert found["attack"].tolist() == [strongest]
+    groups = group_plan(plan)
+    attacks = attacks_table(plan, groups, results)
+    assert "decoder §" in attacks.header
+    assert any(note.startswith("§") for note in attacks.notes)
+    assert "§" in summary_table(plan, groups, results).rows[0][1]  # the strongest on seed 1 is the decoder, in any case
 
 
 def verdicts(results: pd.DataFrame, attack: str, asked: Plan) -> dict[tuple[str, int], tuple[bool, bool, str]]:
