@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: study test check test-cluster test-cluster-slow
+.PHONY: study test check test-cluster test-cluster-plain test-cluster-slow
 
 study: .venv/ready
 	$(PY) -m snakemake --profile profiles/local
@@ -15,6 +15,10 @@ test: .venv/ready
 # A real SLURM on this machine (root on Debian; elsewhere the tests are skipped and say so), up for the tests alone.
 test-cluster: .venv/ready
 	$(PY) -m pytest tests/cluster -m "not slow" -rs
+
+# The same faults on a cluster without slurmdbd.
+test-cluster-plain: .venv/ready
+	CEM_CLUSTER_ACCOUNTING=none $(PY) -m pytest tests/cluster -m "not slow" -rs
 
 test-cluster-slow: .venv/ready
 	$(PY) -m pytest tests/cluster -m slow -rs

@@ -4,7 +4,18 @@ from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
-from cem.config import BASELINES, YARDSTICKS, Attack, Dataset, Decoder, GmmSurrogate, MixtureFit, Run, Study
+from cem.config import (
+    BASELINES,
+    YARDSTICKS,
+    Attack,
+    Dataset,
+    Decoder,
+    GmmSurrogate,
+    MixtureFit,
+    NoSurrogate,
+    Run,
+    Study,
+)
 
 ATTACK_FILES = ("metrics.parquet", "reconstructions.h5", "attack.json", "manifest.json")  # of each attack on a run
 
@@ -61,13 +72,13 @@ class Plan:
 
     @cached_property
     def warmups(self) -> dict[str, Run]:
-        """Base id → any run that starts from it."""
-        return {run.base: run for run in self.runs.values()}
+        """Base id → the runs that start from it, without what tells them apart."""
+        return {run.base: run.model_copy(update={"surrogate": NoSurrogate()}) for run in self.runs.values()}
 
     @cached_property
     def datasets(self) -> dict[str, Dataset]:
-        """Data set id → data set."""
-        return {run.dataset.id: run.dataset for run in self.runs.values()}
+        """Data set id → data set, without what is decided later: the augmentation is the training's."""
+        return {run.dataset.id: run.dataset.model_copy(update={"augment": None}) for run in self.runs.values()}
 
     @cached_property
     def trained(self) -> dict[str, Run]:

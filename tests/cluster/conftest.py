@@ -2,6 +2,7 @@
 
 They are skipped, and say why, where there is no root or no Debian. CEM_CLUSTER_BASE: where the cluster lives.
 CEM_CLUSTER_KEEP=1: use the one that is up there, and leave it up (a session then starts in a second).
+CEM_CLUSTER_ACCOUNTING=none: without slurmdbd, as some sites have it; every test but those of the accounting itself.
 """
 
 import fcntl
@@ -18,6 +19,7 @@ from harness import CLUSTER_SH, Cluster, Shims, Workflow
 
 HERE = Path(__file__).parent
 KEEP = os.environ.get("CEM_CLUSTER_KEEP") == "1"
+ACCOUNTING = os.environ.get("CEM_CLUSTER_ACCOUNTING") != "none"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,7 +69,14 @@ def _running(cluster: Cluster) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def cluster(base) -> Iterator[Cluster]:
     """The cluster: nodes c1 c2 (CPU), g1 g2 (two GPUs each); partitions cpu, gpu, urgent, scavenge; accounting."""
-    yield from _running(Cluster(base / "slurm"))
+    yield from _running(Cluster(base / "slurm", ACCOUNTING))
+
+
+@pytest.fixture
+def accounting(cluster) -> None:
+    """For tests of the accounting itself."""
+    if not cluster.accounting:
+        pytest.skip("the accounting itself, which CEM_CLUSTER_ACCOUNTING=none leaves out")
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,7 @@ def test_the_controller_goes_away_right_after_a_requeue(study, cluster, seconds)
     assert [len(study.starts(run)) for run in "bc"] == [1, 1]
 
 
+@pytest.mark.usefixtures("accounting")
 def test_the_accounting_is_away(study, cluster) -> None:
     """All the time, a failing job included; the costs then come from the jobs themselves."""
     study.runs["c"] |= {"fail_at": 2}

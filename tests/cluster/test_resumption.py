@@ -33,8 +33,10 @@ def test_a_signal_a_requeue_and_a_kill_each_resume(study, cluster) -> None:
     assert f"killed on {starts['c']['node']} by signal 9" in head.output()
     for cost in study.costs():
         first, second = cost["attempts"]
-        assert (first["source"], first["lost"], second["lost"]) == ("accounting", True, False)
-        assert all(attempt["cpu_s"] > 0 and attempt["gpu_s"] > 0 for attempt in (first, second))
+        assert (first["source"], first["lost"], second["lost"]) == (cluster.cost_source, True, False)
+        used = [attempt[name] for attempt in (first, second) for name in ("cpu_s", "gpu_s")]
+        assert all(one is None or one > 0 for one in used)
+        assert None not in (used if cluster.accounting else used[1:])  # a killed job says nothing of its CPU time
 
 
 @pytest.mark.parametrize("partition", [pytest.param("gpu", marks=pytest.mark.slow), "scavenge"])
@@ -70,7 +72,7 @@ def test_a_power_cut_sends_the_training_elsewhere(study, cluster) -> None:
         (first["node"], True),
         (second["node"], False),
     ]
-    assert cost["attempts"][0]["state"] == "NODE_FAIL"
+    assert cost["attempts"][0]["state"] == ("NODE_FAIL" if cluster.accounting else "")  # the node cannot say
     assert cost["attempts"][1]["elapsed_s"] > 1
 
 

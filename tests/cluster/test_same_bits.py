@@ -124,9 +124,9 @@ class BrokenStudy(Study):
         assert attempts[fault.met - 1]["ended"] in fault.ends, (fault, attempts)
         assert attempts[-1]["ended"] == "done"
         assert record["lost_seconds"] == sum(attempt["lost_seconds"] for attempt in attempts)
-        costs = record["costs"]  # the accounting's, of the same starts and of any that came to nothing
+        costs = record["costs"]  # the executor's, of the same starts and of any that came to nothing
         assert len(costs) >= len(attempts)
-        assert {cost["source"] for cost in costs} == {"accounting"}
+        assert {cost["source"] for cost in costs} == {self.cluster.cost_source}
         assert [cost["lost"] for cost in costs] == [True] * (len(costs) - 1) + [False]
         for attempt in attempts:
             assert (attempt["cpu_seconds"] is None) == (attempt["ended"] == "killed")

