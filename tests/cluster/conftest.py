@@ -76,6 +76,7 @@ def cluster(base) -> Iterator[Cluster]:
 def accounting(cluster) -> None:
     """For tests of the accounting itself."""
     if not cluster.accounting:
+        # Asked for by whoever set the variable: there is no slurmdbd then whose answers could be tested.
         pytest.skip("the accounting itself, which CEM_CLUSTER_ACCOUNTING=none leaves out")
 
 
