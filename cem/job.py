@@ -1,6 +1,7 @@
 """What every job's script does around its one call: the log, and errors that say what to do."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,3 +24,4 @@ def job(log: str) -> Iterator[None]:
         yield
     except CemError as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the work is done: being stopped while Python ends would undo it

@@ -197,10 +197,14 @@ def resumable(folder: Path, device: str) -> Iterator[FolderProgress]:
         except BaseException:
             progress.attempts.end("failed")
             raise
+        else:
+            # All is written: to end by a signal now would be to do it again, without the state.
+            for number in former:
+                signal.signal(number, signal.SIG_IGN)
+            shutil.rmtree(folder)
         finally:
             for number, handler in former.items():
                 signal.signal(number, handler)
-        shutil.rmtree(folder)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
+from snakemake_executor_plugin_submitit import inner
 from snakemake_executor_plugin_submitit.follow import Follower
 from snakemake_executor_plugin_submitit.head import HeadLock
 from snakemake_executor_plugin_submitit.identity import identity, name_of, outputs_of
@@ -121,8 +122,8 @@ class Executor(RemoteExecutor):
             return str(super().format_job_exec(job))
 
     def get_python_executable(self) -> str:
-        """As the base class finds it, quoted."""
-        return shlex.quote(super().get_python_executable())
+        """As the base class finds it, quoted, with the module that runs Snakemake on the node."""
+        return f"{shlex.quote(super().get_python_executable())} -m {inner.__name__}"
 
     def get_envvar_declarations(self) -> str:
         """Variables that the workflow declares, quoted for the shell."""

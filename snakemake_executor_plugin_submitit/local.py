@@ -96,7 +96,7 @@ class Local:
         while time.monotonic() < deadline and any(_exists(pid) for pid in pids):
             self.children = [child for child in self.children if child.poll() is None]
             time.sleep(0.1)
-        _signal(pids, signal.SIGKILL)
+        _signal([late for pid in pids if _exists(pid) for late in descendants(pid)], signal.SIGKILL)
         return True
 
     def start(self, executor: DetachedLocalExecutor, command: Any) -> str:

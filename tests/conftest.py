@@ -2,4 +2,14 @@
 
 import os
 
+import pytest
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """A test's own small networks are the same in every session; the fixtures' too, which are made after this."""
+    torch.manual_seed(0)

@@ -1,6 +1,10 @@
 """Every start of a job is on record: how it ended, how long it lived, and what of its work was lost."""
 
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -148,3 +152,31 @@ def test_kept_work_is_that_of_earlier_attempts_less_what_they_lost(tmp_path) -> 
     progress = FolderProgress(tmp_path, start(tmp_path))
     assert progress.earlier_seconds == pytest.approx(60, abs=1)
     assert Progress().earlier_seconds == 0
+
+
+def test_a_signal_after_the_work_does_not_end_the_process_without_state(tmp_path, monkeypatch) -> None:
+    seen, remove = [], shutil.rmtree
+
+    def late(folder) -> None:
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            os.kill(os.getpid(), number)
+        remove(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", late)
+    numbers = (signal.SIGTERM, signal.SIGUSR2)
+    former = [signal.signal(number, lambda number, _frame: seen.append(number)) for number in numbers]
+    try:
+        with resumable(tmp_path / "state", "cpu") as progress:
+            progress.save({}, {"step": 3})
+        assert not seen
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert seen == [signal.SIGTERM]  # as before, once it is over
+    finally:
+        for number, handler in zip(numbers, former, strict=True):
+            signal.signal(number, handler)
+
+
+def test_a_signal_at_the_very_end_does_not_fail_a_script(tmp_path) -> None:
+    script = f"import os, signal\nfrom cem.job import job\nwith job({str(tmp_path / 'log')!r}):\n    pass\n"
+    done = subprocess.run([sys.executable, "-c", script + "os.kill(os.getpid(), signal.SIGTERM)"], check=False)
+    assert done.returncode == 0

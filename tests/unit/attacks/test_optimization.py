@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -197,14 +198,15 @@ def test_callers_without_gradients_get_the_same(encoder):
 def test_interrupted_at_any_step_it_goes_on_to_the_same_bits(encoder):
     knowledge = real.make_knowledge(real.small_digits(100), encoder, real.noise(0.05))
     cfg = {"start": "decoder", "decoder": SMALL.model_copy(update={"epochs": 2}), "steps": 15}
-    expected = fitted(knowledge, **cfg)[0].reconstruct(real.seen(knowledge))
-    progress = real.MemoryProgress()
-    for looks in (1, 3, 12, 30):  # within the decoder's epochs, in the search on held-out images, in reconstruct
-        progress.looks = looks
+    whole = real.MemoryProgress(10**9)
+    expected = fitted(knowledge, progress=whole, **cfg)[0].reconstruct(real.seen(knowledge))
+    last = 10**9 - whole.looks - 1  # how many steps reconstruct takes is chosen in fit
+    for looks in (1, 3, 12, last):  # within the decoder's epochs, in the search on held-out images, in reconstruct
+        progress = real.MemoryProgress(looks)
         with pytest.raises(Interrupted):
             fitted(knowledge, progress=progress, **cfg)[0].reconstruct(real.seen(knowledge))
-    progress.looks = 10**9
-    assert torch.equal(fitted(knowledge, progress=progress, **cfg)[0].reconstruct(real.seen(knowledge)), expected)
+        progress.looks = math.inf
+        assert torch.equal(fitted(knowledge, progress=progress, **cfg)[0].reconstruct(real.seen(knowledge)), expected)
 
 
 def test_curve_and_verdict(encoder):

@@ -31,6 +31,7 @@ NEEDED = {
     snakemake.persistence.PersistenceBase: ["locked", "started", "finished", "path"],
     snakemake.dag.DAG: ["reason", "needrun_jobs", "jobs"],
     snakemake.rules.Rule: ["is_producer"],
+    snakemake.scheduling.job_scheduler.JobScheduler: ["exit_gracefully"],
     snakemake.jobs.Job: ["register", "get_wait_for_files", "wildcards_dict", "is_run"],
     submitit.SlurmExecutor: ["submit_array", "update_parameters", "_submitit_command_str"],
     submitit.LocalExecutor: ["_submit_command", "submit"],

@@ -1,5 +1,8 @@
 """What the node does with a command, and what it says of it."""
 
+import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,8 +14,14 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_executor_plugin_submitit.costs import costs_of
 from snakemake_executor_plugin_submitit.events import append, has_ended_well, read_attempts
 from snakemake_executor_plugin_submitit.executor import _check_paths
-from snakemake_executor_plugin_submitit.node import Command, ignore_request_to_save
+from snakemake_executor_plugin_submitit.node import STOPPED, Command, ignore_signals
 from snakemake_executor_plugin_submitit.slurm import Cost
+
+NODE = """
+import json, sys
+from snakemake_executor_plugin_submitit.node import Command
+Command(*json.loads(sys.argv[1]))()
+"""
 
 
 @pytest.fixture
@@ -72,8 +81,74 @@ def test_a_script_that_starts_after_the_signal_is_told_when_it_can_hear(events, 
         "import time; time.sleep(1)\nimport signal, sys\nsignal.signal(12, lambda *_: sys.exit(75))\ntime.sleep(30)"
     )
     words = ["/bin/bash", "-c", '"$0" -c "$1"; exit $?', sys.executable, script]
-    child = subprocess.Popen(words, preexec_fn=ignore_request_to_save)
+    child = subprocess.Popen(words, preexec_fn=ignore_signals)
     command.pid = child.pid
     child.send_signal(signal.SIGUSR2)
-    assert command._ended_within(10)
+    assert command._ended_within(10, signal.SIGUSR2)
     assert child.wait() == 75
+
+
+SNAKEFILE = """
+rule all:
+    output: "done"
+    shell: {shell!r}
+"""
+# Signals a process without a pause, once another one, its child, has come and gone.
+STORM = """
+import os, signal, sys, time
+from pathlib import Path
+inner, script = int(sys.argv[1]), Path(sys.argv[2])
+while not script.exists() or Path(f"/proc/{script.read_text()}").exists():
+    time.sleep(0.001)
+try:
+    while True:
+        os.kill(inner, signal.SIGTERM)
+        time.sleep(0.001)
+except ProcessLookupError:
+    pass
+"""
+
+
+@pytest.fixture
+def inner(tmp_path):
+    """The inner Snakemake's command line, for a workflow of one shell command."""
+
+    def made(shell: str) -> str:
+        (tmp_path / "Snakefile").write_text(SNAKEFILE.format(shell=shell))
+        python = shlex.quote(sys.executable)
+        return f"{python} -m snakemake_executor_plugin_submitit.inner -m snakemake --cores 1 --executor local --force"
+
+    return made
+
+
+def test_sigterm_between_the_scripts_end_and_snakemakes_leaves_a_success(tmp_path, inner) -> None:
+    command = f"exec {inner('touch {output}; echo -n $$ >script.tmp; mv script.tmp script')}"
+    child = subprocess.Popen(["/bin/bash", "-c", command], cwd=tmp_path, preexec_fn=ignore_signals)
+    with subprocess.Popen([sys.executable, "-c", STORM, str(child.pid), str(tmp_path / "script")]) as storm:
+        assert child.wait(60) == 0
+        assert storm.wait(10) == 0
+    assert list((tmp_path / ".snakemake" / "metadata").iterdir())
+    assert not list((tmp_path / ".snakemake" / "incomplete").iterdir())
+
+
+@pytest.mark.parametrize("executor", ["slurm", "local"])
+@pytest.mark.parametrize("late", [False, True])
+def test_sigterm_ends_the_script_also_one_that_is_only_starting(events, tmp_path, inner, executor, late) -> None:
+    arguments = [inner("touch started; sleep 60"), str(tmp_path), str(events), 20, 10, 30]
+    node = subprocess.Popen(
+        [sys.executable, "-c", NODE, json.dumps(arguments)],
+        env={**os.environ, "SUBMITIT_EXECUTOR": executor, "SLURM_JOB_ID": "1", "SUBMITIT_LOCAL_JOB_ID": "1"},
+        start_new_session=True,
+    )
+    awaited = events if late else tmp_path / "started"
+    while not awaited.exists():
+        time.sleep(0.05)
+    time.sleep(0.5)
+    if executor == "slurm":  # the signal reaches all processes of a step
+        os.killpg(node.pid, signal.SIGTERM)
+    else:
+        node.send_signal(signal.SIGTERM)
+    assert node.wait(30) == STOPPED
+    assert (tmp_path / "started").exists()
+    assert not (tmp_path / "done").exists()
+    assert [attempt.how for attempt in read_attempts(events)] == ["stopped"]

@@ -83,4 +83,6 @@ while state["epoch"] < options.get("epochs", 4):
     append(Path("epochs.log"), {"run": run, "epoch": state["epoch"]})
 
 write_whole(Path(snakemake.output[0]), {"run": run, **state, **{name: start[name] for name in ("job", "gpus", "node")}})
+for number in (signal.SIGUSR2, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)  # all is written: to be stopped now would be to begin again
 state_file.unlink(missing_ok=True)
