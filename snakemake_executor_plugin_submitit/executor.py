@@ -17,7 +17,6 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
-from snakemake_executor_plugin_submitit import inner
 from snakemake_executor_plugin_submitit.follow import Follower
 from snakemake_executor_plugin_submitit.head import HeadLock
 from snakemake_executor_plugin_submitit.identity import identity, name_of, outputs_of
@@ -30,6 +29,7 @@ from snakemake_executor_plugin_submitit.task import Task
 
 _SIGNALS = {signal.SIGINT: "on_interrupt", signal.SIGTERM: "on_terminate", signal.SIGHUP: "on_hangup"}
 _LOG_LINES = 40
+_INNER = "snakemake_executor_plugin_submitit.inner"
 
 
 class Executor(RemoteExecutor):
@@ -122,8 +122,11 @@ class Executor(RemoteExecutor):
             return str(super().format_job_exec(job))
 
     def get_python_executable(self) -> str:
-        """As the base class finds it, quoted, with the module that runs Snakemake on the node."""
-        return f"{shlex.quote(super().get_python_executable())} -m {inner.__name__}"
+        """As the base class finds it, quoted, with the module that runs Snakemake on the node.
+
+        It takes the shell's place: a signal to both must not end the shell first.
+        """
+        return f"exec {shlex.quote(super().get_python_executable())} -m {_INNER}"
 
     def get_envvar_declarations(self) -> str:
         """Variables that the workflow declares, quoted for the shell."""

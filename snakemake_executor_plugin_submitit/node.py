@@ -1,7 +1,7 @@
 """What runs on the node: the inner Snakemake, as a child that the signals pass by, and the books of its attempts."""
 
 import contextlib
-import math
+import ctypes
 import os
 import re
 import resource
@@ -17,6 +17,7 @@ from submitit.core.utils import UncompletedJobError
 
 from snakemake_executor_plugin_submitit.events import append, has_ended_well
 
+_PR_SET_CHILD_SUBREAPER = 36  # orphans below this process become its children, so that it can wait for them
 STOPPED = 143  # this job was told to end, and leaves no verdict
 _EARLY_S = 90  # SLURM looks at time limits every 30 s or so, and may signal that much too early
 
@@ -25,9 +26,9 @@ class Command(submitit.helpers.Checkpointable):
     """Runs a command line; on SIGUSR2 gives it time to save, then lets submitit requeue the job.
 
     A signal to a SLURM step reaches all of its processes. The inner Snakemake ignores SIGUSR2 (an ignored signal stays
-    ignored through exec), the rule's script may catch it: save, and exit. SIGTERM passes it by, too (see `inner`), and
-    is the script's; an attempt that it ends has no verdict: whoever sent it (a preemption, a requeue, scancel) has
-    decided what becomes of the job.
+    ignored through exec), the rule's script may catch it: save, and exit. SIGTERM ends the attempt without a verdict,
+    unless all was done (see `inner`): whoever sent it (a preemption, a requeue, scancel) has decided what becomes of
+    the job.
     """
 
     def __init__(self, command: str, folder: str, events: str, save_time_s: int, minutes: int, signal_delay_s: int):
@@ -51,16 +52,22 @@ class Command(submitit.helpers.Checkpointable):
             gpus=[gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu],
         )
         signal.signal(signal.SIGTERM, self._stop)
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
         environment = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
         command = ["/bin/bash", "-c", self.command]
-        child = subprocess.Popen(command, cwd=self.folder, env=environment, preexec_fn=ignore_signals)
+        child = subprocess.Popen(command, cwd=self.folder, env=environment, preexec_fn=ignore_request_to_save)
         self.pid = child.pid
+        if self.stopped:  # before there was a child to be told
+            child.send_signal(signal.SIGTERM)
         try:
             code = child.wait()
         except UncompletedJobError as error:  # submitit's handler of SIGUSR2 gave up
             self._end("end", code=-1, why=str(error))
             raise
         if code and self.stopped:
+            with contextlib.suppress(ChildProcessError):
+                while os.wait():  # a shell between Snakemake and its script is killed, but the script may be saving
+                    pass
             self._end("stopped", code=code)
             os._exit(STOPPED)
         self.done = code == 0
@@ -74,7 +81,7 @@ class Command(submitit.helpers.Checkpointable):
         if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
             self._pass_on(signal.SIGUSR2)
         left = self.limit_s - (time.time() - self.started)
-        if self._ended_within(self.save_time_s, signal.SIGUSR2):
+        if self._ended_within(self.save_time_s):
             if self.done:  # it was about to be: the head must not take it for lost
                 self._end("end", code=0)
             else:
@@ -83,37 +90,33 @@ class Command(submitit.helpers.Checkpointable):
             return None  # out of time, and what ignores the signal would only run out of it again
         return submitit.helpers.DelayedSubmission(self)
 
-    def _ended_within(self, seconds: float, number: signal.Signals) -> bool:
+    def _ended_within(self, seconds: float) -> bool:
         """Wait for the child without reaping it: Popen.wait holds its lock in the interrupted frame.
 
-        A script that was only starting when the signal came, and missed it, is told when it can hear.
+        A script that was only starting when the signal came, and ignored it, is told when it can hear.
         """
         deadline = time.monotonic() + seconds
-        told = self._listeners(number)
+        told = self._listeners()
         while time.monotonic() < deadline:
             status = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if status is not None:
                 self.done = status.si_code == os.CLD_EXITED and status.si_status == 0
                 return True
-            for pid in self._listeners(number) - told:
+            for pid in self._listeners() - told:
                 told.add(pid)
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
+                    os.kill(pid, signal.SIGUSR2)
             time.sleep(0.2)
         return False
 
-    def _listeners(self, number: signal.Signals) -> set[int]:
-        """The child's processes that the signal is for: SIGUSR2 is for those alone that catch it."""
-        ready = _catches if number == signal.SIGUSR2 else _does_not_ignore
-        return {pid for pid in descendants(self.pid) if ready(pid, number)}
+    def _listeners(self) -> set[int]:
+        """The child's processes that catch SIGUSR2."""
+        return {pid for pid in descendants(self.pid) if _catches(pid, signal.SIGUSR2)}
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
-        if self.stopped:
-            return
         self.stopped = True
         if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
             self._pass_on(signal.Signals(number))
-        self._ended_within(math.inf, signal.Signals(number))
 
     def _pass_on(self, number: signal.Signals) -> None:
         for pid in descendants(self.pid):
@@ -130,14 +133,15 @@ class Command(submitit.helpers.Checkpointable):
         return {**self.__dict__, "pid": 0, "stopped": False}
 
 
-def ignore_signals() -> None:
-    """Before exec: from its first moment a child ignores these, and stays so until a program catches them."""
-    for number in (signal.SIGUSR2, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def ignore_request_to_save() -> None:
+    """Before exec: from its first moment a child ignores SIGUSR2, and stays so until a program catches it."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def descendants(root: int) -> list[int]:
-    """A process and all below it."""
+    """A process and all below it; none for 0."""
+    if not root:
+        return []
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -152,16 +156,7 @@ def descendants(root: int) -> list[int]:
 
 
 def _catches(pid: int, number: signal.Signals) -> bool:
-    return _in_mask(pid, "SigCgt", number) is True
-
-
-def _does_not_ignore(pid: int, number: signal.Signals) -> bool:
-    return _in_mask(pid, "SigIgn", number) is False
-
-
-def _in_mask(pid: int, mask: str, number: signal.Signals) -> bool | None:
-    """Whether a process has a signal in one of its masks; None when it is gone."""
     with contextlib.suppress(OSError):
-        found = re.search(rf"^{mask}:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-        return None if found is None else bool(int(found.group(1), 16) >> (number - 1) & 1)
-    return None
+        caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        return caught is not None and bool(int(caught.group(1), 16) >> (number - 1) & 1)
+    return False

@@ -31,6 +31,9 @@ if set("$`\\") & set(os.getcwd()):
         "shell. Rename the folder, or work elsewhere with --directory."
     )
 
+# The script takes its shell's place: a signal to both must not end the shell first, and with it Snakemake's patience.
+shell.prefix("set -euo pipefail; exec ")
+
 
 def any_of(names):
     """A wildcard constraint that matches exactly these names."""

@@ -14,7 +14,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_executor_plugin_submitit.costs import costs_of
 from snakemake_executor_plugin_submitit.events import append, has_ended_well, read_attempts
 from snakemake_executor_plugin_submitit.executor import _check_paths
-from snakemake_executor_plugin_submitit.node import STOPPED, Command, ignore_signals
+from snakemake_executor_plugin_submitit.node import STOPPED, Command, ignore_request_to_save
 from snakemake_executor_plugin_submitit.slurm import Cost
 
 NODE = """
@@ -81,10 +81,10 @@ def test_a_script_that_starts_after_the_signal_is_told_when_it_can_hear(events, 
         "import time; time.sleep(1)\nimport signal, sys\nsignal.signal(12, lambda *_: sys.exit(75))\ntime.sleep(30)"
     )
     words = ["/bin/bash", "-c", '"$0" -c "$1"; exit $?', sys.executable, script]
-    child = subprocess.Popen(words, preexec_fn=ignore_signals)
+    child = subprocess.Popen(words, preexec_fn=ignore_request_to_save)
     command.pid = child.pid
     child.send_signal(signal.SIGUSR2)
-    assert command._ended_within(10, signal.SIGUSR2)
+    assert command._ended_within(10)
     assert child.wait() == 75
 
 
@@ -93,12 +93,12 @@ rule all:
     output: "done"
     shell: {shell!r}
 """
-# Signals a process without a pause, once another one, its child, has come and gone.
+# Signals a process all the time, from when a file is there until the process is gone.
 STORM = """
 import os, signal, sys, time
 from pathlib import Path
-inner, script = int(sys.argv[1]), Path(sys.argv[2])
-while not script.exists() or Path(f"/proc/{script.read_text()}").exists():
+inner = int(sys.argv[1])
+while not Path(sys.argv[2]).exists():
     time.sleep(0.001)
 try:
     while True:
@@ -121,34 +121,73 @@ def inner(tmp_path):
     return made
 
 
-def test_sigterm_between_the_scripts_end_and_snakemakes_leaves_a_success(tmp_path, inner) -> None:
-    command = f"exec {inner('touch {output}; echo -n $$ >script.tmp; mv script.tmp script')}"
-    child = subprocess.Popen(["/bin/bash", "-c", command], cwd=tmp_path, preexec_fn=ignore_signals)
-    with subprocess.Popen([sys.executable, "-c", STORM, str(child.pid), str(tmp_path / "script")]) as storm:
+def test_sigterm_from_the_scripts_end_to_snakemakes_leaves_a_success(tmp_path, inner) -> None:
+    command = f"exec {inner('touch {output}; sleep 0.1')}"
+    child = subprocess.Popen(["/bin/bash", "-c", command], cwd=tmp_path, preexec_fn=ignore_request_to_save)
+    with subprocess.Popen([sys.executable, "-c", STORM, str(child.pid), str(tmp_path / "done")]) as storm:
         assert child.wait(60) == 0
         assert storm.wait(10) == 0
     assert list((tmp_path / ".snakemake" / "metadata").iterdir())
     assert not list((tmp_path / ".snakemake" / "incomplete").iterdir())
 
 
-@pytest.mark.parametrize("executor", ["slurm", "local"])
-@pytest.mark.parametrize("late", [False, True])
-def test_sigterm_ends_the_script_also_one_that_is_only_starting(events, tmp_path, inner, executor, late) -> None:
-    arguments = [inner("touch started; sleep 60"), str(tmp_path), str(events), 20, 10, 30]
-    node = subprocess.Popen(
-        [sys.executable, "-c", NODE, json.dumps(arguments)],
-        env={**os.environ, "SUBMITIT_EXECUTOR": executor, "SLURM_JOB_ID": "1", "SUBMITIT_LOCAL_JOB_ID": "1"},
-        start_new_session=True,
-    )
-    awaited = events if late else tmp_path / "started"
+@pytest.fixture
+def start_node(events, tmp_path):
+    """Starts a node's process on a command, in a session of its own."""
+
+    def started(command: str, executor: str) -> subprocess.Popen:
+        arguments = [command, str(tmp_path), str(events), 20, 10, 30]
+        return subprocess.Popen(
+            [sys.executable, "-c", NODE, json.dumps(arguments)],
+            env={**os.environ, "SUBMITIT_EXECUTOR": executor, "SLURM_JOB_ID": "1", "SUBMITIT_LOCAL_JOB_ID": "1"},
+            start_new_session=True,
+        )
+
+    return started
+
+
+def stop(node: subprocess.Popen, executor: str, awaited) -> None:
+    """SIGTERM, a moment after a file is there: to all processes of a step by SLURM, else to the node's."""
     while not awaited.exists():
         time.sleep(0.05)
-    time.sleep(0.5)
-    if executor == "slurm":  # the signal reaches all processes of a step
+    time.sleep(0.2)
+    if executor == "slurm":
         os.killpg(node.pid, signal.SIGTERM)
     else:
         node.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("executor", ["slurm", "local"])
+@pytest.mark.parametrize("late", [False, True])
+def test_sigterm_ends_the_script_and_a_snakemake_that_is_only_starting(
+    events, tmp_path, inner, start_node, executor, late
+) -> None:
+    node = start_node(inner("touch started; sleep 60; touch slept"), executor)
+    stop(node, executor, tmp_path / "started" if late else events)
     assert node.wait(30) == STOPPED
-    assert (tmp_path / "started").exists()
-    assert not (tmp_path / "done").exists()
+    assert (tmp_path / "started").exists() is late
+    assert not (tmp_path / "slept").exists()
     assert [attempt.how for attempt in read_attempts(events)] == ["stopped"]
+
+
+@pytest.mark.parametrize("executor", ["slurm", "local"])
+def test_a_script_that_saves_on_sigterm_outlives_its_shell(tmp_path, inner, start_node, executor) -> None:
+    (tmp_path / "script.py").write_text(
+        "import signal, time\nfrom pathlib import Path\nstop = []\nsignal.signal(15, lambda *_: stop.append(1))\n"
+        "Path('started').touch()\nwhile not stop:\n    time.sleep(0.1)\ntime.sleep(2)\nPath('saved').touch()\n"
+    )
+    node = start_node(inner(f"{shlex.quote(sys.executable)} script.py; true"), executor)
+    stop(node, executor, tmp_path / "started")
+    assert node.wait(30) == STOPPED
+    assert (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("executor", ["slurm", "local"])
+def test_sigterm_before_there_is_a_child_touches_nobody_else(events, tmp_path, monkeypatch, executor) -> None:
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", executor)
+    told = []
+    monkeypatch.setattr(os, "kill", lambda *call: told.append(call))
+    command = Command("", str(tmp_path), str(events), 20, 10, 30)
+    command._stop(signal.SIGTERM, None)
+    assert command.stopped
+    assert not told
