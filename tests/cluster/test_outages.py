@@ -20,10 +20,10 @@ def study(workflow):
     return workflow
 
 
-def check_all_is_well(study, head, timeout_s: float) -> None:
+def check_all_is_well(study, head, timeout_s: float, requeued: str = "") -> None:
     assert head.wait(timeout_s) == 0
     study.check_trained_once()
-    study.check_books()
+    study.check_books(requeued)
 
 
 @pytest.mark.slow
@@ -49,7 +49,7 @@ def test_the_controller_goes_away_right_after_a_requeue(study, cluster, seconds)
     time.sleep(seconds)
     cluster.start("slurmctld")
     cluster.wait_until(lambda: not cluster.squeue(), 90, "the requeued job to be over")
-    check_all_is_well(study, head, 30)
+    check_all_is_well(study, head, 30, requeued="a")
     assert [len(study.starts(run)) for run in "bc"] == [1, 1]
 
 
