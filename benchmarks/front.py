@@ -12,13 +12,13 @@ import pandas as pd
 
 COLUMNS = [
     "surrogate", "formula", "weight", "noise_std", "seed", "reference", "accuracy", "leakage_nats", "attack", "mse",
-    "mse_sem", "mse_ratio_to_mean_image", "ssim", "rank1", "attack_ok", "attack_bound", "strongest",
+    "mse_sem", "mse_ratio_to_mean_image", "ssim", "rank1", "attack_ok", "attack_bound", "strongest", "strongest_bound",
 ]  # fmt: skip
 FLOAT = "%.5g"  # the spread over images is in the third digit
 
 
 def row(run: pd.Series) -> str:
-    bound = "≤ " if run["attack_bound"] else ""
+    bound = "≤ " if run["strongest_bound"] else ""
     cells = (
         "undefended reference" if run["reference"] else " ".join(filter(None, (run["surrogate"], run["formula"]))),
         f"{run['weight']:g}",

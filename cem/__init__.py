@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 NUMERICS = 4
 
 # The same for what comes after training: raised when attacks give other numbers, it reruns them and retrains nothing.
-ATTACK_NUMERICS = 1
+ATTACK_NUMERICS = 2
 
 
 class CemError(Exception):

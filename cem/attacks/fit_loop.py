@@ -19,6 +19,7 @@ from cem.types import Images, Labels, Smashed
 
 IMPROVEMENT = 0.02  # part of the held-out error that a last fifth of the epochs may still bring
 MIN_EPOCHS = 5
+LATE = 0.6  # part of the epochs before which the learning rate is still high, and an early end says nothing
 Input = Float[Tensor, "batch input_channel z_height z_width"]  # z, and what a network is told beside it
 Step = Callable[[Int[Tensor, " rows"]], Readings]  # learns from these images, gives `train_mse` and what else it read
 
@@ -118,8 +119,8 @@ class FitLoop:
     def fitted(self, state: FitState, **choices: object) -> Fitted:
         """What is to be said of a fit that is at its end. choices: those beside the epoch."""
         converged = has_converged([row["val_mse"] for row in state.curve])
-        if self._out_of_patience(state):
-            converged = True
+        if self._out_of_patience(state) and len(state.curve) < LATE * self.cfg.epochs:
+            converged = False  # lower learning rates were still to come
         return Fitted(
             parameters=sum(parameter_count(net) for net in state.nets.values()),
             curve=state.curve,

@@ -49,7 +49,12 @@ class GanAttack(NetworkAttack):
         if start is None:
             return fitted
         of_start = f"its decoder: {start.failure}" if start.failure else ""
-        return replace(fitted, choices=fitted.choices | {"decoder": start.choices}, failure=fitted.failure or of_start)
+        return replace(
+            fitted,
+            choices=fitted.choices | {"decoder": start.choices},
+            failure=fitted.failure or of_start,
+            converged=fitted.converged if state.best_epoch else start.converged,  # of the network that is kept
+        )
 
     def _fit_start(self, loop: FitLoop) -> Fitted | None:
         """Make the generator; fit it where it starts as a decoder, and give what that has to say."""

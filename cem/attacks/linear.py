@@ -99,6 +99,11 @@ def choose_ridge(fitted_on: Moments, selected_on: Moments) -> float:
 
 def _eigen(moments: Moments) -> tuple[Tensor, Tensor, Tensor]:
     """Eigenvalues and -vectors of z's covariance, and the cross-covariance with x in that basis."""
+    if moments.count < 2:
+        raise AttackError(
+            f"linear: expected two of the attacker's images or more to fit on, beside those held out; found "
+            f"{moments.count}. Raise data_size."
+        )
     zz, zx = moments.about(moments.z / moments.count, moments.x / moments.count)
     values, vectors = torch.linalg.eigh(zz)
     values = values.clamp_min(0)  # rounding leaves eigenvalues of 0 a little below it

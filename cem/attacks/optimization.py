@@ -72,7 +72,7 @@ class OptimizationAttack:
         return Fitted(
             parameters=decoder.parameters,
             curve=best.curve,
-            converged=best.converged and decoder.converged is not False,
+            converged=best.converged and decoder.converged if self.decoder else best.converged,
             choices={"tv": self.tv, "steps": self.stop, "start_mse": best.start_error}
             | {"held_out_mse": {str(tv): trial.error for tv, trial in trials.items()}}
             | ({"decoder": decoder.choices} if self.decoder else {}),

@@ -40,20 +40,21 @@ def attack_run(
     tuned: attack.json of the same attack on the undefended reference, which says the learning rate.
     """
     device = set_up_process(run.training.threads)
-    inputs = {"activations": sha256(activations), "data": sha256(data), "model": sha256(model)}
     if tuned is not None:
         attacks = [with_tuned_lr(cfg, tuned) if isinstance(cfg, Decoder) else cfg for cfg in attacks]
-
-    def state_of(cfg: Attack) -> Path:
-        settings = {"attack": cfg.sparse(), "run": run.sparse(), "images": num_images, "numerics": ATTACK_NUMERICS}
-        settings |= {"metrics": metrics.sparse()}
-        return state_folder(results, settings, inputs)
 
     with open_dataset(data) as images, open_activations(activations) as smashed:
         smashed.check_source("model", model)
         network = load_network(model, run.model, images, device)
         defense = make_defense(run.noise_std, run.defenses)
         victim = Victim(images, smashed, defense, network, run.seed, device)
+        inputs = {"activations": sha256(activations), "data": sha256(data), "model": sha256(model)}
+
+        def state_of(cfg: Attack) -> Path:
+            settings = {"attack": cfg.sparse(), "run": run.sparse(), "images": num_images, "numerics": ATTACK_NUMERICS}
+            settings |= {"metrics": metrics.sparse()}
+            return state_folder(results, settings, inputs)
+
         run_attacks(attacks, victim, folder, num_images=num_images, metrics=metrics, state_of=state_of)
 
 

@@ -8,6 +8,9 @@ import pandas as pd
 
 from cem.report.groups import Group, Spread
 
+# What is known of the factor of two errors, by whether that before and that after are upper limits.
+LIMITS = {(False, False): "", (False, True): "at most ", (True, False): "at least ", (True, True): "as measured "}
+
 
 @dataclass(frozen=True)
 class Change:
@@ -16,6 +19,7 @@ class Change:
     label: str
     text: str
     factor: float = math.nan
+    limit: str = ""
     price: str = ""
 
 
@@ -76,8 +80,8 @@ def _verdict(changes: tuple[Change, ...]) -> str:
     if best.factor <= 1:
         return "No surrogate raised the error of the strongest attack."
     return (
-        f"The error of the strongest attack rose most under {best.label}: to {best.factor:.2f} times that without a "
-        f"surrogate, at {best.price}."
+        f"The error of the strongest attack rose most under {best.label}: to {best.limit}{best.factor:.2f} times that "
+        f"without a surrogate, at {best.price}."
     )
 
 
@@ -86,7 +90,7 @@ def _numbers(rows: pd.DataFrame) -> str:
         return "every attack failed (see the table of attacks): nothing is known about the protection of these runs."
     mse, psnr, ssim = (Spread.of(rows[name]) for name in ("mse", "psnr_db", "ssim"))
     accuracy, leakage = Spread.of(100 * rows["accuracy"]), Spread.of(rows["leakage_nats"])
-    limit = "at most " if rows["attack_bound"].any() else ""  # it was still improving
+    limit = "at most " if rows["strongest_bound"].any() else ""
     return (
         f"the strongest attack ({attack_names(rows['attack'])}) rebuilds test images to an MSE of {limit}{mse.text()} "
         f"(PSNR {psnr.text()} dB, SSIM {ssim.text()}) at a test accuracy of {accuracy.text(4)} %; the leakage bound "
@@ -104,12 +108,19 @@ def _change(plain: Group, other: Group, results: pd.DataFrame) -> Change:
             reason = f"every attack failed on {'these runs' if after.empty else 'the runs without a surrogate'}"
         return Change(other.label, f"{reason}, so no change is given.")
     before, after = before.loc[common], after.loc[common]
+    if (before["images"] != after["images"]).any():
+        on = [f"{attack_names(rows['attack'])} on {max(rows['images'])}" for rows in (before, after)]
+        text = f"the strongest attacks are scored on different images ({on[0]} → {on[1]}), so no change is given."
+        return Change(other.label, text)
     error, accuracy = after["mse"] - before["mse"], 100 * (after["accuracy"] - before["accuracy"])
     factor, points = Spread.of(after["mse"] / before["mse"]), Spread.of(accuracy).text(2, signed=True)
     then, now = ([Spread.of(rows[name]).text() for name in ("mse", "leakage_nats")] for rows in (before, after))
+    bounds = [bool(rows["strongest_bound"].any()) for rows in (before, after)]
+    then[0], now[0] = (f"≤ {mse}" if bound else mse for mse, bound in zip((then[0], now[0]), bounds, strict=True))
+    limit = LIMITS[bounds[0], bounds[1]]
     text = (
-        f"MSE under the strongest attack ({attack_names(after['attack'])}) {then[0]} → {now[0]}, {factor.text()} "
-        f"times; accuracy {points} percentage points; leakage bound {then[1]} → "
+        f"MSE under the strongest attack ({attack_names(after['attack'])}) {then[0]} → {now[0]}, "
+        f"{limit}{factor.text()} times; accuracy {points} percentage points; leakage bound {then[1]} → "
         f"{now[1]} nats "
     )
     if len(common) == 1:
@@ -117,4 +128,4 @@ def _change(plain: Group, other: Group, results: pd.DataFrame) -> Change:
     else:
         text += f"({seeds(len(common))}; the error rose in {int((error > 0).sum())} of them)."
     price = f"{points} percentage points of test accuracy ({seeds(len(common))})"
-    return Change(other.label, text, factor.mean, price)
+    return Change(other.label, text, factor.mean, limit, price)

@@ -30,9 +30,12 @@ def accuracy_against_error(groups: list[Group], results: pd.DataFrame) -> Pictur
             continue  # every attack failed: there is no error to show
         accuracy, mse = Spread.of(100 * rows["accuracy"]), Spread.of(rows["mse"])
         style: Any = {"color": colour(index), "marker": marker(index), "linestyle": "none"}
+        if rows["strongest_bound"].any():
+            style["fillstyle"] = "none"
         axes.plot(100 * rows["accuracy"], rows["mse"], **style, alpha=0.35, markersize=4)
         errors: Any = {"xerr": accuracy.sd, "yerr": mse.sd} if accuracy.n > 1 else {}
-        axes.errorbar(accuracy.mean, mse.mean, **errors, **style, markersize=9, markeredgecolor="white", capsize=3)
+        edge = colour(index) if "fillstyle" in style else "white"
+        axes.errorbar(accuracy.mean, mse.mean, **errors, **style, markersize=9, markeredgecolor=edge, capsize=3)
         ends.append((mse.mean, accuracy.mean, index, group.label))
     for error in results.query("scope == 'infer'").groupby("dataset")["mse_mean_image"].mean():
         axes.axhline(error, color="#555555", linewidth=1, linestyle=":")
@@ -45,7 +48,8 @@ def accuracy_against_error(groups: list[Group], results: pd.DataFrame) -> Pictur
     _label_at_edge(axes, sorted(ends))
     caption = (
         "Accuracy against reconstruction error under the strongest attack on test images. Large points: mean over "
-        "seeds, bars: sample standard deviation (none for one seed); small points: single runs."
+        "seeds, bars: sample standard deviation (none for one seed); small points: single runs. Hollow: the attack was "
+        "still improving, or a stronger one was or broke down, so that the error is an upper limit."
     )
     return finish(figure, "accuracy_against_error", "svg", caption)
 

@@ -36,7 +36,8 @@ def _grid(plan: Plan, dataset: str, groups: list[Group], results: pd.DataFrame) 
     for group in groups:
         best: Any = group.headline(results).loc[group.first.seed].to_dict()
         pairs = read_reconstructions(plan, group.first, best["attack"], "infer", plan.study.report.images)
-        title = f"{group.label}  ·  {best['attack']}  ·  MSE {best['mse']:.4f}, SSIM {best['ssim']:.3f}"
+        limit = "≤ " if best["strongest_bound"] else ""
+        title = f"{group.label}  ·  {best['attack']}  ·  MSE {limit}{best['mse']:.4f}, SSIM {best['ssim']:.3f}"
         rows.append((title, *pairs))
     originals = rows[0][1]
     same = all(np.array_equal(images, originals) for _, images, _ in rows)

@@ -57,6 +57,12 @@ def read_attack(plan: Plan, run: Run, attack: str) -> dict[str, Any]:
     return _read_json(path, _rule(plan, attack), expected)
 
 
+def read_manifest(plan: Plan, run: Run, attack: str) -> dict[str, Any]:
+    """What an attack's number rests on: knowledge, scored images, seeds."""
+    path = plan.attack(run, attack) / "manifest.json"
+    return _read_json(path, _rule(plan, attack), ("scored", "knowledge"))
+
+
 def read_metrics(plan: Plan, run: Run, attack: str) -> pd.DataFrame:
     """An attack's scores, one row an image. Raises ReportError when a scope is absent or an error is not finite."""
     path, rule = plan.attack(run, attack) / "metrics.parquet", _rule(plan, attack)
@@ -84,9 +90,8 @@ def read_reconstructions(
 
 def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
     """The aggregated results. Raises ReportError unless they are of exactly the planned runs and attacks."""
-    results = _read_table(
-        Path(parquet), "aggregate", ("run", "attack", "scope", "strongest", "attack_ok", "attack_bound", *METRICS)
-    )
+    marks = ("strongest", "strongest_bound", "attack_ok", "attack_bound")
+    results = _read_table(Path(parquet), "aggregate", ("run", "attack", "scope", *marks, *METRICS))
     planned = {(name, attack.id) for name, run in plan.runs.items() for attack in plan.attacks(run)}
     found = set(zip(results["run"], results["attack"], strict=True))
     if found != planned:

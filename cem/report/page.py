@@ -14,7 +14,7 @@ from cem.report.answer import answer
 from cem.report.charts import accuracy_against_error, attack_curves, training_curves
 from cem.report.groups import Group, group_plan
 from cem.report.images import reconstruction_grids
-from cem.report.inputs import read_results, read_training
+from cem.report.inputs import read_manifest, read_results, read_training
 from cem.report.maps import smashed_maps
 from cem.report.pictures import Picture, look
 from cem.report.tables import (
@@ -147,6 +147,17 @@ def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
         warnings.append(
             f"{len(single)} of {len(asked)} rows rest on one training seed: no spread is known, and a difference "
             "between them may be chance."
+        )
+    owned = {
+        attack.id: max(read_manifest(plan, run, attack.id)["scored"]["infer"]["also_owned_by_attacker"] for run in runs)
+        for attack in plan.study.attacks
+        if (runs := [run for run in plan.runs.values() if attack in plan.attacks(run)])
+    }
+    if any(owned.values()):
+        named = ", ".join(f"{attack}: {count}" for attack, count in owned.items() if count)
+        warnings.append(
+            f"Test images that the attacker owns, byte for byte ({named}): the data set has the same images in two "
+            "splits, and such an attacker knows their answer."
         )
     numerics = {read_training(plan, run)["numerics"] for run in plan.runs.values()}
     if len(numerics) > 1:

@@ -23,7 +23,7 @@ COLUMNS = (
     "accuracy", "attack", "knowledge", "scope", "mse", "psnr_db", "ssim", "mse_ratio_to_mean_image", "attack_ok",
     "leakage_nats", "train_seconds", "attack_seconds", "mse_sem", "leakage_nats_sem", "images", "converged",
     "strongest", "attempts", "lost_seconds", *COST_COLUMNS, *METRICS[3:], "mse_mean_image", "mse_class_mean",
-    "attack_bound", "attack_verdict", "reference",
+    "attack_bound", "attack_verdict", "reference", "strongest_bound",
 )  # fmt: skip
 
 
@@ -106,6 +106,7 @@ def _pass_gate(plan: Plan, rows: list[Row]) -> None:
     for row in rows:
         verdict = judge(plan, plan.runs[row["run"]], attacks[row["attack"]], table)
         row |= {"attack_ok": verdict.ok, "attack_bound": verdict.bound, "attack_verdict": verdict.why}
+        row["attack_broken"] = verdict.broken
 
 
 def _mark_strongest(plan: Plan, rows: list[Row]) -> None:
@@ -114,17 +115,32 @@ def _mark_strongest(plan: Plan, rows: list[Row]) -> None:
     One that was still improving counts here: what it rebuilt it rebuilt, and leaving it out would make the run look
     better protected than it is known to be. Where all but the yardsticks failed, there is none, unless the study asks
     for yardsticks alone.
+
+    Its error is but an upper limit (`strongest_bound`) where it was still improving; and where an attack that is
+    stronger on the undefended reference was, or broke down here, so that this one leads for want of a better.
     """
     kinds = {attack.id: attack.kind for attack in plan.study.attacks}
     only_yardsticks = all(kind in YARDSTICKS for kind in kinds.values())
+    on_infer = {(row["run"], row["attack"]): row["mse"] for row in rows if row["scope"] == "infer"}
+    unsure = [row for row in rows if row["attack_bound"] or row["attack_broken"]]
     contenders: dict[tuple[str, str], list[Row]] = {}
+
+    def stronger(row: Row, other: Row) -> bool:
+        """On the undefended reference of their run."""
+        reference = plan.reference(plan.runs[row["run"]])
+        assert reference is not None  # the yardsticks alone need none, and are never still improving
+        return bool(on_infer[reference.id, row["attack"]] < on_infer[reference.id, other["attack"]])
+
     for row in rows:
-        row["strongest"] = False
+        row["strongest"] = row["strongest_bound"] = False
         if row["attack_ok"] or row["attack_bound"]:
             contenders.setdefault((row["run"], row["scope"]), []).append(row)
-    for found in contenders.values():
+    for place, found in contenders.items():
         if only_yardsticks or any(kinds[row["attack"]] not in YARDSTICKS for row in found):
-            _strongest(plan, found)["strongest"] = True
+            best = _strongest(plan, found)
+            unknown = [row for row in unsure if (row["run"], row["scope"]) == place]
+            best["strongest"] = True
+            best["strongest_bound"] = best["attack_bound"] or any(stronger(row, best) for row in unknown)
 
 
 def _strongest(plan: Plan, found: list[Row]) -> Row:
@@ -148,7 +164,8 @@ def _row_of_runs(run: Run, rows: list[Row]) -> Row:
     own = [row for row in rows if row["run"] == run.id and row["scope"] == "infer"]
     best: Row = next((row for row in own if row["strongest"]), {})  # none where every attack failed
     kept = ("accuracy", "leakage_nats", "leakage_nats_sem", "train_seconds", "attempts", "lost_seconds", *COST_COLUMNS)
-    scores = {"strongest_attack": best.get("attack", "")} | {f"infer_{name}": best.get(name) for name in METRICS}
+    scores = {"strongest_attack": best.get("attack", ""), "infer_bound": best.get("strongest_bound")}
+    scores |= {f"infer_{name}": best.get(name) for name in METRICS}
     settings = _flat(run.model_dump(mode="json"))
     return {"run": run.id} | settings | {name: own[0][name] for name in (*kept, "reference")} | scores
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from cem.config import YARDSTICKS, Decoder
+from cem.config import BASELINES, YARDSTICKS, Decoder
 from cem.plan import Plan
 from cem.report.answer import attack_names
 from cem.report.groups import Group, Spread
@@ -15,7 +15,8 @@ from cem.report.inputs import SCOPES, read_attack
 
 UNCONVERGED = (
     "† was still improving at the end of its budget in at least one run: a lower bound on the attack, so the MSE is an "
-    "upper limit (≤) of what it would reach."
+    "upper limit (≤) of what it would reach. So is the strongest's where an attack that is stronger on the undefended "
+    "reference was still improving, or broke down."
 )
 FAILED = (
     "attack failed: it does not invert the undefended reference, or its fit broke down; its numbers say nothing about "
@@ -116,7 +117,7 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
             _distinct([found["parameters"] for found in about]),
             *(f"{sum(found[name] for found in about) / len(about):.1f}" for name in ("fit_seconds", "score_seconds")),
             f"{max(memory):.0f}" if memory else "–",
-            f"{int(known.sum())} of {len(known)} runs" if len(known) else "needs no training",
+            "needs no training" if attack.kind in BASELINES else f"{int(known.sum())} of {len(about)} runs",
         )
         settings = {key: value for key, value in attack.sparse().items() if key not in ("name", "data")}
         settings = {key: value for key, value in settings.items() if value != attack.id}
@@ -140,17 +141,20 @@ def ladder_table(plan: Plan, results: pd.DataFrame) -> Table | None:
         return None
     rows: list[tuple[str, ...]] = []
     for run in references:
-        infer = results.query("scope == 'infer'").set_index(["run", "attack"])["mse"]
+        infer = results.query("scope == 'infer'")
         sizes = sorted((read_attack(plan, run, name)["parameters"], name) for name in ladder)
         before = math.nan
         for parameters, name in sizes:
-            error = float(infer[run.id, name])
-            change = "" if math.isnan(before) else f"{100 * (error / before - 1):+.1f}".replace("-", "−")
-            rows.append((run.id, name, f"{parameters:,}", Spread.of([error]).text(), change))
+            rung = infer[(infer["run"] == run.id) & (infer["attack"] == name)]
+            cell = _attack_cell(rung)
+            error = math.nan if cell == "attack failed" else float(rung["mse"].iloc[0])
+            change = f"{100 * (error / before - 1):+.1f}".replace("-", "−").replace("+nan", "")
+            rows.append((run.id, name, f"{parameters:,}", cell, change))
             before = error
     header = ("undefended reference", "decoder", "parameters", "MSE, Infer", "change, %")
     note = "change: of the error against the next smaller decoder. A last step far below zero says that a larger "
-    return Table("ladder", header, rows, (note + "attacker would rebuild more still.",), text_columns=2)
+    notes = (note + "attacker would rebuild more still.", *_notes(rows))
+    return Table("ladder", header, rows, notes, text_columns=2)
 
 
 def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
@@ -178,7 +182,7 @@ def _strongest(plan: Plan, group: Group, results: pd.DataFrame) -> str:
     kinds = {attack.id: attack.kind for attack in plan.study.attacks}
     trivial = all(kinds[attack] in YARDSTICKS for attack in infer["attack"])
     failed = len(group.runs) - len(infer)
-    marks = {"†": infer["attack_bound"].any(), "‡": trivial}
+    marks = {"†": infer["strongest_bound"].any(), "‡": trivial}
     marks["§"] = any(_in_part(attack, results) for attack in infer["attack"])
     words = attack_names(infer["attack"]) + "".join(f" {mark}" for mark, holds in marks.items() if holds)
     return words + (f" (attack failed in {failed})" if failed else "")
@@ -192,8 +196,8 @@ def _in_part(attack: str, results: pd.DataFrame) -> bool:
 
 
 def _limit(infer: pd.DataFrame, metric: str) -> str:
-    """What a number of an attack that was still improving is: an upper limit of an error, a lower one of likeness."""
-    if not infer["attack_bound"].any():
+    """What a headline that may not be the last word is: an upper limit of an error, a lower one of likeness."""
+    if not infer["strongest_bound"].any():
         return ""
     return "≤ " if metric == "mse" else "≥ "
 

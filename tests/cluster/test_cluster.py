@@ -57,6 +57,13 @@ def test_an_urgent_job_takes_the_place_of_another_which_is_requeued(cluster) -> 
     cluster.wait_until(lambda: [cluster.state(job) for job in jobs] == ["RUNNING"] * 2, 40, "both jobs to run again")
 
 
+def test_what_a_job_holds_is_seen(cluster) -> None:
+    assert cluster.held() == []
+    job = cluster.submit("sleep 60", "-pgpu", "-wg2", "--gres=gpu:1")
+    cluster.wait_for_state(job, "RUNNING")
+    assert cluster.held() == ["g2"]
+
+
 @pytest.mark.parametrize("now", [False, True], ids=["stopped", "killed"])
 def test_jobs_outlive_the_controller(cluster, now) -> None:
     job = cluster.submit("sleep 60")
@@ -95,7 +102,7 @@ def test_everything_broken_is_mended(cluster) -> None:
         cluster.stop(daemon, now=True)
     cluster.restore()
     assert set(cluster.run("sinfo", "-hN", "-o", "%t").split()) == {"idle"}
-    assert cluster.squeue() == []
+    assert cluster.squeue() == cluster.held() == []
     assert not cluster.accounting or cluster.sacct()
 
 

@@ -10,9 +10,20 @@ import torch
 
 from cem.attacks import AttackError, Fitted
 from cem.attacks.linear import LinearAttack
-from cem.config import ClassMean, Decoder, Dropout, Linear, MeanImage, MetricSettings, Nearest, SplitModel
+from cem.config import (
+    ClassMean,
+    Decoder,
+    Dropout,
+    Linear,
+    MeanImage,
+    MetricSettings,
+    MlxtendDataset,
+    Nearest,
+    Run,
+    SplitModel,
+)
 from cem.defenses import make_defense
-from cem.evaluation import EvaluationError, Network, Victim, run_attacks
+from cem.evaluation import EvaluationError, Network, Victim, attack_run, run_attacks
 from cem.evaluation.scoring import Scoring, pair_metrics
 from cem.metrics import MetricError
 from cem.resume import Interrupted, Progress
@@ -194,6 +205,20 @@ def test_activations_of_another_data_set_are_refused(tmp_path):
     _, activations = write_run(tmp_path / "b")
     with pytest.raises(StoreError, match="made from another data"):
         attack(tmp_path, MeanImage(), files=(data, activations))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("absent", ["data.h5", "activations.h5", "model.safetensors"])
+def test_an_absent_input_is_named_by_the_job(tmp_path, absent):
+    data, activations = write_run(tmp_path)
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"weights")
+    (tmp_path / absent).unlink()
+    run = Run(dataset=MlxtendDataset())
+    with pytest.raises(StoreError, match=rf"{absent}: expected a file"):
+        attack_run(
+            run, [MeanImage()], activations=activations, data=data, model=model, folder=tmp_path / "out", num_images=5
+        )
     assert not (tmp_path / "out").exists()
 
 

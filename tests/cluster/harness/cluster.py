@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,10 @@ class Cluster:
         if not self._whole():
             self.up()
         self.cancel_all()
+        if self.held():  # by nobody: SLURM may miss the end of a job while its controller is away. It counts anew.
+            self.stop("slurmctld")
+            self.start("slurmctld")
+            self.wait_until(lambda: not self.held(), 30, "all that jobs held to be free")
 
     # --- what is broken ---
     def power_cut(self, node: str, quiet: bool = False) -> None:
@@ -152,6 +157,12 @@ class Cluster:
         lines = self.run("sacct", "-XnP", *["-D"] * duplicates, *options, f"--format={','.join(fields.values())}")
         return [dict(zip(fields, line.split("|"), strict=True)) for line in lines.splitlines()]
 
+    def held(self) -> list[str]:
+        """The nodes of which SLURM gives a CPU or a GPU to a job."""
+        nodes = self.run("scontrol", "show", "nodes", "-d", "-o").splitlines()
+        held = (re.search(r"CPUAlloc=[1-9]|GresUsed=\S*?gpu(:\w+)?:[1-9]", node) for node in nodes)
+        return [node.split()[0].removeprefix("NodeName=") for node, found in zip(nodes, held, strict=True) if found]
+
     def wait_until(self, predicate: Callable[[], Result], timeout_s: float, what: str) -> Result:
         return wait_until(predicate, timeout_s, what, self.situation)
 
@@ -175,7 +186,8 @@ class Cluster:
     def situation(self) -> str:
         """For messages: the queue, the nodes, where the logs are."""
         parts = []
-        for argv in (["squeue", "-ar", "--states=all", "--sort=-i"], ["sinfo", "-N"]):
+        nodes = ["sinfo", "-N", "-O", "NodeList:8,Partition:10,StateLong:12,CPUsState:14,GresUsed:30"]
+        for argv in (["squeue", "-ar", "--states=all", "--sort=-i"], nodes):
             try:
                 lines = self.run(*argv, check=False, timeout_s=5).splitlines()
                 parts.append("\n".join(lines[:16]))

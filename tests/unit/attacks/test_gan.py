@@ -171,6 +171,11 @@ def test_a_decoder_to_start_from_is_kept_unless_an_epoch_is_better(knowledge, im
     ruined, worse = fitted(knowledge, lr=1.0, critic_steps=1, start="decoder", decoder=START.sparse(), epochs=1)
     assert worse.choices["epoch"] == 0
     assert torch.equal(weights(ruined), weights(alone))
+    assert worse.converged is None  # as the decoder's two epochs, which are what is kept
+    longer = {**START.sparse(), "epochs": 6, "lr": 1e-3}
+    kept = fitted(knowledge, lr=1.0, critic_steps=1, start="decoder", decoder=longer, epochs=1)[1]
+    assert kept.choices["epoch"] == 0
+    assert kept.converged is True  # the decoder's; one epoch of the GAN's own would say nothing
     z = problem[1](images)
     assert (attack.reconstruct(z) - alone.reconstruct(z)).abs().max() < 0.2
 

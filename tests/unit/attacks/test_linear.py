@@ -86,6 +86,12 @@ def test_reconstructions_stay_in_the_unit_interval(knowledge):
     assert found.max() == 1
 
 
+def test_a_single_image_to_fit_on_is_too_few():
+    z, x = sample(30)
+    with pytest.raises(AttackError, match=r"two of the attacker's images or more.*found 1. Raise data_size"):
+        choose_ridge(moments(z[:1], x[:1]), moments(z, x))
+
+
 def test_constant_z_is_refused(images, problem):
     with pytest.raises(AttackError, match="z to vary"):
         LinearAttack().fit(problem[2](images, lambda raw: torch.ones(len(raw), 1, 4, 4)))

@@ -105,6 +105,7 @@ def write_attack(plan: Plan, run: Run, attack: str, kind: str) -> None:
         "converged": run.seed == 0 if learned else None, "failure": "", "peak_memory_mb": 50.0,
     }  # fmt: skip
     write_json(folder / "attack.json", about)
+    write_json(folder / "manifest.json", {"knowledge": {}, "scored": {"infer": {"also_owned_by_attacker": 0}}})
 
 
 def write_study(folder: Path, text: str = STUDY) -> Plan:

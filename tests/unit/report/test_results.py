@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cem.config import Run
 from cem.plan import Plan
 from cem.report.groups import group_plan
 from cem.report.inputs import ReportError
@@ -87,6 +88,42 @@ def test_an_attack_that_does_not_invert_the_reference_counts_nowhere(plan: Plan)
     assert (
         results.query("surrogate == 'gmm' and scope == 'infer'").groupby("attack")["mse"].mean().idxmin() == "nearest"
     )
+
+
+def change_attack(plan: Plan, run: Run, attack: str, **change: object) -> None:
+    path = plan.attack(run, attack) / "attack.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+
+def test_a_learned_attack_too_short_to_tell_its_convergence_does_not_count_as_converged(plan: Plan) -> None:
+    short = next(run for run in plan.asked.values() if run.surrogate.kind == "gmm" and run.seed == 0)
+    change_attack(plan, short, "decoder", converged=None)
+    results, _ = gather(plan)
+    ok, bound, why = verdicts(results, "decoder", plan)["gmm", 0]
+    assert (ok, bound) == (False, True)
+    assert "too small to tell whether it had converged" in why
+    assert all(ok for ok, *_ in verdicts(results, "linear", plan).values())  # nothing to converge
+
+
+@pytest.mark.parametrize("change", [{"failure": "train_mse is nan"}, {"converged": False}])
+def test_a_weaker_attack_that_leads_for_want_of_a_better_is_an_upper_limit(plan: Plan, change: dict) -> None:
+    """The decoder, the stronger on the reference, breaks down on a run, or is not done and behind linear."""
+    run = next(run for run in plan.asked.values() if run.surrogate.kind == "gmm" and run.seed == 0)
+    change_attack(plan, run, "decoder", **change)
+    path = plan.attack(run, "decoder") / "metrics.parquet"
+    pd.read_parquet(path).assign(mse=0.068).to_parquet(path, index=False)
+    results, out = gather(plan)
+    best = results.query("run == @run.id and scope == 'infer' and strongest").iloc[0]
+    assert best["attack"] == "linear"
+    assert best["attack_ok"]
+    assert best["strongest_bound"]
+    assert pd.read_csv(out / "runs.csv").set_index("run").loc[run.id, "infer_bound"]
+    other = results.query("surrogate == 'attention' and seed == 0 and scope == 'infer' and strongest").iloc[0]
+    assert other["attack"] == "linear"
+    assert not other["strongest_bound"]  # the decoder is done there, and no better
+    groups = group_plan(plan)
+    summary = summary_table(plan, groups, results)
+    assert any(row[0].startswith("gmm") and "linear" in row[1] and "†" in row[1] for row in summary.rows)
 
 
 def test_an_attack_still_improving_is_no_evidence_of_protection_but_what_it_rebuilt_counts(plan: Plan) -> None:
