@@ -9,7 +9,7 @@ import pandas as pd
 from cem.report.groups import Group, Spread
 
 # What is known of the factor of two errors, by whether that before and that after are upper limits.
-LIMITS = {(False, False): "", (False, True): "at most ", (True, False): "at least ", (True, True): "as measured "}
+LIMITS = {(False, False): "", (False, True): "at most ", (True, False): "at least ", (True, True): "a measured "}
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def test_the_answer_is_computed_seed_by_seed(shown: tuple[Plan, Path]) -> None:
     text = Page(shown[1] / "report.html").text
     factors = [0.03 / 0.02, 0.032 / 0.022]
     mean, sd = np.mean(factors), np.std(factors, ddof=1)
-    error = f"≤ 0.0210 ± 0.0014 → ≤ 0.0310 ± 0.0014, as measured {mean:.2f} ± {sd:.2f} times"  # seed 1 is not done
+    error = f"≤ 0.0210 ± 0.0014 → ≤ 0.0310 ± 0.0014, a measured {mean:.2f} ± {sd:.2f} times"  # seed 1 is not done
     assert f"{error}; accuracy −1.0 ± 0.0 percentage" in text
     assert "(2 seeds; the error rose in 2 of them)" in text
     assert "rose most under attention-mixture-w0.1" in text
