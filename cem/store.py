@@ -43,7 +43,8 @@ def sha256(path: str | Path) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise StoreError(f"{path}: expected a file; cannot read it: {error.strerror}.") from None
+        why = f"expected a file; cannot read it: {error.strerror}. Make it, or mend its path."
+        raise StoreError(f"{path}: {why}") from None
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def read_attack(plan: Plan, run: Run, attack: str) -> dict[str, Any]:
 def read_manifest(plan: Plan, run: Run, attack: str) -> dict[str, Any]:
     """What an attack's number rests on: knowledge, scored images, seeds."""
     path = plan.attack(run, attack) / "manifest.json"
-    return _read_json(path, _rule(plan, attack), ("scored", "knowledge"))
+    return _read_json(path, _rule(plan, attack), ("scored",))
 
 
 def read_metrics(plan: Plan, run: Run, attack: str) -> pd.DataFrame:

@@ -157,7 +157,7 @@ def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
         named = ", ".join(f"{attack}: {count}" for attack, count in owned.items() if count)
         warnings.append(
             f"Test images that the attacker owns, byte for byte ({named}): the data set has the same images in two "
-            "splits, and such an attacker knows their answer."
+            "splits, and such an attacker knows their answer. Keep them in one split."
         )
     numerics = {read_training(plan, run)["numerics"] for run in plan.runs.values()}
     if len(numerics) > 1:

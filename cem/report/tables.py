@@ -148,7 +148,8 @@ def ladder_table(plan: Plan, results: pd.DataFrame) -> Table | None:
             rung = infer[(infer["run"] == run.id) & (infer["attack"] == name)]
             cell = _attack_cell(rung)
             error = math.nan if cell == "attack failed" else float(rung["mse"].iloc[0])
-            change = f"{100 * (error / before - 1):+.1f}".replace("-", "−").replace("+nan", "")
+            ratio = error / before  # NaN on the first rung, and beside one that failed
+            change = "" if math.isnan(ratio) else f"{100 * (ratio - 1):+.1f}".replace("-", "−")
             rows.append((run.id, name, f"{parameters:,}", cell, change))
             before = error
     header = ("undefended reference", "decoder", "parameters", "MSE, Infer", "change, %")
