@@ -16,7 +16,7 @@ from time import perf_counter
 
 import numpy as np
 
-from cem.store import Rows, open_activations, write_file
+from cem.storage.hdf5 import Rows, open_activations, write_file
 
 SHAPE = (20_000, 8, 8, 8)
 BATCH = 128

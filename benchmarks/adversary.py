@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cem.config import AttentionSurrogate
-from cem.runtime import make_generator, set_up_process
+from cem.jobs.process import make_generator, set_up_process
 from cem.surrogates import Surrogate, make_surrogate
 
 SHAPE, CLASSES, SIGMA, FIXED, FRESH = (4, 4, 4), 4, 0.2, 60, 40

@@ -26,8 +26,8 @@ from cem.attacks import Knowledge
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.optimization import OptimizationAttack
 from cem.config import Decoder, Optimization, SplitModel
+from cem.jobs.process import make_generator, set_up_process
 from cem.models import make_decoder, make_split
-from cem.runtime import make_generator, set_up_process
 
 NET, PARAMETERS, BATCH, STEPS = "res_normN8C64", 711_539, 256, 3
 SMASHED, IMAGE = (8, 8, 8), (3, 32, 32)

@@ -20,8 +20,8 @@ import torch
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
+from cem.jobs.process import set_up_process
 from cem.mixture import ClassMixture, fit_mixture
-from cem.runtime import set_up_process
 
 CLASSES, COMPONENTS, DIMENSIONS = 10, 5, 512
 REQUIRED = 3.0

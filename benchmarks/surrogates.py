@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from cem.config import AttentionSurrogate, GmmSurrogate, SplitModel
+from cem.jobs.process import make_generator, set_up_process
 from cem.mixture import ClassMixture
 from cem.models import make_split, seed_dropout, smashed_shape
-from cem.runtime import make_generator, set_up_process
 from cem.surrogates import Surrogate, make_surrogate
 
 SIGMA, SAMPLES = 0.025, 50_000

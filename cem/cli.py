@@ -10,9 +10,9 @@ import typer
 from cem import CemError, profiles
 from cem.cluster_jobs import read_cluster_jobs
 from cem.config import Run, load_study
-from cem.plan import Plan
-from cem.preflight import check_before_start
-from cem.verdicts import read_verdicts
+from cem.planning.plan import Plan
+from cem.planning.preflight import check_before_start
+from cem.report.verdicts import read_verdicts
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="the study, in YAML", show_default=True)]
 Results = Annotated[Path, typer.Option(help="folder of the results")]

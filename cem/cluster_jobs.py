@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cem.plan import ATTACK_FILES, Plan
+from cem.planning.plan import ATTACK_FILES, Plan
 
 VERSION = 1
 RECORDS = Path(".snakemake/submitit/jobs")

@@ -174,7 +174,7 @@ def _read(path: Path) -> str | None:
 
 
 def _write(path: Path, text: str) -> None:
-    from cem.store import write_text  # h5py takes a while
+    from cem.storage.files import write_text  # h5py takes a while
 
     write_text(path, text)
 

@@ -11,7 +11,7 @@ from cem.attacks.optimization import OptimizationAttack
 from cem.attacks.shadow_model import ShadowModelAttack
 from cem.config import Attack as AttackConfig
 from cem.config import ClassMean, Decoder, Gan, Linear, MeanImage, Nearest, Optimization, ShadowModel
-from cem.resume import Progress
+from cem.jobs.interruption import Progress
 
 __all__ = ["Attack", "AttackError", "Fitted", "Knowledge", "Server", "make_attack"]
 

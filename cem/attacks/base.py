@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cem import CemError
 from cem.config import SplitModel
-from cem.runtime import make_generator
+from cem.jobs.process import make_generator
 from cem.types import Images, Labels, RawImages, Smashed
 
 CurveRow = dict[str, int | float]  # column → value, of one epoch

@@ -14,7 +14,7 @@ from cem.attacks.fit_loop import FitLoop, NetworkAttack, descend
 from cem.attacks.fit_state import FitState, Readings
 from cem.attacks.loss import weighted_loss
 from cem.config import Decoder, Loss, StartingDecoder
-from cem.resume import Parts, Progress
+from cem.jobs.interruption import Parts, Progress
 
 
 class DecoderAttack(NetworkAttack):

@@ -12,9 +12,9 @@ from cem.attacks.base import Fitted, Knowledge, hold_out
 from cem.attacks.fit_state import FitState, Readings
 from cem.attacks.mean_image import MeanImageAttack
 from cem.config import DecoderFit, Gan
+from cem.jobs.interruption import Checkpoints, Progress
 from cem.models import parameter_count
 from cem.models.decoder import Shape, make_decoder
-from cem.resume import Checkpoints, Progress
 from cem.types import Images, Labels, Smashed
 
 IMPROVEMENT = 0.02  # part of the held-out error that a last fifth of the epochs may still bring

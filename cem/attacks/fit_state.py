@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from cem.attacks.base import CurveRow
-from cem.checkpoint import optimizer_tensors, restore_optimizer, subset
-from cem.resume import Progress
+from cem.jobs.interruption import Progress
+from cem.storage.tensors import optimizer_tensors, restore_optimizer, subset
 
 Readings = dict[str, Float[Tensor, ""]]  # column of the curve → a batch's value
 

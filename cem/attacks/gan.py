@@ -13,8 +13,8 @@ from cem.attacks.decoder import DecoderAttack
 from cem.attacks.fit_loop import FitLoop, NetworkAttack, descend
 from cem.attacks.fit_state import FitState, Readings
 from cem.config import Gan
+from cem.jobs.interruption import Parts, Progress
 from cem.models.critic import make_critic
-from cem.resume import Parts, Progress
 from cem.types import Images
 
 BETAS = (0.5, 0.999)

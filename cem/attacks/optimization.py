@@ -15,7 +15,7 @@ from cem.attacks.base import AttackError, CurveRow, Fitted, Knowledge, hold_out
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.search import Search
 from cem.config import Optimization
-from cem.resume import Interrupted, Parts, Progress
+from cem.jobs.interruption import Interrupted, Parts, Progress
 from cem.types import Images, Labels, PerImage, Smashed
 
 Searches = Float[Tensor, "search channel height width"]  # every restart of every image of a batch

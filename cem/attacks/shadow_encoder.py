@@ -12,10 +12,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from cem.attacks.base import AttackError, Knowledge, hold_out
 from cem.attacks.fit_loop import descend
-from cem.checkpoint import optimizer_tensors, restore_optimizer, subset
 from cem.config import ShadowModel
+from cem.jobs.interruption import Checkpoints, Progress
 from cem.models import make_split
-from cem.resume import Checkpoints, Progress
+from cem.storage.tensors import optimizer_tensors, restore_optimizer, subset
 from cem.types import Images, Smashed
 
 

@@ -10,7 +10,7 @@ from cem.attacks.base import Fitted, Knowledge, Rows
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.shadow_encoder import ShadowEncoder
 from cem.config import ShadowModel
-from cem.resume import Parts, Progress
+from cem.jobs.interruption import Parts, Progress
 from cem.types import Images, Labels, Smashed
 
 

@@ -30,8 +30,9 @@ from cem.config.dataset import (
     SyntheticDataset,
     TorchvisionDataset,
 )
+from cem.config.defense import Defense, Dropout, NoPeek, TopK
 from cem.config.load import load_study, parse_study
-from cem.config.model import ITEMS, Defense, Dropout, NoPeek, SplitModel, TopK, parse_bottleneck
+from cem.config.model import ITEMS, SplitModel, parse_bottleneck
 from cem.config.study import MetricSettings, Run, Study
 from cem.config.surrogate import AttentionSurrogate, GmmSurrogate, MixtureFit, NoSurrogate, Surrogate, Threshold
 from cem.config.training import Training

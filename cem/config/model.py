@@ -1,8 +1,8 @@
-"""The split model: architecture, cut, bottleneck; and the defences that act on what leaves the client."""
+"""The split model: architecture, cut, bottleneck."""
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -76,39 +76,3 @@ class SplitModel(Settings):
                 f"bottleneck {self.bottleneck}: its stride {stride} must divide the {pooled}×{pooled} features at "
                 f"cut_layer {self.cut_layer} of {side}×{side} images"
             )
-
-
-class Dropout(Settings):
-    """Each value of z is set to zero with probability `rate`, without rescaling, in training and at inference."""
-
-    kind: Literal["dropout"] = "dropout"
-    rate: float = Field(0.2, gt=0, lt=1, description="probability of zero")
-
-    @property
-    def label(self) -> str:
-        return f"dropout{self.rate:g}"
-
-
-class TopK(Settings):
-    """The smallest `fraction` of each image's z, by magnitude, is set to zero, in training and at inference."""
-
-    kind: Literal["topk"] = "topk"
-    fraction: float = Field(0.2, gt=0, lt=1, description="part of z that is pruned")
-
-    @property
-    def label(self) -> str:
-        return f"topk{self.fraction:g}"
-
-
-class NoPeek(Settings):
-    """Adds `weight` times the distance correlation between images and ẑ to the objective (Vepakomma et al. 2020)."""
-
-    kind: Literal["nopeek"] = "nopeek"
-    weight: float = Field(0.1, gt=0, description="weight of the distance correlation")
-
-    @property
-    def label(self) -> str:
-        return f"nopeek{self.weight:g}"
-
-
-Defense = Annotated[Dropout | TopK | NoPeek, Field(discriminator="kind")]

@@ -11,8 +11,9 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 from cem.config.attack import Attack
 from cem.config.base import TAGS, Seed, Settings, Slug, digest
 from cem.config.dataset import Dataset
+from cem.config.defense import Defense
 from cem.config.errors import describe
-from cem.config.model import Defense, SplitModel
+from cem.config.model import SplitModel
 from cem.config.surrogate import AttentionSurrogate, GmmSurrogate, MixtureFit, NoSurrogate, Surrogate
 from cem.config.training import Training
 

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 from cem.config import Dataset
 from cem.data.sources import read_source
 from cem.data.splits import split_indices
-from cem.store import SPLITS, write_file
+from cem.storage.hdf5 import SPLITS, write_file
 
 _LUMA = (0.299, 0.587, 0.114)  # weights of red, green, blue: ITU-R BT.601
 _BATCH = 1000  # images converted at a time: bounds the memory
@@ -20,7 +20,7 @@ Raw = UInt8[np.ndarray, "n height width"] | UInt8[np.ndarray, "n height width 3"
 
 
 def prepare_data(dataset: Dataset, path: str | Path) -> None:
-    """Read, divide, resize and write a data set; `cem.store.open_dataset` reads it back. Equal settings, equal bytes.
+    """Read, divide, resize and write a data set; `cem.storage.open_dataset` reads it back. Equal settings, equal bytes.
 
     Each of the four splits has `images` uint8 [n, channels, side, side], `labels` int64 [n] and `index` int64 [n], the
     row in the source. Raises DataError when the raw data will not do, StoreError when the file cannot be written.

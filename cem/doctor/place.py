@@ -102,12 +102,12 @@ def _rename(scratch: Path) -> Finding:
 
 
 def _hdf5(scratch: Path) -> Finding:
-    from cem import store  # h5py takes a while
+    from cem.storage import hdf5  # h5py takes a while
 
     try:
-        with store.write_file(scratch / "probe.h5", "probe") as file:
+        with hdf5.write_file(scratch / "probe.h5", "probe") as file:
             file["numbers"] = [1, 2, 3]
-        with store.Reader(scratch / "probe.h5", kind="probe"):
+        with hdf5.Reader(scratch / "probe.h5", kind="probe"):
             pass
     except (OSError, CemError) as error:
         return Finding("problem", "hdf5", f"expected to write and read an HDF5 file, cannot: {error}", "Free the disk.")

@@ -16,9 +16,10 @@ from cem.evaluation.manifest import manifest
 from cem.evaluation.scoring import SCOPES, Metric, Scoring, pair_metrics
 from cem.evaluation.tuning import with_tuned_lr
 from cem.evaluation.victim import Victim, check_activations, load_network
-from cem.resume import Parts, Progress, resumable, state_folder
-from cem.runtime import device_name, peak_memory_mb, set_up_process
-from cem.store import open_activations, open_dataset, sha256, whole_or_absent, write_file, write_json
+from cem.jobs.interruption import Parts, Progress, resumable, state_folder
+from cem.jobs.process import device_name, peak_memory_mb, set_up_process
+from cem.storage.files import sha256, whole_or_absent, write_json
+from cem.storage.hdf5 import open_activations, open_dataset, write_file
 
 
 def attack_run(

@@ -19,8 +19,8 @@ from cem.attacks.mean_image import MeanImageAttack
 from cem.config import Attack as AttackConfig
 from cem.config import ClassMean, MetricSettings
 from cem.evaluation.victim import Victim
-from cem.resume import Checkpoints, Interrupted, Progress
-from cem.runtime import make_generator
+from cem.jobs.interruption import Checkpoints, Interrupted, Progress
+from cem.jobs.process import make_generator
 from cem.types import Images, Labels, PerImage
 
 SCOPES = {"train": "private", "infer": "test"}  # scope → the split it scores

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from cem import CemError
 from cem.attacks import AttackError, Knowledge, Server
 from cem.attacks.base import Rows
-from cem.checkpoint import load_checkpoint, subset
 from cem.config import Attack, SplitModel
 from cem.defenses import Defense
+from cem.jobs.process import make_generator
 from cem.models import make_split
-from cem.runtime import make_generator
-from cem.store import ActivationReader, DatasetReader
+from cem.storage.hdf5 import ActivationReader, DatasetReader
+from cem.storage.tensors import load_checkpoint, subset
 from cem.types import Images, Labels, Smashed
 
 CHECKED_ROWS = 4096  # activations looked at at once

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from cem.metrics.base import AnyImages, MetricError, comparable
-from cem.store import sha256
+from cem.storage.files import sha256
 from cem.types import PerImage
 
 VGG16_SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"  # torchvision's vgg16-397923af.pth

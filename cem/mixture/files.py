@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from cem.mixture.model import ClassMixture
-from cem.store import Reader, write_file
+from cem.storage.hdf5 import Reader, write_file
 
 _NAMES = ("weights", "means", "variances", "class_prior")
 _LOW_RANK = ("basis", "spread")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from cem.plan import Plan
+from cem.planning.plan import Plan
 from cem.report.groups import Group, Spread
 from cem.report.inputs import read_attack, read_history
 from cem.report.pictures import Picture, colour, empty, finish, line_style, marker, new_figure

@@ -2,7 +2,7 @@
 
 `costs`, which a cluster's executor adds when the job is done: a row an attempt with `source` (accounting, or job where
 there is none), `lost` (no result came of it), `elapsed_s`, `cpu_s`, `gpu_s` and `max_rss_mb`. `attempts`: see
-`cem.attempts`.
+`cem.jobs.attempts`.
 """
 
 from collections.abc import Mapping

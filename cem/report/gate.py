@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cem.config import BASELINES, YARDSTICKS, Attack, Run
-from cem.plan import Plan
+from cem.planning.plan import Plan
 
 Row = dict[str, Any]
 

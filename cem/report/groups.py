@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cem.config import Run
-from cem.plan import Plan
+from cem.planning.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import UInt8
 from matplotlib.axes import Axes
 
-from cem.plan import Plan
+from cem.planning.plan import Plan
 from cem.report.groups import Group
 from cem.report.inputs import read_reconstructions
 from cem.report.pictures import Picture, finish, new_figure

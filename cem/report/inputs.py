@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 
 from cem import CemError
 from cem.config import Run
-from cem.plan import Plan
-from cem.store import Reader
+from cem.planning.plan import Plan
+from cem.storage.hdf5 import Reader
 
 SCOPES = ("train", "infer")
 METRICS = ("mse", "psnr_db", "ssim", "victim_accuracy", "rank1", "ms_ssim", "lpips")  # as results name them

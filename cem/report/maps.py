@@ -7,10 +7,10 @@ from matplotlib.patheffects import withStroke
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from cem.plan import Plan
+from cem.planning.plan import Plan
 from cem.report.groups import Group
 from cem.report.pictures import Picture, empty, finish, new_figure
-from cem.store import open_activations, open_dataset
+from cem.storage.hdf5 import open_activations, open_dataset
 
 # Paul Tol's "muted" scheme: ten colours that colour-blind readers can tell apart.
 _CLASSES = (

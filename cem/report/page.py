@@ -9,7 +9,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from cem.plan import Plan
+from cem.planning.plan import Plan
 from cem.report.answer import answer
 from cem.report.charts import accuracy_against_error, attack_curves, training_curves
 from cem.report.groups import Group, group_plan
@@ -26,7 +26,8 @@ from cem.report.tables import (
     summary_table,
     verdicts_table,
 )
-from cem.store import SPLITS, open_dataset, whole_or_absent, write_text
+from cem.storage.files import whole_or_absent, write_text
+from cem.storage.hdf5 import SPLITS, open_dataset
 
 
 def write_report(

@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from cem.config import YARDSTICKS, Attack, Run
-from cem.plan import Plan
+from cem.planning.plan import Plan
 from cem.report.costs import cost_of
 from cem.report.gate import judge
 from cem.report.inputs import METRICS, SCOPES, read_attack, read_leakage, read_metrics, read_training
-from cem.store import whole_or_absent
+from cem.storage.files import whole_or_absent
 
 Row = dict[str, Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cem.config import BASELINES, YARDSTICKS, Decoder
-from cem.plan import Plan
+from cem.planning.plan import Plan
 from cem.report.answer import attack_names
 from cem.report.groups import Group, Spread
 from cem.report.inputs import SCOPES, read_attack

@@ -1,6 +1,6 @@
 """Training: the loop, the routing of gradients, the schedule, and a state that survives interruption."""
 
-from cem.resume import SAVED
+from cem.jobs.interruption import SAVED
 from cem.training.leakage import measure_mixture
 from cem.training.stages import extract_activations, train, warm_up
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from cem.config import MixtureFit, Run
+from cem.jobs.process import make_generator, set_up_process
 from cem.mixture import fit_mixture, fit_mixture_stream, save_mixture
-from cem.runtime import make_generator, set_up_process
-from cem.store import ActivationReader, open_activations
+from cem.storage.hdf5 import ActivationReader, open_activations
 
 HELD_BYTES = 512 << 20  # a private split up to this size, in float32, is held in memory for the fit
 CHUNK_BYTES = 64 << 20  # of what is read at once

@@ -9,8 +9,8 @@ from tqdm import tqdm
 from cem import CemError
 from cem.config import GmmSurrogate, NoSurrogate, Run
 from cem.data.loader import OnDeviceLoader
-from cem.resume import Checkpoints, Progress
-from cem.runtime import peak_memory_mb
+from cem.jobs.interruption import Checkpoints, Progress
+from cem.jobs.process import peak_memory_mb
 from cem.training.gradients import NonFinite, NonFiniteError
 from cem.training.history import Epoch, Means
 from cem.training.measure import clean_smashed, measure_accuracy, probe_due, probe_leakage

@@ -8,8 +8,8 @@ from torch import nn
 from cem.config import Run, Training
 from cem.data.loader import OnDeviceLoader
 from cem.defenses import Defense
+from cem.jobs.process import make_generator
 from cem.mixture import MixtureError, fit_mixture
-from cem.runtime import make_generator
 
 _BATCH = 512
 _PROBE_COMPONENTS = 3

@@ -7,14 +7,15 @@ from pathlib import Path
 import torch
 
 from cem import NUMERICS, __version__
-from cem.checkpoint import load_checkpoint, save_checkpoint, subset
 from cem.config import NoSurrogate, Run
 from cem.data.loader import OnDeviceLoader
+from cem.jobs.interruption import Progress, resumable, state_folder
+from cem.jobs.process import device_name, make_generator, peak_memory_mb, set_up_process
 from cem.mixture import load_mixture
 from cem.models import make_split, parameter_count, seed_dropout, smashed_shape
-from cem.resume import Progress, resumable, state_folder
-from cem.runtime import device_name, make_generator, peak_memory_mb, set_up_process
-from cem.store import SPLITS, DatasetReader, open_dataset, sha256, write_file, write_json, write_text
+from cem.storage.files import sha256, write_json, write_text
+from cem.storage.hdf5 import SPLITS, DatasetReader, open_dataset, write_file
+from cem.storage.tensors import load_checkpoint, save_checkpoint, subset
 from cem.surrogates import Surrogate, make_surrogate
 from cem.training.history import history_csv, read_history
 from cem.training.loop import train_epochs

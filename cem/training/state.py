@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cem.checkpoint import optimizer_tensors, restore_optimizer, subset
-from cem.resume import Progress
+from cem.jobs.interruption import Progress
+from cem.storage.tensors import optimizer_tensors, restore_optimizer, subset
 from cem.training.history import Epoch, Means
 from cem.training.protocol import Client, Server
 

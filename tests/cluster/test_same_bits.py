@@ -15,7 +15,7 @@ import pytest
 from harness import Head, Study, is_amid_an_epoch
 
 from cem.config import parse_study
-from cem.plan import Plan
+from cem.planning.plan import Plan
 
 SETTINGS: dict[str, Any] = {
     "name": "tiny",

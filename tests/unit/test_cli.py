@@ -11,7 +11,7 @@ import yaml
 from cem import doctor
 from cem.cli import main
 from cem.config import load_study
-from cem.plan import Plan
+from cem.planning.plan import Plan
 
 SURROGATES = [{"kind": "none"}, {"kind": "gmm", "formula": "legacy"}]
 ATTACKS = [{"kind": "mean_image"}, {"kind": "decoder"}]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cem.cluster_jobs import VERSION, read_cluster_jobs
-from cem.plan import Plan
+from cem.planning.plan import Plan
 from snakemake_executor_plugin_submitit import records
 
 

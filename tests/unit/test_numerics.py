@@ -13,8 +13,8 @@ import torch
 import cem
 from cem.config import AttentionSurrogate, GmmSurrogate, MlxtendDataset, SplitModel, Training
 from cem.defenses import make_defense
+from cem.jobs.process import make_generator
 from cem.models import make_decoder, make_split, smashed_shape
-from cem.runtime import make_generator
 from cem.surrogates import make_surrogate
 
 DEFAULTS = {

@@ -7,8 +7,8 @@ import sys
 
 import cem
 from cem.config import parse_study
-from cem.plan import ATTACK_FILES, Plan
-from cem.preflight import check_before_start
+from cem.planning.plan import ATTACK_FILES, Plan
+from cem.planning.preflight import check_before_start
 from snakemake.exceptions import WorkflowError
 
 try:

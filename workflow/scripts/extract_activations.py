@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cem.job import job
+from cem.jobs.script import job
 
 with job(snakemake.log[0]):
     from cem.config import Run

@@ -1,6 +1,6 @@
 """Adapter of the rule prepare_data."""
 
-from cem.job import job
+from cem.jobs.script import job
 
 with job(snakemake.log[0]):
     from pydantic import TypeAdapter

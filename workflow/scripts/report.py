@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from cem.job import job
+from cem.jobs.script import job
 
 with job(snakemake.log[0]):
     from cem.config import parse_study
-    from cem.plan import Plan
+    from cem.planning.plan import Plan
     from cem.report.page import write_report
 
     write_report(

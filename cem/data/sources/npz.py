@@ -9,7 +9,7 @@ from numpy.lib import format as npy
 
 from cem.config import NpzDataset
 from cem.data.sources.source import DataError, Labelling, Source, check_count, check_labels, check_shape, make_source
-from cem.store import sha256
+from cem.storage.files import sha256
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 

@@ -1,7 +1,7 @@
 """A job's state in a file, and a request to stop after so many batches."""
 
-from cem.checkpoint import load_checkpoint, save_checkpoint
-from cem.resume import Interrupted, Progress
+from cem.jobs.interruption import Interrupted, Progress
+from cem.storage.tensors import load_checkpoint, save_checkpoint
 
 
 class Stopping(Progress):

@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d, pad
 from cem.attacks import Knowledge
 from cem.config import MlxtendDataset
 from cem.data.sources import read_source
-from cem.resume import Progress
+from cem.jobs.interruption import Progress
 
 DEFAULTS = {"labels": None, "seed": 0, "device": torch.device("cpu")}
 

@@ -63,4 +63,5 @@ def test_settings_choose_the_attack(cfg, kind):
 def test_attacks_import_nothing_of_the_defenders_means():
     for path in Path(cem.attacks.__file__).parent.glob("*.py"):
         modules = {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
-        assert not {m for m in modules if m.startswith(("cem.training", "cem.surrogates", "cem.mixture", "cem.store"))}
+        hidden = ("cem.training", "cem.surrogates", "cem.mixture", "cem.storage.hdf5")
+        assert not {module for module in modules if module.startswith(hidden)}

@@ -8,7 +8,7 @@ from torch import nn
 from cem.attacks import AttackError, make_attack
 from cem.attacks.search import Search, total_variation
 from cem.config import Decoder, Optimization, StartingDecoder
-from cem.resume import Interrupted
+from cem.jobs.interruption import Interrupted
 
 from . import real
 

@@ -21,7 +21,7 @@ from cem.config import (
 from cem.defenses import make_defense
 from cem.evaluation import Network, Victim
 from cem.models import critic, make_split
-from cem.store import open_activations, open_dataset, write_file
+from cem.storage.hdf5 import open_activations, open_dataset, write_file
 
 MODEL, SHAPE = SplitModel(width=0.1), (1, 32, 32)
 COUNTS = {"private": 300, "val": 20, "shadow": 200, "test": 60}

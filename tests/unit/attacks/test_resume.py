@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cem.checkpoint import load_checkpoint, save_checkpoint
 from cem.config import Run, SplitModel, SyntheticDataset
+from cem.jobs.interruption import SAVED, StateError, own_folder
 from cem.models import make_split
-from cem.resume import SAVED, StateError, own_folder
-from cem.store import Reader, write_file
+from cem.storage.hdf5 import Reader, write_file
+from cem.storage.tensors import load_checkpoint, save_checkpoint
 
 COUNTS = {"private": 600, "val": 10, "shadow": 10, "test": 60}
 DRIVER = """

@@ -8,8 +8,8 @@ from torch.nn.functional import cross_entropy
 
 from cem.attacks import AttackError, Server, make_attack
 from cem.config import Decoder, ShadowModel, SplitModel, StartingDecoder
+from cem.jobs.interruption import Interrupted
 from cem.models import make_split, seed_dropout
-from cem.resume import Interrupted
 
 from . import real
 

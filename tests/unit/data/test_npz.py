@@ -10,7 +10,7 @@ import pytest
 from cem.config import NpzDataset
 from cem.data.check import check_files
 from cem.data.sources import DataError, read_source
-from cem.store import sha256
+from cem.storage.files import sha256
 
 Npz = Callable[..., NpzDataset]
 UNPACK = Path(__file__).parents[4] / "shared" / "data" / "unpack.py"

@@ -8,7 +8,7 @@ import pytest
 from cem.config import Augment, MlxtendDataset, NpzDataset, Split, SyntheticDataset
 from cem.data.prepare import prepare_data, to_shape
 from cem.data.sources import DataError, read_source
-from cem.store import SPLITS, open_dataset
+from cem.storage.hdf5 import SPLITS, open_dataset
 
 RNG = np.random.default_rng(0)
 

@@ -7,7 +7,7 @@ from cem.config import MixtureFit, Run, SplitModel, SyntheticDataset
 from cem.mixture import fit_mixture, fit_mixture_stream, load_mixture
 from cem.mixture.kmeans import seed_means
 from cem.mixture.samples import Samples
-from cem.store import Reader, write_file
+from cem.storage.hdf5 import Reader, write_file
 from cem.training import leakage, measure_mixture
 
 

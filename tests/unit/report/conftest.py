@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from cem.config import Run, load_study
-from cem.plan import Plan
-from cem.store import SPLITS, write_file, write_json, write_text
+from cem.planning.plan import Plan
+from cem.storage.files import write_json, write_text
+from cem.storage.hdf5 import SPLITS, write_file
 
 STUDY = """
 name: fake

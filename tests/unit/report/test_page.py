@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from cem.config import load_study
-from cem.plan import Plan
+from cem.planning.plan import Plan
 from cem.report import charts
 from cem.report.groups import group_plan
 from cem.report.inputs import ReportError
@@ -19,7 +19,7 @@ from cem.report.maps import principal_components, tsne
 from cem.report.page import settings_text, write_report
 from cem.report.results import aggregate
 from cem.report.tables import attacks_table, escape_latex, summary_table
-from cem.store import StoreError
+from cem.storage.files import StoreError
 
 from .conftest import STUDY, write_study
 

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 from cem.config import Run
-from cem.plan import Plan
+from cem.planning.plan import Plan
 from cem.report.groups import group_plan
 from cem.report.inputs import ReportError
 from cem.report.results import aggregate
 from cem.report.tables import attacks_table, summary_table
-from cem.store import StoreError, write_file
+from cem.storage.files import StoreError
+from cem.storage.hdf5 import write_file
 
 from .conftest import STUDY, infer_mse, write_study
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 
-from cem.checkpoint import load_checkpoint, save_checkpoint
 from cem.config import GmmSurrogate, Run
 from cem.data.loader import Batch, OnDeviceLoader
+from cem.jobs.interruption import Progress
+from cem.jobs.process import make_generator
 from cem.models import make_split, seed_dropout, smashed_shape
-from cem.resume import Progress
-from cem.runtime import make_generator
+from cem.storage.tensors import load_checkpoint, save_checkpoint
 from cem.surrogates import Surrogate, make_surrogate
 from cem.training.loop import train_epochs
 from cem.training.protocol import Client, Server, make_parties

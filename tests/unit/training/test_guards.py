@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from cem.checkpoint import load_checkpoint
 from cem.config import AttentionSurrogate, Training
+from cem.storage.tensors import load_checkpoint
 from cem.surrogates import Surrogate, Terms
 from cem.training.gradients import NonFiniteError
 from cem.training.loop import TrainingError

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from cem.checkpoint import load_checkpoint
 from cem.config import AttentionSurrogate, GmmSurrogate, NoSurrogate, Threshold, Training
+from cem.jobs.interruption import Interrupted
+from cem.jobs.process import make_generator
 from cem.mixture import fit_mixture
-from cem.resume import Interrupted
-from cem.runtime import make_generator
+from cem.storage.tensors import load_checkpoint
 from cem.surrogates import Surrogate
 from cem.surrogates.base import MONITORS
 from cem.training.history import Epoch, Means, history_csv, read_history

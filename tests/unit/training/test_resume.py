@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cem.checkpoint import load_checkpoint
 from cem.config import AttentionSurrogate, GmmSurrogate, Threshold
-from cem.resume import SAVED, StateError, own_folder
+from cem.jobs.interruption import SAVED, StateError, own_folder
+from cem.storage.tensors import load_checkpoint
 
 from .conftest import TRAINING
 

@@ -25,9 +25,10 @@ from cem.config import (
 from cem.defenses import make_defense
 from cem.evaluation import EvaluationError, Network, Victim, attack_run, run_attacks
 from cem.evaluation.scoring import Scoring, pair_metrics
+from cem.jobs.interruption import Interrupted, Progress
 from cem.metrics import MetricError
-from cem.resume import Interrupted, Progress
-from cem.store import StoreError, open_activations, open_dataset, sha256, write_file
+from cem.storage.files import StoreError, sha256
+from cem.storage.hdf5 import open_activations, open_dataset, write_file
 
 COUNTS = {"private": 160, "val": 10, "shadow": 120, "test": 300}
 DECODER = Decoder(net="res_normN0C8", epochs=2, batch_size=32, lr=1e-3)

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from cem import NUMERICS, CemError
-from cem.attempts import Attempts
-from cem.checkpoint import load_checkpoint, save_checkpoint, subset
 from cem.config.base import digest
+from cem.jobs.attempts import Attempts
+from cem.storage.tensors import load_checkpoint, save_checkpoint, subset
 
 SAVED = 75  # sysexits' EX_TEMPFAIL: the state is saved, run the same command again
 SAVE_EVERY_S = 600  # work longer than this is saved on the way, too

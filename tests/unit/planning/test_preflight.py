@@ -3,8 +3,8 @@
 import pytest
 
 from cem import CemError
-from cem.plan import Plan
-from cem.preflight import check_before_start
+from cem.planning.plan import Plan
+from cem.planning.preflight import check_before_start
 
 
 def test_an_attention_module_that_is_too_large_is_refused_with_its_count(study, tmp_path) -> None:

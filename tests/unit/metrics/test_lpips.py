@@ -9,7 +9,7 @@ from torch.nn.functional import interpolate, normalize, relu
 from torchvision.models.vgg import cfgs, make_layers
 
 from cem.metrics import MetricError, load_lpips
-from cem.store import sha256
+from cem.storage.files import sha256
 
 lpips = pytest.importorskip("lpips")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from cem.config import AttentionSurrogate, Run
 from cem.data.check import check_files
-from cem.plan import Plan
-from cem.store import StoreError
+from cem.planning.plan import Plan
+from cem.storage.files import StoreError
 
 
 def check_before_start(plan: Plan) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cem import CemError
-from cem.store import whole_or_absent
+from cem.storage.files import whole_or_absent
 
 VERSION = 1
 

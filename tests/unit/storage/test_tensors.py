@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cem.checkpoint import VERSION, CheckpointError, load_checkpoint, save_checkpoint, subset
+from cem.storage.tensors import VERSION, CheckpointError, load_checkpoint, save_checkpoint, subset
 
 HEADER = {"epoch": 3, "history": [{"loss": 0.5}], "name": "σ"}
 
@@ -103,8 +103,8 @@ def test_a_header_that_json_lacks_is_refused_and_nothing_is_written(path, tensor
 FULL = """
 import os, resource, sys
 import torch
-from cem.checkpoint import save_checkpoint
-from cem.store import StoreError
+from cem.storage.tensors import save_checkpoint
+from cem.storage.files import StoreError
 path = sys.argv[1]
 save_checkpoint(path, "model", {"old": torch.zeros(3)}, {})
 old = open(path, "rb").read()

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from cem.attempts import FILE, HEARTBEAT, Attempts, AttemptsError
-from cem.resume import FolderProgress, Interrupted, Progress, resumable
+from cem.jobs.attempts import FILE, HEARTBEAT, Attempts, AttemptsError
+from cem.jobs.interruption import FolderProgress, Interrupted, Progress, resumable
 
 
 def start(folder) -> Attempts:
@@ -177,6 +177,6 @@ def test_a_signal_after_the_work_does_not_end_the_process_without_state(tmp_path
 
 
 def test_a_signal_at_the_very_end_does_not_fail_a_script(tmp_path) -> None:
-    script = f"import os, signal\nfrom cem.job import job\nwith job({str(tmp_path / 'log')!r}):\n    pass\n"
+    script = f"import os, signal\nfrom cem.jobs.script import job\nwith job({str(tmp_path / 'log')!r}):\n    pass\n"
     done = subprocess.run([sys.executable, "-c", script + "os.kill(os.getpid(), signal.SIGTERM)"], check=False)
     assert done.returncode == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cem.config import MixtureFit, NoSurrogate
-from cem.plan import Plan
+from cem.planning.plan import Plan
 
 SURROGATES = [
     {"kind": "none"},

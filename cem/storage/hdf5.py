@@ -10,7 +10,6 @@ import os
 
 os.environ["HDF5_USE_FILE_LOCKING"] = "FALSE"
 
-import hashlib
 import io
 import json
 import mmap
@@ -24,56 +23,14 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from cem import CemError, __version__
+from cem import __version__
+from cem.storage.files import StoreError, sha256, whole_or_absent
 
 VERSION = 1
 SPLITS = ("private", "val", "shadow", "test")
 T = TypeVar("T")
 R = TypeVar("R", bound="Reader")
 Rows = Int[np.ndarray, " rows"] | slice
-
-
-class StoreError(CemError):
-    """A file that is absent, damaged, foreign or made from something else."""
-
-
-def sha256(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal. Raises StoreError when it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        why = f"expected a file; cannot read it: {error.strerror}. Make it, or mend its path."
-        raise StoreError(f"{path}: {why}") from None
-
-
-@contextmanager
-def whole_or_absent(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success flush it to disk and rename it, on failure remove it."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot write it: {error}. Free or choose another disk, and run again.") from error
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with whole_or_absent(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: str | Path, value: Any) -> None:
-    """Write JSON, indented, whole or not at all. Raises ValueError on NaN and infinity, which JSON lacks."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 class _Disk(io.FileIO):

@@ -4,7 +4,7 @@ import csv
 from dataclasses import dataclass
 
 from cem import CemError
-from cem.plan import Plan
+from cem.planning.plan import Plan
 
 
 class VerdictError(CemError):

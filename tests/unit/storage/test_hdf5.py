@@ -12,18 +12,8 @@ import numpy as np
 import pytest
 
 from cem import CemError
-from cem.store import (
-    VERSION,
-    Reader,
-    StoreError,
-    open_activations,
-    open_dataset,
-    sha256,
-    whole_or_absent,
-    write_file,
-    write_json,
-    write_text,
-)
+from cem.storage.files import StoreError, sha256, whole_or_absent, write_json, write_text
+from cem.storage.hdf5 import VERSION, Reader, open_activations, open_dataset, write_file
 
 SHAPE = (50, 3, 4, 5)
 
@@ -92,7 +82,7 @@ def test_a_failure_without_an_old_file_leaves_nothing(tmp_path):
 def test_a_killed_writer_leaves_the_old_file_as_it_was(activations):
     before = activations.read_bytes()
     program = (
-        "import os, signal, sys, numpy as np\nfrom cem.store import write_file\n"
+        "import os, signal, sys, numpy as np\nfrom cem.storage.hdf5 import write_file\n"
         "with write_file(sys.argv[1], kind='activations') as file:\n"
         "    file['private/smashed'] = np.ones(100_000)\n    os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -113,29 +103,29 @@ def test_json_refuses_what_json_lacks(tmp_path):
 
 
 WRITERS = {
-    "text": "store.write_text(path, 'x' * 4_000_000)",
-    "all at once": "with store.write_file(path, 'x') as file: file['x'] = np.ones(4_000_000, np.uint8)",
+    "text": "files.write_text(path, 'x' * 4_000_000)",
+    "all at once": "with hdf5.write_file(path, 'x') as file: file['x'] = np.ones(4_000_000, np.uint8)",
     "little by little": (
-        "with store.write_file(path, 'x') as file:\n"
+        "with hdf5.write_file(path, 'x') as file:\n"
         "    rows = file.create_dataset('x', (4_000, 1_000), 'u1')\n"
         "    for index in range(4_000): rows[index] = 1"
     ),
     "many datasets": (
-        "with store.write_file(path, 'x') as file:\n"
+        "with hdf5.write_file(path, 'x') as file:\n"
         "    for index in range(2_000): file[f'{index}/x'] = np.ones(1_000, np.uint8)"
     ),
 }
 FULL = """
 import resource, sys
 import numpy as np
-from cem import store
+from cem.storage import files, hdf5
 path, limited = sys.argv[1], len(sys.argv) > 2
-store.write_text(path, "old")
+files.write_text(path, "old")
 if limited:
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 try:
 {writer}
-except store.StoreError as error:
+except files.StoreError as error:
     assert "Free or choose another disk" in str(error), error
     print(open(path).read(), *__import__("os").listdir(__import__("os").path.dirname(path)))
 """
@@ -356,7 +346,7 @@ def test_activations_that_are_not_contiguous_are_refused(tmp_path, smashed, how)
 READ = """
 import sys
 import numpy as np
-from cem.store import open_activations
+from cem.storage.hdf5 import open_activations
 with open_activations(sys.argv[1]) as reader:
     print("open", flush=True)
     sys.stdin.readline()
@@ -402,7 +392,7 @@ with open(sys.argv[1] + ".probe", "w") as file:
             sys.exit("the simulation does not work: a lock was granted")
         except OSError as error:
             assert error.errno == getattr(errno, sys.argv[2]), error
-from cem.store import open_activations, write_file
+from cem.storage.hdf5 import open_activations, write_file
 with write_file(sys.argv[1], kind="activations") as file:
     file["private/smashed"] = np.ones((9, 1, 2, 2), np.float16)
 with open_activations(sys.argv[1]) as first, open_activations(sys.argv[1]) as second:

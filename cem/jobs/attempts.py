@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cem import CemError
-from cem.store import write_json
+from cem.storage.files import write_json
 
 FILE, HEARTBEAT = "attempts.json", "alive"
 _BEAT_S = 2.0  # between two signs of life
