@@ -11,13 +11,13 @@ from cem.attacks.optimization import OptimizationAttack
 from cem.attacks.shadow_model import ShadowModelAttack
 from cem.config import Attack as AttackConfig
 from cem.config import ClassMean, Decoder, Gan, Linear, MeanImage, Nearest, Optimization, ShadowModel
-from cem.jobs.interruption import Progress
+from cem.jobs.state import StateStore
 
 __all__ = ["Attack", "AttackError", "Fitted", "Knowledge", "Server", "make_attack"]
 
 
-def make_attack(cfg: AttackConfig, progress: Progress | None = None) -> Attack:
-    """The attack that settings describe, not yet fitted. progress: where a learned one keeps the state of its fit."""
+def make_attack(cfg: AttackConfig, store: StateStore | None = None) -> Attack:
+    """The attack that settings describe, not yet fitted. store: where a learned one keeps the state of its fit."""
     match cfg:
         case MeanImage():
             return MeanImageAttack()
@@ -28,10 +28,10 @@ def make_attack(cfg: AttackConfig, progress: Progress | None = None) -> Attack:
         case Nearest():
             return NearestAttack()
         case Decoder():
-            return DecoderAttack(cfg, progress)
+            return DecoderAttack(cfg, store)
         case Gan():
-            return GanAttack(cfg, progress)
+            return GanAttack(cfg, store)
         case Optimization():
-            return OptimizationAttack(cfg, progress)
+            return OptimizationAttack(cfg, store)
         case ShadowModel():
-            return ShadowModelAttack(cfg, progress)
+            return ShadowModelAttack(cfg, store)

@@ -27,6 +27,7 @@ class Defense:
     dropout_rate: float = 0.0
     pruned_fraction: float = 0.0
     nopeek_weight: float = 0.0
+    settings: tuple[DefenseConfig, ...] = ()
 
     def corrupt(self, clean: Smashed, generator: torch.Generator) -> Smashed:
         """What leaves the client when the encoder's output is ẑ. The generator must be on ẑ's device."""
@@ -64,7 +65,8 @@ class Defense:
 def make_defense(noise_std: float, defenses: Iterable[DefenseConfig]) -> Defense:
     """The defence a run's settings ask for."""
     settings: dict[str, float] = {}
-    for cfg in defenses:
+    listed = tuple(defenses)
+    for cfg in listed:
         match cfg:
             case Dropout():
                 settings["dropout_rate"] = cfg.rate
@@ -72,4 +74,4 @@ def make_defense(noise_std: float, defenses: Iterable[DefenseConfig]) -> Defense
                 settings["pruned_fraction"] = cfg.fraction
             case NoPeek():
                 settings["nopeek_weight"] = cfg.weight
-    return Defense(noise_std, **settings)
+    return Defense(noise_std, **settings, settings=listed)

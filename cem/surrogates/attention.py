@@ -59,8 +59,7 @@ class SlotCrossAttentionCEM(Surrogate):
             return smashed.flatten(2).transpose(1, 2)
         return smashed.flatten(1).unsqueeze(1)
 
-    def prepare(self, smashed: Smashed, labels: Labels) -> None:
-        """Measure a quantile threshold."""
+    def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
         self.threshold.measure(smashed.flatten(1), labels)
 
     def begin_epoch(self, progress: float) -> None:

@@ -30,14 +30,14 @@ class Terms(NamedTuple):
 class Surrogate(nn.Module):
     """Base of the surrogates; by itself the surrogate `none`, which asks nothing of the encoder."""
 
-    def prepare(self, smashed: Smashed, labels: Labels) -> None:
-        """Look at the clean ẑ of all private images, once, when the shared warm-up is over."""
+    def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
+        """Take a quantile threshold from the clean ẑ of all private images, once, when the shared warm-up is over."""
 
     def begin_epoch(self, progress: float) -> None:
         """A new epoch: 0 for the first after the shared warm-up, 1 for the last. Counters of `monitor` start anew."""
 
     def refit(self, smashed: Smashed, labels: Labels) -> None:
-        """Look at the clean ẑ of all private images, between epochs."""
+        """Fit again to the clean ẑ of all private images, between epochs."""
 
     def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:
         """Terms of a batch of clean ẑ. Where a density is scored, `generator` draws the noise it is scored under."""

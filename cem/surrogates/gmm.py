@@ -84,8 +84,7 @@ class Gmm(Surrogate):
         self.fitted_on.fill_(num_samples)
         self.leakage.fill_(self.mixture.leakage_bound(self.noise_std))
 
-    def prepare(self, smashed: Smashed, labels: Labels) -> None:
-        """Measure a quantile threshold."""
+    def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
         self.threshold.measure(smashed.flatten(1), labels)
 
     def begin_epoch(self, progress: float) -> None:
@@ -98,7 +97,7 @@ class Gmm(Surrogate):
         return {} if threshold is None else {"threshold": threshold}
 
     def refit(self, smashed: Smashed, labels: Labels) -> None:
-        """Fit anew to the clean ẑ of all private images, from the components as they stand. Raises MixtureError."""
+        """Fit again to the clean ẑ of all private images, from the components as they stand. Raises MixtureError."""
         # One generator a refit: a resumed run draws what the uninterrupted one would have.
         generator = torch.Generator(smashed.device).manual_seed(self.seed + self.refits)
         fit = self.cfg.mixture
