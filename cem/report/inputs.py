@@ -72,13 +72,16 @@ def read_metrics(plan: Plan, run: Run, attack: str) -> pd.DataFrame:
 
 
 def read_reconstructions(
-    plan: Plan, run: Run, attack: str, scope: str, count: int
+    plan: Plan, run: Run, attack: str, place: str, count: int
 ) -> tuple[UInt8[np.ndarray, "n c h w"], UInt8[np.ndarray, "n c h w"]]:
-    """The first `count` originals of a scope and what the attack made of them (fewer when fewer are stored)."""
+    """The first `count` originals and what the attack made of them (fewer when fewer are stored).
+
+    place: a scope, for its first images; `{scope}/worst` for those that the attack came nearest to, nearest first.
+    """
     path = plan.attack(run, attack) / "reconstructions.h5"
     with Reader(path, maker=_rule(plan, attack), kind="reconstructions") as reader:
-        images = reader.dataset(f"{scope}/images")[:count]
-        return images, reader.dataset(f"{scope}/reconstructions")[:count]
+        images = reader.dataset(f"{place}/images")[:count]
+        return images, reader.dataset(f"{place}/reconstructions")[:count]
 
 
 def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from cem import CemError
 from cem.config import AttentionSurrogate
-from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, label_entropy
+from cem.mixture import label_entropy
+from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate
 from cem.surrogates.cross_attention import GatedCrossAttention
 from cem.surrogates.slot_attention import SlotAttention
 from cem.surrogates.thresholds import VarianceThreshold

@@ -69,8 +69,3 @@ def class_means(
     _, inverse, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     sums = flat.new_zeros(len(counts), flat.shape[1]).index_add(0, inverse, flat)
     return sums / counts.unsqueeze(1), inverse
-
-
-def label_entropy(class_prior: Float[Tensor, " cls"]) -> float:
-    """H(y) = −Σ π log π, in nats."""
-    return float(torch.special.entr(class_prior.double()).sum())
