@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from cem.config.base import Settings
 
 # Output channels of each convolution, "M" for 2×2 max pooling. Cut c gives the first c items to the client.
-# Source: Simonyan & Zisserman 2015, configuration A; reference REFERENCE.md §4.
+# Source: Simonyan & Zisserman 2015, configuration A; docs/theory.md, "The split model".
 ITEMS: dict[str, tuple[int | Literal["M"], ...]] = {
     "vgg11": (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
 }

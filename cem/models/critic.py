@@ -16,8 +16,8 @@ class Critic(nn.Module):
     """Three 5×5 convolutions of stride 2, the second and third normalised per image and channel; a linear head.
 
     The first has no normalisation: it would hide an image's brightness and contrast from the critic. None may mix the
-    images of a batch, since the gradient penalty is of each image alone. Source: REFERENCE §6; Gulrajani et al. 2017
-    (arXiv 1704.00028) for what must not be normalised.
+    images of a batch, since the gradient penalty is of each image alone. Source: docs/theory.md, "The attacks";
+    Gulrajani et al. 2017 (arXiv 1704.00028) for what must not be normalised.
     """
 
     def __init__(self, channels: int, height: int, width: int) -> None:

@@ -46,7 +46,7 @@ class ResidualBlock(nn.Module):
 class Decoder(nn.Module):
     """Residual blocks at the resolution of z, one transposed convolution a doubling, a last block, a sigmoid.
 
-    Source: REFERENCE §6 (the decoder of ResSFL, CVPR 2022, as used by arXiv 2503.00383).
+    Source: docs/theory.md, "The attacks" (the decoder of ResSFL, CVPR 2022, as used by arXiv 2503.00383).
     """
 
     def __init__(self, blocks: int, channels: int, doublings: int, channels_in: int, channels_out: int) -> None:

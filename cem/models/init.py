@@ -11,7 +11,7 @@ def initialise(module: nn.Module, generator: torch.Generator, client: bool = Fal
     """Draw every parameter anew, in the order of the modules, and reset the statistics of batch normalisation.
 
     Convolutions and linear layers get PyTorch's default distribution, U(±1/√fan_in) for weight and bias; with `client`
-    they get Xavier-uniform weights and zero biases, as the published encoder has (REFERENCE §4).
+    they get Xavier-uniform weights and zero biases, as the published encoder has (docs/theory.md, "The split model").
     The parameters must be on the generator's device.
 
     Raises TypeError for a module that owns parameters and is of another kind.

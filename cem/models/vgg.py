@@ -37,7 +37,8 @@ def build_vgg11(cfg: SplitModel, image_shape: tuple[int, int, int], num_classes:
     """Encoder (client) and classifier (server), uninitialised.
 
     The client holds the first `cut_layer` items, the bottleneck's way down and the activation; the server the
-    bottleneck's way up, the other items and the head. Source: REFERENCE §4; Simonyan & Zisserman 2015.
+    bottleneck's way up, the other items and the head. Source: docs/theory.md, "The split model"; Simonyan
+    & Zisserman 2015.
     """
     items = ITEMS[cfg.arch]
     builder = _Builder(cfg.width, image_shape[0], image_shape[1])
