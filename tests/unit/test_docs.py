@@ -70,3 +70,56 @@ def test_links_and_named_paths_exist(page):
         if link["anchor"]:
             assert link["anchor"] in map(anchor, headings(target)), link[0]
     assert [path for path in NAMED.findall(text) if not (ROOT / path).exists()] == []
+
+
+def tree() -> dict[str, str]:
+    """Path and description of each line of the README's file tree."""
+    block = (ROOT / "README.md").read_text(encoding="utf-8").split("## The files")[1].split("```")[1]
+    found, parent = {}, ""
+    for line in block.strip().splitlines():
+        names, description = re.fullmatch(r" *((?:[\w.]+/?(?:, )?)+) +(\S.*)", line).groups()
+        parent = parent if line.startswith("  ") else names
+        for name in names.split(", "):
+            found[f"{parent}{name}" if line.startswith("  ") else name] = description
+    return found
+
+
+def test_the_tree_of_the_readme_is_that_of_the_repository():
+    files = [path.relative_to(ROOT) for path in tracked(*{path.suffix for path in ROOT.rglob("*")})]
+    top = {f"{path.parts[0]}/" for path in files if len(path.parts) > 1}
+    packages = {f"cem/{path.parts[1]}/" for path in files if path.match("cem/*/*.py")}
+    assert set(tree()) == top | packages | {"Snakefile"}
+
+
+def test_the_readme_is_short_and_names_every_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 150
+    pages = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} | {"CONTRIBUTING.md", "config/README.md"}
+    assert {page for page in pages if f"]({page})" not in text} == set()
+
+
+WALKS = {  # the file that CONTRIBUTING names for a question, and a word that the answer cannot do without
+    "cem/training/objective.py": "surrogate",
+    "cem/defenses/corruption.py": "randn",
+    "cem/config/defense.py": "class NoPeek",
+    "cem/config/attack.py": "class Linear",
+    "cem/config/dataset.py": "class NpzDataset",
+    "cem/report/page.py": "def write_report",
+    "cem/jobs/interruption.py": "signal.SIGUSR2",
+    "cem/attacks/decoder.py": "cfg.lr_sweep",
+    "snakemake_executor_plugin_submitit/head/causes.py": "class Cause",
+}
+
+
+@pytest.mark.parametrize("path", WALKS)
+def test_a_walk_ends_where_contributing_says(path):
+    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Where is")[1]
+    (row,) = [line for line in section.splitlines() if f"`{path}`" in line]
+    assert row.split("|")[2].split("`")[1] == path, "a row's first path is its answer"
+    assert WALKS[path] in (ROOT / path).read_text(encoding="utf-8")
+    assert any(path.startswith(folder) for folder in tree())
+
+
+def test_contributing_has_nine_walks():
+    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Where is")[1]
+    assert len([line for line in section.splitlines() if line.startswith("| ")]) - 1 == len(WALKS) == 9
