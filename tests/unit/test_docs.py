@@ -17,12 +17,12 @@ HAND_WRITTEN = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page i
 
 
 def tracked(*suffixes: str) -> list[Path]:
-    """Files of the repository; a copy without git has all of its own."""
+    """Files of the repository with these suffixes, or all."""
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("this copy is no git checkout, so what belongs to the repository is unknown")
     paths = (ROOT / name for name in listed.stdout.splitlines())
-    return [path for path in paths if path.suffix in suffixes and path.is_file()]
+    return [path for path in paths if path.is_file() and (not suffixes or path.suffix in suffixes)]
 
 
 def headings(page: Path) -> list[str]:
@@ -85,7 +85,7 @@ def tree() -> dict[str, str]:
 
 
 def test_the_tree_of_the_readme_is_that_of_the_repository():
-    files = [path.relative_to(ROOT) for path in tracked(*{path.suffix for path in ROOT.rglob("*")})]
+    files = [path.relative_to(ROOT) for path in tracked()]
     top = {f"{path.parts[0]}/" for path in files if len(path.parts) > 1}
     packages = {f"cem/{path.parts[1]}/" for path in files if path.match("cem/*/*.py")}
     assert set(tree()) == top | packages | {"Snakefile"}
