@@ -18,7 +18,7 @@ __all__ = ["Defense", "make_defense"]
 
 @dataclass(frozen=True)
 class Defense:
-    """Noise, then masks; and the penalties training pays. What acts at inference acts in training and attack too.
+    """Noise, then masks; and terms of the training objective. What acts at inference acts in training and attack too.
 
     The noise comes first: by data processing, a bound on I(x; ẑ + ε) then holds for whatever the masks leave of it.
     """
@@ -41,7 +41,7 @@ class Defense:
         return bool(self.dropout_rate or self.pruned_fraction)
 
     def observe(self, clean: Smashed, generator: torch.Generator, times: int) -> Smashed:
-        """What an attacker makes of the same ẑ sent several times: the mean of what it saw, hidden values left out.
+        """What an attacker computes from the same ẑ sent several times: the mean of what it saw, without hidden values.
 
         A value that was hidden every time is zero.
         """
@@ -55,7 +55,7 @@ class Defense:
         return total / seen.clamp_min(1)
 
     def penalty(self, images: Images, clean: Smashed) -> Float[Tensor, ""]:
-        """Sum of the defence's terms of the objective."""
+        """Sum of the defence's terms in the objective."""
         if not self.nopeek_weight:
             return clean.new_zeros(())
         return self.nopeek_weight * distance_correlation(images, clean)

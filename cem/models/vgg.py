@@ -64,7 +64,7 @@ def build_vgg11(cfg: SplitModel, image_shape: tuple[int, int, int], num_classes:
 
 
 class Dropout(nn.Module):
-    """Dropout that draws from a generator of its own, so that a run's randomness can be saved and resumed.
+    """Dropout that draws from its own generator, so that a run's randomness can be saved and resumed.
 
     `generator` must be set before training (see `seed_dropout`) and live on the device of the input.
     """
@@ -78,7 +78,7 @@ class Dropout(nn.Module):
         if not self.training:
             return x
         if self.generator is None:
-            raise RuntimeError("Dropout has no generator: call cem.models.seed_dropout before training")
+            raise RuntimeError("expected a generator for dropout, found none: call seed_dropout before training")
         kept = torch.rand(x.shape, generator=self.generator, device=x.device) >= self.rate
         return x * kept / (1 - self.rate)
 

@@ -54,7 +54,7 @@ class Plan:
         return self.references.get(run.id, run if run.id not in self.asked else None)
 
     def is_reference(self, run: Run) -> bool:
-        """Whether attacks must invert this run to count on others."""
+        """Whether attacks must invert this run for their numbers on other runs to count."""
         return any(run.id == reference.id for reference in self.references.values())
 
     def attacks(self, run: Run) -> list[Attack]:
@@ -63,7 +63,7 @@ class Plan:
         return [attack for attack in self.study.attacks if everywhere or getattr(attack, "runs", "all") == "all"]
 
     def tuned(self, run: Run, attack: str) -> Path | None:
-        """The result that says an attack's learning rate, found on the reference; None where it has its own."""
+        """The result that holds an attack's learning rate, found on the reference; None where the settings give one."""
         cfg = next(cfg for cfg in self.study.attacks if cfg.id == attack)
         reference = self.reference(run)
         if not isinstance(cfg, Decoder) or cfg.lr is not None or reference is None or reference.id == run.id:
@@ -72,12 +72,12 @@ class Plan:
 
     @cached_property
     def warmups(self) -> dict[str, Run]:
-        """Base id → the runs that start from it, without what tells them apart."""
+        """Base id → the run that it warms up, without what the runs of a base differ in."""
         return {run.base: run.model_copy(update={"surrogate": NoSurrogate()}) for run in self.runs.values()}
 
     @cached_property
     def datasets(self) -> dict[str, Dataset]:
-        """Data set id → data set, without what is decided later: the augmentation is the training's."""
+        """Data set id → data set, without the augmentation, which belongs to the training."""
         return {run.dataset.id: run.dataset.model_copy(update={"augment": None}) for run in self.runs.values()}
 
     @cached_property
@@ -94,16 +94,16 @@ class Plan:
 
     @property
     def baselines(self) -> list[str]:
-        """Ids of the attacks that need no training; all of a run's share one job."""
+        """Ids of the attacks that need no training; on a run they share one job."""
         return [attack.id for attack in self.study.attacks if attack.kind in BASELINES]
 
     @property
     def learned(self) -> list[str]:
-        """Ids of the attacks that are trained, a job each."""
+        """Ids of the attacks that are trained, one job for each."""
         return [attack.id for attack in self.study.attacks if attack.kind not in BASELINES]
 
     def learned_on(self, run: Run) -> list[str]:
-        """Ids of those that a run is scored by."""
+        """Ids of the trained attacks that a run is scored by."""
         return [attack.id for attack in self.attacks(run) if attack.kind not in BASELINES]
 
     def data(self, dataset: Dataset) -> Path:
@@ -138,7 +138,7 @@ class Plan:
         return self.folder / "report.html"
 
     def jobs(self) -> Counter[str]:
-        """Rule → how many jobs a study from nothing takes."""
+        """Rule → how many jobs a study takes from the beginning."""
         starts = {path for run in self.runs.values() if (path := self.start_mixture(run)) is not None}
         bases = {path.parent for path in starts}
         runs = len(self.runs)

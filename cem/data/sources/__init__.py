@@ -1,4 +1,4 @@
-"""Where images come from: one module a kind of source. None of them needs torch to be imported."""
+"""Where images come from: one module for each kind of source. None of them needs torch to be imported."""
 
 from cem.config import (
     Dataset,
@@ -22,8 +22,7 @@ __all__ = ["DataError", "Labelling", "Source", "read_labels", "read_source"]
 def read_source(dataset: Dataset) -> Source:
     """Read the raw images and labels of a data set.
 
-    Raises DataError, saying what was expected, what came and what to do, when the data is absent, damaged, or does not
-    fit together.
+    Raises DataError when the data is absent, damaged, or does not fit together; the message says what to do.
     """
     match dataset:
         case MlxtendDataset():
@@ -41,7 +40,7 @@ def read_source(dataset: Dataset) -> Source:
 
 
 def read_labels(dataset: Dataset) -> Labelling | None:
-    """What can be known in a moment, without torch: the labels, and that the files look whole.
+    """What can be known within seconds, without torch: the labels, and that the files look whole.
 
     None for torchvision, whose files may still have to be downloaded. Raises DataError as `read_source` does.
     """
