@@ -1,8 +1,8 @@
 """Can an attention module make its own leakage small? Each statistic, optimised for nothing else, against the truth.
 
 A population of ẑ with one known Gaussian for each class gives T = h(z|y) + H(y) − h(ε) = ½ Σ log(1 + v/σ²) + H(y), and
-no valid estimate is below it. The module's own parameters are optimised to make the leakage that it reports for 60 fixed
-samples small; ẑ never moves. Printed: what it then reports for those samples, and for fresh ones.
+no valid estimate is below it. The module's own parameters are optimised to make the leakage that it reports for 60
+fixed samples small; ẑ never moves. Printed: what it then reports for those samples, and for fresh ones.
 Exit code 1 when `mixture` reports less than T − 1 % for fresh samples.
 Usage: python benchmarks/adversary.py [--steps N]
 """
