@@ -18,7 +18,8 @@ class SlotCrossAttentionCEM(Surrogate):
     """Slot attention over tokens of ẑ, read by gated cross-attention; a subclass makes a statistic of it.
 
     Tokens: `spatial`, the positions of ẑ, C numbers each; `linear`, ẑ reduced to `reduced` numbers; `flat`, ẑ itself.
-    Raises SurrogateError when the heads cannot share a flat token. Source: REFERENCE §3.
+    Raises SurrogateError when the heads cannot share a flat token. Source: docs/theory.md,
+    "Slots and cross-attention".
     """
 
     def __init__(

@@ -23,7 +23,7 @@ class Gmm(Surrogate):
     bound: loss · d = Σ_k π_k (−log π_k + ½ log(|Σ_k + σ²I| / |σ²I|)), over the components of all classes; legacy: mean
     over the batch's classes of Σ_k w_k relu(log(v_k + γ) − log(thr + γ)), no bound, which leaves the mixture as it is.
     The leakage is Theorem 2 of the mixture as it stands, nats for one image: of the samples that it was fitted to.
-    Source: Theorem 2 (arXiv 2503.00383); REFERENCE §1, §2.
+    Source: Theorem 2 (arXiv 2503.00383); docs/theory.md, "The leakage bound" and "The released heuristic".
     """
 
     class_prior: Tensor
@@ -144,7 +144,7 @@ class Gmm(Surrogate):
         π_k ← (π_k (N − B) + n_k)/N and v_k ← (1 − r) v_k + r Δ_k with r = n_k/(π_k N), Δ_k the batch's own variance.
         The published gradient goes through r Δ_k and so fades with the size N of the data set; here it is scaled by
         N/B, which makes it the minibatch estimate of the gradient of the whole data set's bound, whatever N. The value
-        is the published one. Source: REFERENCE §1.
+        is the published one. Source: docs/theory.md, "The running update".
         """
         total, size = float(self.fitted_on), float(batch.count.sum())
         prior = self.class_prior.repeat_interleave(mixture.weights.shape[1])
@@ -197,7 +197,7 @@ class Gmm(Surrogate):
         return (variance - (squared @ spread.unsqueeze(-1)).squeeze(-1)).clamp_min(VARIANCE_FLOOR), spread
 
     def _legacy(self, batch: "_BatchMoments", mixture: ClassMixture) -> Float[Tensor, ""]:
-        """The released heuristic, log form. Source: REFERENCE §2."""
+        """The released heuristic, log form. Source: docs/theory.md, "The released heuristic"."""
         classes, components = mixture.weights.shape
         weights, old = mixture.weights.flatten(), mixture.variances.flatten(0, 1)[:, 0]
         expected = weights * float(self.fitted_on) / classes
