@@ -40,7 +40,7 @@ def ready(cfg: AttentionSurrogate | GmmSurrogate):
         surrogate.refit(*NEAR.draw(600, 3))
     elif cfg.statistic == "mixture":
         surrogate.load_state_dict(fitted(cfg.model_copy(update={"threshold": Threshold()})))
-    surrogate.prepare(*NEAR.draw(600, 3))
+    surrogate.measure_threshold(*NEAR.draw(600, 3))
     surrogate.begin_epoch(0.5)
     return surrogate
 
