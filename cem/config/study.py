@@ -133,15 +133,6 @@ class Study(Settings):
             raise ValueError(f"two attacks are called {', '.join(doubled)}: give each its own `name`")
         return value
 
-    @field_validator("metrics", mode="before")
-    @classmethod
-    def _metrics_of_0_1(cls, value: Any) -> Any:
-        """Up to version 0.1.0 this was a mapping, of LPIPS alone."""
-        names = {"lpips_trunk": "trunk", "lpips_sha256": "sha256"}
-        if not isinstance(value, dict) or not set(value) <= set(names):
-            return value
-        return [{"kind": "lpips"} | {names[key]: item for key, item in value.items()}] if value else []
-
     @field_validator("metrics")
     @classmethod
     def _metrics_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -180,3 +180,12 @@ def test_whole_numbers_are_numbers(study):
 def test_words_that_hold_an_exponent_stay_words(study):
     idx = {"source": "idx", "name": "x", "images": "1e-3/images", "labels": "b"}
     assert study(dataset=idx).dataset.images == "1e-3/images"
+
+
+def test_metrics_are_a_list_and_were_a_mapping_up_to_0_1_0(study):
+    listed = study(metrics=[{"kind": "lpips", "trunk": "vgg16.pth"}])
+    assert [metric.sparse() for metric in listed.metrics] == [{"kind": "lpips", "trunk": "vgg16.pth"}]
+    assert study(metrics={"lpips_trunk": "vgg16.pth"}).metrics == listed.metrics
+    assert study(metrics={}).metrics == ()
+    with pytest.raises(ConfigError, match=r"metrics: .*valid array"):
+        study(metrics={"lpips": "vgg16.pth"})
