@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cem.config import FAMILIES, Family, Member
 
-DECODER = {"net": "res_normN0C4", "epochs": 2, "batch_size": 32, "lr": 0.01}
+DECODER = {"net": "res_normN0C4", "epochs": 2, "batch_size": 16, "lr": 0.01}
 NETWORK = {"embedding": 16, "reduced": 16, "slots": 3, "components": 2}
 EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family → member → its settings
     "surrogate": {
@@ -34,12 +34,12 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family → member �
     },
     "attack": {
         "decoder": [DECODER, DECODER | {"lr": None, "lr_sweep": [0.001, 0.01]}],
-        "gan": [{"net": "res_normN0C4", "epochs": 2, "batch_size": 32, "critic_steps": 2}],
+        "gan": [{"net": "res_normN0C4", "epochs": 2, "batch_size": 16, "critic_steps": 2}],
         "optimization": [
             {"steps": 5, "tv": [0.0, 0.1], "start": "decoder", "decoder": DECODER},
             {"steps": 5, "start": "random", "restarts": 2},
         ],
-        "shadow_model": [{"encoder_epochs": 2, "encoder_batch_size": 32, "decoder": DECODER}],
+        "shadow_model": [{"encoder_epochs": 2, "encoder_batch_size": 16, "decoder": DECODER}],
     },
     "model": {"vgg11": [{"width": 0.05}]},
     "dataset": {  # paths of what the fixture `raw_files` writes
