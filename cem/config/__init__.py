@@ -19,7 +19,7 @@ from cem.config.attack import (
     StartingDecoder,
     parse_decoder,
 )
-from cem.config.base import ConfigError, Settings
+from cem.config.base import ConfigError, Seed, Settings, Slug
 from cem.config.dataset import (
     DATASETS,
     Augment,
@@ -97,8 +97,10 @@ __all__ = [
     "NpzDataset",
     "Optimization",
     "Run",
+    "Seed",
     "Settings",
     "ShadowModel",
+    "Slug",
     "Split",
     "StartingDecoder",
     "Study",

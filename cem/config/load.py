@@ -39,7 +39,7 @@ def parse_study(settings: Any, where: str) -> Study:
     if not isinstance(settings, dict):
         raise ConfigError(f"{where}: expected settings such as `name: ...`; found {type(settings).__name__}")
     try:
-        text = json.dumps(_with_exponents(_metrics_listed(settings)), allow_nan=True)
+        text = json.dumps(_with_exponents(_as_now(settings)), allow_nan=True)
     except TypeError as error:
         raise ConfigError(f"{where}: expected text, numbers, lists and mappings; {error}") from None
     try:
@@ -49,16 +49,13 @@ def parse_study(settings: Any, where: str) -> Study:
         raise ConfigError(f"{where}: this study cannot be run:\n{describe(error, Study)}") from None
 
 
-def _metrics_listed(settings: dict[str, Any]) -> dict[str, Any]:
-    """Up to version 0.1.0 `metrics` was a mapping, of LPIPS alone.
-
-    A validator of the field could not do this: what it gives is no longer JSON, of which alone strict mode takes lists.
-    """
-    names, given = {"lpips_trunk": "trunk", "lpips_sha256": "sha256"}, settings.get("metrics")
-    if not isinstance(given, dict) or not set(given) <= set(names):
+def _as_now(settings: dict[str, Any]) -> dict[str, Any]:
+    """Up to version 0.1.0 `metrics` was a mapping, of LPIPS alone."""
+    metrics, names = settings.get("metrics"), {"lpips_trunk": "trunk", "lpips_sha256": "sha256"}
+    if not isinstance(metrics, dict) or not set(metrics) <= set(names):
         return settings
-    listed = [{"kind": "lpips"} | {names[key]: item for key, item in given.items()}] if given else []
-    return settings | {"metrics": listed}
+    chosen = {names[key]: value for key, value in metrics.items() if value is not None}
+    return settings | {"metrics": [{"kind": "lpips"} | chosen] if chosen else []}
 
 
 def _with_exponents(value: Any) -> Any:
