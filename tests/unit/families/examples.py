@@ -28,8 +28,8 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
             NETWORK | {"statistic": "enhanced_variance"},
             NETWORK | {"statistic": "enhanced_variance", "tokens": "spatial"},
             NETWORK | {"statistic": "enhanced_variance", "threshold": {"kind": "none"}},
-            NETWORK | {"optimizer": "shared"},
-            NETWORK | {"optimizer": "frozen"},
+            NETWORK | {"optimizer": "shared", "threshold": {"kind": "fixed"}},
+            NETWORK | {"optimizer": "frozen", "threshold": {"kind": "coupled"}},
         ],
     },
     "attack": {
@@ -37,7 +37,7 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
         "gan": [{"net": "res_normN0C4", "epochs": 2, "batch_size": 16, "critic_steps": 2}],
         "optimization": [
             {"steps": 5, "tv": [0.0, 0.1], "start": "decoder", "decoder": DECODER},
-            {"steps": 5, "start": "random", "restarts": 2},
+            {"steps": 5, "tv": [0.0], "start": "random", "restarts": 2},
         ],
         "shadow_model": [{"encoder_epochs": 2, "encoder_batch_size": 16, "decoder": DECODER}],
     },
