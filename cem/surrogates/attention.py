@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cem import CemError
 from cem.config import AttentionSurrogate
-from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, label_entropy
+from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, class_rows, label_entropy
 from cem.surrogates.cross_attention import GatedCrossAttention
 from cem.surrogates.slot_attention import SlotAttention
 from cem.surrogates.thresholds import VarianceThreshold
@@ -65,7 +65,7 @@ class SlotCrossAttentionCEM(Surrogate):
 
     def begin_epoch(self, progress: float) -> None:
         """Move a scheduled threshold; count lone samples anew."""
-        self.threshold.progress.fill_(progress)
+        self.threshold.begin_epoch(progress)
         self.lone.zero_()
 
     def monitor(self) -> dict[str, float]:
@@ -80,8 +80,7 @@ class SlotCrossAttentionCEM(Surrogate):
         return values if threshold is None else values | {"threshold": threshold}
 
     def _count_lone(self, labels: Labels) -> None:
-        _, counts = torch.unique(labels, return_counts=True)
-        self.lone += (counts == 1).sum()
+        self.lone += (class_rows(labels)[1] == 1).sum()
 
 
 def check_size(module: SlotCrossAttentionCEM, shape: tuple[int, int, int]) -> None:
