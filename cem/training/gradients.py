@@ -58,7 +58,7 @@ def grad_norm(module: nn.Module) -> Float[Tensor, ""]:
 
 
 def read(values: dict[str, Tensor]) -> Readings:
-    """The values as numbers: all at once, since each transfer waits for the device. The only one of a step."""
+    """The values as numbers: all at once, since each transfer waits for the device."""
     together = torch.stack([value.detach().double() for value in values.values()])
     return dict(zip(values, together.tolist(), strict=True))
 
