@@ -30,9 +30,9 @@ from cem.config import (
     NoSurrogate,
     Run,
     Split,
-    SplitModel,
     SyntheticDataset,
     Training,
+    Vgg11,
 )
 from cem.data.loader import Batch
 from cem.defenses import make_defense
@@ -93,7 +93,7 @@ class Scale:
         split = Split(private=self.images, val=self.images // 5, shadow=self.images // 5, test=self.images // 5)
         dataset = SyntheticDataset(images=2 * self.images, split=split, augment=AUGMENT)
         training = Training(epochs=self.epochs, lr=0.01, batch_size=64, probe_every=0, threads=self.threads)
-        return Run(dataset=dataset, model=SplitModel(width=self.width), training=training)
+        return Run(dataset=dataset, model=Vgg11(width=self.width), training=training)
 
 
 class HostGenerator(torch.Generator):
@@ -244,7 +244,7 @@ def attacks(scale: Scale, folder: Path, **_: Any) -> Iterator[Row]:
     shape = scale.shapes[0]
     batch = Pictures(shape).images("val")[: 2 * shape.batch]
     images = torch.from_numpy(batch).to(device) / 255
-    encoder, _ = make_split(SplitModel(width=scale.wide), (3, shape.side, shape.side), shape.classes)
+    encoder, _ = make_split(Vgg11(width=scale.wide), (3, shape.side, shape.side), shape.classes)
     encoder = encoder.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     search = Search(encoder, steps=100_000, lr=0.4, range_weight=1.0, masked=False)
     searched = search.images(encoder(images), torch.full_like(images, 0.5), 1e-2)
@@ -287,7 +287,7 @@ class Pictures:
 def wide_run(scale: Scale, shape: Shape, surrogate: Any) -> Run:
     """A run whose speed is measured."""
     dataset, training = SyntheticDataset(side=shape.side, augment=AUGMENT), Training(batch_size=shape.batch)
-    return Run(dataset=dataset, model=SplitModel(width=scale.wide), surrogate=surrogate, training=training)
+    return Run(dataset=dataset, model=Vgg11(width=scale.wide), surrogate=surrogate, training=training)
 
 
 def make_task(run: Run, file: Any, device: torch.device, start: Path | None = None) -> _Task:

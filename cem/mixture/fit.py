@@ -54,7 +54,7 @@ def fit_mixture_stream(
 ) -> ClassMixture:
     """`fit_mixture` for data larger than memory: the same fit, up to rounding, however the data are cut into chunks.
 
-    chunks: gives all (smashed [n, d], labels [n]) anew at each call, in one order; called some ten to a hundred times.
+    chunks: gives all (smashed [n, d], labels [n]) at each call, in one fixed order; called ten to a hundred times.
     A sample's label and a few numbers are kept in memory. Raises MixtureError as `fit_mixture`, and when two passes
     differ in length.
     """

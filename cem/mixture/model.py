@@ -103,7 +103,7 @@ class ClassMixture:
         """Per image −log q(ẑ + ε | y) + H(y) − h(ε), in nats, with ε drawn here; inf at σ = 0.
 
         The mean over images that the mixture was not fitted to estimates an upper bound on I(x; z), whatever the
-        mixture: cross-entropy is never below entropy. Source: REFERENCE §1, fact (i).
+        mixture: cross-entropy is never below entropy. Source: docs/theory.md, "A bound from any density".
         """
         if noise_std == 0:
             return torch.full_like(smashed[:, 0], math.inf)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from cem.config import AttentionSurrogate
 from cem.mixture import noise_entropy
-from cem.surrogates.attention import SlotCrossAttentionCEM, SurrogateError
-from cem.surrogates.base import Terms, class_rows, intra_class_mse
+from cem.surrogates.attention_base import SlotCrossAttentionCEM
+from cem.surrogates.base import SurrogateError, Terms, class_rows, intra_class_mse
 from cem.surrogates.thresholds import hinge
 from cem.types import Labels, Smashed
 
@@ -60,7 +60,8 @@ class MixtureAttention(SlotCrossAttentionCEM):
 
     The parameters of q depend on the support and on nothing of the sample that is scored, not even through the choice
     of the halves, which goes by labels and order. So the number is an upper bound on I(x; z) for any weights of the
-    module: training them only tightens it. Source: REFERENCE §1, facts (i) and (ii).
+    module: training them only tightens it. Source: docs/theory.md, "A bound from any density" and
+    "The attention mixture".
     """
 
     def __init__(

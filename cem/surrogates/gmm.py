@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cem.config import GmmSurrogate
 from cem.mixture import VARIANCE_FLOOR, ClassMixture, capacity, fit_mixture
-from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, Terms, intra_class_mse
+from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Given, Surrogate, Terms, intra_class_mse
 from cem.surrogates.thresholds import VarianceThreshold, hinge
 from cem.types import Labels, Smashed
 
@@ -23,7 +23,7 @@ class Gmm(Surrogate):
     bound: loss · d = Σ_k π_k (−log π_k + ½ log(|Σ_k + σ²I| / |σ²I|)), over the components of all classes; legacy: mean
     over the batch's classes of Σ_k w_k relu(log(v_k + γ) − log(thr + γ)), no bound, which leaves the mixture as it is.
     The leakage is Theorem 2 of the mixture as it stands, nats for one image: of the samples that it was fitted to.
-    Source: Theorem 2 (arXiv 2503.00383); REFERENCE §1, §2.
+    Source: Theorem 2 (arXiv 2503.00383); docs/theory.md, "The leakage bound" and "The released heuristic".
     """
 
     class_prior: Tensor
@@ -36,25 +36,17 @@ class Gmm(Surrogate):
     fitted_on: int  # number of samples of the last fit; 0 before it. No buffer: to read one is to wait for the device
     leakage: Tensor  # bound of the mixture as it stands, nats for one image
 
-    def __init__(
-        self,
-        cfg: GmmSurrogate,
-        shape: tuple[int, int, int],
-        class_prior: Float[Tensor, " cls"],
-        noise_std: float,
-        num_samples: int | None,
-        mixture: ClassMixture | None,
-        seed: int,
-    ) -> None:
+    def __init__(self, cfg: GmmSurrogate, given: Given) -> None:
         super().__init__()
-        self.cfg, self.noise_std, self.seed = cfg, noise_std, seed
-        self.noise_variance = max(noise_std**2, NOISE_VARIANCE_FLOOR)
-        self.threshold = VarianceThreshold(cfg.threshold, noise_std)
+        self.cfg, self.noise_std, self.seed = cfg, given.noise_std, given.seed
+        self.noise_variance = max(given.noise_std**2, NOISE_VARIANCE_FLOOR)
+        self.threshold = VarianceThreshold(cfg.threshold, given.noise_std)
         self.refits = self.fitted_on = 0
         components = 1 if cfg.components == "auto" else cfg.components  # auto: until a mixture says how many
-        rank = min(cfg.rank, math.prod(shape)) if cfg.covariance == "pca" else 0
-        sizes = (len(class_prior), components, math.prod(shape))
-        self.register_buffer("class_prior", class_prior.float())
+        dimensions = math.prod(given.smashed_shape)
+        rank = min(cfg.rank, dimensions) if cfg.covariance == "pca" else 0
+        sizes = (len(given.class_prior), components, dimensions)
+        self.register_buffer("class_prior", given.class_prior.float())
         self.register_buffer("weights", torch.full(sizes[:2], 1 / components))
         self.register_buffer("means", torch.zeros(sizes))
         self.register_buffer("norms", torch.zeros(sizes[:2]))
@@ -62,8 +54,8 @@ class Gmm(Surrogate):
         self.register_buffer("basis", torch.zeros(sizes[0], sizes[2], rank))
         self.register_buffer("spread", torch.zeros(*sizes[:2], rank))
         self.register_buffer("leakage", torch.zeros(()))
-        if mixture is not None:
-            self._take(mixture, num_samples or 0)
+        if given.mixture is not None:
+            self._take(given.mixture, given.num_samples or 0)
 
     @property
     def mixture(self) -> ClassMixture:
@@ -151,7 +143,7 @@ class Gmm(Surrogate):
         π_k ← (π_k (N − B) + n_k)/N and v_k ← (1 − r) v_k + r Δ_k with r = n_k/(π_k N), Δ_k the batch's own variance.
         The published gradient goes through r Δ_k and so fades with the size N of the data set; here it is scaled by
         N/B, which makes it the minibatch estimate of the gradient of the whole data set's bound, whatever N. The value
-        is the published one. Source: REFERENCE §1.
+        is the published one. Source: docs/theory.md, "The running update".
         """
         total, size = float(self.fitted_on), float(len(batch.index))
         prior = self.class_prior.repeat_interleave(mixture.weights.shape[1])
@@ -204,7 +196,7 @@ class Gmm(Surrogate):
         return (variance - (squared @ spread.unsqueeze(-1)).squeeze(-1)).clamp_min(VARIANCE_FLOOR), spread
 
     def _legacy(self, batch: "_BatchMoments", mixture: ClassMixture) -> Float[Tensor, ""]:
-        """The released heuristic, log form. Source: REFERENCE §2."""
+        """The released heuristic, log form. Source: docs/theory.md, "The released heuristic"."""
         classes, components = mixture.weights.shape
         weights, old = mixture.weights.flatten(), mixture.variances.flatten(0, 1)[:, 0]
         expected = weights * self.fitted_on / classes

@@ -18,7 +18,7 @@ class VarianceThreshold(nn.Module):
 
     none: it never ends. coupled: τσ² (published). fixed: a value. quantile: of the variances within a class, over
     classes and dimensions, that `measure` finds. schedule: from start to end as `progress` goes from 0 to 1.
-    Source: REFERENCE §2 (coupled).
+    Source: docs/theory.md, "Thresholds".
     """
 
     def __init__(self, cfg: Threshold, noise_std: float) -> None:
@@ -78,6 +78,6 @@ class VarianceThreshold(nn.Module):
 def hinge(variance: Float[Tensor, "*shape"], threshold: float, offset: float) -> Float[Tensor, "*shape"]:
     """relu(log(v + offset) − log(threshold + offset)), nats; offset is σ², or γ of the released code.
 
-    Source: REFERENCE §2, log form.
+    Source: docs/theory.md, "Thresholds" and "The released heuristic".
     """
     return torch.relu(torch.log(variance + offset) - math.log(threshold + offset))

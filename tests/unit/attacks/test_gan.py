@@ -84,7 +84,7 @@ def test_critic_of_the_published_widths(monkeypatch):
 
 
 def test_critic_refuses_images_too_small_for_it():
-    with pytest.raises(critics.DecoderError, match="sides of 9 pixels at least"):
+    with pytest.raises(critics.DecoderError, match="sides of at least 9 pixels"):
         critics.make_critic((1, 8, 8), generator())
 
 

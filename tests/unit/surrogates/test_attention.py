@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cem.config import AttentionSurrogate, SplitModel, Threshold
+from cem.config import AttentionSurrogate, Threshold, Vgg11
 from cem.mixture import ClassMixture
 from cem.models import make_split, parameter_count, smashed_shape
 from cem.surrogates import MONITORS, SurrogateError, make_surrogate
@@ -37,7 +37,7 @@ def make(statistic: str = "mixture", **settings):
 
 
 def true_leakage() -> float:
-    """One Gaussian a class with independent dimensions: h(z|y) + H(y) − h(ε) in closed form."""
+    """One Gaussian for each class with independent dimensions: h(z|y) + H(y) − h(ε) in closed form."""
     capacity = 0.5 * torch.log1p(population().variances / SIGMA**2).sum(-1).mean()
     return float(capacity) + math.log(CLASSES)
 
@@ -138,7 +138,7 @@ PAPER = {
 def test_spatial_tokens_cost_at_most_a_hundredth_of_the_network(name: str) -> None:
     side, cut, classes, expected = PAPER[name]
     with torch.device("meta"):
-        encoder, classifier = make_split(SplitModel(cut_layer=cut), (3, side, side), classes)
+        encoder, classifier = make_split(Vgg11(cut_layer=cut), (3, side, side), classes)
     shape = smashed_shape(encoder, (3, side, side))
     assert shape == expected
     surrogate = make_surrogate(AttentionSurrogate(), smashed_shape=shape, num_classes=classes, noise_std=SIGMA)
