@@ -24,7 +24,7 @@ class DecoderAttack(NetworkAttack):
     `lr_sweep` gets a full fit from the same weights and draws, and the one with the least held-out error is kept. A fit
     that is interrupted goes on from its last save, and ends with the same bits (CPU). One that diverges ends there,
     with the best weights before: that is a failure to be told, not an error. Source of the published settings:
-    REFERENCE §6.
+    docs/theory.md, "The attacks"; docs/published.md, "Settings".
     """
 
     def __init__(self, cfg: Decoder | StartingDecoder, store: StateStore | None = None, name: str = "") -> None:

@@ -25,7 +25,8 @@ class GanAttack(NetworkAttack):
 
     The critic learns from every batch, the generator from every `critic_steps`-th of the whole fit. Where it starts
     from a decoder, fitted on the attacker's own images, that decoder is kept unless an epoch is better (epoch 0 of
-    `choices`). Interruption and divergence: as for DecoderAttack. Source: REFERENCE §6.
+    `choices`). Interruption and divergence: as for DecoderAttack. Source: docs/theory.md,
+    "The attacks".
     """
 
     def __init__(self, cfg: Gan, store: StateStore | None = None) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from cem import ATTACK_NUMERICS, NUMERICS, metrics
 from cem.attacks import Fitted
-from cem.config import Attack
+from cem.config import AttackSettings
 from cem.evaluation.scoring import SCOPES
 from cem.evaluation.victim import Victim
 from cem.storage.records import (
@@ -21,7 +21,7 @@ from cem.storage.records import (
 )
 
 
-def manifest(victim: Victim, cfg: Attack, fitted: Fitted) -> Manifest:
+def manifest(victim: Victim, cfg: AttackSettings, fitted: Fitted) -> Manifest:
     """Equal inputs give equal manifests."""
     own = victim.data.images(cfg.data)[victim.owned(cfg).numpy()]
     known = set(_digests(own))
@@ -51,8 +51,6 @@ def manifest(victim: Victim, cfg: Attack, fitted: Fitted) -> Manifest:
         disjoint_from_infer=scored["infer"].also_owned_by_attacker == 0,
         defense=DefenseFacts(
             noise_std=victim.defense.noise_std,
-            dropout_rate=victim.defense.dropout_rate,
-            pruned_fraction=victim.defense.pruned_fraction,
             acts_in=["training", "attack's training", "scoring"],
             settings=[one.sparse() for one in victim.defense.settings],
         ),

@@ -18,6 +18,11 @@ METRICS = ("mse", "psnr_db", "ssim", "victim_accuracy", "rank1", "ms_ssim", "lpi
 _STORED = ("mse", "psnr_db", "ssim", "recognised", "mse_mean_image", "mse_class_mean")  # of every attack
 
 
+def metric_columns(plan: Plan) -> tuple[str, ...]:
+    """The columns of `METRICS`, then those of the study's own metrics."""
+    return tuple(dict.fromkeys((*METRICS, *(metric.member for metric in plan.study.metrics))))
+
+
 class ReportError(CemError):
     """A result that is absent, damaged or of something else."""
 
@@ -87,7 +92,7 @@ def read_reconstructions(
 def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
     """The aggregated results. Raises ReportError unless they are of exactly the planned runs and attacks."""
     marks = ("strongest", "strongest_bound", "attack_ok", "attack_bound")
-    results = _read_table(Path(parquet), "aggregate", ("run", "attack", "scope", *marks, *METRICS))
+    results = _read_table(Path(parquet), "aggregate", ("run", "attack", "scope", *marks, *metric_columns(plan)))
     planned = {(name, attack.id) for name, run in plan.runs.items() for attack in plan.attacks(run)}
     found = set(zip(results["run"], results["attack"], strict=True))
     if found != planned:

@@ -143,11 +143,14 @@ class ScoredImages(Part):
 
 
 class DefenseFacts(Part):
-    """The defence. settings: of each that acted beside the noise, on z or on the objective; not told in version 1."""
+    """The defence. settings: of each that acted beside the noise, on z or on the objective.
+
+    Version 1 did not tell them, but the rates of dropout and top-k, which are passed by.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     noise_std: float
-    dropout_rate: float
-    pruned_fraction: float
     acts_in: list[str]
     settings: list[dict[str, Any]] | None = None
 

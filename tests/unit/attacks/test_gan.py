@@ -85,7 +85,7 @@ def test_critic_of_the_published_widths(monkeypatch):
 
 
 def test_critic_refuses_images_too_small_for_it():
-    with pytest.raises(critics.DecoderError, match="sides of 9 pixels at least"):
+    with pytest.raises(critics.DecoderError, match="sides of at least 9 pixels"):
         critics.make_critic((1, 8, 8), generator())
 
 
@@ -138,15 +138,6 @@ def test_the_generator_moves_with_every_nth_batch_of_the_whole_fit(knowledge, mo
     monkeypatch.setattr("cem.attacks.gan._Game._move_generator", lambda game, *_: moved.append(game.state.step))
     fitted(knowledge)  # four batches an epoch
     assert moved == [2, 1, 0, 3]
-
-
-def test_same_seed_same_weights_and_the_global_generator_is_untouched(images, problem):
-    noisy = problem[2](images, noise_std=0.1)
-    before = torch.random.get_rng_state()
-    first = weights(fitted(noisy)[0])
-    assert torch.equal(before, torch.random.get_rng_state())
-    assert torch.equal(first, weights(fitted(noisy)[0]))
-    assert not torch.equal(first, weights(fitted(noisy, seed=1)[0]))
 
 
 @pytest.mark.parametrize("batches", [1, 5])

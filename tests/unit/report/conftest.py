@@ -93,7 +93,7 @@ def write_run(plan: Plan, run: Run) -> None:
 
 
 def write_attack(plan: Plan, run: Run, attack: str, kind: str) -> None:
-    """What an attack leaves behind: two images a scope, one 0.01 above the mean, one below."""
+    """What an attack leaves behind: two images for each scope, one 0.01 above the mean, one below."""
     folder, learned = plan.attack(run, attack), kind == "decoder"
     error = infer_mse(run, attack)
     table = pd.DataFrame(
