@@ -37,10 +37,11 @@ profile = typer.Typer(help="Install and show profiles of Snakemake.", rich_marku
 app.add_typer(profile, name="profile")
 
 
-def _show_version(asked: bool) -> None:
+def _show_version(asked: bool) -> bool:
     if asked:
         typer.echo(f"cem {__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cem.planning.plan import ATTACK_FILES, Plan
 
 
+@runtime_checkable
 class Record(Protocol):
     """A job as the executor has it on record. state: open, done, failed, retried or cancelled."""
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from snakemake_executor_plugin_submitit import dispatch, follow
-from snakemake_executor_plugin_submitit.costs import AttemptCost, goal, hand_over
-from snakemake_executor_plugin_submitit.events import append
-from snakemake_executor_plugin_submitit.follow import Follower
-from snakemake_executor_plugin_submitit.history import Histories
-from snakemake_executor_plugin_submitit.slurm import Cost, Row
+from snakemake_executor_plugin_submitit.books.costs import AttemptCost, goal, hand_over
+from snakemake_executor_plugin_submitit.books.events import append
+from snakemake_executor_plugin_submitit.cluster.slurm import Cost, Row
+from snakemake_executor_plugin_submitit.head import dispatch, follow
+from snakemake_executor_plugin_submitit.head.adopt import Histories
+from snakemake_executor_plugin_submitit.head.follow import Follower
 
 COST = AttemptCost("7", "g1", "accounting", "COMPLETED", False, 60.0, 50.0, 120.0, None)
 
@@ -70,9 +70,9 @@ def follower(books, settings, cluster, reporter, monkeypatch):
     settings.costs_into = "train.json"
 
     def send(submission, commands, request, settings) -> str:
-        submission.job_id = str(100 + len(list(books.read())))
+        submission.job_id = str(100 + len(books.read()[0]))
         (submission.folder / f"{submission.job_id}_submitted.pkl").touch()
-        cluster.rows[submission.job_id] = Row("RUNNING", "g1", submission.name, "")
+        cluster.rows[submission.job_id] = Row("RUNNING", submission.name, "")
         return submission.job_id
 
     monkeypatch.setattr(dispatch, "send_to_slurm", send)
@@ -98,7 +98,7 @@ def test_a_success_is_told_once_the_accounting_knows_of_it(follower, cluster, re
     head.look([])
     assert reporter.done == []
     assert "costs" not in json.loads(result.read_text())
-    cluster.costs = lambda job: [Cost("COMPLETED", begun, 7.0, 6.0, 1, 300.0, "g1")]
+    cluster.costs = lambda job: [Cost("COMPLETED", begun, 7.0, 6.0, 1, 300.0)]
     head.look([])
     assert reporter.done == [task]
     [cost] = json.loads(result.read_text())["costs"]
@@ -177,7 +177,7 @@ def test_a_head_that_ends_while_it_waits_for_the_accounting_leaves_a_success_to_
     assert "costs" in json.loads(result.read_text())
 
 
-def test_a_job_that_is_made_anew_starts_from_nothing(books, make_task, enter) -> None:
+def test_a_job_that_is_made_again_starts_from_nothing(books, make_task, enter) -> None:
     task, other = make_task("a"), make_task("b")
     states = ("cancelled", "done", "retried", "cancelled")
     places = [(enter(task), 0) for _ in states]

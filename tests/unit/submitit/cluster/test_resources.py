@@ -6,8 +6,8 @@ import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 from submitit.slurm.slurm import _make_sbatch_string
 
-from snakemake_executor_plugin_submitit.resources import make_request
-from snakemake_executor_plugin_submitit.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.cluster.resources import make_request
+from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
 
 
 def request(threads: int = 1, settings: ExecutorSettings | None = None, **resources):

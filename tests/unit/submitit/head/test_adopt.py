@@ -4,15 +4,15 @@ import time
 
 import pytest
 
-from snakemake_executor_plugin_submitit.adopt import Former, classify
-from snakemake_executor_plugin_submitit.events import append
-from snakemake_executor_plugin_submitit.slurm import Row
+from snakemake_executor_plugin_submitit.books.events import append
+from snakemake_executor_plugin_submitit.cluster.slurm import Row
+from snakemake_executor_plugin_submitit.head.adopt import Former, classify
 
 START = {"node": "g1", "job": "7", "restarts": 0, "gpus": []}
 
 
 def row(submission, state: str = "RUNNING") -> dict[str, Row]:
-    return {submission.element(0): Row(state, "g1", submission.name, "")}
+    return {submission.element(0): Row(state, submission.name, "")}
 
 
 def end(submission, code: int = 0) -> None:
@@ -46,7 +46,7 @@ def test_a_job_that_is_gone_is_sent_again(make_task, enter) -> None:
 def test_another_clusters_job_of_the_same_number_is_not_taken(make_task, enter) -> None:
     task = make_task()
     former = Former(enter(task), 0)
-    rows = {"7": Row("RUNNING", "g1", "smk-somebody-elses", "")}
+    rows = {"7": Row("RUNNING", "smk-somebody-elses", "")}
     assert classify(task, [former], rows, since=0)[0] is None
 
 
@@ -69,5 +69,5 @@ def test_a_job_is_found_by_its_name_when_its_head_died_before_noting_it(make_tas
     former = Former(enter(make_task(), job_id=None), 0)
     former.find({})
     assert former.submission.job_id is None
-    former.find({"31": Row("PENDING", "", former.submission.name, ""), "9": Row("PENDING", "", "other", "")})
+    former.find({"31": Row("PENDING", former.submission.name, ""), "9": Row("PENDING", "other", "")})
     assert former.id == "31"

@@ -2,11 +2,11 @@
 
 import pytest
 
-from snakemake_executor_plugin_submitit import dispatch
-from snakemake_executor_plugin_submitit.events import append
-from snakemake_executor_plugin_submitit.follow import Follower
-from snakemake_executor_plugin_submitit.send import RefusedError
-from snakemake_executor_plugin_submitit.slurm import Past, Row
+from snakemake_executor_plugin_submitit.books.events import append
+from snakemake_executor_plugin_submitit.cluster.send import RefusedError
+from snakemake_executor_plugin_submitit.cluster.slurm import Past, Row
+from snakemake_executor_plugin_submitit.head import dispatch
+from snakemake_executor_plugin_submitit.head.follow import Follower
 
 START = {"node": "g1", "job": "1", "restarts": 0, "gpus": []}
 
@@ -25,7 +25,7 @@ class Sbatch:
         self.sent.append([member.outputs[0] for member in submission.members])
         submission.job_id = str(len(self.sent))
         for index in range(len(submission.members)):
-            self.cluster.rows[submission.element(index)] = Row("RUNNING", "g1", submission.name, "")
+            self.cluster.rows[submission.element(index)] = Row("RUNNING", submission.name, "")
         return submission.job_id
 
 
@@ -44,7 +44,7 @@ def follower(books, settings, cluster, reporter, sbatch) -> Follower:
 
 
 def queue(*tasks, state: str = "RUNNING") -> dict[str, Row]:
-    return {task.id: Row(state, "g1", task.place.name, "") for task in tasks}
+    return {task.id: Row(state, task.place.name, "") for task in tasks}
 
 
 def end(task, code: int) -> None:
@@ -68,13 +68,13 @@ def test_it_is_in_the_books_before_it_is_sent(follower, books, monkeypatch, make
     seen = []
 
     def look_into_the_books(submission, *_: object) -> str:
-        (entered,) = books.read()
+        ((entered,), _) = books.read()
         seen.append((entered.name, entered.job_id))
         return "5"
 
     monkeypatch.setattr(dispatch, "send_to_slurm", look_into_the_books)
     follower.look([make_task()])
-    (after,) = books.read()
+    ((after,), _) = books.read()
     assert seen == [(after.name, None)]
     assert after.job_id == "5"
 
@@ -127,7 +127,7 @@ def test_a_passing_failure_is_sent_again_so_many_times(follower, cluster, report
     follower.look([task])
     for _ in range(8):
         cluster.rows = {}
-        cluster.history = {task.id: Past("NODE_FAIL", "NODE_FAIL", "g1")} if task.submission else {}
+        cluster.history = {task.id: Past("NODE_FAIL", "NODE_FAIL")} if task.submission else {}
         follower.look([])
     assert len(sbatch.sent) == 3  # the first time, and two retries
     ((_, text),) = reporter.failures
@@ -154,9 +154,9 @@ def test_more_memory_is_given_when_the_policy_says_so(
     follower.look([task])
     for _ in range(8):
         cluster.rows = {}
-        cluster.history = {task.id: Past("OUT_OF_MEMORY", "OUT_OF_MEMORY", "g1")} if task.submission else {}
+        cluster.history = {task.id: Past("OUT_OF_MEMORY", "OUT_OF_MEMORY")} if task.submission else {}
         follower.look([])
-    assert [submission.request["memory_mb"] for submission in books.read()] == sizes
+    assert [submission.request["memory_mb"] for submission in books.read()[0]] == sizes
     assert "out of memory" in reporter.failures[0][1]
 
 
@@ -179,8 +179,8 @@ def test_sbatch_that_will_not_is_a_failure(follower, reporter, sbatch, make_task
 def test_what_sbatch_did_although_it_failed_is_cancelled(follower, cluster, sbatch, books, make_task) -> None:
     sbatch.refusals = [RefusedError("timed out")]
     follower.look([make_task()])
-    (submission,) = books.read()
-    cluster.rows = {"44": Row("PENDING", "", submission.name, ""), "45": Row("RUNNING", "", "other", "")}
+    ((submission,), _) = books.read()
+    cluster.rows = {"44": Row("PENDING", submission.name, ""), "45": Row("RUNNING", "other", "")}
     follower.look([])
     assert cluster.cancelled == ["44"]
 
@@ -188,7 +188,7 @@ def test_what_sbatch_did_although_it_failed_is_cancelled(follower, cluster, sbat
 def test_an_earlier_heads_job_is_taken_over(books, settings, cluster, reporter, sbatch, make_task, enter) -> None:
     task = make_task()
     submission = enter(make_task())
-    cluster.rows = {"7": Row("RUNNING", "g1", submission.name, "")}
+    cluster.rows = {"7": Row("RUNNING", submission.name, "")}
     follower = Follower(books, settings, "scope", reporter)
     follower.cluster = follower.dispatcher.cluster = cluster
     follower.look([task])
@@ -200,7 +200,7 @@ def test_an_outdated_job_must_be_gone_before_its_successor_is_sent(
     books, settings, cluster, reporter, sbatch, make_task, enter
 ) -> None:
     submission = enter(make_task(key="before"))
-    cluster.rows = {"7": Row("RUNNING", "g1", submission.name, "")}
+    cluster.rows = {"7": Row("RUNNING", submission.name, "")}
     follower = Follower(books, settings, "scope", reporter)
     follower.cluster = follower.dispatcher.cluster = cluster
     follower.look([make_task(key="after")])
@@ -217,7 +217,7 @@ def test_jobs_of_this_study_that_nothing_asks_for_any_more_are_cancelled(
 ) -> None:
     submission = enter(make_task("gone"), scope=scope)
     reporter.unknown = {"results/gone"}
-    cluster.rows = {"7": Row("RUNNING", "g1", submission.name, "")}
+    cluster.rows = {"7": Row("RUNNING", submission.name, "")}
     follower = Follower(books, settings, "scope", reporter)
     follower.cluster = follower.dispatcher.cluster = cluster
     follower.look([make_task("a")])
@@ -244,7 +244,7 @@ def test_what_is_left_stays_open_for_the_next_head(follower, books, settings, cl
 def test_a_job_that_will_never_start_is_told_of_once(follower, cluster, reporter, make_task) -> None:
     task = make_task()
     follower.look([task])
-    cluster.rows = {task.id: Row("PENDING", "", task.place.name, "(PartitionTimeLimit)")}
+    cluster.rows = {task.id: Row("PENDING", task.place.name, "(PartitionTimeLimit)")}
     follower.look([])
     follower.look([])
     assert sum("will not start by itself" in line for line in reporter.said) == 1

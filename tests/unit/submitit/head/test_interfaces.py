@@ -29,7 +29,7 @@ NEEDED = {
     RemoteExecutor: ["run_jobs", "check_active_jobs", "sleep", "cancel", "cancel_jobs", "shutdown", "_wait_thread"],
     RealExecutor: ["get_job_args", "format_job_exec", "additional_general_args"],
     snakemake.persistence.PersistenceBase: ["locked", "started", "finished", "path"],
-    snakemake.dag.DAG: ["reason", "needrun_jobs", "jobs"],
+    snakemake.dag.DAG: ["needrun_jobs", "jobs"],
     snakemake.rules.Rule: ["is_producer"],
     snakemake.scheduling.job_scheduler.JobScheduler: ["exit_gracefully"],
     snakemake.jobs.Job: ["register", "get_wait_for_files", "wildcards_dict", "is_run"],
@@ -44,10 +44,6 @@ NEEDED = {
 def test_the_names_are_there(owner: type) -> None:
     missing = [name for name in NEEDED[owner] if not hasattr(owner, name)]
     assert not missing, f"{owner.__module__}.{owner.__name__} no longer has {missing}"
-
-
-def test_reasons_still_tell_what_is_forced() -> None:
-    assert snakemake.jobs.Reason().forced is False
 
 
 def test_a_signals_handler_still_asks_the_command_to_save() -> None:

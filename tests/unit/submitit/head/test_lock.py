@@ -10,12 +10,12 @@ import sys
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_submitit.head import HeadLock
+from snakemake_executor_plugin_submitit.head.lock import HeadLock
 
 HOLD = """
 import sys
 from pathlib import Path
-from snakemake_executor_plugin_submitit.head import HeadLock
+from snakemake_executor_plugin_submitit.head.lock import HeadLock
 lock = HeadLock(Path(sys.argv[1]))
 lock.acquire()
 print("held", flush=True)

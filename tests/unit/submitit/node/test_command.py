@@ -11,15 +11,16 @@ import time
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_submitit.costs import costs_of
-from snakemake_executor_plugin_submitit.events import append, has_ended_well, read_attempts
-from snakemake_executor_plugin_submitit.executor import _check_paths
-from snakemake_executor_plugin_submitit.node import STOPPED, Command, ignore_request_to_save
-from snakemake_executor_plugin_submitit.slurm import Cost
+from snakemake_executor_plugin_submitit.books.events import append, has_ended_well, read_attempts
+from snakemake_executor_plugin_submitit.cluster.accounting import costs_of
+from snakemake_executor_plugin_submitit.cluster.slurm import Cost
+from snakemake_executor_plugin_submitit.head.executor import _check_paths
+from snakemake_executor_plugin_submitit.node.command import STOPPED, Command, ignore_request_to_save
+from snakemake_executor_plugin_submitit.node.inner import MODULE
 
 NODE = """
 import json, sys
-from snakemake_executor_plugin_submitit.node import Command
+from snakemake_executor_plugin_submitit.node.command import Command
 Command(*json.loads(sys.argv[1]))()
 """
 
@@ -59,7 +60,7 @@ def test_a_requeued_attempt_is_found_in_the_accounting(cluster, books, enter, ma
     append(submission.events(0), "saved", elapsed_s=4.0)
     [attempt] = [line for line in submission.events(0).read_text().splitlines() if '"start"' in line]
     begun = float(attempt.split('"time": ')[1].split(",")[0])
-    cluster.costs = lambda job: [Cost("REQUEUED", begun, 4.0, 1.8, 1, 226.0, "g1")]
+    cluster.costs = lambda job: [Cost("REQUEUED", begun, 4.0, 1.8, 1, 226.0)]
     [cost] = costs_of([(submission, 0)], cluster)
     assert (cost.source, cost.state, cost.lost) == ("accounting", "REQUEUED", True)
 
@@ -116,7 +117,7 @@ def inner(tmp_path):
     def made(shell: str) -> str:
         (tmp_path / "Snakefile").write_text(SNAKEFILE.format(shell=shell))
         python = shlex.quote(sys.executable)
-        return f"{python} -m snakemake_executor_plugin_submitit.inner -m snakemake --cores 1 --executor local --force"
+        return f"{python} -m {MODULE} -m snakemake --cores 1 --executor local --force"
 
     return made
 

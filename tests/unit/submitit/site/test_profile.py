@@ -4,15 +4,19 @@ import dataclasses
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
-from cem import profiles
-from cem.profiles import ProfileError, find, install, is_untouched, shipped, site_settings, user_folder
-from snakemake_executor_plugin_submitit.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.site import profile as profiles
+from snakemake_executor_plugin_submitit.site.profile import ProfileError, find, is_untouched, site_settings, user_folder
+from snakemake_executor_plugin_submitit.site.program import Program, SiteError
 
+PROGRAM = Program("cem", setup="make .venv/ready")
+install, shipped = partial(profiles.install, program=PROGRAM), partial(profiles.shipped, program=PROGRAM)
 EVERY = {
     "account": "lab_1",
     "partition": "cpu,long",
@@ -111,6 +115,8 @@ def test_one_that_is_no_yaml_is_replaced_by_force_alone(home) -> None:
         ("partition", "$(reboot)"),
         ("qos", "a\nb"),
         ("constraint", "-p"),
+        ("account", "{gpus}"),
+        ("gres", "gpu:{type}:{gpus}"),
         ("gpu-partition", "'"),
         ("gres", "gpu:a100:1"),
         ("setup", "a\0b"),
@@ -139,7 +145,7 @@ def test_a_file_that_snakemake_prefers_is_noticed(home) -> None:
 
 def test_a_profile_that_cannot_be_written_is_absent(home, tmp_path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(profiles.CemError, match="cannot write it"):
+    with pytest.raises(SiteError, match="cannot write it"):
         install("slurm", {}, to=tmp_path / "file")
 
 
@@ -156,6 +162,6 @@ def test_it_is_found_as_snakemake_finds_it(home, tmp_path) -> None:
 def test_an_installed_package_brings_its_profiles(monkeypatch, tmp_path) -> None:
     folder = tmp_path / "prefix"
     install("slurm", {}, to=folder / "share/cem/profiles")
-    monkeypatch.setattr(profiles, "__file__", str(tmp_path / "lib/cem/profiles.py"))
+    monkeypatch.setattr(profiles, "__file__", str(tmp_path / "lib/plugin/site/profile.py"))
     monkeypatch.setattr(profiles.sysconfig, "get_path", lambda name: str(folder))
     assert shipped("slurm") == folder / "share/cem/profiles/slurm/config.yaml"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cem import doctor
+from snakemake_executor_plugin_submitit.site import doctor
 
 CONFIG = {
     "SLURM_VERSION": "23.11.4",
@@ -81,7 +81,7 @@ def cluster(no_slurm, tmp_path, monkeypatch) -> Cluster:
 @pytest.fixture
 def quick(monkeypatch):
     """Without the checks of this host's software, which take seconds."""
-    monkeypatch.setattr(doctor, "check_software", lambda: iter(()))
+    monkeypatch.setattr(doctor, "check_software", lambda _: iter(()))
 
 
 @pytest.fixture

@@ -6,10 +6,13 @@ import sys
 
 import pytest
 
-from cem import doctor
-from cem.doctor import Finding, place, software
-from cem.doctor.finding import Answer, ask
-from cem.doctor.slurm import check_slurm, read_site
+from snakemake_executor_plugin_submitit.cluster.slurm import Answer, ask
+from snakemake_executor_plugin_submitit.site import doctor
+from snakemake_executor_plugin_submitit.site.doctor import Finding, place, software
+from snakemake_executor_plugin_submitit.site.doctor.slurm import check_slurm, read_site
+from snakemake_executor_plugin_submitit.site.program import Program
+
+PROGRAM = Program("cem", setup="make .venv/ready")
 
 
 def site_findings(partition: str = "") -> list[Finding]:
@@ -17,7 +20,7 @@ def site_findings(partition: str = "") -> list[Finding]:
 
 
 def test_a_host_without_slurm_is_told_so_and_is_no_problem(no_slurm, quick, levels, of) -> None:
-    found = list(doctor.examine())
+    found = list(doctor.examine(PROGRAM))
     assert "no command of SLURM on PATH" in of(found, "slurm")
     assert "problem" not in levels(found).values()
 
@@ -97,10 +100,11 @@ def test_no_account_where_one_is_needed_is_a_problem(cluster, levels) -> None:
 
 def test_a_surrounding_job_is_not_handed_on(cluster, monkeypatch) -> None:
     monkeypatch.setenv("SLURM_CONF", "conf")
+    monkeypatch.setenv("SLURM_JWT", "token")
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("SBATCH_PARTITION", "x")
-    program = "import os; print([k for k in os.environ if k.startswith(('SLURM', 'SBATCH'))])"
-    assert ask(sys.executable, "-c", program).out == "['SLURM_CONF']\n"
+    program = "import os; print(sorted(k for k in os.environ if k.startswith(('SLURM', 'SBATCH'))))"
+    assert ask(sys.executable, "-c", program).out == "['SLURM_CONF', 'SLURM_JWT', 'SLURM_TIME_FORMAT']\n"
 
 
 def test_a_command_that_hangs_or_is_not_there_is_an_answer(cluster) -> None:
@@ -109,9 +113,14 @@ def test_a_command_that_hangs_or_is_not_there_is_an_answer(cluster) -> None:
     assert ask("no-such-command").code == 127
 
 
+def own_check(scratch):
+    (scratch / "file").touch()
+    yield Finding("ok", "own", "written")
+
+
 def test_a_folder_is_tried(no_slurm, levels) -> None:
-    found = list(place.check_place(no_slurm, shared_matters=False, probed=False))
-    assert set(levels(found)) == {"path", "file system", "locks", "rename", "hdf5"}
+    found = list(place.check_place(no_slurm, shared_matters=False, probed=False, program=PROGRAM, more=own_check))
+    assert list(levels(found)) == ["path", "file system", "locks", "rename", "own"]
     assert set(levels(found).values()) == {"ok"}
     assert list(no_slurm.iterdir()) == []
 
@@ -120,7 +129,7 @@ def test_a_percent_sign_in_the_path_is_a_problem(tmp_path, cluster, quick, monke
     folder = tmp_path / "100%j"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    found = list(doctor.examine())
+    found = list(doctor.examine(PROGRAM))
     assert levels(found)["path"] == "problem"
     assert not any(line.startswith("sbatch") for line in cluster.asked)
 
@@ -128,7 +137,7 @@ def test_a_percent_sign_in_the_path_is_a_problem(tmp_path, cluster, quick, monke
 def test_a_file_system_of_one_host_is_a_warning_unless_a_node_is_asked(no_slurm, monkeypatch, levels) -> None:
     for kind, probed, level in (("ext4", False, "warning"), ("ext4", True, "ok"), ("nfs4", False, "ok")):
         monkeypatch.setattr(place, "file_system", lambda folder, kind=kind: kind)
-        assert levels(place.check_place(no_slurm, shared_matters=True, probed=probed))["file system"] == level
+        assert levels(place.check_place(no_slurm, True, probed, PROGRAM, doctor.no_more))["file system"] == level
 
 
 def test_locks_that_do_not_work_are_a_warning(no_slurm, monkeypatch, levels, of) -> None:
@@ -136,14 +145,14 @@ def test_locks_that_do_not_work_are_a_warning(no_slurm, monkeypatch, levels, of)
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    found = list(place.check_place(no_slurm, shared_matters=True, probed=True))
+    found = list(place.check_place(no_slurm, True, True, PROGRAM, doctor.no_more))
     assert levels(found)["locks"] == "warning"
     assert "No locks available" in of(found, "locks")
 
 
 def test_software_that_is_not_there_is_a_problem(no_slurm, levels, of, monkeypatch) -> None:
     monkeypatch.setattr(software, "ask", lambda *_, timeout_s=0.0: Answer(1, "", "Traceback\nImportError: libcudart"))
-    found = list(software.check_software())
+    found = list(software.check_software(PROGRAM))
     assert levels(found) == {"python": "ok", "torch": "problem", "executor": "warning"}
     assert "ImportError: libcudart" in of(found, "torch")
     assert "python -m snakemake" in of(found, "executor")
@@ -151,16 +160,16 @@ def test_software_that_is_not_there_is_a_problem(no_slurm, levels, of, monkeypat
         [Answer(0, '["2.14", "13.0", ["H100"]]', ""), Answer(0, "['snakemake_executor_plugin_submitit']", "")]
     )
     monkeypatch.setattr(software, "ask", lambda *_, timeout_s=0.0: next(answers))
-    found = list(software.check_software())
+    found = list(software.check_software(PROGRAM))
     assert set(levels(found).values()) == {"ok"}
     assert "H100" in of(found, "gpu here")
 
 
 def test_the_profile_in_use_is_told(no_slurm) -> None:
-    settings, found = software.read_profile("slurm")
+    settings, found = software.read_profile("slurm", PROGRAM)
     assert (settings, found.level) == ({}, "warning")
-    doctor.software.profiles.install("slurm", {"account": "lab_1"})
-    settings, found = software.read_profile("slurm")
+    software.profile.install("slurm", {"account": "lab_1"}, PROGRAM)
+    settings, found = software.read_profile("slurm", PROGRAM)
     assert (settings, found.level) == ({"account": "lab_1"}, "ok")
 
 
