@@ -85,7 +85,7 @@ def log_of(submission: Submission, index: int) -> str:
 
 
 def is_whole(submission: Submission, index: int) -> bool:
-    """Whether submitit finished this submission: a job without its file would wait for it in vain."""
+    """Whether submitit finished this submission: a job without its file would wait for it for ever."""
     return bool(JobPaths(submission.folder, submission.element(index)).submitted_pickle.exists())
 
 

@@ -105,10 +105,10 @@ class Executor(RemoteExecutor):
         self._lock_of_head.release()
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
-        """The base class's way in; `cancel` does it all."""
+        """Called by the base class; `cancel` has done it all."""
 
     def shutdown(self) -> None:
-        """Let the second thread finish what it is at, and give back the lock."""
+        """Let the second thread finish what it is doing, and give back the lock."""
         super().shutdown()
         self._lock_of_head.release()
 

@@ -125,7 +125,7 @@ class Command(submitit.helpers.Checkpointable):
 
     def _end(self, event: Kind, **values: object) -> None:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        if used.ru_maxrss:  # else the child is not reaped, and what it used unknown
+        if used.ru_maxrss:  # else the child is not reaped, and what it used is unknown
             values |= {"cpu_s": used.ru_utime + used.ru_stime, "max_rss_mb": used.ru_maxrss / 1024}
         append(Path(self.events), event, **values, elapsed_s=time.time() - self.started)
 

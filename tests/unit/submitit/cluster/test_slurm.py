@@ -2,7 +2,7 @@
 
 import pytest
 
-from snakemake_executor_plugin_submitit.cluster.slurm import Slurm, is_alive
+from snakemake_executor_plugin_submitit.cluster.slurm import Slurm, ask_config, is_alive, is_name, stuck_for
 
 HEADER = "JOBID|STATE|NAME|REASON"
 PAST = "JobID|State"
@@ -96,3 +96,61 @@ def test_the_sites_settings_are_asked_for_once(programs, kind: str, there: bool)
     assert slurm.max_array_size == 1000  # indices are below MaxArraySize
     programs("scontrol", "exit 1")
     assert slurm.accounting is there
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says("MaxArraySize            = 1001", code=1),
+        says("AccountingStorageType   = accounting_storage/none"),
+        says("MaxArraySize            = many"),
+        says("<html>a proxy = an error</html>"),
+    ],
+)
+def test_settings_that_make_no_sense_are_silence(programs, answer: str) -> None:
+    programs("scontrol", answer)
+    assert ask_config()[1] == {}
+    assert Slurm().max_array_size is None
+    assert Slurm().accounting is None
+
+
+@pytest.mark.parametrize("kind", ["accounting_storage/none", "(null)", "none", "N/A", ""])
+def test_no_accounting_has_many_names(programs, kind: str) -> None:
+    programs("scontrol", says(f"AccountingStorageType   = {kind}", "MaxArraySize            = 1001"))
+    assert Slurm().accounting is False
+
+
+STUCK = """
+    PartitionTimeLimit PartitionNodeLimit PartitionDown PartitionInactive BadConstraints JobHeldAdmin JobHeldUser
+    InvalidAccount InvalidQOS AccountNotAllowed DependencyNeverSatisfied QOSMaxWallDurationPerJobLimit
+    AssocMaxWallDurationPerJobLimit QOSMaxCpuPerJobLimit AssocMaxCpuMinutesPerJobLimit AssocGrpCPUMinutesLimit
+    MaxMemPerLimit (ReqNodeNotAvail,UnavailableNodes:g1)
+"""
+MOVING = """
+    None Priority Resources BeginTime Dependency QOSMaxJobsPerUserLimit QOSGrpCpuLimit AssocGrpGRES JobArrayTaskLimit
+    AssocGrpCPURunMinutesLimit
+"""
+
+
+@pytest.mark.parametrize("reason", STUCK.split())
+def test_what_needs_somebody_to_act_is_stuck(reason: str) -> None:
+    assert stuck_for(reason)
+
+
+@pytest.mark.parametrize("reason", [*MOVING.split(), "ReqNodeNotAvail, May be reserved for other job"])
+def test_what_starts_when_others_end_is_not_stuck(reason: str) -> None:
+    assert not stuck_for(reason)
+
+
+@pytest.mark.parametrize(
+    "text", ["cpu", "cpu,long", "a100|h100&ib", "[rack1*2&rack2*4]", "(a|b)&c", "gpu:a100:1", "x@y+z=1"]
+)
+def test_names_and_expressions_of_slurm_are_taken(text: str) -> None:
+    assert is_name(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-p", ",a", "a b", "a;b", "$(a)", "`a`", "a\nb", "a\n", "{a}", "a'", "ü", "a/b", "%a", "#a"]
+)
+def test_what_somebody_could_read_otherwise_is_no_name(text: str) -> None:
+    assert not is_name(text)

@@ -248,3 +248,17 @@ def test_a_job_that_will_never_start_is_told_of_once(follower, cluster, reporter
     follower.look([])
     follower.look([])
     assert sum("will not start by itself" in line for line in reporter.said) == 1
+
+
+def test_a_damaged_record_is_named_and_the_others_are_adopted(
+    books, settings, cluster, reporter, sbatch, make_task, enter
+) -> None:
+    good, bad = enter(make_task("a")), enter(make_task("b"))
+    (bad.folder / "record.json").write_text("{")
+    cluster.rows = {"7": Row("RUNNING", good.name, "")}
+    follower = Follower(books, settings, "scope", reporter)
+    follower.cluster = follower.dispatcher.cluster = cluster
+    assert [line for line in reporter.said if "record not read" in line and bad.name in line]
+    follower.look([make_task("a")])
+    assert sbatch.sent == []
+    assert [task.id for task in follower.active] == ["7"]

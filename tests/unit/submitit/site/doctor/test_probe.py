@@ -142,3 +142,13 @@ def test_the_program_on_the_node_waits_for_the_signal(tmp_path, monkeypatch) -> 
     assert (first["token"], first["locked"]) == ("t", False)
     assert abs(first["time"] - time.time()) < 60
     assert json.loads((tmp_path / "last.json").read_text()) == {"signal": True}
+
+
+def test_the_advice_names_the_program_that_asks(node, quick) -> None:
+    node.program("sbatch", "echo 7")
+    node.program("squeue", 'echo "PENDING|Priority"')
+    text = "\n".join(map(str, doctor.examine(Program("mine", setup="make it"), wait_s=0.1)))
+    assert "mine profile install slurm" in text
+    assert "mine doctor --wait 1800" in text
+    assert "cem" not in text
+    assert any("--job-name mine-doctor" in line for line in node.asked)
