@@ -57,6 +57,15 @@ def test_what_is_no_record_is_named_with_what_to_do_and_hides_no_other(books, ma
     assert f"delete {bad.folder}" in told
 
 
+def test_a_record_that_cannot_be_opened_is_named(books, make_task, enter) -> None:
+    path = enter(make_task()).folder / RECORD
+    path.unlink()
+    path.mkdir()
+    found, (told,) = books.read()
+    assert found == []
+    assert told.startswith(f"{path}: expected a record, cannot read it: ")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
