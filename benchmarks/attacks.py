@@ -25,7 +25,7 @@ from torch.nn.functional import interpolate, mse_loss
 from cem.attacks import Knowledge
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.optimization import OptimizationAttack
-from cem.config import Decoder, Optimization, SplitModel
+from cem.config import Decoder, Optimization, Vgg11
 from cem.jobs.process import make_generator, set_up_process
 from cem.models import make_decoder, make_split
 
@@ -82,7 +82,7 @@ def measure_decoder(repeats: int) -> bool:
 
 
 def narrow_encoder(images: Tensor) -> nn.Module:
-    encoder, _ = make_split(SplitModel(width=0.25), IMAGE, 10)
+    encoder, _ = make_split(Vgg11(width=0.25), IMAGE, 10)
     with torch.no_grad():
         for _ in range(50):  # the running statistics forget their start
             encoder.train()(images)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cem.attacks.base import AttackError, Fitted, Knowledge, chunks, hold_out
+from cem.attacks.base import AttackError, ClosedFormAttack, Fitted, Knowledge, chunks, hold_out
 from cem.types import Images, Labels, Smashed
 
 HELD_OUT = 0.1
@@ -50,7 +50,7 @@ class Moments:
         return zz, zx
 
 
-class LinearAttack:
+class LinearAttack(ClosedFormAttack):
     """Least squares with an intercept and a ridge; the images are clamped to [0, 1]."""
 
     weight: Float[Tensor, "dim pixels"]

@@ -4,13 +4,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cem.attacks.base import Fitted, Knowledge, chunks
+from cem.attacks.base import ClosedFormAttack, Fitted, Knowledge, chunks
 from cem.types import Images, Labels, Smashed
 
 KEYS_AT_ONCE = 8192  # of the attacker's z that a chunk of queries is compared with
 
 
-class NearestAttack:
+class NearestAttack(ClosedFormAttack):
     """Euclidean nearest neighbour among one z of each of the attacker's images."""
 
     knowledge: Knowledge

@@ -7,12 +7,12 @@ import numpy as np
 
 from cem import ATTACK_NUMERICS, NUMERICS, metrics
 from cem.attacks import Fitted
-from cem.config import Attack
+from cem.config import AttackSettings
 from cem.evaluation.scoring import SCOPES
 from cem.evaluation.victim import Victim
 
 
-def manifest(victim: Victim, cfg: Attack, fitted: Fitted) -> dict[str, Any]:
+def manifest(victim: Victim, cfg: AttackSettings, fitted: Fitted) -> dict[str, Any]:
     """In JSON's types; equal inputs give equal manifests."""
     own = victim.data.images(cfg.data)[victim.owned(cfg).numpy()]
     known = set(_digests(own))
@@ -35,8 +35,8 @@ def manifest(victim: Victim, cfg: Attack, fitted: Fitted) -> dict[str, Any]:
         "scored": scored,
         "disjoint_from_infer": scored["infer"]["also_owned_by_attacker"] == 0,
         "defense": {
-            "noise_std": defense.noise_std, "dropout_rate": defense.dropout_rate,
-            "pruned_fraction": defense.pruned_fraction, "acts_in": ["training", "attack's training", "scoring"],
+            "noise_std": defense.noise_std, "list": [cfg.sparse() for cfg in defense.settings],
+            "acts_in": ["training", "attack's training", "scoring"],
         },
         "images": {"range": [0, 1], "stored_as": str(own.dtype), "normalisation": "none"},
         "metrics": {

@@ -10,11 +10,11 @@ import torch
 
 from cem import ATTACK_NUMERICS, NUMERICS
 from cem.attacks import Fitted, make_attack
-from cem.config import BASELINES, Attack, Decoder, MetricSettings, Run
+from cem.config import AttackSettings, MetricSettings, Run
 from cem.defenses import make_defense
 from cem.evaluation.manifest import manifest
 from cem.evaluation.scoring import SCOPES, Metric, Scoring, pair_metrics
-from cem.evaluation.tuning import with_tuned_lr
+from cem.evaluation.tuning import as_tuned
 from cem.evaluation.victim import Victim, check_activations, load_network
 from cem.jobs.interruption import Parts, Progress, resumable, state_folder
 from cem.jobs.process import device_name, peak_memory_mb, set_up_process
@@ -24,7 +24,7 @@ from cem.storage.hdf5 import open_activations, open_dataset, write_file
 
 def attack_run(
     run: Run,
-    attacks: Sequence[Attack],
+    attacks: Sequence[AttackSettings],
     *,
     activations: Path,
     data: Path,
@@ -32,17 +32,17 @@ def attack_run(
     folder: Path,
     num_images: int,
     tuned: Path | None = None,
-    metrics: MetricSettings = MetricSettings(),  # noqa: B008 (frozen)
+    metrics: Sequence[MetricSettings] = (),
     results: Path = Path("results"),
 ) -> None:
     """Fit and score attacks on a trained run: a job's work. See `run_attacks`.
 
     A learned attack keeps the state of its fit in `results/.state`, and goes on from there when it was interrupted.
-    tuned: attack.json of the same attack on the undefended reference, which says the learning rate.
+    tuned: attack.json of the same attack on the undefended reference, which says what is left open, such as the rate.
     """
     device = set_up_process(run.training.threads)
     if tuned is not None:
-        attacks = [with_tuned_lr(cfg, tuned) if isinstance(cfg, Decoder) else cfg for cfg in attacks]
+        attacks = [as_tuned(cfg, tuned) if cfg.tunes_on_reference else cfg for cfg in attacks]
 
     with open_dataset(data) as images, open_activations(activations) as smashed:
         smashed.check_source("model", model)
@@ -51,22 +51,22 @@ def attack_run(
         victim = Victim(images, smashed, defense, network, run.seed, device)
         inputs = {"activations": sha256(activations), "data": sha256(data), "model": sha256(model)}
 
-        def state_of(cfg: Attack) -> Path:
+        def state_of(cfg: AttackSettings) -> Path:
             settings = {"attack": cfg.sparse(), "run": run.sparse(), "images": num_images, "numerics": ATTACK_NUMERICS}
-            settings |= {"metrics": metrics.sparse()}
+            settings |= {"metrics": [metric.sparse() for metric in metrics]}
             return state_folder(results, settings, inputs)
 
         run_attacks(attacks, victim, folder, num_images=num_images, metrics=metrics, state_of=state_of)
 
 
 def run_attacks(
-    attacks: Sequence[Attack],
+    attacks: Sequence[AttackSettings],
     victim: Victim,
     folder: str | Path,
     *,
     num_images: int,
-    metrics: MetricSettings = MetricSettings(),  # noqa: B008 (frozen)
-    state_of: Callable[[Attack], Path] | None = None,
+    metrics: Sequence[MetricSettings] = (),
+    state_of: Callable[[AttackSettings], Path] | None = None,
 ) -> None:
     """Fit and score each attack; its results go to `folder/<attack.id>/`.
 
@@ -89,7 +89,7 @@ def run_attacks(
     pair = pair_metrics(min(victim.data.image_shape[1:]), metrics, victim.device)
     for cfg in attacks:
         place = (Path(folder) / cfg.id, num_images, pair)
-        if state_of is None or cfg.kind in BASELINES:
+        if state_of is None or not cfg.trained:
             _run_attack(cfg, victim, *place, Progress())
         else:
             with resumable(state_of(cfg), device_name(victim.device)) as progress:
@@ -97,7 +97,7 @@ def run_attacks(
 
 
 def _run_attack(
-    cfg: Attack, victim: Victim, folder: Path, num_images: int, pair: Mapping[str, Metric], progress: Progress
+    cfg: AttackSettings, victim: Victim, folder: Path, num_images: int, pair: Mapping[str, Metric], progress: Progress
 ) -> None:
     if victim.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(victim.device)
@@ -122,10 +122,10 @@ def _run_attack(
     write_json(folder / "attack.json", _record(cfg, victim, fitted) | took)
 
 
-def _record(cfg: Attack, victim: Victim, fitted: Fitted) -> dict[str, Any]:
+def _record(cfg: AttackSettings, victim: Victim, fitted: Fitted) -> dict[str, Any]:
     return {
         "attack": cfg.id,
-        "kind": cfg.kind,
+        "kind": cfg.member,
         "settings": cfg.sparse(),
         "knowledge": {"data": cfg.data, "images": len(victim.owned(cfg)), "label": cfg.knowledge_label},
         **asdict(fitted),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cem.config import ITEMS, SplitModel, parse_bottleneck
+from cem.config import Vgg11, parse_bottleneck
 
 _ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "none": nn.Identity}
 
@@ -33,13 +33,13 @@ def scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def build_vgg11(cfg: SplitModel, image_shape: tuple[int, int, int], num_classes: int) -> tuple[nn.Module, nn.Module]:
+def build_vgg11(cfg: Vgg11, image_shape: tuple[int, int, int], num_classes: int) -> tuple[nn.Module, nn.Module]:
     """Encoder (client) and classifier (server), uninitialised.
 
     The client holds the first `cut_layer` items, the bottleneck's way down and the activation; the server the
     bottleneck's way up, the other items and the head. Source: REFERENCE §4; Simonyan & Zisserman 2015.
     """
-    items = ITEMS[cfg.arch]
+    items = cfg.items
     builder = _Builder(cfg.width, image_shape[0], image_shape[1])
     encoder = [layer for item in items[: cfg.cut_layer] for layer in builder.item(item)]
     classifier: list[nn.Module] = []

@@ -22,6 +22,11 @@ _TRAINING = (
 )  # fmt: skip
 
 
+def metric_columns(plan: Plan) -> tuple[str, ...]:
+    """The columns of `METRICS`, then those of the study's own metrics."""
+    return tuple(dict.fromkeys((*METRICS, *(metric.member for metric in plan.study.metrics))))
+
+
 class ReportError(CemError):
     """A result that is absent, damaged or of something else."""
 
@@ -91,7 +96,7 @@ def read_reconstructions(
 def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
     """The aggregated results. Raises ReportError unless they are of exactly the planned runs and attacks."""
     marks = ("strongest", "strongest_bound", "attack_ok", "attack_bound")
-    results = _read_table(Path(parquet), "aggregate", ("run", "attack", "scope", *marks, *METRICS))
+    results = _read_table(Path(parquet), "aggregate", ("run", "attack", "scope", *marks, *metric_columns(plan)))
     planned = {(name, attack.id) for name, run in plan.runs.items() for attack in plan.attacks(run)}
     found = set(zip(results["run"], results["attack"], strict=True))
     if found != planned:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from cem.config import BASELINES, YARDSTICKS, Decoder
+from cem.config import every_metric
 from cem.planning.plan import Plan
 from cem.report.answer import attack_names
 from cem.report.groups import Group, Spread
-from cem.report.inputs import SCOPES, read_attack
+from cem.report.inputs import SCOPES, metric_columns, read_attack
 
 UNCONVERGED = (
     "† was still improving at the end of its budget in at least one run: a lower bound on the attack, so the MSE is an "
@@ -93,6 +93,22 @@ def attacks_table(plan: Plan, groups: list[Group], results: pd.DataFrame) -> Tab
     return Table("attacks", header, rows, _notes([header, *rows]))
 
 
+def further_metrics_table(plan: Plan, groups: list[Group], results: pd.DataFrame) -> Table | None:
+    """One row per group: the strongest attack by the metrics that the summary has no column for; None where none is."""
+    own = {metric.member: metric for metric in every_metric(plan.study.metrics)}
+    names = [name for name in metric_columns(plan)[5:] if not results[name].isna().all()]
+    if not names:
+        return None
+    header = ("runs", *(f"{name}, {own[name].unit}".removesuffix(", ") for name in names))
+    rows = []
+    for group in groups:
+        infer = group.headline(results)
+        cells = [Spread.of(infer[name]).text() for name in names]
+        rows.append((group.label, *(["attack failed"] * len(names) if infer.empty else cells)))
+    closer = (f"{name}: a {own[name].better} value says that the reconstruction is closer." for name in names)
+    return Table("metrics", header, rows, tuple(closer))
+
+
 def verdicts_table(groups: list[Group], results: pd.DataFrame) -> Table:
     """One row an attack that does not count on a group, with the reason; no rows where all count."""
     rows: list[tuple[str, ...]] = []
@@ -117,7 +133,7 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
             _distinct([found["parameters"] for found in about]),
             *(f"{sum(found[name] for found in about) / len(about):.1f}" for name in ("fit_seconds", "score_seconds")),
             f"{max(memory):.0f}" if memory else "–",
-            "needs no training" if attack.kind in BASELINES else f"{int(known.sum())} of {len(about)} runs",
+            "needs no training" if not attack.trained else f"{int(known.sum())} of {len(about)} runs",
         )
         settings = {key: value for key, value in attack.sparse().items() if key not in ("name", "data")}
         settings = {key: value for key, value in settings.items() if value != attack.id}
@@ -132,7 +148,7 @@ def ladder_table(plan: Plan, results: pd.DataFrame) -> Table | None:
     """
     steps: dict[str, list[str]] = {}
     for attack in plan.study.attacks:
-        if isinstance(attack, Decoder):
+        if attack.on_ladder:
             alike = attack.model_copy(update={"net": "", "name": None, "runs": "all"})
             steps.setdefault(repr(alike), []).append(attack.id)
     ladder = max(steps.values(), key=len, default=[])
@@ -180,8 +196,8 @@ def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
 
 def _strongest(plan: Plan, group: Group, results: pd.DataFrame) -> str:
     infer = group.headline(results)
-    kinds = {attack.id: attack.kind for attack in plan.study.attacks}
-    trivial = all(kinds[attack] in YARDSTICKS for attack in infer["attack"])
+    yardsticks = {attack.id for attack in plan.study.attacks if attack.yardstick}
+    trivial = all(attack in yardsticks for attack in infer["attack"])
     failed = len(group.runs) - len(infer)
     marks = {"†": infer["strongest_bound"].any(), "‡": trivial}
     marks["§"] = any(_in_part(attack, results) for attack in infer["attack"])

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from cem.config import AttentionSurrogate
 from cem.mixture import noise_entropy
-from cem.surrogates.attention import SlotCrossAttentionCEM, SurrogateError
-from cem.surrogates.base import Terms, intra_class_mse
+from cem.surrogates.attention_base import SlotCrossAttentionCEM
+from cem.surrogates.base import SurrogateError, Terms, intra_class_mse
 from cem.surrogates.thresholds import hinge
 from cem.types import Labels, Smashed
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cem.surrogates.attention import SlotCrossAttentionCEM
+from cem.surrogates.attention_base import SlotCrossAttentionCEM
 from cem.surrogates.base import Terms, intra_class_mse
 from cem.surrogates.thresholds import hinge
 from cem.types import Labels, Smashed

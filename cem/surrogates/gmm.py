@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cem.config import GmmSurrogate
 from cem.mixture import VARIANCE_FLOOR, ClassMixture, capacity, fit_mixture
-from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, Terms, intra_class_mse
+from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Given, Surrogate, Terms, intra_class_mse
 from cem.surrogates.thresholds import VarianceThreshold, hinge
 from cem.types import Labels, Smashed
 
@@ -36,25 +36,17 @@ class Gmm(Surrogate):
     fitted_on: Tensor  # number of samples of the last fit; 0 before it
     leakage: Tensor  # bound of the mixture as it stands, nats for one image
 
-    def __init__(
-        self,
-        cfg: GmmSurrogate,
-        shape: tuple[int, int, int],
-        class_prior: Float[Tensor, " cls"],
-        noise_std: float,
-        num_samples: int | None,
-        mixture: ClassMixture | None,
-        seed: int,
-    ) -> None:
+    def __init__(self, cfg: GmmSurrogate, given: Given) -> None:
         super().__init__()
-        self.cfg, self.noise_std, self.seed = cfg, noise_std, seed
-        self.noise_variance = max(noise_std**2, NOISE_VARIANCE_FLOOR)
-        self.threshold = VarianceThreshold(cfg.threshold, noise_std)
+        self.cfg, self.noise_std, self.seed = cfg, given.noise_std, given.seed
+        self.noise_variance = max(given.noise_std**2, NOISE_VARIANCE_FLOOR)
+        self.threshold = VarianceThreshold(cfg.threshold, given.noise_std)
         self.refits = 0
         components = 1 if cfg.components == "auto" else cfg.components  # auto: until a mixture says how many
-        rank = min(cfg.rank, math.prod(shape)) if cfg.covariance == "pca" else 0
-        sizes = (len(class_prior), components, math.prod(shape))
-        self.register_buffer("class_prior", class_prior.float())
+        dimensions = math.prod(given.smashed_shape)
+        rank = min(cfg.rank, dimensions) if cfg.covariance == "pca" else 0
+        sizes = (len(given.class_prior), components, dimensions)
+        self.register_buffer("class_prior", given.class_prior.float())
         self.register_buffer("weights", torch.full(sizes[:2], 1 / components))
         self.register_buffer("means", torch.zeros(sizes))
         self.register_buffer("norms", torch.zeros(sizes[:2]))
@@ -63,8 +55,8 @@ class Gmm(Surrogate):
         self.register_buffer("spread", torch.zeros(*sizes[:2], rank))
         self.register_buffer("fitted_on", torch.tensor(0))
         self.register_buffer("leakage", torch.zeros(()))
-        if mixture is not None:
-            self._take(mixture, num_samples or 0)
+        if given.mixture is not None:
+            self._take(given.mixture, given.num_samples or 0)
 
     @property
     def mixture(self) -> ClassMixture:

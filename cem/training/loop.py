@@ -7,7 +7,7 @@ import torch
 from tqdm import tqdm
 
 from cem import CemError
-from cem.config import GmmSurrogate, NoSurrogate, Run
+from cem.config import Run
 from cem.data.loader import OnDeviceLoader
 from cem.jobs.interruption import Checkpoints, Progress
 from cem.jobs.process import peak_memory_mb
@@ -58,10 +58,10 @@ def _start_epoch(state: State, run: Run, private: OnDeviceLoader) -> None:
     if state.step == 0:
         if surrogate_measured(run.surrogate, cfg, state.epoch):
             since = state.epoch - cfg.warmup_epochs
-            if since == 0 and _measures_threshold(run):
+            if since == 0 and run.surrogate.measures_threshold:
                 client.surrogate.prepare(*clean_smashed(client.encoder, private))
             client.surrogate.begin_epoch(since / max(1, cfg.epochs - cfg.warmup_epochs - 1))
-            if _refit_due(run, since):
+            if run.surrogate.refit_due(since):
                 client.surrogate.refit(*clean_smashed(client.encoder, private))
         state.order, state.means, state.nonfinite = private.order(), Means(), 0
     client.encoder.train()
@@ -91,15 +91,6 @@ def _train_epoch(state: State, run: Run, private: OnDeviceLoader, progress: Prog
         state.means.add(readings)
         state.step = step + 1
         checkpoints.after_batch()
-
-
-def _measures_threshold(run: Run) -> bool:
-    return not isinstance(run.surrogate, NoSurrogate) and run.surrogate.threshold.kind == "quantile"
-
-
-def _refit_due(run: Run, since: int) -> bool:
-    """Not in the first epoch after the warm-up: the mixture was fitted to these very features."""
-    return isinstance(run.surrogate, GmmSurrogate) and since > 0 and since % run.surrogate.refit_every == 0
 
 
 def _without_surrogate(state: State, run: Run, step: int, failure: NonFinite, progress: Progress) -> None:

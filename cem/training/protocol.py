@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cem.config import AttentionSurrogate, Run, Training
+from cem.config import Run, Training
 from cem.data.loader import Batch
 from cem.defenses import Defense, make_defense
 from cem.surrogates import Surrogate
@@ -213,10 +213,8 @@ def make_parties(
 ) -> tuple[Client, Server]:
     """Client and server of a run, each with its SGD; the modules must be on the device that trains."""
     settings = run.surrogate
-    routing = settings.optimizer if isinstance(settings, AttentionSurrogate) else "frozen"
-    adam = None
-    if isinstance(settings, AttentionSurrogate) and routing == "own":
-        adam = torch.optim.Adam(surrogate.parameters(), lr=settings.lr)
+    routing = settings.fitted_by
+    adam = torch.optim.Adam(surrogate.parameters(), lr=settings.own_lr) if routing == "own" else None
     client = Client(
         encoder,
         make_defense(run.noise_std, run.defenses),

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cem.config import ImageFolderDataset
-from cem.data.sources.source import DataError, Labelling, Source, check_labels, make_source
+from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, make_source
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 _GREY, _COLOUR = ("1", "L"), ("P", "RGB", "CMYK", "YCbCr")
@@ -80,3 +80,6 @@ def _open(file: Path) -> Iterator[Image.Image]:
             yield image
     except (OSError, SyntaxError) as error:
         raise DataError(f"{file}: expected an image, cannot read it: {error}. Replace or remove the file.") from None
+
+
+IMAGE_FOLDER = Format(read_image_folder, list_image_folder)

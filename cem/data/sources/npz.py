@@ -8,7 +8,16 @@ import numpy as np
 from numpy.lib import format as npy
 
 from cem.config import NpzDataset
-from cem.data.sources.source import DataError, Labelling, Source, check_count, check_labels, check_shape, make_source
+from cem.data.sources.source import (
+    DataError,
+    Format,
+    Labelling,
+    Source,
+    check_count,
+    check_labels,
+    check_shape,
+    make_source,
+)
 from cem.storage.files import sha256
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -84,3 +93,6 @@ def _names(path: str, classes: np.ndarray) -> list[str]:
             f"{path}: expected classes as text, one name a class, found {classes.dtype} {list(classes.shape)}."
         )
     return [str(name) for name in classes.astype(str)]
+
+
+NPZ = Format(read_npz, read_npz_labels)

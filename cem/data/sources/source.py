@@ -1,7 +1,8 @@
 """What every source gives: raw images and labels that were checked, so that all later stages may trust them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
@@ -29,6 +30,19 @@ class Source(Labelling):
     images: UInt8[np.ndarray, "n height width"] | UInt8[np.ndarray, "n height width 3"]
     description: str  # one sentence, for the report
     sha256: str  # of the raw content: the files' bytes or, where there are none, the arrays'
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a member of the family is read: its implementation. Both are called with the member's settings.
+
+    read: gives the images and labels. read_labels: what can be known in a moment and without torch: the labels, and
+    whether the files look whole; None where they may still have to be downloaded. Both raise DataError, saying what was
+    expected, what came and what to do, when the data is absent, damaged, or does not fit together.
+    """
+
+    read: Callable[[Any], Source]
+    read_labels: Callable[[Any], Labelling | None]
 
 
 def check_labels(

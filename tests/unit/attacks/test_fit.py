@@ -10,8 +10,8 @@ from torch.nn.functional import avg_pool2d
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.fit_loop import with_mask
 from cem.attacks.mean_image import MeanImageAttack
-from cem.config import Decoder, StartingDecoder
-from cem.defenses.corruption import drop
+from cem.config import Decoder, Dropout, StartingDecoder
+from cem.defenses.dropout import DropoutDefense
 from cem.models import parameter_count
 
 from .interruption import fit_in_pieces, without_seconds
@@ -172,9 +172,9 @@ def test_a_decoder_that_sees_the_mask_beats_one_that_is_blind_to_it(problem):
     def encode(images):
         return 0.05 + avg_pool2d(images.float() / 255, 4)
 
-    inner = problem[2](images[:500], encode=encode)
-    seeing = replace(inner, masked=True, observe=lambda rows, draws: drop(inner.observe(rows, draws), 0.4, draws))
-    sent = drop(encode(images[500:]), 0.4, torch.Generator().manual_seed(0))
+    inner, drop = problem[2](images[:500], encode=encode), DropoutDefense(Dropout(rate=0.4)).act
+    seeing = replace(inner, masked=True, observe=lambda rows, draws: drop(inner.observe(rows, draws), draws))
+    sent = drop(encode(images[500:]), torch.Generator().manual_seed(0))
     cfg = Decoder(net="res_normN0C8", epochs=6, batch_size=32, lr=1e-2)
     errors, sizes = {}, {}
     for knowledge in (seeing, replace(seeing, masked=False)):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cem.config import Run, SplitModel, SyntheticDataset
+from cem.config import Run, SyntheticDataset, Vgg11
 from cem.jobs.interruption import SAVED, StateError, own_folder
 from cem.models import make_split
 from cem.storage.hdf5 import Reader, write_file
@@ -44,7 +44,7 @@ def files(tmp_path_factory) -> Path:
     with write_file(folder / "data.h5", "dataset", attrs={"class_names": ["a", "b"]}) as file:
         for split, values in images.items():
             file[f"{split}/images"], file[f"{split}/labels"] = values, np.arange(len(values)) % 2
-    run = Run(model=SplitModel(width=0.1), dataset=SyntheticDataset(), noise_std=0.05)
+    run = Run(model=Vgg11(width=0.1), dataset=SyntheticDataset(), noise_std=0.05)
     encoder, classifier = make_split(run.model, (1, 32, 32), 2)
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     tensors |= {f"classifier.{name}": tensor for name, tensor in classifier.state_dict().items()}

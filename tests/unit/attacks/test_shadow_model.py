@@ -7,13 +7,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from cem.attacks import AttackError, Server, make_attack
-from cem.config import Decoder, ShadowModel, SplitModel, StartingDecoder
+from cem.config import Decoder, ShadowModel, StartingDecoder, Vgg11
 from cem.jobs.interruption import Interrupted
 from cem.models import make_split, seed_dropout
 
 from . import real
 
-MODEL = SplitModel(width=0.125, cut_layer=2, bottleneck="noRELU_C4S2")
+MODEL = Vgg11(width=0.125, cut_layer=2, bottleneck="noRELU_C4S2")
 DECODER = StartingDecoder(net="res_normN0C8", epochs=4, batch_size=32, lr=1e-2)
 QUICK = ShadowModel(encoder_epochs=6, encoder_lr=5e-3, encoder_batch_size=32, decoder=DECODER)
 TINY = QUICK.model_copy(

@@ -15,12 +15,12 @@ from cem.config import (
     Decoder,
     Dropout,
     Linear,
+    Lpips,
     MeanImage,
-    MetricSettings,
     MlxtendDataset,
     Nearest,
     Run,
-    SplitModel,
+    Vgg11,
 )
 from cem.defenses import make_defense
 from cem.evaluation import EvaluationError, Network, Victim, attack_run, run_attacks
@@ -33,7 +33,7 @@ from cem.storage.hdf5 import open_activations, open_dataset, write_file
 COUNTS = {"private": 160, "val": 10, "shadow": 120, "test": 300}
 DECODER = Decoder(net="res_normN0C8", epochs=2, batch_size=32, lr=1e-3)
 ATTACKS = (MeanImage(), ClassMean(), Linear(), Nearest(), DECODER)
-PAIR = pair_metrics(16, MetricSettings(), torch.device("cpu"))
+PAIR = pair_metrics(16, (), torch.device("cpu"))
 COLUMNS = [
     "scope", "index", "label", "mse", "psnr_db", "ssim", "recognised", "identified", "mse_mean_image", "mse_class_mean",
 ]  # fmt: skip
@@ -83,7 +83,7 @@ def write_run(folder, change=lambda images: images, encode=encode):
 def opened(files, noise_std=0.1, defenses=(), seed=0):
     """The victim whose files these are."""
     with open_dataset(files[0]) as data, open_activations(files[1]) as activations:
-        network = Network(SplitModel(), Bend(), Bright())
+        network = Network(Vgg11(), Bend(), Bright())
         yield Victim(data, activations, make_defense(noise_std, defenses), network, seed, torch.device("cpu"))
 
 
@@ -404,7 +404,7 @@ def test_the_manifest_says_what_the_number_rests_on(tmp_path):
 
 
 def test_lpips_is_refused_without_its_weights_before_any_attack(tmp_path):
-    settings = MetricSettings(lpips_trunk=str(tmp_path / "absent.pth"))
+    settings = (Lpips(trunk=str(tmp_path / "absent.pth")),)
     with opened(write_run(tmp_path)) as victim, pytest.raises(MetricError, match="no such file"):
         run_attacks([MeanImage()], victim, tmp_path / "out", num_images=5, metrics=settings)
     assert not (tmp_path / "out").exists()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cem.config import MixtureFit, Run, SplitModel, SyntheticDataset
+from cem.config import MixtureFit, Run, SyntheticDataset, Vgg11
 from cem.mixture import fit_mixture, fit_mixture_stream, load_mixture
 from cem.mixture.kmeans import seed_means
 from cem.mixture.samples import Samples
@@ -75,7 +75,7 @@ def test_a_file_read_in_chunks_measures_what_a_file_in_memory_does(
             z, labels = draw(true, 1500, seed)
             file.create_dataset(f"{split}/smashed", data=z.view(-1, 2, 3, 4).numpy().astype("float16"))
             file.create_dataset(f"{split}/labels", data=labels.numpy())
-    run = Run(model=SplitModel(), dataset=SyntheticDataset(), noise_std=0.05)
+    run = Run(model=Vgg11(), dataset=SyntheticDataset(), noise_std=0.05)
     fit = MixtureFit(components=components, fit="em")
     measure_mixture(run, fit, activations, tmp_path / "held.h5")
     monkeypatch.setattr(leakage, "HELD_BYTES", 0)
