@@ -30,11 +30,6 @@ class ClassMixture:
     spread: Float[Tensor, "cls component rank"] | None = None
 
     @property
-    def label_entropy(self) -> float:
-        """H(y) of the population, in nats."""
-        return float(torch.special.entr(self.class_prior.double()).sum())
-
-    @property
     def covariance_diagonal(self) -> Float[Tensor, "cls component d"]:
         """Variance of each dimension, the basis's part included: v + (U∘U) λ."""
         if self.basis is None or self.spread is None:
@@ -99,13 +94,13 @@ class ClassMixture:
         """Per image −log q(ẑ + ε | y) + H(y) − h(ε), in nats, with ε drawn here; inf at σ = 0.
 
         The mean over images that the mixture was not fitted to estimates an upper bound on I(x; z), whatever the
-        mixture: cross-entropy is never below entropy. Source: REFERENCE §1, fact (i).
+        mixture: cross-entropy is never below entropy. Source: docs/theory.md, "A bound from any density".
         """
         if noise_std == 0:
             return torch.full_like(smashed[:, 0], math.inf)
         noise = torch.randn(smashed.shape, generator=generator, device=smashed.device, dtype=smashed.dtype)
         log_density = self.log_density(smashed + noise_std * noise, labels, noise_std)
-        return self.label_entropy - log_density - noise_entropy(smashed.shape[1], noise_std)
+        return label_entropy(self.class_prior) - log_density - noise_entropy(smashed.shape[1], noise_std)
 
     def sample(self, labels: Int[Tensor, " n"], *, generator: torch.Generator) -> Float[Tensor, "n d"]:
         """A ẑ for each label, without noise."""
@@ -122,14 +117,15 @@ class ClassMixture:
             found[group.rows] = torch.bmm(group.points, self.basis[group.cls].transpose(1, 2))
         return drawn + found[:-1]
 
-    def to(self, device: torch.device) -> "ClassMixture":
-        """The same mixture on another device."""
-        return ClassMixture(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
-
     def tensors(self) -> dict[str, Tensor]:
         """Its tensors by name, those it has."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+def label_entropy(class_prior: Float[Tensor, " cls"]) -> float:
+    """H(y) = −Σ π log π of the population, in nats."""
+    return float(torch.special.entr(class_prior.double()).sum())
 
 
 def noise_entropy(dimensions: int, noise_std: float) -> float:

@@ -25,7 +25,7 @@ def fitted(cfg: GmmSurrogate, sigma: float = SIGMA):
 
 
 def plain_legacy(z, labels, mixture, samples, sigma):
-    """REFERENCE §2, a loop over classes and components, exactly as it reads."""
+    """docs/theory.md, "The released heuristic": a loop over classes and components, exactly as it reads."""
     gamma, tau = 0.01, 0.125
     flat = z.flatten(1)
     per_class = []
