@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from cem.config import GmmSurrogate, Run
+from cem.config import Run
 from cem.data.loader import Batch, OnDeviceLoader
 from cem.jobs.process import make_generator
 from cem.jobs.state import StateStore
@@ -30,7 +30,7 @@ def make_state(run: Run, surrogate: Surrogate | None = None) -> State:
     dtype = torch.get_default_dtype()
     parties = make_parties(run, encoder.to(dtype), classifier.to(dtype), surrogate.to(dtype), generators)
     state = State(*parties, generators)
-    if isinstance(run.surrogate, GmmSurrogate):
+    if run.surrogate.mixture is not None:
         smashed = torch.rand(60, *smashed_shape(encoder, SHAPE), generator=make_generator(0, "start", "cpu"))
         state.client.surrogate.refit(smashed, torch.arange(60) % CLASSES)
     return state
