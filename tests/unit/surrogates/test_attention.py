@@ -37,7 +37,7 @@ def make(statistic: str = "mixture", **settings):
 
 
 def true_leakage() -> float:
-    """One Gaussian a class with independent dimensions: h(z|y) + H(y) − h(ε) in closed form."""
+    """One Gaussian for each class with independent dimensions: h(z|y) + H(y) − h(ε) in closed form."""
     capacity = 0.5 * torch.log1p(population().variances / SIGMA**2).sum(-1).mean()
     return float(capacity) + math.log(CLASSES)
 

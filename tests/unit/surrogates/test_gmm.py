@@ -25,7 +25,7 @@ def fitted(cfg: GmmSurrogate, sigma: float = SIGMA):
 
 
 def plain_legacy(z, labels, mixture, samples, sigma):
-    """REFERENCE §2, a loop over classes and components, exactly as it reads."""
+    """docs/theory.md, "The released heuristic": a loop over classes and components, exactly as it reads."""
     gamma, tau = 0.01, 0.125
     flat = z.flatten(1)
     per_class = []
@@ -77,7 +77,7 @@ def test_gradient_of_the_bound_does_not_fade_with_the_size_of_the_data() -> None
     norms = []
     for samples in (300, 300_000):
         surrogate = fitted(GmmSurrogate())
-        surrogate.fitted_on.fill_(samples)
+        surrogate.fitted_on = samples
         x = z.clone().requires_grad_()
         surrogate(x, labels).loss.backward()
         norms.append(float(x.grad.norm()))

@@ -40,7 +40,7 @@ def ready(cfg: AttentionSurrogate | GmmSurrogate):
         surrogate.refit(*NEAR.draw(600, 3))
     elif cfg.statistic == "mixture":
         surrogate.load_state_dict(fitted(cfg.model_copy(update={"threshold": Threshold()})))
-    surrogate.prepare(*NEAR.draw(600, 3))
+    surrogate.measure_threshold(*NEAR.draw(600, 3))
     surrogate.begin_epoch(0.5)
     return surrogate
 
@@ -87,7 +87,7 @@ def estimated_leakage(smashed: torch.Tensor) -> float:
     noisy = (flat + NEAR.noise_std * torch.randn(20, *flat.shape, generator=generator(4))).flatten(0, 1)
     squared = torch.cdist(noisy, flat).square() / NEAR.noise_std**2
     log_density = torch.logsumexp(-0.5 * squared, 1) - math.log(len(flat))
-    # −E log p(z) − h(ε); the Gaussian's constant cancels but for its ½ a dimension.
+    # −E log p(z) − h(ε); the Gaussian's constant cancels, except for its ½ per dimension.
     return float(-log_density.mean()) - 0.5 * flat.shape[1]
 
 

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from cem.config import AttentionSurrogate, Dropout, GmmSurrogate, NoPeek, NoSurrogate, TopK, Training
 from cem.training.protocol import train_batch
-from cem.training.schedule import surrogate_measured, surrogate_weight
+from cem.training.schedule import surrogate_computed, surrogate_weight
 
 from .small import make_batch, make_state, model
 
@@ -48,9 +48,9 @@ def training(**settings) -> Training:
 def train_steps(run, steps: int):
     """The run's parties after some steps of its first epoch."""
     state, weight = make_state(run), surrogate_weight(run.surrogate, run.training, 0)
-    measured = surrogate_measured(run.surrogate, run.training, 0)
+    with_surrogate = surrogate_computed(run.surrogate, run.training, 0)
     for step in range(steps):
-        train_batch(state.client, state.server, make_batch(step), weight, measured)
+        train_batch(state.client, state.server, make_batch(step), weight, with_surrogate)
     return state
 
 
@@ -142,7 +142,7 @@ def test_a_step_leaves_no_tensor_behind(make_run, defenses) -> None:
     run = make_run(surrogate=SURROGATES["attention mixture"], defenses=defenses, training=training())
     state, counts = train_steps(run, 3), []
     for step in range(3, 9):
-        train_batch(state.client, state.server, make_batch(step), 0.1, measured=True)
+        train_batch(state.client, state.server, make_batch(step), 0.1, with_surrogate=True)
         gc.collect()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some of torch's lazy modules warn when they are looked at
