@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cem.config import AttentionSurrogate
-from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, SurrogateError, class_rows, label_entropy
+from cem.mixture import label_entropy
+from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, SurrogateError, class_rows
 from cem.surrogates.cross_attention import GatedCrossAttention
 from cem.surrogates.slot_attention import SlotAttention
 from cem.surrogates.thresholds import VarianceThreshold
@@ -55,8 +56,7 @@ class SlotCrossAttentionCEM(Surrogate):
             return smashed.flatten(2).transpose(1, 2)
         return smashed.flatten(1).unsqueeze(1)
 
-    def prepare(self, smashed: Smashed, labels: Labels) -> None:
-        """Measure a quantile threshold."""
+    def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
         self.threshold.measure(smashed.flatten(1), labels)
 
     def begin_epoch(self, progress: float) -> None:

@@ -58,14 +58,14 @@ class Surrogate(nn.Module):
     these, on the CPU.
     """
 
-    def prepare(self, smashed: Smashed, labels: Labels) -> None:
-        """Look at the clean ẑ of all private images, once, when the shared warm-up is over."""
+    def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
+        """Take a quantile threshold from the clean ẑ of all private images, once, when the shared warm-up is over."""
 
     def begin_epoch(self, progress: float) -> None:
         """A new epoch: 0 for the first after the shared warm-up, 1 for the last. Counters of `monitor` start anew."""
 
     def refit(self, smashed: Smashed, labels: Labels) -> None:
-        """Look at the clean ẑ of all private images, between epochs."""
+        """Fit again to the clean ẑ of all private images, between epochs."""
 
     def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:
         """Terms of a batch of clean ẑ. Where a density is scored, `generator` draws the noise it is scored under."""
@@ -113,8 +113,3 @@ def class_means(
     """Mean of the samples of each row; zero where there are none."""
     sums = flat.new_zeros(len(counts), flat.shape[1]).index_add(0, row, flat)
     return sums / counts.clamp_min(1).unsqueeze(1)
-
-
-def label_entropy(class_prior: Float[Tensor, " cls"]) -> float:
-    """H(y) = −Σ π log π, in nats."""
-    return float(torch.special.entr(class_prior.double()).sum())

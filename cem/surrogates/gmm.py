@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cem.config import GmmSurrogate
-from cem.mixture import VARIANCE_FLOOR, ClassMixture, capacity, fit_mixture
+from cem.mixture import VARIANCE_FLOOR, ClassMixture, capacity, fit_mixture_as
 from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Given, Surrogate, Terms, intra_class_mse
 from cem.surrogates.thresholds import VarianceThreshold, hinge
 from cem.types import Labels, Smashed
@@ -75,8 +75,7 @@ class Gmm(Surrogate):
         self.fitted_on = num_samples
         self.leakage.fill_(self.mixture.leakage_bound(self.noise_std))
 
-    def prepare(self, smashed: Smashed, labels: Labels) -> None:
-        """Measure a quantile threshold."""
+    def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
         self.threshold.measure(smashed.flatten(1), labels)
 
     def begin_epoch(self, progress: float) -> None:
@@ -89,20 +88,13 @@ class Gmm(Surrogate):
         return {} if threshold is None else {"threshold": threshold}
 
     def refit(self, smashed: Smashed, labels: Labels) -> None:
-        """Fit anew to the clean ẑ of all private images, from the components as they stand. Raises MixtureError."""
+        """Fit again to the clean ẑ of all private images, from the components as they stand. Raises MixtureError."""
         # One generator a refit: a resumed run draws what the uninterrupted one would have.
         generator = torch.Generator(smashed.device).manual_seed(self.seed + self.refits)
-        fit = self.cfg.mixture
-        mixture = fit_mixture(
-            smashed.flatten(1),
-            labels,
-            components=fit.components,
-            covariance=fit.covariance,
-            rank=fit.rank,
-            fit=fit.fit,
-            generator=generator,
-            num_classes=len(self.class_prior),
-            start=self.mixture if self.fitted_on else None,
+        start = self.mixture if self.fitted_on else None
+        classes = len(self.class_prior)
+        mixture = fit_mixture_as(
+            self.cfg.mixture, smashed.flatten(1), labels, generator, num_classes=classes, start=start
         )
         self._take(mixture, len(labels))
         self.refits += 1
@@ -145,13 +137,16 @@ class Gmm(Surrogate):
         N/B, which makes it the minibatch estimate of the gradient of the whole data set's bound, whatever N. The value
         is the published one. Source: docs/theory.md, "The running update".
         """
+        # 1. The share of each component in the population, and how far it moves towards the batch's own.
         total, size = float(self.fitted_on), float(len(batch.index))
         prior = self.class_prior.repeat_interleave(mixture.weights.shape[1])
         share = (prior * mixture.weights.flatten() * (total - size) + batch.count) / total
         rate = (batch.count / (share * total).clamp_min(1e-12)).clamp_max(1.0).unsqueeze(1)
-        gain = total / size  # of the gradient
+        # 2. Its covariance after that move; the gradient flows through the batch's part alone, times the gain.
+        gain = total / size
         variance = _moved(mixture.covariance_diagonal.flatten(0, 1), batch.variance, rate, gain)
         low_rank = self._low_rank(batch, mixture, rate, gain, variance) if self.cfg.covariance == "pca" else None
+        # 3. The mixture goes on from there, as numbers: the next batch's graph does not reach back into this one.
         with torch.no_grad():
             self.weights.copy_((share / prior.clamp_min(1e-12)).view_as(self.weights))
             self.weights.div_(self.weights.sum(1, keepdim=True))
@@ -159,6 +154,7 @@ class Gmm(Surrogate):
             self.variances.copy_(diagonal.view_as(self.variances))
             if spread is not None:
                 self.spread.copy_(spread.view_as(self.spread))
+        # 4. What each component can send through the noise, in nats; with a threshold, what lies above that.
         dimensions = variance.shape[1]
         threshold = self.threshold.value()
         if threshold is not None:
@@ -168,6 +164,7 @@ class Gmm(Surrogate):
         else:
             basis = self.basis.repeat_interleave(mixture.weights.shape[1], 0)
             nats = capacity(low_rank[0], self.noise_variance, basis, low_rank[1])
+        # 5. Theorem 2: the mean over components, and the entropy of which component it is.
         entropy: Tensor = torch.special.entr(share)
         return (entropy + share * nats).sum() / dimensions
 

@@ -68,7 +68,7 @@ class VarianceThreshold(nn.Module):
             case "quantile":
                 value = self.measured
                 if value == _UNKNOWN:
-                    raise RuntimeError("the quantile threshold was not measured: call prepare(smashed, labels) first")
+                    raise RuntimeError("the quantile threshold is not known yet: call measure_threshold first")
             case "schedule":
                 part = self.progress if self.cfg.shape == "linear" else 0.5 * (1 - math.cos(math.pi * self.progress))
                 value = self.cfg.start + part * (self.cfg.end - self.cfg.start)

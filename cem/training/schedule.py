@@ -27,7 +27,7 @@ def first_selectable(cfg: Training) -> int:
     return max(settled, cfg.warmup_epochs)
 
 
-def surrogate_measured(surrogate: SurrogateSettings, cfg: Training, epoch: int) -> bool:
+def surrogate_computed(surrogate: SurrogateSettings, cfg: Training, epoch: int) -> bool:
     """Whether an epoch (from 0) computes the surrogate: after the shared warm-up, and never when λ is set to 0."""
     return epoch >= cfg.warmup_epochs and surrogate.weight > 0
 

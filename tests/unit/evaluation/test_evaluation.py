@@ -25,7 +25,8 @@ from cem.config import (
 from cem.defenses import make_defense
 from cem.evaluation import EvaluationError, Network, Victim, attack_run, run_attacks
 from cem.evaluation.scoring import Scoring, pair_metrics
-from cem.jobs.interruption import Interrupted, Progress
+from cem.jobs.interruption import Interrupted
+from cem.jobs.state import StateStore
 from cem.metrics import MetricError
 from cem.storage.files import StoreError, sha256
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
@@ -150,7 +151,7 @@ def test_all_attacks_on_a_run_are_scored_on_the_same_z_and_trained_on_other_nois
             seen.setdefault(len(smashed), []).append(smashed)
             return torch.zeros(len(smashed), 1, 16, 16)
 
-    monkeypatch.setattr("cem.evaluation.run.make_attack", lambda cfg, progress: Spy())
+    monkeypatch.setattr("cem.evaluation.run.make_attack", lambda cfg, store: Spy())
     attack(tmp_path, Nearest(), Linear())
     first, second = seen[160]
     assert torch.equal(first, second)
@@ -292,7 +293,7 @@ def test_several_observations_are_averaged_and_hidden_values_left_out(tmp_path, 
             seen[len(smashed)] = smashed
             return torch.zeros(len(smashed), 1, 16, 16)
 
-    monkeypatch.setattr("cem.evaluation.run.make_attack", lambda cfg, progress: Spy())
+    monkeypatch.setattr("cem.evaluation.run.make_attack", lambda cfg, store: Spy())
     attack(tmp_path, Linear(observations=9), noise_std=0.3, defenses=[Dropout(rate=0.5)])
     with h5py.File(tmp_path / "activations.h5") as file:
         clean = torch.from_numpy(file["private/smashed"][...]).float()
@@ -333,7 +334,7 @@ def test_knowledge_holds_what_is_granted_and_nothing_else(tmp_path, cfg, granted
                 knowledge.observe(torch.tensor([160]), knowledge.generator("corruption"))
 
 
-class Counting(Progress):
+class Counting(StateStore):
     """Keeps the state in memory, and asks to stop after so many batches."""
 
     def __init__(self, stop_after):
@@ -357,23 +358,23 @@ def test_scoring_goes_on_where_it_stopped_with_the_same_bits(tmp_path, monkeypat
     with opened(write_run(tmp_path)) as victim:
         linear = LinearAttack()
         linear.fit(victim.knowledge(Linear()))
-        whole = Scoring(victim, Linear(), 5, Progress(), PAIR)
+        whole = Scoring(victim, Linear(), 5, StateStore(), PAIR)
         whole.run(linear)
 
         class Stopping(LinearAttack):
             def reconstruct(self, smashed, own=None, labels=None):
-                if inside and progress.asked_to_stop():
+                if inside and store.asked_to_stop():
                     raise Interrupted
                 return linear.reconstruct(smashed)
 
-        progress, stops = Counting(2), 0
+        store, stops = Counting(2), 0
         while True:
-            scoring = Scoring(victim, Linear(), 5, progress, PAIR)
+            scoring = Scoring(victim, Linear(), 5, store, PAIR)
             try:
                 scoring.run(Stopping())
                 break
             except Interrupted:
-                stops, progress.left = stops + 1, 3
+                stops, store.left = stops + 1, 3
         assert stops >= 2
         pd.testing.assert_frame_equal(scoring.table(), whole.table(), check_exact=True)
         for name, values in whole.images().items():

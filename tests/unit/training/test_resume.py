@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cem.config import AttentionSurrogate, GmmSurrogate, Threshold
-from cem.jobs.interruption import SAVED, StateError, own_folder
+from cem.jobs.interruption import SAVED
+from cem.jobs.state import StateError, own_folder
 from cem.storage.tensors import load_checkpoint
 
 from .conftest import TRAINING
