@@ -15,8 +15,8 @@ from gpu_speed import SURROGATES, Row, Scale, make_task, take_step
 
 from cem.config import Decoder, GmmSurrogate, Linear, MixtureFit
 from cem.evaluation import attack_run
-from cem.jobs.interruption import FolderProgress
 from cem.jobs.process import set_up_process
+from cem.jobs.state import FolderStore
 from cem.storage.files import sha256
 from cem.storage.hdf5 import Reader, open_dataset
 from cem.training import extract_activations, measure_mixture, train, warm_up
@@ -126,14 +126,14 @@ def resumption(scale: Scale, folder: Path, **_: Any) -> Iterator[Row]:
 @contextmanager
 def stopping_after(batches: int) -> Iterator[None]:
     """The job in this block gets the signal that asks it to save and stop, after so many batches."""
-    left, ask = iter(range(batches)), FolderProgress.asked_to_stop
+    left, ask = iter(range(batches)), FolderStore.asked_to_stop
 
-    def counting(progress: FolderProgress) -> bool:
+    def counting(store: FolderStore) -> bool:
         if next(left, None) is None:
             signal.raise_signal(signal.SIGUSR2)
-        return ask(progress)
+        return ask(store)
 
-    with mock.patch.object(FolderProgress, "asked_to_stop", counting):
+    with mock.patch.object(FolderStore, "asked_to_stop", counting):
         yield
 
 
