@@ -40,7 +40,7 @@ def make(cfg: GmmSurrogate | AttentionSurrogate) -> Surrogate:
     surrogate = make_surrogate(
         cfg, smashed_shape=SHAPE, num_classes=CLASSES, noise_std=0.1, num_samples=600, mixture=mixture
     )
-    surrogate.prepare(torch.rand(60, *SHAPE), torch.arange(60) % CLASSES)
+    surrogate.measure_threshold(torch.rand(60, *SHAPE), torch.arange(60) % CLASSES)
     surrogate.begin_epoch(0.5)
     return surrogate
 
