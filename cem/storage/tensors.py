@@ -92,13 +92,16 @@ class Stateful:
         return packed, header
 
     def unpack(self, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-        """Put back what `pack` took; on the device where each part is."""
+        """Put back what `pack` took; on the device where each part is.
+
+        Raises CheckpointError when a generator's state is of another kind of device than the generator.
+        """
         for name, module in self.modules.items():
             module.load_state_dict(subset(tensors, name))
         for name, optimizer in self.optimizers.items():
             _restore_optimizer(optimizer, subset(tensors, name))
         for name, generator in self.generators.items():
-            generator.set_state(tensors[f"generator.{name}"])
+            _restore_generator(name, generator, tensors[f"generator.{name}"])
         if self.schedule is not None:
             self.schedule.optimizer.param_groups[0]["lr"] = header["lr"]
             self.schedule.load_state_dict(header["schedule"])
@@ -106,6 +109,18 @@ class Stateful:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _restore_generator(name: str, generator: torch.Generator, state: Tensor) -> None:
+    expected = generator.get_state().shape
+    if state.shape != expected:
+        raise CheckpointError(
+            f"expected a state of {expected.numel()} bytes of the generator {name!r} on {generator.device}, found "
+            f"{state.numel()}: it was saved on another kind of device, and cannot go on with the same draws here. Run "
+            "it on that kind of device, or delete what was saved (the warm-up's model; the job's folder in "
+            "results/.state) and run again."
+        )
+    generator.set_state(state)
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

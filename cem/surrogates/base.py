@@ -1,7 +1,7 @@
 """The interface of all entropy surrogates."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -51,7 +51,37 @@ class Terms(NamedTuple):
     intra_class_mse: Float[Tensor, ""]
 
 
-class Surrogate(nn.Module):
+class Numbers(nn.Module):
+    """A module with numbers that a checkpoint holds. As buffers they would be on a GPU, and reading them a wait for it.
+
+    numbers: names of the attributes.
+    """
+
+    numbers: ClassVar[tuple[str, ...]] = ()
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination |= {prefix + name: torch.tensor(getattr(self, name)) for name in self.numbers}
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        *others: list[str],
+    ) -> None:
+        for name in self.numbers:
+            value = state_dict.pop(prefix + name, None)
+            if value is None:
+                missing_keys.append(prefix + name)
+            else:
+                setattr(self, name, value.item())
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, *others)
+
+
+class Surrogate(Numbers):
     """Base of the surrogates; by itself the surrogate `none`, which asks nothing of the encoder.
 
     The implementation of a member of the family is called with its settings and what is `Given`, and gives one of

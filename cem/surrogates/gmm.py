@@ -26,6 +26,7 @@ class Gmm(Surrogate):
     Source: Theorem 2 (arXiv 2503.00383); docs/theory.md, "The leakage bound" and "The released heuristic".
     """
 
+    numbers = ("fitted_on",)
     class_prior: Tensor
     weights: Tensor
     means: Tensor
@@ -33,7 +34,7 @@ class Gmm(Surrogate):
     variances: Tensor
     basis: Tensor  # pca only, and empty without a rank
     spread: Tensor
-    fitted_on: int  # number of samples of the last fit; 0 before it. No buffer: to read one is to wait for the device
+    fitted_on: int  # number of samples of the last fit; 0 before it
     leakage: Tensor  # bound of the mixture as it stands, nats for one image
 
     def __init__(self, cfg: GmmSurrogate, given: Given) -> None:
@@ -100,12 +101,12 @@ class Gmm(Surrogate):
         self.refits += 1
 
     def get_extra_state(self) -> Tensor:
-        """How many refits there were, and of how many samples the last: part of a checkpoint."""
-        return torch.tensor([self.refits, self.fitted_on])
+        """How many refits there were: part of a checkpoint."""
+        return torch.tensor(self.refits)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Go on from a checkpoint."""
-        self.refits, self.fitted_on = state.tolist()
+        """Restore the number of refits."""
+        self.refits = int(state)
 
     def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:
         """Terms of a batch, in closed form; `generator` is not used.

@@ -4,22 +4,24 @@ import math
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from cem.config import Threshold
-from cem.surrogates.base import class_means
+from cem.surrogates.base import Numbers, class_means
 from cem.types import Labels
 
 _UNKNOWN = -1.0  # a quantile that was not measured yet
 
 
-class VarianceThreshold(nn.Module):
+class VarianceThreshold(Numbers):
     """The variance at which the pressure ends, in units of z squared; never below the setting's floor.
 
     none: it never ends. coupled: τσ² (published). fixed: a value. quantile: of the variances within a class, over
     classes and dimensions, that `measure` finds. schedule: from start to end as `progress` goes from 0 to 1.
     Source: docs/theory.md, "Thresholds".
     """
+
+    numbers = ("progress", "measured")
 
     def __init__(self, cfg: Threshold, noise_std: float) -> None:
         super().__init__()
@@ -28,20 +30,11 @@ class VarianceThreshold(nn.Module):
 
     def reset(self) -> None:
         """Before the first epoch: nothing is measured yet."""
-        # Numbers and no buffers: every batch asks for them, and to read a buffer is to wait for the device.
         self.progress, self.measured = 0.0, _UNKNOWN
 
     def begin_epoch(self, progress: float) -> None:
         """A new epoch: 0 for the first after the shared warm-up, 1 for the last."""
         self.progress = torch.tensor(progress).item()  # in the precision of the model
-
-    def get_extra_state(self) -> Tensor:
-        """What a checkpoint keeps."""
-        return torch.tensor([self.progress, self.measured], dtype=torch.float64)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Go on from a checkpoint."""
-        self.progress, self.measured = state.tolist()
 
     def measure(self, flat: Float[Tensor, "n d"], labels: Labels) -> None:
         """Take the quantile of the variances of these ẑ within their classes. Only a `quantile` threshold does."""

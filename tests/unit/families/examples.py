@@ -41,7 +41,9 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
         ],
         "shadow_model": [{"encoder_epochs": 2, "encoder_batch_size": 16, "decoder": DECODER}],
     },
-    "model": {"vgg11": [{"width": 0.05}]},
+    "model": {
+        "vgg11": [{"width": 0.05, "bottleneck": bottleneck} for bottleneck in (None, "C4S1", "K5C4S2", "noRELU_K1C4S2")]
+    },
     "dataset": {  # paths of what the fixture `raw_files` writes
         "synthetic": [{"images": 60, "classes": 3}, {"images": 60, "classes": 3, "channels": 1, "side": 48}],
         "torchvision": [{"dataset": "mnist", "root": "zoo", "download": False}],

@@ -22,18 +22,18 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from cem.config import DefenseSettings, ModelSettings
 
-class Rounding(DefenseSettings):
+class OfThisTest(DefenseSettings):
     "Rounds z."
-    kind: Literal["rounding"] = "rounding"
-    implementation = "cem_mine_absent:Rounding"
+    kind: Literal["of_this_test"] = "of_this_test"
+    implementation = "cem_mine_absent:OfThisTest"
     order = 15
     digits: int = Field(2, ge=0, description="digits that are left")
 
     @property
     def label(self) -> str:
-        return f"rounding{self.digits}"
+        return f"of_this_test{self.digits}"
 
-class Twin(Rounding):
+class Twin(OfThisTest):
     "Has the name of one that is there."
     kind: Literal["dropout"] = "dropout"
 
@@ -46,7 +46,7 @@ class Sourced(DefenseSettings):
 
 class Small(ModelSettings):
     "An architecture."
-    arch: Literal["small"] = Field("small", description="architecture")
+    arch: Literal["of_this_test"] = Field("of_this_test", description="architecture")
     implementation = "cem_mine_absent:build"
     layers: ClassVar[int] = 9
 
@@ -88,17 +88,19 @@ def unread(family: Family[Any]) -> Family[Any]:
 
 
 def test_a_member_of_another_package_comes_after_the_projects_own(install) -> None:
-    own = list(DEFENSES.members)
-    install("cem.defenses", "cem_mine:Rounding")
+    before = list(DEFENSES.members)
+    own = [kind for kind in before if DEFENSES.members[kind].__module__ == "cem.config.defense"]
+    install("cem.defenses", "cem_mine:OfThisTest")
     family = unread(DEFENSES)
-    assert list(family.members) == [*own, "rounding"]
-    read = reader(family).validate_python({"kind": "rounding", "digits": 3})
-    assert read.sparse() == {"kind": "rounding", "digits": 3}
+    assert list(family.members)[: len(own)] == own
+    assert sorted(family.members) == sorted([*before, "of_this_test"])
+    read = reader(family).validate_python({"kind": "of_this_test", "digits": 3})
+    assert read.sparse() == {"kind": "of_this_test", "digits": 3}
 
 
 def test_a_member_given_twice_by_one_package_is_one(install) -> None:
-    install("cem.defenses", "cem_mine:Rounding", "cem_mine:Rounding")
-    assert "rounding" in unread(DEFENSES).members
+    install("cem.defenses", "cem_mine:OfThisTest", "cem_mine:OfThisTest")
+    assert "of_this_test" in unread(DEFENSES).members
 
 
 def test_two_members_of_one_kind_are_an_error_that_names_both(install) -> None:
@@ -115,8 +117,8 @@ def test_two_members_of_one_kind_are_an_error_that_names_both(install) -> None:
         ("cem_mine:A_NUMBER", MINE, "expected a subclass of cem.config.defense:DefenseSettings, found 3"),
         ("cem_mine:Small", MINE, "expected a subclass of cem.config.defense:DefenseSettings, found <class"),
         ("cem_mine:Absent", MINE, "cannot be imported: AttributeError"),
-        ("cem_mine:Rounding", "raise OSError('no licence')", "cannot be imported: OSError: no licence"),
-        ("cem_mine:Rounding", "def", "cannot be imported: SyntaxError"),
+        ("cem_mine:OfThisTest", "raise OSError('no licence')", "cannot be imported: OSError: no licence"),
+        ("cem_mine:OfThisTest", "def", "cannot be imported: SyntaxError"),
     ],
 )
 def test_an_entry_point_that_is_no_member_is_named_with_its_package(install, value, code, message) -> None:
@@ -140,9 +142,9 @@ def test_a_member_without_its_familys_tag_is_refused(install, name, message) -> 
 
 
 def test_an_implementation_that_cannot_be_imported_is_named(install) -> None:
-    install("cem.defenses", "cem_mine:Rounding")
-    cfg = unread(DEFENSES).members["rounding"]()
-    with pytest.raises(ConfigError, match=r"expected the implementation cem_mine_absent:Rounding, cannot import it"):
+    install("cem.defenses", "cem_mine:OfThisTest")
+    cfg = unread(DEFENSES).members["of_this_test"]()
+    with pytest.raises(ConfigError, match=r"expected the implementation cem_mine_absent:OfThisTest, cannot import it"):
         cfg.load()
     with pytest.raises(ConfigError, match=r"cem\.defenses\.topk:Absent.*has no attribute"):
         load("cem.defenses.topk:Absent")
@@ -167,10 +169,10 @@ def test_gmn_is_gmm_and_a_name_like_none_gets_no_suggestion(settings) -> None:
 def test_a_model_without_an_architecture_is_vgg11_and_does_not_name_it(install) -> None:
     install("cem.models", "cem_mine:Small")
     read = reader(unread(MODELS)).validate_python
-    plain, small = read({"width": 0.5}), read({"arch": "small"})
+    plain, small = read({"width": 0.5}), read({"arch": "of_this_test"})
     assert plain == read({"arch": "vgg11", "width": 0.5}) == Vgg11(width=0.5)
     assert plain.sparse() == {"width": 0.5}
-    assert small.sparse() == {"arch": "small"}
+    assert small.sparse() == {"arch": "of_this_test"}
     assert small.digest() != read({}).digest()
 
 
