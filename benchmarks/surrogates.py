@@ -50,7 +50,7 @@ CASES = (Case("CIFAR-10", 32, 10, 128), Case("FaceScrub", 48, 530, 256), Case("T
 
 
 def published_loop(smashed: Tensor, labels: Tensor, mixture: ClassMixture) -> Tensor:
-    """REFERENCE §2, log form, a loop over the classes of the batch and their clusters."""
+    """docs/theory.md, "The released heuristic", as a loop over the classes of the batch and their clusters."""
     flat, gamma, tau = smashed.flatten(1), 0.01, 0.125
     classes = len(mixture.weights)
     total = flat.new_zeros(())

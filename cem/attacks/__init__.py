@@ -2,12 +2,12 @@
 
 from cem.attacks.base import Attack, AttackError, Fitted, Knowledge, Server
 from cem.config import AttackSettings
-from cem.jobs.interruption import Progress
+from cem.jobs.state import StateStore
 
 __all__ = ["Attack", "AttackError", "Fitted", "Knowledge", "Server", "make_attack"]
 
 
-def make_attack(cfg: AttackSettings, progress: Progress | None = None) -> Attack:
-    """The attack that settings describe, not yet fitted. progress: where a learned one keeps the state of its fit."""
-    attack: Attack = cfg.load()(cfg, progress)
+def make_attack(cfg: AttackSettings, store: StateStore | None = None) -> Attack:
+    """The attack that settings describe, not yet fitted. store: where a learned one keeps the state of its fit."""
+    attack: Attack = cfg.load()(cfg, store)
     return attack

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from cem import CemError
 from cem.config import AttackSettings, ModelSettings
-from cem.jobs.interruption import Progress
 from cem.jobs.process import make_generator
+from cem.jobs.state import StateStore
 from cem.types import Images, Labels, RawImages, Smashed
 
 CurveRow = dict[str, int | float]  # column → value, of one epoch
@@ -117,7 +117,7 @@ class Attack(Protocol):
 class ClosedFormAttack:
     """An attack that is fitted in a moment: it needs neither its settings nor a place for a state."""
 
-    def __init__(self, cfg: AttackSettings | None = None, progress: Progress | None = None) -> None:
+    def __init__(self, cfg: AttackSettings | None = None, store: StateStore | None = None) -> None:
         pass
 
 

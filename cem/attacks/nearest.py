@@ -35,10 +35,11 @@ class NearestAttack(ClosedFormAttack):
         return self.knowledge.targets(self.search(smashed, own))
 
     def search(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Int[Tensor, " batch"]:
-        """Rows of the nearest images, never `own`; the first of equals."""
+        """Rows of the nearest images, never `own`; the first of equals, or where z is not a number the first of all."""
         queries = smashed.flatten(1) - self.centre
         best = torch.full((len(queries),), torch.inf, device=queries.device)
         nearest = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
+        nearest += 0 if own is None else own == 0
         for start in range(0, len(self.keys), KEYS_AT_ONCE):
             stop = start + KEYS_AT_ONCE
             # ½‖q − k‖² without ½‖q‖², which does not depend on the key

@@ -91,7 +91,7 @@ class ModelSettings(Member):
 class Vgg11(ModelSettings):
     """VGG-11 with batch normalisation; a layer is one of its convolutions or poolings.
 
-    Source: Simonyan & Zisserman 2015, configuration A; REFERENCE §4.
+    Source: Simonyan & Zisserman 2015, configuration A; docs/theory.md, "The split model".
     """
 
     arch: Literal["vgg11"] = Field("vgg11", description="architecture")

@@ -11,7 +11,7 @@ from cem.types import Smashed
 
 @dataclass(frozen=True)
 class DropoutDefense(Mechanism):
-    """Zeroes each value with probability `rate`, without rescaling the others. Source: REFERENCE §5."""
+    """Zeroes each value with probability `rate`, and rescales none. Source: docs/theory.md, "The defences"."""
 
     cfg: Dropout
 

@@ -12,7 +12,7 @@ from cem.types import Smashed
 
 @dataclass(frozen=True)
 class TopKDefense(Mechanism):
-    """Zeroes the smallest `fraction` of each image's values, by magnitude. Source: REFERENCE §5 (top-k prune)."""
+    """Zeroes the smallest `fraction` of each image's values, by magnitude. Source: docs/theory.md, "The defences"."""
 
     cfg: TopK
 

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,10 +15,12 @@ from cem.evaluation.manifest import manifest
 from cem.evaluation.scoring import SCOPES, Metric, Scoring, pair_metrics
 from cem.evaluation.tuning import as_tuned
 from cem.evaluation.victim import Victim, check_activations, load_network
-from cem.jobs.interruption import Parts, Progress, resumable, state_folder
+from cem.jobs.interruption import resumable
 from cem.jobs.process import device_name, peak_memory_mb, set_up_process
-from cem.storage.files import sha256, whole_or_absent, write_json
+from cem.jobs.state import StateStore, state_folder
+from cem.storage.files import sha256, whole_or_absent
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
+from cem.storage.records import AttackKnowledge, AttackRecord, write_record
 
 
 def attack_run(
@@ -90,23 +91,22 @@ def run_attacks(
     for cfg in attacks:
         place = (Path(folder) / cfg.id, num_images, pair)
         if state_of is None or not cfg.trained:
-            _run_attack(cfg, victim, *place, Progress())
+            _run_attack(cfg, victim, *place, StateStore())
         else:
-            with resumable(state_of(cfg), device_name(victim.device)) as progress:
-                _run_attack(cfg, victim, *place, progress)
+            with resumable(state_of(cfg), device_name(victim.device)) as store:
+                _run_attack(cfg, victim, *place, store)
 
 
 def _run_attack(
-    cfg: AttackSettings, victim: Victim, folder: Path, num_images: int, pair: Mapping[str, Metric], progress: Progress
+    cfg: AttackSettings, victim: Victim, folder: Path, num_images: int, pair: Mapping[str, Metric], store: StateStore
 ) -> None:
     if victim.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(victim.device)
-    parts = Parts(progress)
-    attack = make_attack(cfg, parts["fit"])
+    attack = make_attack(cfg, store.part("fit"))
     started = time.perf_counter()
     fitted = attack.fit(victim.knowledge(cfg))
     fit_seconds = time.perf_counter() - started
-    scoring = Scoring(victim, cfg, num_images, parts["scoring"], pair)
+    scoring = Scoring(victim, cfg, num_images, store.part("scoring"), pair)
     scoring.run(attack)
     score_seconds = time.perf_counter() - started - fit_seconds
     with whole_or_absent(folder / "metrics.parquet") as temporary:
@@ -115,23 +115,28 @@ def _run_attack(
     with write_file(folder / "reconstructions.h5", "reconstructions", sources, {"attack": cfg.id}) as file:
         for name, values in scoring.images().items():
             file[name] = values
-    write_json(folder / "manifest.json", manifest(victim, cfg, fitted))
-    attempts = progress.end()
-    took: dict[str, Any] = {"fit_seconds": fit_seconds + progress.earlier_seconds, "score_seconds": score_seconds}
-    took |= {"attempts": attempts, "lost_seconds": sum(attempt["lost_seconds"] for attempt in attempts)}
-    write_json(folder / "attack.json", _record(cfg, victim, fitted) | took)
+    write_record(folder / "manifest.json", manifest(victim, cfg, fitted))
+    write_record(folder / "attack.json", _record(cfg, victim, fitted, fit_seconds, score_seconds, store))
 
 
-def _record(cfg: AttackSettings, victim: Victim, fitted: Fitted) -> dict[str, Any]:
-    return {
-        "attack": cfg.id,
-        "kind": cfg.member,
-        "settings": cfg.sparse(),
-        "knowledge": {"data": cfg.data, "images": len(victim.owned(cfg)), "label": cfg.knowledge_label},
+def _record(
+    cfg: AttackSettings, victim: Victim, fitted: Fitted, fit_seconds: float, score_seconds: float, store: StateStore
+) -> AttackRecord:
+    """What a finished attack says of itself. Closes the attempts."""
+    attempts = store.end()
+    return AttackRecord(
+        attack=cfg.id,
+        kind=cfg.member,
+        settings=cfg.sparse(),
+        knowledge=AttackKnowledge(data=cfg.data, images=len(victim.owned(cfg)), label=cfg.knowledge_label),
         **asdict(fitted),
-        "peak_memory_mb": peak_memory_mb(victim.device),
-        "numerics": [NUMERICS, ATTACK_NUMERICS],
-        "torch": str(torch.__version__),
-        "device": device_name(victim.device),
-        "threads": torch.get_num_threads(),
-    }
+        fit_seconds=fit_seconds + store.earlier_seconds,
+        score_seconds=score_seconds,
+        peak_memory_mb=peak_memory_mb(victim.device),
+        numerics=[NUMERICS, ATTACK_NUMERICS],
+        torch=str(torch.__version__),
+        device=device_name(victim.device),
+        threads=torch.get_num_threads(),
+        attempts=attempts,
+        lost_seconds=sum(attempt.lost_seconds for attempt in attempts),
+    )

@@ -18,8 +18,10 @@ from cem.attacks.class_mean import ClassMeanAttack
 from cem.attacks.mean_image import MeanImageAttack
 from cem.config import AttackSettings, ClassMean, MetricSettings, every_metric
 from cem.evaluation.victim import Victim
-from cem.jobs.interruption import Checkpoints, Interrupted, Progress
+from cem.jobs.interruption import Checkpoints, Interrupted
 from cem.jobs.process import make_generator
+from cem.jobs.state import StateStore
+from cem.storage.tensors import Stateful, subset
 from cem.types import Images, Labels, PerImage
 
 SCOPES = {"train": "private", "infer": "test"}  # scope → the split it scores
@@ -93,21 +95,6 @@ class ScopeScores:
             self.kept[f"{name}_images"] = images[order[:num_images]]
         self.row += len(reconstruction)
 
-    def tensors(self, scope: str) -> dict[str, Tensor]:
-        """All of it, by name."""
-        columns = {f"{scope}.column.{name}": values for name, values in self.columns.items()}
-        return columns | {f"{scope}.kept.{name}": values for name, values in self.kept.items()}
-
-    @classmethod
-    def of(cls, scope: str, row: int, tensors: dict[str, Tensor]) -> "ScopeScores":
-        """What `tensors` gave."""
-        found: dict[str, dict[str, Tensor]] = {"column": {}, "kept": {}}
-        for name, tensor in tensors.items():
-            owner, kind, rest = name.split(".", 2) if name.count(".") >= 2 else (name, "", "")
-            if owner == scope and kind in found:
-                found[kind][rest] = tensor
-        return cls(row, found["column"], found["kept"])
-
 
 def pair_metrics(side: int, chosen: Sequence[MetricSettings], device: torch.device) -> dict[str, Metric]:
     """Column → metric of a reconstruction and its image: those that every study has, where this side allows, and those
@@ -134,27 +121,28 @@ class Scoring:
     """
 
     def __init__(
-        self, victim: Victim, cfg: AttackSettings, num_images: int, progress: Progress, pair: Mapping[str, Metric]
+        self, victim: Victim, cfg: AttackSettings, num_images: int, store: StateStore, pair: Mapping[str, Metric]
     ) -> None:
         """Pair: the metrics of reconstruction and image, by column."""
-        self.victim, self.cfg, self.num_images, self.progress, self.pair = victim, cfg, num_images, progress, pair
+        self.victim, self.cfg, self.num_images, self.store, self.pair = victim, cfg, num_images, store, pair
         self.scopes = {scope: ScopeScores() for scope in SCOPES}
         self.generators = {
             f"{purpose}/{scope}": make_generator(victim.seed, f"{purpose}/{scope}", victim.device)
             for purpose in ("scoring", "recognition")
             for scope in SCOPES
         }
-        saved = progress.load()
+        saved = store.load()
         if saved is not None:
             tensors, header = saved
-            self.scopes = {scope: ScopeScores.of(scope, row, tensors) for scope, row in header["rows"].items()}
-            for name, generator in self.generators.items():
-                generator.set_state(tensors[f"generator.{name}"])
+            Stateful(generators=self.generators).unpack(tensors, header)
+            for scope, row in header["rows"].items():
+                parts = (subset(tensors, f"{scope}.{name}") for name in ("column", "kept"))
+                self.scopes[scope] = ScopeScores(row, *parts)
 
     def run(self, attack: Attack) -> None:
         """Score what is not scored yet. Raises Interrupted, with all that is done saved, when asked to stop."""
         yardsticks = Yardsticks(self.victim, self.cfg)
-        checkpoints = Checkpoints(self.progress, self._save)
+        checkpoints = Checkpoints(self.store, self._save)
         for scope, split in SCOPES.items():
             crowd = Crowd(self.victim, split)
             shape = self.victim.data.dataset(f"{split}/images").shape
@@ -193,10 +181,10 @@ class Scoring:
         return place[rows].to(self.victim.device)
 
     def _save(self) -> None:
-        tensors = {f"generator.{name}": generator.get_state() for name, generator in self.generators.items()}
-        for scope, scores in self.scopes.items():
-            tensors |= scores.tensors(scope)
-        self.progress.save(tensors, {"rows": {scope: scores.row for scope, scores in self.scopes.items()}})
+        tensors = {f"{scope}.column": scores.columns for scope, scores in self.scopes.items()}
+        tensors |= {f"{scope}.kept": scores.kept for scope, scores in self.scopes.items()}
+        values = {"rows": {scope: scores.row for scope, scores in self.scopes.items()}}
+        self.store.save(*Stateful(generators=self.generators).pack(values, tensors))
 
     def table(self) -> pd.DataFrame:
         """One row an image."""

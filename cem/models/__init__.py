@@ -48,5 +48,5 @@ def smashed_shape(encoder: nn.Module, image_shape: tuple[int, int, int]) -> tupl
 
 
 def parameter_count(module: nn.Module) -> int:
-    """How many numbers a module learns."""
+    """How many numbers a module can learn."""
     return sum(parameter.numel() for parameter in module.parameters())

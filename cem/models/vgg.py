@@ -37,7 +37,8 @@ def build_vgg11(cfg: Vgg11, image_shape: tuple[int, int, int], num_classes: int)
     """Encoder (client) and classifier (server), uninitialised.
 
     The client holds the first `cut_layer` items, the bottleneck's way down and the activation; the server the
-    bottleneck's way up, the other items and the head. Source: REFERENCE §4; Simonyan & Zisserman 2015.
+    bottleneck's way up, the other items and the head. Source: docs/theory.md, "The split model"; Simonyan
+    & Zisserman 2015.
     """
     items = cfg.items
     builder = _Builder(cfg.width, image_shape[0], image_shape[1])
@@ -63,7 +64,7 @@ def build_vgg11(cfg: Vgg11, image_shape: tuple[int, int, int], num_classes: int)
 
 
 class Dropout(nn.Module):
-    """Dropout that draws from a generator of its own, so that a run's randomness can be saved and resumed.
+    """Dropout that draws from its own generator, so that a run's randomness can be saved and resumed.
 
     `generator` must be set before training (see `seed_dropout`) and live on the device of the input.
     """
@@ -77,7 +78,7 @@ class Dropout(nn.Module):
         if not self.training:
             return x
         if self.generator is None:
-            raise RuntimeError("Dropout has no generator: call cem.models.seed_dropout before training")
+            raise RuntimeError("expected a generator for dropout, found none: call seed_dropout before training")
         kept = torch.rand(x.shape, generator=self.generator, device=x.device) >= self.rate
         return x * kept / (1 - self.rate)
 

@@ -45,7 +45,7 @@ class Plan:
         return self.references.get(run.id, run if run.id not in self.asked else None)
 
     def is_reference(self, run: Run) -> bool:
-        """Whether attacks must invert this run to count on others."""
+        """Whether attacks must invert this run for their numbers on other runs to count."""
         return run.id in self._reference_ids
 
     @cached_property
@@ -58,7 +58,7 @@ class Plan:
         return [attack for attack in self.study.attacks if everywhere or not attack.reference_only]
 
     def tuned(self, run: Run, attack: str) -> Path | None:
-        """The result that says an attack's learning rate, found on the reference; None where it has its own."""
+        """The result that holds an attack's learning rate, found on the reference; None where the settings give one."""
         cfg = next(cfg for cfg in self.study.attacks if cfg.id == attack)
         reference = self.reference(run)
         if not cfg.tunes_on_reference or reference is None or reference.id == run.id:
@@ -67,7 +67,7 @@ class Plan:
 
     @cached_property
     def warmups(self) -> dict[str, Run]:
-        """Base id → the runs that start from it, without what tells them apart."""
+        """Base id → the run that it warms up, without what the runs of a base differ in."""
         return {run.base: run.model_copy(update={"surrogate": NoSurrogate()}) for run in self.runs.values()}
 
     @cached_property
@@ -132,7 +132,7 @@ class Plan:
         return self.folder / "report.html"
 
     def jobs(self) -> Counter[str]:
-        """Rule → how many jobs a study from nothing takes."""
+        """Rule → how many jobs a study takes from the beginning."""
         starts = {path for run in self.runs.values() if (path := self.start_mixture(run)) is not None}
         bases = {path.parent for path in starts}
         runs = len(self.runs)

@@ -12,7 +12,7 @@ def check_before_start(plan: Plan) -> None:
     """Raise DataError when a raw file is absent or damaged, SurrogateError when an attention module would be too large,
     StoreError when the results cannot be written.
 
-    Raw files are not needed any more once the data set is prepared.
+    Once a data set is prepared, its raw files are not needed any more.
     """
     for run in plan.runs.values():
         if run.surrogate.checks_size:

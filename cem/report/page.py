@@ -129,10 +129,10 @@ def _about_training(plan: Plan) -> dict[str, str]:
     """What the runs were made with; several values where the runs differ."""
     trained = [read_training(plan, run) for run in plan.runs.values()]
     facts = [
-        {f"version of {name}": version for name, version in one["versions"].items()}
-        | {name.replace("_", " "): one[name] for name in ("device", "threads", "numerics", "epochs")}
-        | {f"parameters of the {part}": f"{count:,}" for part, count in one["parameters"].items()}
-        | {"seconds of the warm-up": f"{one['warmup_seconds']:.0f}", "best epoch": one["best_epoch"]}
+        {f"version of {name}": version for name, version in one.versions.items()}
+        | {"device": one.device, "threads": one.threads, "numerics": one.numerics, "epochs": one.epochs}
+        | {f"parameters of the {part}": f"{count:,}" for part, count in one.parameters.items()}
+        | {"seconds of the warm-up": f"{one.warmup_seconds:.0f}", "best epoch": one.best_epoch}
         for one in trained
     ]
     names = dict.fromkeys(name for fact in facts for name in fact)
@@ -156,7 +156,7 @@ def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
             "between them may be chance."
         )
     owned = {
-        attack.id: max(read_manifest(plan, run, attack.id)["scored"]["infer"]["also_owned_by_attacker"] for run in runs)
+        attack.id: max(read_manifest(plan, run, attack.id).scored["infer"].also_owned_by_attacker for run in runs)
         for attack in plan.study.attacks
         if (runs := [run for run in plan.runs.values() if attack in plan.attacks(run)])
     }
@@ -166,7 +166,7 @@ def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
             f"Test images that the attacker owns, byte for byte ({named}): the data set has the same images in two "
             "splits, and such an attacker knows their answer. Keep them in one split."
         )
-    numerics = {read_training(plan, run)["numerics"] for run in plan.runs.values()}
+    numerics = {read_training(plan, run).numerics for run in plan.runs.values()}
     if len(numerics) > 1:
         warnings.append(
             f"Runs made by versions of the code whose numbers differ ({sorted(numerics)}): rerun the older."

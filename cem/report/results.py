@@ -64,12 +64,12 @@ def _rows_of_run(plan: Plan, run: Run) -> list[Row]:
         "formula": run.surrogate.formula,
         "weight": run.surrogate.weight,
         "seed": run.seed,
-        "accuracy": training["accuracy_test"],
+        "accuracy": training.accuracy_test,
         "leakage_nats": leakage,
         "leakage_nats_sem": leakage_sem,
-        "train_seconds": training["seconds"],
-        "attempts": len(training["attempts"]),
-        "lost_seconds": training["lost_seconds"],
+        "train_seconds": training.seconds,
+        "attempts": len(training.attempts),
+        "lost_seconds": training.lost_seconds,
         **dict(zip(COST_COLUMNS, (cost.source, cost.gpu_s, cost.cpu_s, cost.max_rss_mb, cost.lost_s), strict=True)),
     }
     about_run["reference"] = plan.is_reference(run)
@@ -82,9 +82,9 @@ def _scores(plan: Plan, run: Run, attack: AttackSettings) -> list[Row]:
     shared: Row = {
         "attack": attack.id,
         "knowledge": attack.knowledge_label,
-        "attack_seconds": about["fit_seconds"] + about["score_seconds"],
-        "converged": about["converged"],
-        "failure": about["failure"],
+        "attack_seconds": about.fit_seconds + about.score_seconds,
+        "converged": about.converged,
+        "failure": about.failure,
     }
     rows = []
     for scope in SCOPES:

@@ -1,9 +1,7 @@
 """The report's tables, as rows of text: one source for the page and for LaTeX."""
 
-import json
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -127,13 +125,13 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
     for attack in plan.study.attacks:
         about = [read_attack(plan, run, attack.id) for run in plan.runs.values() if attack in plan.attacks(run)]
         known = results.loc[(results["attack"] == attack.id) & (results["scope"] == SCOPES[0]), "converged"].dropna()
-        memory = [found["peak_memory_mb"] for found in about if found.get("peak_memory_mb") is not None]
         cells = (
-            _images(about[0]["knowledge"]),
-            _distinct([found["parameters"] for found in about]),
-            *(f"{sum(found[name] for found in about) / len(about):.1f}" for name in ("fit_seconds", "score_seconds")),
-            f"{max(memory):.0f}" if memory else "–",
-            "needs no training" if not attack.trained else f"{int(known.sum())} of {len(about)} runs",
+            f"{about[0].knowledge.images} {about[0].knowledge.data}",
+            _distinct([found.parameters for found in about]),
+            f"{sum(found.fit_seconds for found in about) / len(about):.1f}",
+            f"{sum(found.score_seconds for found in about) / len(about):.1f}",
+            f"{max(found.peak_memory_mb for found in about):.0f}",
+            f"{int(known.sum())} of {len(about)} runs" if attack.trained else "needs no training",
         )
         settings = {key: value for key, value in attack.sparse().items() if key not in ("name", "data")}
         settings = {key: value for key, value in settings.items() if value != attack.id}
@@ -158,7 +156,7 @@ def ladder_table(plan: Plan, results: pd.DataFrame) -> Table | None:
     rows: list[tuple[str, ...]] = []
     for run in references:
         infer = results.query("scope == 'infer'")
-        sizes = sorted((read_attack(plan, run, name)["parameters"], name) for name in ladder)
+        sizes = sorted((read_attack(plan, run, name).parameters, name) for name in ladder)
         before = math.nan
         for parameters, name in sizes:
             rung = infer[(infer["run"] == run.id) & (infer["attack"] == name)]
@@ -237,10 +235,5 @@ def _notes(rows: list[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(note for mark, note in notes.items() if mark in text)
 
 
-def _images(knowledge: dict[str, Any]) -> str:
-    return f"{knowledge.get('images', '?')} {knowledge.get('data', '')}".strip()
-
-
-def _distinct(values: list[Any]) -> str:
-    texts = [f"{value:,}" if isinstance(value, int) else json.dumps(value) for value in values if value is not None]
-    return ", ".join(dict.fromkeys(texts)) or "–"
+def _distinct(counts: list[int]) -> str:
+    return ", ".join(dict.fromkeys(f"{count:,}" for count in counts))

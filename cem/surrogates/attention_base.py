@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cem.config import AttentionSurrogate
-from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, SurrogateError, label_entropy
+from cem.mixture import label_entropy
+from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, SurrogateError, class_rows
 from cem.surrogates.cross_attention import GatedCrossAttention
 from cem.surrogates.slot_attention import SlotAttention
 from cem.surrogates.thresholds import VarianceThreshold
@@ -18,7 +19,8 @@ class SlotCrossAttentionCEM(Surrogate):
     """Slot attention over tokens of ẑ, read by gated cross-attention; a subclass makes a statistic of it.
 
     Tokens: `spatial`, the positions of ẑ, C numbers each; `linear`, ẑ reduced to `reduced` numbers; `flat`, ẑ itself.
-    Raises SurrogateError when the heads cannot share a flat token. Source: REFERENCE §3.
+    Raises SurrogateError when the heads cannot share a flat token. Source: docs/theory.md,
+    "Slots and cross-attention".
     """
 
     def __init__(
@@ -54,13 +56,12 @@ class SlotCrossAttentionCEM(Surrogate):
             return smashed.flatten(2).transpose(1, 2)
         return smashed.flatten(1).unsqueeze(1)
 
-    def prepare(self, smashed: Smashed, labels: Labels) -> None:
-        """Measure a quantile threshold."""
+    def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
         self.threshold.measure(smashed.flatten(1), labels)
 
     def begin_epoch(self, progress: float) -> None:
         """Move a scheduled threshold; count lone samples anew."""
-        self.threshold.progress.fill_(progress)
+        self.threshold.begin_epoch(progress)
         self.lone.zero_()
 
     def monitor(self) -> dict[str, float]:
@@ -75,8 +76,7 @@ class SlotCrossAttentionCEM(Surrogate):
         return values if threshold is None else values | {"threshold": threshold}
 
     def _count_lone(self, labels: Labels) -> None:
-        _, counts = torch.unique(labels, return_counts=True)
-        self.lone += (counts == 1).sum()
+        self.lone += (class_rows(labels)[1] == 1).sum()
 
 
 def check_size(module: SlotCrossAttentionCEM, shape: tuple[int, int, int]) -> None:

@@ -1,7 +1,7 @@
 """The interface of all entropy surrogates."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -51,21 +51,51 @@ class Terms(NamedTuple):
     intra_class_mse: Float[Tensor, ""]
 
 
-class Surrogate(nn.Module):
+class Numbers(nn.Module):
+    """A module with numbers that a checkpoint holds. As buffers they would be on a GPU, and reading them a wait for it.
+
+    numbers: names of the attributes.
+    """
+
+    numbers: ClassVar[tuple[str, ...]] = ()
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination |= {prefix + name: torch.tensor(getattr(self, name)) for name in self.numbers}
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        *others: list[str],
+    ) -> None:
+        for name in self.numbers:
+            value = state_dict.pop(prefix + name, None)
+            if value is None:
+                missing_keys.append(prefix + name)
+            else:
+                setattr(self, name, value.item())
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, *others)
+
+
+class Surrogate(Numbers):
     """Base of the surrogates; by itself the surrogate `none`, which asks nothing of the encoder.
 
     The implementation of a member of the family is called with its settings and what is `Given`, and gives one of
     these, on the CPU.
     """
 
-    def prepare(self, smashed: Smashed, labels: Labels) -> None:
-        """Look at the clean ẑ of all private images, once, when the shared warm-up is over."""
+    def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
+        """Take a quantile threshold from the clean ẑ of all private images, once, when the shared warm-up is over."""
 
     def begin_epoch(self, progress: float) -> None:
         """A new epoch: 0 for the first after the shared warm-up, 1 for the last. Counters of `monitor` start anew."""
 
     def refit(self, smashed: Smashed, labels: Labels) -> None:
-        """Look at the clean ẑ of all private images, between epochs."""
+        """Fit again to the clean ẑ of all private images, between epochs."""
 
     def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:
         """Terms of a batch of clean ẑ. Where a density is scored, `generator` draws the noise it is scored under."""
@@ -91,19 +121,25 @@ def make_none(cfg: SurrogateSettings, given: Given) -> Surrogate:
 def intra_class_mse(smashed: Smashed, labels: Labels) -> Float[Tensor, ""]:
     """Mean over samples and dimensions of (ẑ − mean of its class in the batch)², in units of z squared; no gradient."""
     flat = smashed.detach().flatten(1)
-    means, inverse = class_means(flat, labels)
-    return (flat - means[inverse]).square().mean()
+    row, counts = class_rows(labels)
+    return (flat - class_means(flat, row, counts)[row]).square().mean()
+
+
+def class_rows(labels: Labels) -> tuple[Labels, Labels]:
+    """For each sample the rank of its class among those present; and how many samples each rank has, 0 beyond the last.
+
+    As `torch.unique` would say it, but in a length that is known beforehand: a GPU need not be waited for.
+    """
+    ordered, order = torch.sort(labels, stable=True)
+    rank = torch.zeros_like(labels)
+    rank[1:] = (ordered[1:] != ordered[:-1]).cumsum(0)
+    row = torch.zeros_like(labels).scatter(0, order, rank)
+    return row, torch.zeros_like(labels).index_add(0, row, torch.ones_like(labels))
 
 
 def class_means(
-    flat: Float[Tensor, "batch d"], labels: Labels
-) -> tuple[Float[Tensor, "present d"], Int[Tensor, " batch"]]:
-    """Mean of each class that is present, and for each sample the row of its class."""
-    _, inverse, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-    sums = flat.new_zeros(len(counts), flat.shape[1]).index_add(0, inverse, flat)
-    return sums / counts.unsqueeze(1), inverse
-
-
-def label_entropy(class_prior: Float[Tensor, " cls"]) -> float:
-    """H(y) = −Σ π log π, in nats."""
-    return float(torch.special.entr(class_prior.double()).sum())
+    flat: Float[Tensor, "batch d"], row: Int[Tensor, " batch"], counts: Int[Tensor, " cls"]
+) -> Float[Tensor, "cls d"]:
+    """Mean of the samples of each row; zero where there are none."""
+    sums = flat.new_zeros(len(counts), flat.shape[1]).index_add(0, row, flat)
+    return sums / counts.clamp_min(1).unsqueeze(1)

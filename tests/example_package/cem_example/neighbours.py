@@ -5,7 +5,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from cem.attacks import Fitted, Knowledge
-from cem.jobs.interruption import Progress
+from cem.jobs.state import StateStore
 from cem.types import Images, Labels, Smashed
 from cem_example.settings import Neighbours
 
@@ -13,7 +13,7 @@ from cem_example.settings import Neighbours
 class NeighboursAttack:
     """Keeps one z of each of the attacker's images; answers with the mean of the images of the nearest ones."""
 
-    def __init__(self, cfg: Neighbours, progress: Progress | None = None) -> None:
+    def __init__(self, cfg: Neighbours, store: StateStore | None = None) -> None:
         self.cfg = cfg
 
     def fit(self, knowledge: Knowledge) -> Fitted:

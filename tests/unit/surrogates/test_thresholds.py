@@ -25,7 +25,7 @@ def test_kinds_that_do_not_move() -> None:
 
 def test_quantile_is_of_the_variances_within_a_class() -> None:
     module = threshold(kind="quantile", quantile=0.25)
-    with pytest.raises(RuntimeError, match="prepare"):
+    with pytest.raises(RuntimeError, match="measure_threshold"):
         module.value()
     labels = torch.arange(4000) % 4
     scale = torch.linspace(0.1, 1.0, 5)
@@ -43,7 +43,7 @@ def test_schedule_goes_from_start_to_end(shape: str, quarter: float) -> None:
     module = threshold(kind="schedule", start=1.0, end=1e-9, shape=shape)
     found = []
     for progress in (0.0, 0.25, 1.0):
-        module.progress.fill_(progress)
+        module.begin_epoch(progress)
         found.append(module.value())
     assert found == pytest.approx([1.0, quarter, 1e-6], rel=1e-4)  # the end is below the floor
 
@@ -66,3 +66,18 @@ def test_gmm_below_its_threshold_pays_for_the_components_alone(covariance: str) 
     assert 0 < terms.loss < math.log(6) / 16 + 1e-6
     assert terms.leakage_nats > math.log(6)
     assert not z.grad.any()
+
+
+def test_numbers_are_in_a_checkpoint_as_the_buffers_of_cem_0_1_0_were() -> None:
+    """So that a training which that version began goes on; and one without them is refused."""
+    surrogate = make_surrogate(GmmSurrogate(), smashed_shape=(4, 2, 2), num_classes=3, noise_std=SIGMA)
+    former = surrogate.state_dict() | {
+        "fitted_on": torch.tensor(90),
+        "threshold.progress": torch.tensor(0.25),
+        "threshold.measured": torch.tensor(-1.0),
+    }
+    assert set(former) == set(surrogate.state_dict())
+    surrogate.load_state_dict(former)
+    assert (surrogate.fitted_on, surrogate.threshold.progress, surrogate.threshold.measured) == (90, 0.25, -1.0)
+    with pytest.raises(RuntimeError, match="fitted_on"):
+        surrogate.load_state_dict({name: value for name, value in former.items() if name != "fitted_on"})
