@@ -148,6 +148,12 @@ class Plan:
             report=1,
         )
 
+    def renamed(self, folder: Path) -> str | None:
+        """What a folder of version 0.1.0, whose ids ended in four digits, is called now; None where nothing is."""
+        name = folder.relative_to(self.folder).as_posix()
+        found = [planned for planned in self.trained if planned.startswith(name) and len(planned) > len(name)]
+        return found[0] if len(found) == 1 else None
+
     def orphans(self) -> list[Path]:
         """Folders of trained runs and warm-ups that this study no longer plans."""
         found = {
