@@ -12,7 +12,7 @@ from cem.config import Study, load_study
 
 ROOT = Path(__file__).parents[3]
 THREE = [{"kind": "none"}, {"kind": "gmm"}, {"kind": "attention"}]
-SAFE = re.compile(r"[A-Za-z0-9_]+-[a-z0-9]+-c\d+/noise[0-9.e+-]+(\+[a-z0-9.e+-]+)*/[A-Za-z0-9._+-]+/s\d+-[0-9a-f]{4}")
+SAFE = re.compile(r"[A-Za-z0-9_]+-[a-z0-9]+-c\d+/noise[0-9.e+-]+(\+[a-z0-9.e+-]+)*/[A-Za-z0-9._+-]+/s\d+-[0-9a-f]{12}")
 # One value that differs from the default for each setting of a run that no surrogate owns.
 ELSEWHERE = {
     "dataset.side": 48,
