@@ -6,7 +6,6 @@ Usage: python benchmarks/planning.py [--sizes 21 105]
 """
 
 import argparse
-import os
 import resource
 import subprocess
 import sys
