@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 from cem.config import MixtureFit
+from cem.mixture.counts import components_of
 from cem.mixture.estimate import estimate
 from cem.mixture.model import ClassMixture
 from cem.mixture.samples import Chunks, MixtureError, Samples
@@ -26,7 +27,7 @@ def choose(
 
     held_out: log-likelihood of a fifth of each class, drawn with `generator`, under a fit to the rest.
     bic: Σ_c (2 log L_c − p log n_c), p the free parameters of a class. Source: Schwarz 1978.
-    A class with too few samples for a candidate rules it out. Raises MixtureError when that leaves none.
+    A candidate that no class has enough samples for is not tried. Raises MixtureError when that leaves none.
     """
     score: Callable[[ClassMixture], float]
     if criterion == "held_out":
@@ -43,12 +44,12 @@ def choose(
             price = _parameters(mixture, settings.covariance) * float(samples.counts.double().log().sum())
             return 2 * _log_likelihood(mixture, samples.chunks) - price
 
-    smallest = int(fitted.counts.min())
-    possible = [number for number in candidates if number <= smallest]
+    most = int(components_of(fitted.counts, max(candidates)).max())
+    possible = [number for number in candidates if number <= most]
     if not possible:
         raise MixtureError(
-            f"no number of components in {list(candidates)} can be tried: a class has {smallest} samples to fit to. "
-            "Give a number of components, use more private images, or drop the class."
+            f"no number of components in {list(candidates)} can be tried: the largest class has "
+            f"{int(fitted.counts.max())} samples to fit to. Give a number of components or use more private images."
         )
     scores = [score(estimate(fitted, settings, number, generator)) for number in possible]
     return possible[max(range(len(possible)), key=scores.__getitem__)]

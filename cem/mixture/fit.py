@@ -28,17 +28,22 @@ def fit_mixture(
     generator: torch.Generator,
     num_classes: int | None = None,
     start: ClassMixture | None = None,
+    noise_std: float = 0.0,
 ) -> ClassMixture:
     """Fit a mixture to each class, all classes at once.
 
     components: of each class; auto: the number with the best held-out likelihood, or that of `start`.
     rank: of a pca covariance. fit: hard k-means (k-means++ or `start`, empty components re-seeded from the farthest
-    samples), or EM from there. generator: on the device of `smashed`.
-    Raises MixtureError when a class is empty or has fewer samples than components, when values are not finite, and when
-    `start` has another shape.
+    samples), or EM from there. generator: on the device of `smashed`. noise_std: σ of the noise that the mixture will
+    be used at: components, and what a low-rank part is worth, are those of ẑ + ε.
+    A class has a component for every two of its samples at most; `notes` of the result name those with fewer than
+    `components`. Raises MixtureError when a class is empty, when values are not finite, and when `start` has another
+    shape.
     """
     settings = MixtureFit(components=components, covariance=covariance, rank=rank, fit=fit)
-    return _fit(lambda: [(smashed, labels)], settings, generator, num_classes, start, in_memory=True)
+    with torch.no_grad():
+        samples = Samples(lambda: [(smashed, labels)], num_classes, in_memory=True)
+        return fit_samples(samples, settings, generator, start, noise_std)
 
 
 def fit_mixture_stream(
@@ -51,6 +56,7 @@ def fit_mixture_stream(
     generator: torch.Generator,
     num_classes: int | None = None,
     start: ClassMixture | None = None,
+    noise_std: float = 0.0,
 ) -> ClassMixture:
     """`fit_mixture` for data larger than memory: the same fit, up to rounding, however the data are cut into chunks.
 
@@ -59,7 +65,8 @@ def fit_mixture_stream(
     differ in length.
     """
     settings = MixtureFit(components=components, covariance=covariance, rank=rank, fit=fit)
-    return _fit(chunks, settings, generator, num_classes, start, in_memory=False)
+    with torch.no_grad():
+        return fit_samples(Samples(chunks, num_classes), settings, generator, start, noise_std)
 
 
 def choose_components(
@@ -84,19 +91,15 @@ def choose_components(
         return choose(samples, settings, generator, criterion=criterion, candidates=candidates)
 
 
-@torch.no_grad()
-def _fit(
-    chunks: Chunks,
+def fit_samples(
+    samples: Samples,
     settings: MixtureFit,
     generator: torch.Generator,
-    num_classes: int | None,
-    start: ClassMixture | None,
-    *,
-    in_memory: bool,
+    start: ClassMixture | None = None,
+    noise_std: float = 0.0,
 ) -> ClassMixture:
-    samples = Samples(chunks, num_classes, in_memory=in_memory)
+    """`fit_mixture` for samples that are read already; without gradients, which the caller turns off."""
     components = settings.components
     if components == "auto":
-        found = choose(samples, settings, generator) if start is None else start.weights.shape[1]
-        components = found
-    return estimate(samples, settings, components, generator, start)
+        components = choose(samples, settings, generator) if start is None else start.weights.shape[1]
+    return estimate(samples, settings, components, generator, start, noise_std)

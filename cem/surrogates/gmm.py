@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cem.config import GmmSurrogate
-from cem.mixture import VARIANCE_FLOOR, ClassMixture, capacity, fit_mixture
+from cem.mixture import ClassMixture, capacity, fit_mixture
 from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, Terms, intra_class_mse
 from cem.surrogates.thresholds import VarianceThreshold, hinge
 from cem.types import Labels, Smashed
@@ -112,6 +112,7 @@ class Gmm(Surrogate):
             generator=generator,
             num_classes=len(self.class_prior),
             start=self.mixture if int(self.fitted_on) else None,
+            noise_std=self.noise_variance**0.5,
         )
         self._take(mixture, len(labels))
         self.refits += 1
@@ -200,9 +201,9 @@ class Gmm(Surrogate):
             return (diagonal.unsqueeze(1) @ squared).squeeze(1)
 
         target = _moved(along(before) + spread, batch.along, rate, gain)
-        diagonal = (variance - (squared @ spread.unsqueeze(-1)).squeeze(-1)).clamp_min(VARIANCE_FLOOR)
+        diagonal = (variance - (squared @ spread.unsqueeze(-1)).squeeze(-1)).clamp_min(0)
         spread = (target - along(diagonal)).clamp_min(0)
-        return (variance - (squared @ spread.unsqueeze(-1)).squeeze(-1)).clamp_min(VARIANCE_FLOOR), spread
+        return (variance - (squared @ spread.unsqueeze(-1)).squeeze(-1)).clamp_min(0), spread
 
     def _legacy(self, batch: "_BatchMoments", mixture: ClassMixture) -> Float[Tensor, ""]:
         """The released heuristic, log form. Source: REFERENCE §2."""
