@@ -1,16 +1,18 @@
 """Per-class Gaussian mixtures of smashed data: fit, density, leakage."""
 
+from cem.mixture.background import Background
 from cem.mixture.counts import require_components
-from cem.mixture.family import Family, fit_family
+from cem.mixture.family import Family, Scored, fit_family
 from cem.mixture.files import load_mixture, save_mixture
 from cem.mixture.fit import choose_components, fit_mixture, fit_mixture_stream
-from cem.mixture.leakage import Leakage, Sandwich, Scored
+from cem.mixture.leakage import Leakage, Sandwich
 from cem.mixture.lowrank import capacity
 from cem.mixture.model import ClassMixture, noise_entropy
 from cem.mixture.pairs import Contrast, Pairs
 from cem.mixture.samples import MixtureError, Samples
 
 __all__ = [
+    "Background",
     "ClassMixture",
     "Contrast",
     "Family",

@@ -34,6 +34,18 @@ def family_fits(counts: Int[Tensor, " cls"], dimensions: int) -> list[MixtureFit
 
 
 @dataclass(frozen=True)
+class Scored:
+    """Images that are scored: how to read clean ẑ and labels in chunks, and all labels [n]."""
+
+    chunks: Chunks
+    labels: Int[Tensor, " n"]
+
+    def shares(self, classes: int) -> Float[Tensor, " cls"]:
+        """Share of each class."""
+        return torch.bincount(self.labels, minlength=classes).double() / len(self.labels)
+
+
+@dataclass(frozen=True)
 class Family:
     """Densities q(z) = (1 − w) Σ_y π_y q(z|y) + w b(z), by name: a mixture for each class, and a broad b.
 
@@ -53,20 +65,17 @@ class Family:
         return torch.logaddexp(math.log1p(-WEIGHT) + inside.logsumexp(1), math.log(WEIGHT) + outside)
 
     def information(
-        self,
-        members: Iterable[str],
-        chunks: Chunks,
-        noise_std: float,
-        class_prior: Float[Tensor, " cls"],
-        generator: torch.Generator,
+        self, members: Iterable[str], scored: Scored, noise_std: float, generator: torch.Generator
     ) -> dict[str, Float[Tensor, " n"]]:
         """log p(z|x) − log q(z) of each image under each of the members, nats: its mean bounds I(x; z) from above.
 
-        z = ẑ + ε with ε drawn here, the same for all members. σ > 0. E log p(z|x) = −h(ε) needs no draw; drawn with z,
+        z = ẑ + ε with ε drawn here, the same for all members. σ > 0. The population is that which the images stand for:
+        each class as they are, and in the share that it has of them. E log p(z|x) = −h(ε) needs no draw; drawn with z,
         it takes away what the noise's length adds to both, which is most of the error where little is leaked.
         """
         found: dict[str, list[Tensor]] = {name: [] for name in members}
-        for smashed, _ in chunks():
+        class_prior = scored.shares(len(next(iter(self.members.values())).class_prior))
+        for smashed, _ in scored.chunks():
             noise = draw_noise(smashed, generator)
             z = smashed.double() + noise_std * noise.double()
             log_channel = -0.5 * (noise.double().square() + math.log(2 * math.pi * noise_std**2)).sum(1)
@@ -103,8 +112,3 @@ def draw_noise(smashed: Float[Tensor, "n d"], generator: torch.Generator) -> Flo
 def least(scores: dict[str, Float[Tensor, " n"]]) -> str:
     """The name with the least mean; the first of equals."""
     return min(scores, key=lambda name: float(scores[name].mean()))
-
-
-def shares(labels: Int[Tensor, " n"], classes: int) -> Float[Tensor, " cls"]:
-    """Share of each class."""
-    return torch.bincount(labels, minlength=classes).double() / len(labels)

@@ -4,25 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from cem.mixture.family import Family, draw_noise, least, shares
+from cem.mixture.family import Family, Scored, draw_noise, least
 from cem.mixture.pairs import Contrast, Pairs
-from cem.mixture.samples import Chunks
 
 _MOST_PAIRS = 4096  # images held against each other: two matrices of 128 MiB
 _PAIR_BYTES = 256 << 20  # of their ẑ in float64
 _FIRST = 2.0**-12  # of the images' distance: where the search for a σ starts that is 0 in the study
 Draws = Callable[[str], torch.Generator]  # a new generator for a purpose: the same at each call
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Images that are scored: how to read them, and their labels [n], from which the shares of the classes are."""
-
-    chunks: Chunks
-    labels: Int[Tensor, " n"]
 
 
 @dataclass(frozen=True)
@@ -42,12 +33,12 @@ class Sandwich:
 class Leakage:
     """Measures the channels of one encoder, all with the same draws of N(0, I).
 
-    The population is that which test stands for: its classes in their shares in test, each as its test images are. π is
-    these shares, so they are no part of what is estimated.
+    The population is that which test stands for: each class as its test images are, in its share of test. These shares
+    are π; they define the population and are no part of what is estimated.
     """
 
-    def __init__(self, val: Scored, test: Scored, classes: int, draws: Draws) -> None:
-        self.val, self.test, self.classes, self.draws = val, test, classes, draws
+    def __init__(self, val: Scored, test: Scored, draws: Draws) -> None:
+        self.val, self.test, self.draws = val, test, draws
         self.pairs = Pairs(*self._some())
 
     def _some(self) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k d"]]:
@@ -79,10 +70,7 @@ class Leakage:
         contrast = self.pairs.at(noise_std)
         if noise_std == 0:
             return Sandwich(0.0, "", torch.full_like(self.test.labels, torch.inf, dtype=torch.float64), contrast)
-        on_val = family.information(family.members, *self._of(self.val, noise_std), self.draws("selection"))
+        on_val = family.information(family.members, self.val, noise_std, self.draws("selection"))
         member = least(on_val)
-        on_test = family.information([member], *self._of(self.test, noise_std), self.draws("scoring"))
+        on_test = family.information([member], self.test, noise_std, self.draws("scoring"))
         return Sandwich(noise_std, member, on_test[member], contrast)
-
-    def _of(self, scored: Scored, noise_std: float) -> tuple[Chunks, float, Float[Tensor, " cls"]]:
-        return scored.chunks, noise_std, shares(scored.labels, self.classes)

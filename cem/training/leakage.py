@@ -32,8 +32,7 @@ def measure_mixture(run: Run, fit: MixtureFit, activations: Path, out: Path, obs
     device = set_up_process(run.training.threads)
     with open_activations(activations) as file:
         private, val, test = (_scored(file, split, device) for split in ("private", "val", "test"))
-        classes = 1 + int(max(split.labels.max() for split in (private, val, test)))
-        leakage = Leakage(val, test, classes, lambda purpose: make_generator(run.seed, f"leakage/{purpose}", device))
+        leakage = Leakage(val, test, lambda purpose: make_generator(run.seed, f"leakage/{purpose}", device))
         free_std = leakage.unsaturated(run.noise_std)
         family = _fit_family(file, private, fit, run, free_std)
         measured = {std: leakage.at(std, family) for std in {run.noise_std, free_std}}
@@ -55,7 +54,7 @@ def _attrs(sandwich: Sandwich) -> dict[str, Any]:
     found: dict[str, Any] = {
         "noise_std": sandwich.noise_std,
         "leakage_nats": float(sandwich.upper.mean()),
-        "leakage_lower_nats": float(contrast.lower.mean()),
+        "leakage_lower_nats": min(float(contrast.lower.mean()), contrast.ceiling),  # a rounding error apart
         "leakage_lower_nats_sem": _sem(contrast.lower),
         "leakage_lower_ceiling": contrast.ceiling,
         "leakage_lower_saturated": contrast.saturated,
@@ -81,13 +80,13 @@ def _fit_family(file: ActivationReader, private: Scored, fit: MixtureFit, run: R
             held = torch.cat([smashed for smashed, _ in private.chunks()])
             whole = some = Samples(lambda: [(held, labels)], in_memory=True)
         else:
-            whole, kept = Samples(private.chunks), _one_in(parts, labels)
+            whole, kept = Samples(private.chunks), one_in(parts, labels)
             held = torch.cat([smashed[kept[rows]] for rows, (smashed, _) in _rows(private.chunks())])
             some = Samples(lambda: [(held, labels[kept])], in_memory=True)
         return fit_family(whole, some, fit, generator, run.noise_std, run.noise_std or free_std)
 
 
-def _one_in(parts: int, labels: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
+def one_in(parts: int, labels: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
     """The first, and then each `parts`-th, image of every class."""
     counts = torch.bincount(labels)
     order = torch.argsort(labels, stable=True)
