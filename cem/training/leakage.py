@@ -39,11 +39,12 @@ def measure_mixture(run: Run, fit: MixtureFit, activations: Path, out: Path, obs
         repeated = {n: leakage.at(run.noise_std / n**0.5, family) for n in sorted({*observations} - {1})}
     mixture, here = family.members[fit.label], measured[run.noise_std]
     attrs = _attrs(here) | {f"unsaturated_{name}": value for name, value in _attrs(measured[free_std]).items()}
+    for n, found in repeated.items():
+        attrs |= {f"{name}_seen{n}": value for name, value in _attrs(found).items()}
     attrs |= {
         "bound_nats": mixture.leakage_bound(run.noise_std),
         "population": f"images like the {len(test.labels)} of test, with their class shares",
         "masked": make_defense(run.noise_std, run.defenses).masks,
-        "observations": [{"observations": n} | _attrs(found) for n, found in ({1: here} | repeated).items()],
     }
     save_mixture(out, mixture, {"activations": activations}, attrs, {"test_leakage_nats": here.upper})
 
