@@ -1,7 +1,7 @@
 """A study's front as a small CSV and a table: accuracy against what the strongest attack leaves, run by run.
 
-Writes one line a run and attack (on Infer) to the CSV, and prints the table in Markdown: the strongest attack of each
-run, and its MSE with the standard error over images.
+Writes one line for each run and attack (on Infer) to the CSV, and prints the table in Markdown: the strongest attack
+of each run, and its MSE with the standard error over images.
 Usage: python benchmarks/front.py results/front_cifar10 docs/results/front_cifar10.csv
 """
 

@@ -162,7 +162,7 @@ def _row(run: Run) -> tuple[str, ...]:
     surrogate = run.surrogate
     defenses = "+".join(defense.label for defense in run.defenses) or "-"
     weight = f"{surrogate.weight:g}"
-    return (run.id, surrogate.kind, surrogate.formula or "-", weight, f"{run.noise_std:g}", defenses, str(run.seed))
+    return (run.id, surrogate.member, surrogate.formula or "-", weight, f"{run.noise_std:g}", defenses, str(run.seed))
 
 
 def _stages(planned: Plan, run: Run, attacks: list[str]) -> list[bool | None]:

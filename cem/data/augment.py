@@ -42,9 +42,9 @@ def crop_flip(images: RawImages, shift: Shift, flip: Flip, padding: int) -> RawI
 
 
 def crop_flip_rotate(images: Images, shift: Shift, flip: Flip, angle: Angle) -> Images:
-    """The same crop and flip, then a rotation about the centre, resampled bilinearly in one go; zeros beyond the image.
+    """The same crop and flip, then a rotation about the centre, resampled bilinearly once; zeros beyond the image.
 
-    One resampling, so nothing is blurred twice, and a corner that turns in shows what the crop had left out.
+    One resampling: nothing is blurred twice, and a corner that turns in shows what the crop had left out.
     """
     height, width = images.shape[2:]
     cos, sin = angle.cos(), angle.sin()

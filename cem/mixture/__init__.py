@@ -4,10 +4,10 @@ from cem.mixture.background import Background
 from cem.mixture.counts import require_components
 from cem.mixture.family import Family, Scored, fit_family
 from cem.mixture.files import load_mixture, save_mixture
-from cem.mixture.fit import choose_components, fit_mixture, fit_mixture_stream
+from cem.mixture.fit import fit_mixture, fit_mixture_as, fit_mixture_stream
 from cem.mixture.leakage import Leakage, Sandwich
 from cem.mixture.lowrank import capacity
-from cem.mixture.model import ClassMixture, noise_entropy
+from cem.mixture.model import ClassMixture, label_entropy, noise_entropy
 from cem.mixture.pairs import Contrast, Pairs
 from cem.mixture.samples import MixtureError, Samples
 
@@ -23,10 +23,11 @@ __all__ = [
     "Sandwich",
     "Scored",
     "capacity",
-    "choose_components",
     "fit_family",
     "fit_mixture",
+    "fit_mixture_as",
     "fit_mixture_stream",
+    "label_entropy",
     "load_mixture",
     "noise_entropy",
     "require_components",

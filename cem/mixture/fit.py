@@ -1,6 +1,5 @@
-"""Entry points: fit a mixture to tensors, or to chunks of data larger than memory."""
+"""Ways in: fit a mixture to tensors, by words or by settings, or to chunks of data larger than memory."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -8,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cem.config import MixtureFit
-from cem.mixture.choose import CANDIDATES, choose
+from cem.mixture.choose import choose
 from cem.mixture.estimate import estimate
 from cem.mixture.model import ClassMixture
 from cem.mixture.samples import Chunks, Samples
@@ -41,54 +40,38 @@ def fit_mixture(
     shape.
     """
     settings = MixtureFit(components=components, covariance=covariance, rank=rank, fit=fit)
-    with torch.no_grad():
-        samples = Samples(lambda: [(smashed, labels)], num_classes, in_memory=True)
-        return fit_samples(samples, settings, generator, start, noise_std)
+    return fit_mixture_as(
+        settings, smashed, labels, generator, num_classes=num_classes, start=start, noise_std=noise_std
+    )
 
 
-def fit_mixture_stream(
-    chunks: Chunks,
-    *,
-    components: int | Literal["auto"] = 3,
-    covariance: Covariance = "diag",
-    rank: int = 8,
-    fit: Fit = "kmeans",
+@torch.no_grad()
+def fit_mixture_as(
+    settings: MixtureFit,
+    smashed: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
     generator: torch.Generator,
+    *,
     num_classes: int | None = None,
     start: ClassMixture | None = None,
     noise_std: float = 0.0,
 ) -> ClassMixture:
-    """`fit_mixture` for data larger than memory: the same fit, up to rounding, however the data are cut into chunks.
+    """`fit_mixture` as settings say."""
+    samples = Samples(lambda: [(smashed, labels)], num_classes, in_memory=True)
+    return fit_samples(samples, settings, generator, start, noise_std)
 
-    chunks: gives all (smashed [n, d], labels [n]) anew at each call, in one order; called some ten to a hundred times.
+
+@torch.no_grad()
+def fit_mixture_stream(
+    settings: MixtureFit, chunks: Chunks, generator: torch.Generator, noise_std: float = 0.0
+) -> ClassMixture:
+    """`fit_mixture_as` for data larger than memory: the same fit, up to rounding, however the data are cut into chunks.
+
+    chunks: gives all (smashed [n, d], labels [n]) again at each call, in one order; called some ten to a hundred times.
     A sample's label and a few numbers are kept in memory. Raises MixtureError as `fit_mixture`, and when two passes
     differ in length.
     """
-    settings = MixtureFit(components=components, covariance=covariance, rank=rank, fit=fit)
-    with torch.no_grad():
-        return fit_samples(Samples(chunks, num_classes), settings, generator, start, noise_std)
-
-
-def choose_components(
-    smashed: Float[Tensor, "n d"],
-    labels: Int[Tensor, " n"],
-    *,
-    criterion: Literal["held_out", "bic"] = "held_out",
-    candidates: Sequence[int] = CANDIDATES,
-    covariance: Covariance = "diag",
-    rank: int = 8,
-    fit: Fit = "em",
-    generator: torch.Generator,
-) -> int:
-    """The number of components, one for all classes, with the best score.
-
-    held_out: log-likelihood of a fifth of each class under a fit to the rest. bic: Bayes' information criterion.
-    Raises MixtureError when a class has too few samples for every candidate.
-    """
-    samples = Samples(lambda: [(smashed, labels)], in_memory=True)
-    settings = MixtureFit(covariance=covariance, rank=rank, fit=fit)
-    with torch.no_grad():
-        return choose(samples, settings, generator, criterion=criterion, candidates=candidates)
+    return fit_samples(Samples(chunks), settings, generator, None, noise_std)
 
 
 def fit_samples(
@@ -98,7 +81,7 @@ def fit_samples(
     start: ClassMixture | None = None,
     noise_std: float = 0.0,
 ) -> ClassMixture:
-    """`fit_mixture` for samples that are read already; without gradients, which the caller turns off."""
+    """`fit_mixture_as` for samples that are read already; without gradients, which the caller turns off."""
     components = settings.components
     if components == "auto":
         components = choose(samples, settings, generator) if start is None else start.weights.shape[1]

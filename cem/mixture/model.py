@@ -130,7 +130,7 @@ class ClassMixture:
         class_prior: π, any shares not fitted to the scored images; absent: those of the samples that the mixture was
         fitted to. The mean over images that the mixture was not fitted to estimates an upper bound on I(x; z) of the
         population that these images are from, whatever π and the mixture: π_y q(z|y) is below a density of z, and
-        cross-entropy is never below entropy. Source: REFERENCE §1, fact (i).
+        cross-entropy is never below entropy. Source: docs/theory.md, "A bound from any density".
         """
         if noise_std == 0:
             return torch.full_like(smashed[:, 0], math.inf)
@@ -154,10 +154,6 @@ class ClassMixture:
             found[group.rows] = torch.bmm(group.points, self.basis[group.cls].transpose(1, 2))
         return drawn + found[:-1]
 
-    def to(self, device: torch.device) -> "ClassMixture":
-        """The same mixture on another device."""
-        return self._with({name: tensor.to(device) for name, tensor in self.tensors().items()})
-
     def _with(self, tensors: dict[str, Any]) -> "ClassMixture":
         return replace(self, **tensors)
 
@@ -165,6 +161,11 @@ class ClassMixture:
         """Its tensors by name, those it has."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def label_entropy(class_prior: Float[Tensor, " cls"]) -> float:
+    """H(y) = −Σ π log π of the population, in nats."""
+    return float(torch.special.entr(class_prior.double()).sum())
 
 
 def noise_entropy(dimensions: int, noise_std: float) -> float:

@@ -38,7 +38,7 @@ def answer(groups: list[Group], results: pd.DataFrame) -> list[Answer]:
     answers, alone = [], []
     groups = [group for group in groups if not group.reference]
     for group in groups:
-        if group.first.surrogate.kind == "none":
+        if not group.first.surrogate.adds_term:
             others = [other for other in groups if other is not group and other.without_surrogate(groups) is group]
             changes = tuple(_change(group, other, results) for other in others)
             answers.append(Answer(group.label, _lead(group, results), changes, _verdict(changes)))

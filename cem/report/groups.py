@@ -28,7 +28,7 @@ class Group:
     def without_surrogate(self, groups: "list[Group]") -> "Group | None":
         """The group that differs from this one only in having no surrogate; None when the study asks for none."""
         wanted = _settings(self.first, "seed", "surrogate")
-        plain = [group for group in groups if group.first.surrogate.kind == "none" and not group.reference]
+        plain = [group for group in groups if not group.first.surrogate.adds_term and not group.reference]
         return next((group for group in plain if _settings(group.first, "seed", "surrogate") == wanted), None)
 
     def rows(self, results: pd.DataFrame) -> pd.DataFrame:

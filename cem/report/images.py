@@ -1,5 +1,6 @@
-"""Originals above what the strongest attack on each group made of them."""
+"""Originals above what the strongest attack on each group made of them: the first ones, and the worst protected."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,34 +17,54 @@ GAP = 2  # white pixels between images
 PER_LINE = 10
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """Which of the kept test images a picture shows. place: in reconstructions.h5."""
+
+    place: str
+    name: str
+    title: str
+    caption: str
+
+
+FIRST = _Choice("infer", "reconstructions", "original test images", "the first test images")
+WORST = _Choice(
+    "infer/worst",
+    "worst_protected",
+    "original test images, worst protected first",
+    "the test images that are protected worst, the one with the lowest MSE first",
+)
+
+
 def reconstruction_grids(plan: Plan, groups: list[Group], results: pd.DataFrame) -> list[Picture]:
-    """One picture a data set: a row of test images, then a row a group, of its first seed."""
-    return [picture for dataset in plan.datasets if (picture := _of_dataset(plan, dataset, groups, results))]
+    """Two pictures a data set, of the first and of the worst protected test images: a row a group, of its first seed.
+
+    None where every attack failed on every first seed.
+    """
+    pictures = []
+    for dataset in plan.datasets:
+        shown = [
+            group
+            for group in groups
+            if group.first.dataset.id == dataset and group.first.seed in group.headline(results).index
+        ]
+        pictures += [_grid(plan, dataset, shown, results, choice) for choice in (FIRST, WORST) if shown]
+    return pictures
 
 
-def _of_dataset(plan: Plan, dataset: str, groups: list[Group], results: pd.DataFrame) -> Picture | None:
-    """None where every attack failed on every first seed."""
-    shown = [
-        group
-        for group in groups
-        if group.first.dataset.id == dataset and group.first.seed in group.headline(results).index
-    ]
-    return _grid(plan, dataset, shown, results) if shown else None
-
-
-def _grid(plan: Plan, dataset: str, groups: list[Group], results: pd.DataFrame) -> Picture:
+def _grid(plan: Plan, dataset: str, groups: list[Group], results: pd.DataFrame, choice: _Choice) -> Picture:
     rows = []
     for group in groups:
         best: Any = group.headline(results).loc[group.first.seed].to_dict()
-        pairs = read_reconstructions(plan, group.first, best["attack"], "infer", plan.study.report.images)
+        pairs = read_reconstructions(plan, group.first, best["attack"], choice.place, plan.study.report.images)
         limit = "≤ " if best["strongest_bound"] else ""
         title = f"{group.label}  ·  {best['attack']}  ·  MSE {limit}{best['mse']:.4f}, SSIM {best['ssim']:.3f}"
         rows.append((title, *pairs))
     originals = rows[0][1]
     same = all(np.array_equal(images, originals) for _, images, _ in rows)
-    strips = [("original test images", originals)] if same else []
+    strips = [(choice.title, originals)] if same else []
     for title, images, reconstructions in rows:
-        strips += [] if same else [(f"original test images ({title.partition('  ·  ')[0]})", images)]
+        strips += [] if same else [(f"{choice.title} ({title.partition('  ·  ')[0]})", images)]
         strips.append((title, reconstructions))
     lines = -(-len(originals) // PER_LINE)
     height = min(10 / min(len(originals), PER_LINE), 1.25) * lines
@@ -51,11 +72,11 @@ def _grid(plan: Plan, dataset: str, groups: list[Group], results: pd.DataFrame) 
     for axes, (title, images) in zip(np.ravel(figure.subplots(len(strips), 1)), strips, strict=True):
         _show(axes, title, images)
     caption = (
-        f"{dataset}: test images, and what the strongest attack on each group rebuilds of them (first seed of the "
+        f"{dataset}: {choice.caption}, and what the strongest attack on each group rebuilds of them (first seed of the "
         "group). MSE and SSIM are means over all test images of that run, not only those shown. Pixels are enlarged "
         "without smoothing."
     )
-    return finish(figure, f"reconstructions_{dataset}", "png", caption)
+    return finish(figure, f"{choice.name}_{dataset}", "png", caption)
 
 
 def _show(axes: Axes, title: str, images: UInt8[np.ndarray, "n c h w"]) -> None:

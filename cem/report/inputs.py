@@ -1,6 +1,5 @@
 """What the report reads of a run: one function a file, each refusing by name what is absent or not as it should be."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +11,28 @@ from cem import CemError
 from cem.config import Run
 from cem.planning.plan import Plan
 from cem.storage.hdf5 import Reader
+from cem.storage.records import AttackRecord, Manifest, TrainRecord, read_record
 
 SCOPES = ("train", "infer")
 METRICS = ("mse", "psnr_db", "ssim", "victim_accuracy", "rank1", "ms_ssim", "lpips")  # as results name them
 _STORED = ("mse", "psnr_db", "ssim", "recognised", "mse_mean_image", "mse_class_mean")  # of every attack
-_TRAINING = (
-    "run", "accuracy_test", "best_epoch", "epochs", "seconds", "warmup_seconds", "attempts", "lost_seconds",
-    "parameters", "device", "threads", "versions", "numerics",
-)  # fmt: skip
+
+
+def metric_columns(plan: Plan) -> tuple[str, ...]:
+    """The columns of `METRICS`, then those of the study's own metrics."""
+    return tuple(dict.fromkeys((*METRICS, *(metric.member for metric in plan.study.metrics))))
 
 
 class ReportError(CemError):
     """A result that is absent, damaged or of something else."""
 
 
-def read_training(plan: Plan, run: Run) -> dict[str, Any]:
-    """What `train` says of a run: accuracies in [0, 1], seconds, parameter counts, versions."""
+def read_training(plan: Plan, run: Run) -> TrainRecord:
+    """What `train` says of a run."""
     path = plan.run(run) / "train.json"
-    training = _read_json(path, "train", _TRAINING)
-    if training["run"] != run.id:
-        raise ReportError(f"{path}: expected run {run.id}, found {training['run']}. Delete it and rerun train.")
+    training = read_record(path, TrainRecord, "train")
+    if training.run != run.id:
+        raise ReportError(f"{path}: expected run {run.id}, found {training.run}. Delete it and rerun train.")
     return training
 
 
@@ -50,17 +51,14 @@ def read_leakage(plan: Plan, run: Run) -> tuple[float, float]:
         return float(reader.attrs["leakage_nats"]), float(reader.attrs["leakage_nats_sem"])
 
 
-def read_attack(plan: Plan, run: Run, attack: str) -> dict[str, Any]:
-    """What an attack says of itself: settings, knowledge, seconds, convergence, curve."""
-    path = plan.attack(run, attack) / "attack.json"
-    expected = ("settings", "knowledge", "fit_seconds", "score_seconds", "parameters", "curve", "converged", "failure")
-    return _read_json(path, _rule(plan, attack), expected)
+def read_attack(plan: Plan, run: Run, attack: str) -> AttackRecord:
+    """What an attack says of itself."""
+    return read_record(plan.attack(run, attack) / "attack.json", AttackRecord, _rule(plan, attack))
 
 
-def read_manifest(plan: Plan, run: Run, attack: str) -> dict[str, Any]:
-    """What an attack's number rests on: knowledge, scored images, seeds."""
-    path = plan.attack(run, attack) / "manifest.json"
-    return _read_json(path, _rule(plan, attack), ("scored",))
+def read_manifest(plan: Plan, run: Run, attack: str) -> Manifest:
+    """What an attack's number rests on."""
+    return read_record(plan.attack(run, attack) / "manifest.json", Manifest, _rule(plan, attack))
 
 
 def read_metrics(plan: Plan, run: Run, attack: str) -> pd.DataFrame:
@@ -79,19 +77,22 @@ def read_metrics(plan: Plan, run: Run, attack: str) -> pd.DataFrame:
 
 
 def read_reconstructions(
-    plan: Plan, run: Run, attack: str, scope: str, count: int
+    plan: Plan, run: Run, attack: str, place: str, count: int
 ) -> tuple[UInt8[np.ndarray, "n c h w"], UInt8[np.ndarray, "n c h w"]]:
-    """The first `count` originals of a scope and what the attack made of them (fewer when fewer are stored)."""
+    """The first `count` originals and what the attack made of them (fewer when fewer are stored).
+
+    place: a scope, for its first images; `{scope}/worst` for those that the attack came nearest to, nearest first.
+    """
     path = plan.attack(run, attack) / "reconstructions.h5"
     with Reader(path, maker=_rule(plan, attack), kind="reconstructions") as reader:
-        images = reader.dataset(f"{scope}/images")[:count]
-        return images, reader.dataset(f"{scope}/reconstructions")[:count]
+        images = reader.dataset(f"{place}/images")[:count]
+        return images, reader.dataset(f"{place}/reconstructions")[:count]
 
 
 def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
     """The aggregated results. Raises ReportError unless they are of exactly the planned runs and attacks."""
     marks = ("strongest", "strongest_bound", "attack_ok", "attack_bound")
-    results = _read_table(Path(parquet), "aggregate", ("run", "attack", "scope", *marks, *METRICS))
+    results = _read_table(Path(parquet), "aggregate", ("run", "attack", "scope", *marks, *metric_columns(plan)))
     planned = {(name, attack.id) for name, run in plan.runs.items() for attack in plan.attacks(run)}
     found = set(zip(results["run"], results["attack"], strict=True))
     if found != planned:
@@ -104,17 +105,6 @@ def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
 
 def _rule(plan: Plan, attack: str) -> str:
     return "baseline_attacks" if attack in plan.baselines else "attack"
-
-
-def _read_json(path: Path, rule: str, expected: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ReportError(f"{path}: expected a file, found none. Run {rule}.") from None
-    except ValueError as error:
-        raise ReportError(f"{path}: expected JSON; cannot read it: {error}. Delete it and rerun {rule}.") from None
-    _require(path, rule, expected, found)
-    return dict(found)
 
 
 def _read_table(path: Path, rule: str, expected: tuple[str, ...]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from cem.config import every_metric
 from cem.planning.plan import Plan
 from cem.report.answer import answer
 from cem.report.charts import accuracy_against_error, attack_curves, training_curves
@@ -22,6 +23,7 @@ from cem.report.tables import (
     attacks_table,
     budget_table,
     costs_table,
+    further_metrics_table,
     ladder_table,
     summary_table,
     verdicts_table,
@@ -48,6 +50,8 @@ def write_report(
     tables["verdicts"] = verdicts_table(groups, results)
     ladder = ladder_table(plan, results)
     tables |= {"ladder": ladder} if ladder is not None else {}
+    further = further_metrics_table(plan, groups, results)
+    tables |= {"metrics": further} if further is not None else {}
     tables |= {"budgets": budget_table(plan, results), "costs": costs_table(groups, results)}
     pictures = _pictures(plan, groups, results)
     environment = Environment(
@@ -82,12 +86,14 @@ def _pictures(plan: Plan, groups: list[Group], results: pd.DataFrame) -> dict[st
 
 def _absent_metrics(plan: Plan, results: pd.DataFrame) -> dict[str, str]:
     """Metrics that no run has, and why."""
-    lpips = "no weights were given (metrics.lpips_trunk)."
-    reasons = {
-        "rank1": ("Rank 1 of 100", "a scope has fewer than 100 images."),
-        "ms_ssim": ("MS-SSIM", "it needs images of 176 pixels a side."),
-        "lpips": ("LPIPS", lpips if plan.study.metrics.lpips_trunk is None else "no attack was scored by it yet."),
+    chosen = {metric.member for metric in plan.study.metrics}
+    reasons = {"rank1": ("Rank 1 of 100", "a scope has fewer than 100 images.")}
+    reasons |= {
+        metric.member: (metric.member, f"it needs images of {metric.smallest_side} pixels a side.")
+        for metric in every_metric(())
     }
+    if "lpips" not in chosen:
+        reasons["lpips"] = ("LPIPS", "no weights were given (metrics: [{kind: lpips, trunk: …}]).")
     return {name: reason for column, (name, reason) in reasons.items() if results[column].isna().all()}
 
 
@@ -104,7 +110,7 @@ def _about_data(plan: Plan, name: str) -> dict[str, Any]:
         sizes = {split: len(reader.dataset(f"{split}/images")) for split in SPLITS}
         return {
             "name": name,
-            "synthetic": plan.datasets[name].source == "synthetic",
+            "synthetic": not plan.datasets[name].real,
             "description": reader.attrs["description"],
             "sha256": reader.attrs["source_sha256"],
             "shape": "×".join(map(str, reader.image_shape)),
@@ -123,10 +129,10 @@ def _about_training(plan: Plan) -> dict[str, str]:
     """What the runs were made with; several values where the runs differ."""
     trained = [read_training(plan, run) for run in plan.runs.values()]
     facts = [
-        {f"version of {name}": version for name, version in one["versions"].items()}
-        | {name.replace("_", " "): one[name] for name in ("device", "threads", "numerics", "epochs")}
-        | {f"parameters of the {part}": f"{count:,}" for part, count in one["parameters"].items()}
-        | {"seconds of the warm-up": f"{one['warmup_seconds']:.0f}", "best epoch": one["best_epoch"]}
+        {f"version of {name}": version for name, version in one.versions.items()}
+        | {"device": one.device, "threads": one.threads, "numerics": one.numerics, "epochs": one.epochs}
+        | {f"parameters of the {part}": f"{count:,}" for part, count in one.parameters.items()}
+        | {"seconds of the warm-up": f"{one.warmup_seconds:.0f}", "best epoch": one.best_epoch}
         for one in trained
     ]
     names = dict.fromkeys(name for fact in facts for name in fact)
@@ -136,7 +142,7 @@ def _about_training(plan: Plan) -> dict[str, str]:
 
 def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
     warnings = []
-    synthetic = [name for name, dataset in plan.datasets.items() if dataset.source == "synthetic"]
+    synthetic = [name for name, dataset in plan.datasets.items() if not dataset.real]
     if synthetic:
         warnings.append(
             f"Synthetic data: {', '.join(synthetic)} is drawn by a generator, not photographed. These numbers test the "
@@ -150,7 +156,7 @@ def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
             "between them may be chance."
         )
     owned = {
-        attack.id: max(read_manifest(plan, run, attack.id)["scored"]["infer"]["also_owned_by_attacker"] for run in runs)
+        attack.id: max(read_manifest(plan, run, attack.id).scored["infer"].also_owned_by_attacker for run in runs)
         for attack in plan.study.attacks
         if (runs := [run for run in plan.runs.values() if attack in plan.attacks(run)])
     }
@@ -160,7 +166,7 @@ def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
             f"Test images that the attacker owns, byte for byte ({named}): the data set has the same images in two "
             "splits, and such an attacker knows their answer. Keep them in one split."
         )
-    numerics = {read_training(plan, run)["numerics"] for run in plan.runs.values()}
+    numerics = {read_training(plan, run).numerics for run in plan.runs.values()}
     if len(numerics) > 1:
         warnings.append(
             f"Runs made by versions of the code whose numbers differ ({sorted(numerics)}): rerun the older."

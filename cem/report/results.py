@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from cem.config import YARDSTICKS, Attack, Run
+from cem.config import AttackSettings, Run
 from cem.planning.plan import Plan
 from cem.report.costs import cost_of
 from cem.report.gate import judge
-from cem.report.inputs import METRICS, SCOPES, read_attack, read_leakage, read_metrics, read_training
+from cem.report.inputs import METRICS, SCOPES, metric_columns, read_attack, read_leakage, read_metrics, read_training
 from cem.storage.files import whole_or_absent
 
 Row = dict[str, Any]
@@ -38,9 +38,10 @@ def aggregate(plan: Plan, parquet: str | Path, csv: str | Path, runs_csv: str | 
     _mark_strongest(plan, rows)
     # Said, not guessed: a column may be all empty.
     types = {"converged": "boolean", "mse_ratio_to_mean_image": "float64"}
-    types |= dict.fromkeys((*COST_COLUMNS[1:], *METRICS[3:]), "float64")
-    results = pd.DataFrame(rows, columns=list(COLUMNS)).astype(types)
-    runs = pd.DataFrame([_row_of_runs(run, rows) for run in plan.runs.values()])
+    types |= dict.fromkeys((*COST_COLUMNS[1:], *metric_columns(plan)[3:]), "float64")
+    columns = dict.fromkeys((*COLUMNS, *metric_columns(plan)))
+    results = pd.DataFrame(rows, columns=list(columns)).astype(types)
+    runs = pd.DataFrame([_row_of_runs(plan, run, rows) for run in plan.runs.values()])
     with whole_or_absent(parquet) as temporary:
         results.to_parquet(temporary, index=False)
     for path, table in ((csv, results), (runs_csv, runs)):
@@ -59,31 +60,31 @@ def _rows_of_run(plan: Plan, run: Run) -> list[Row]:
         "cut_layer": run.model.cut_layer,
         "noise_std": run.noise_std,
         "defense": "+".join(defense.label for defense in run.defenses),
-        "surrogate": run.surrogate.kind,
+        "surrogate": run.surrogate.member,
         "formula": run.surrogate.formula,
         "weight": run.surrogate.weight,
         "seed": run.seed,
-        "accuracy": training["accuracy_test"],
+        "accuracy": training.accuracy_test,
         "leakage_nats": leakage,
         "leakage_nats_sem": leakage_sem,
-        "train_seconds": training["seconds"],
-        "attempts": len(training["attempts"]),
-        "lost_seconds": training["lost_seconds"],
+        "train_seconds": training.seconds,
+        "attempts": len(training.attempts),
+        "lost_seconds": training.lost_seconds,
         **dict(zip(COST_COLUMNS, (cost.source, cost.gpu_s, cost.cpu_s, cost.max_rss_mb, cost.lost_s), strict=True)),
     }
     about_run["reference"] = plan.is_reference(run)
     return [about_run | scores for attack in plan.attacks(run) for scores in _scores(plan, run, attack)]
 
 
-def _scores(plan: Plan, run: Run, attack: Attack) -> list[Row]:
+def _scores(plan: Plan, run: Run, attack: AttackSettings) -> list[Row]:
     """An attack's rows, one a scope."""
     about, metrics = read_attack(plan, run, attack.id), read_metrics(plan, run, attack.id)
     shared: Row = {
         "attack": attack.id,
         "knowledge": attack.knowledge_label,
-        "attack_seconds": about["fit_seconds"] + about["score_seconds"],
-        "converged": about["converged"],
-        "failure": about["failure"],
+        "attack_seconds": about.fit_seconds + about.score_seconds,
+        "converged": about.converged,
+        "failure": about.failure,
     }
     rows = []
     for scope in SCOPES:
@@ -119,8 +120,8 @@ def _mark_strongest(plan: Plan, rows: list[Row]) -> None:
     Its error is but an upper limit (`strongest_bound`) where it was still improving; and where an attack that is
     stronger on the undefended reference was, or broke down here, so that this one leads for want of a better.
     """
-    kinds = {attack.id: attack.kind for attack in plan.study.attacks}
-    only_yardsticks = all(kind in YARDSTICKS for kind in kinds.values())
+    yardsticks = {attack.id for attack in plan.study.attacks if attack.yardstick}
+    only_yardsticks = len(yardsticks) == len(plan.study.attacks)
     on_infer = {(row["run"], row["attack"]): row["mse"] for row in rows if row["scope"] == "infer"}
     unsure = [row for row in rows if row["attack_bound"] or row["attack_broken"]]
     contenders: dict[tuple[str, str], list[Row]] = {}
@@ -136,7 +137,7 @@ def _mark_strongest(plan: Plan, rows: list[Row]) -> None:
         if row["attack_ok"] or row["attack_bound"]:
             contenders.setdefault((row["run"], row["scope"]), []).append(row)
     for place, found in contenders.items():
-        if only_yardsticks or any(kinds[row["attack"]] not in YARDSTICKS for row in found):
+        if only_yardsticks or any(row["attack"] not in yardsticks for row in found):
             best = _strongest(plan, found)
             unknown = [row for row in unsure if (row["run"], row["scope"]) == place]
             best["strongest"] = True
@@ -160,12 +161,12 @@ def _mse_on_those_of(plan: Plan, row: Row, other: Row) -> float:
     return float(mine.loc[theirs.index].astype(float).mean())
 
 
-def _row_of_runs(run: Run, rows: list[Row]) -> Row:
+def _row_of_runs(plan: Plan, run: Run, rows: list[Row]) -> Row:
     own = [row for row in rows if row["run"] == run.id and row["scope"] == "infer"]
     best: Row = next((row for row in own if row["strongest"]), {})  # none where every attack failed
     kept = ("accuracy", "leakage_nats", "leakage_nats_sem", "train_seconds", "attempts", "lost_seconds", *COST_COLUMNS)
     scores = {"strongest_attack": best.get("attack", ""), "infer_bound": best.get("strongest_bound")}
-    scores |= {f"infer_{name}": best.get(name) for name in METRICS}
+    scores |= {f"infer_{name}": best.get(name) for name in metric_columns(plan)}
     settings = _flat(run.model_dump(mode="json"))
     return {"run": run.id} | settings | {name: own[0][name] for name in (*kept, "reference")} | scores
 

@@ -1,17 +1,15 @@
 """The report's tables, as rows of text: one source for the page and for LaTeX."""
 
-import json
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
-from cem.config import BASELINES, YARDSTICKS, Decoder
+from cem.config import every_metric
 from cem.planning.plan import Plan
 from cem.report.answer import attack_names
 from cem.report.groups import Group, Spread
-from cem.report.inputs import SCOPES, read_attack
+from cem.report.inputs import SCOPES, metric_columns, read_attack
 
 UNCONVERGED = (
     "† was still improving at the end of its budget in at least one run: a lower bound on the attack, so the MSE is an "
@@ -93,6 +91,22 @@ def attacks_table(plan: Plan, groups: list[Group], results: pd.DataFrame) -> Tab
     return Table("attacks", header, rows, _notes([header, *rows]))
 
 
+def further_metrics_table(plan: Plan, groups: list[Group], results: pd.DataFrame) -> Table | None:
+    """One row per group: the strongest attack by the metrics that the summary has no column for; None where none is."""
+    own = {metric.member: metric for metric in every_metric(plan.study.metrics)}
+    names = [name for name in metric_columns(plan)[5:] if not results[name].isna().all()]
+    if not names:
+        return None
+    header = ("runs", *(f"{name}, {own[name].unit}".removesuffix(", ") for name in names))
+    rows = []
+    for group in groups:
+        infer = group.headline(results)
+        cells = [Spread.of(infer[name]).text() for name in names]
+        rows.append((group.label, *(["attack failed"] * len(names) if infer.empty else cells)))
+    closer = (f"{name}: a {own[name].better} value says that the reconstruction is closer." for name in names)
+    return Table("metrics", header, rows, tuple(closer))
+
+
 def verdicts_table(groups: list[Group], results: pd.DataFrame) -> Table:
     """One row an attack that does not count on a group, with the reason; no rows where all count."""
     rows: list[tuple[str, ...]] = []
@@ -111,13 +125,13 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
     for attack in plan.study.attacks:
         about = [read_attack(plan, run, attack.id) for run in plan.runs.values() if attack in plan.attacks(run)]
         known = results.loc[(results["attack"] == attack.id) & (results["scope"] == SCOPES[0]), "converged"].dropna()
-        memory = [found["peak_memory_mb"] for found in about if found.get("peak_memory_mb") is not None]
         cells = (
-            _images(about[0]["knowledge"]),
-            _distinct([found["parameters"] for found in about]),
-            *(f"{sum(found[name] for found in about) / len(about):.1f}" for name in ("fit_seconds", "score_seconds")),
-            f"{max(memory):.0f}" if memory else "–",
-            "needs no training" if attack.kind in BASELINES else f"{int(known.sum())} of {len(about)} runs",
+            f"{about[0].knowledge.images} {about[0].knowledge.data}",
+            _distinct([found.parameters for found in about]),
+            f"{sum(found.fit_seconds for found in about) / len(about):.1f}",
+            f"{sum(found.score_seconds for found in about) / len(about):.1f}",
+            f"{max(found.peak_memory_mb for found in about):.0f}",
+            f"{int(known.sum())} of {len(about)} runs" if attack.trained else "needs no training",
         )
         settings = {key: value for key, value in attack.sparse().items() if key not in ("name", "data")}
         settings = {key: value for key, value in settings.items() if value != attack.id}
@@ -132,7 +146,7 @@ def ladder_table(plan: Plan, results: pd.DataFrame) -> Table | None:
     """
     steps: dict[str, list[str]] = {}
     for attack in plan.study.attacks:
-        if isinstance(attack, Decoder):
+        if attack.on_ladder:
             alike = attack.model_copy(update={"net": "", "name": None, "runs": "all"})
             steps.setdefault(repr(alike), []).append(attack.id)
     ladder = max(steps.values(), key=len, default=[])
@@ -142,7 +156,7 @@ def ladder_table(plan: Plan, results: pd.DataFrame) -> Table | None:
     rows: list[tuple[str, ...]] = []
     for run in references:
         infer = results.query("scope == 'infer'")
-        sizes = sorted((read_attack(plan, run, name)["parameters"], name) for name in ladder)
+        sizes = sorted((read_attack(plan, run, name).parameters, name) for name in ladder)
         before = math.nan
         for parameters, name in sizes:
             rung = infer[(infer["run"] == run.id) & (infer["attack"] == name)]
@@ -180,8 +194,8 @@ def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
 
 def _strongest(plan: Plan, group: Group, results: pd.DataFrame) -> str:
     infer = group.headline(results)
-    kinds = {attack.id: attack.kind for attack in plan.study.attacks}
-    trivial = all(kinds[attack] in YARDSTICKS for attack in infer["attack"])
+    yardsticks = {attack.id for attack in plan.study.attacks if attack.yardstick}
+    trivial = all(attack in yardsticks for attack in infer["attack"])
     failed = len(group.runs) - len(infer)
     marks = {"†": infer["strongest_bound"].any(), "‡": trivial}
     marks["§"] = any(_in_part(attack, results) for attack in infer["attack"])
@@ -221,10 +235,5 @@ def _notes(rows: list[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(note for mark, note in notes.items() if mark in text)
 
 
-def _images(knowledge: dict[str, Any]) -> str:
-    return f"{knowledge.get('images', '?')} {knowledge.get('data', '')}".strip()
-
-
-def _distinct(values: list[Any]) -> str:
-    texts = [f"{value:,}" if isinstance(value, int) else json.dumps(value) for value in values if value is not None]
-    return ", ".join(dict.fromkeys(texts)) or "–"
+def _distinct(counts: list[int]) -> str:
+    return ", ".join(dict.fromkeys(f"{count:,}" for count in counts))

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cem.surrogates.attention import SlotCrossAttentionCEM
+from cem.surrogates.attention_base import SlotCrossAttentionCEM
 from cem.surrogates.base import Terms, intra_class_mse
 from cem.surrogates.thresholds import hinge
 from cem.types import Labels, Smashed
@@ -21,7 +21,7 @@ class EnhancedVariance(SlotCrossAttentionCEM):
     their share of the batch; a class with one sample has v = 0 and is counted as lone. Its leakage is the capacity
     ½ log(1 + v/σ²) of a Gaussian with that variance in every dimension of ẑ, plus H(y), nats for one image; the loss
     without a threshold is that capacity per dimension. **No bound**: the module computes what it is judged by, and can
-    make it small without the encoder. Source: REFERENCE §3.
+    make it small without the encoder. Source: docs/theory.md, "The enhanced variance".
     """
 
     def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:

@@ -18,7 +18,7 @@ class VarianceThreshold(nn.Module):
 
     none: it never ends. coupled: τσ² (published). fixed: a value. quantile: of the variances within a class, over
     classes and dimensions, that `measure` finds. schedule: from start to end as `progress` goes from 0 to 1.
-    Source: REFERENCE §2 (coupled).
+    Source: docs/theory.md, "Thresholds".
     """
 
     progress: Tensor
@@ -61,7 +61,7 @@ class VarianceThreshold(nn.Module):
             case "quantile":
                 value = float(self.measured)
                 if value == _UNKNOWN:
-                    raise RuntimeError("the quantile threshold was not measured: call prepare(smashed, labels) first")
+                    raise RuntimeError("the quantile threshold is not known yet: call measure_threshold first")
             case "schedule":
                 progress = float(self.progress)
                 part = progress if self.cfg.shape == "linear" else 0.5 * (1 - math.cos(math.pi * progress))
@@ -72,6 +72,6 @@ class VarianceThreshold(nn.Module):
 def hinge(variance: Float[Tensor, "*shape"], threshold: float, offset: float) -> Float[Tensor, "*shape"]:
     """relu(log(v + offset) − log(threshold + offset)), nats; offset is σ², or γ of the released code.
 
-    Source: REFERENCE §2, log form.
+    Source: docs/theory.md, "Thresholds" and "The released heuristic".
     """
     return torch.relu(torch.log(variance + offset) - math.log(threshold + offset))

@@ -179,7 +179,7 @@ def test_only_failed_fits_of_this_study_are_an_error(cem, file, plan):
     write_verdicts(
         plan,
         (first, "decoder", False, True, why),  # a limit, not a failure
-        (second, "mean_image", False, False, "a baseline has no fit to mend"),
+        (second, "mean_image", False, False, "a baseline has no fit to repair"),
         ("old/run", "decoder", False, False, "no longer planned"),
     )
     code, out, _ = cem("status", file)

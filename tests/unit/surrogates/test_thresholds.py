@@ -25,7 +25,7 @@ def test_kinds_that_do_not_move() -> None:
 
 def test_quantile_is_of_the_variances_within_a_class() -> None:
     module = threshold(kind="quantile", quantile=0.25)
-    with pytest.raises(RuntimeError, match="prepare"):
+    with pytest.raises(RuntimeError, match="measure_threshold"):
         module.value()
     labels = torch.arange(4000) % 4
     scale = torch.linspace(0.1, 1.0, 5)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cem.config import Dropout, MixtureFit, Run, SplitModel, SyntheticDataset
+from cem.config import Dropout, MixtureFit, Run, SyntheticDataset, Vgg11
 from cem.mixture import load_mixture
 from cem.storage.hdf5 import Reader, write_file
 from cem.training import measure_mixture
@@ -31,7 +31,7 @@ def measure(tmp_path):
             for split, (z, labels) in zip(("private", "val", "test"), splits, strict=True):
                 file.create_dataset(f"{split}/smashed", data=z.view(len(z), -1, 1, 1).numpy().astype(np.float32))
                 file.create_dataset(f"{split}/labels", data=labels.numpy())
-        run = Run(model=SplitModel(), dataset=SyntheticDataset(), noise_std=noise_std, **settings)
+        run = Run(model=Vgg11(), dataset=SyntheticDataset(), noise_std=noise_std, **settings)
         measure_mixture(run, fit, activations, out, *([observations] if observations else []))
         with Reader(out, kind="mixture") as reader:
             return reader.attrs | {"path": Path(out)}
