@@ -27,15 +27,19 @@ class Population:
         z = self.means[component] + (root[component] @ normal.unsqueeze(-1)).squeeze(-1)
         return z.float(), self.classes[component]
 
-    def truth(self, noise_std: float, n: int = 20_000) -> tuple[float, float]:
-        """I(x; ẑ + ε) in nats, and the standard error of that."""
-        z, _ = self.draw(n, 99)
-        noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(98), dtype=torch.float64)
+    def information(self, z: Tensor, noise: Tensor, noise_std: float) -> Tensor:
+        """log p(ẑ + σε | x) − log p(ẑ + σε) of each image, in nats: its mean is I(x; ẑ + σε)."""
         d = z.shape[1]
         covariances = self.covariances + noise_std**2 * torch.eye(d).double()
         density = MixtureSameFamily(Categorical(self.weights), MultivariateNormal(self.means, covariances))
-        log_channel = -0.5 * (noise.square() + math.log(2 * math.pi * noise_std**2)).sum(1)
-        values = log_channel - density.log_prob(z.double() + noise_std * noise)
+        log_channel = -0.5 * (noise.double().square() + math.log(2 * math.pi * noise_std**2)).sum(1)
+        return log_channel - density.log_prob(z.double() + noise_std * noise.double())
+
+    def truth(self, noise_std: float, n: int = 20_000) -> tuple[float, float]:
+        """I(x; ẑ + ε) in nats, and the standard error of that."""
+        z, _ = self.draw(n, 99)
+        noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(98))
+        values = self.information(z, noise, noise_std)
         return float(values.mean()), float(values.std() / n**0.5)
 
 
