@@ -12,6 +12,7 @@ from cem.mixture.lowrank import capacity, normal_log_norm, woodbury
 from cem.mixture.tiles import tile
 
 CHUNK = 4096  # samples scored at once
+_MOST_PRODUCTS = 1 << 22  # of samples and directions, at once: 32 MiB
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class ClassMixture:
             projector, half_log_det = woodbury(variances, mixture.basis, mixture.spread)
             constant, shift = constant - half_log_det, projector @ means.unsqueeze(-1)
         parts = [constant.new_zeros(0, classes)]
-        for part in torch.split(z, CHUNK):
+        width = classes * components * (1 if projector is None else projector.shape[2])
+        for part in torch.split(z, max(1, min(CHUNK, _MOST_PRODUCTS // width))):
             points = part.double() - origin
             joint = constant.flatten() + points @ pull.flatten(0, 1).T
             joint = joint - 0.5 * points.square() @ variances.reciprocal().flatten(0, 1).T
