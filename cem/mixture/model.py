@@ -109,15 +109,20 @@ class ClassMixture:
         return capacity(self.variances, noise_std**2, basis, self.spread)
 
     def leakage_bound(self, noise_std: float) -> float:
+        """`bound_nats` as a number."""
+        return float(self.bound_nats(noise_std))
+
+    def bound_nats(self, noise_std: float) -> Float[Tensor, ""]:
         """Upper bound on I(x; ẑ + ε) in nats per image, H(y) included; inf at σ = 0.
 
         Σ_k π_k (−log π_k + ½ log(|Σ_k + σ²I| / |σ²I|)) over all components of all classes. A plug-in value: it speaks
         of the samples the mixture was fitted to. Source: Theorem 2 (arXiv 2503.00383).
         """
-        if noise_std == 0:
-            return math.inf
         share = self.class_prior.unsqueeze(1) * self.weights
-        return float((torch.special.entr(share) + share * self.log_det_ratio(noise_std)).double().sum())
+        if noise_std == 0:
+            return share.new_full((), math.inf)
+        nats: Tensor = torch.special.entr(share) + share * self.log_det_ratio(noise_std)
+        return nats.double().sum()
 
     def leakage(
         self,

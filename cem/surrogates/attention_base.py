@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cem.config import AttentionSurrogate
 from cem.mixture import label_entropy
-from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, SurrogateError
+from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, SurrogateError, class_rows
 from cem.surrogates.cross_attention import GatedCrossAttention
 from cem.surrogates.slot_attention import SlotAttention
 from cem.surrogates.thresholds import VarianceThreshold
@@ -61,7 +61,7 @@ class SlotCrossAttentionCEM(Surrogate):
 
     def begin_epoch(self, progress: float) -> None:
         """Move a scheduled threshold; count lone samples anew."""
-        self.threshold.progress.fill_(progress)
+        self.threshold.begin_epoch(progress)
         self.lone.zero_()
 
     def monitor(self) -> dict[str, float]:
@@ -76,8 +76,7 @@ class SlotCrossAttentionCEM(Surrogate):
         return values if threshold is None else values | {"threshold": threshold}
 
     def _count_lone(self, labels: Labels) -> None:
-        _, counts = torch.unique(labels, return_counts=True)
-        self.lone += (counts == 1).sum()
+        self.lone += (class_rows(labels)[1] == 1).sum()
 
 
 def check_size(module: SlotCrossAttentionCEM, shape: tuple[int, int, int]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cem.config import AttentionSurrogate
 from cem.mixture import noise_entropy
 from cem.surrogates.attention_base import SlotCrossAttentionCEM
-from cem.surrogates.base import SurrogateError, Terms, intra_class_mse
+from cem.surrogates.base import SurrogateError, Terms, class_rows, intra_class_mse
 from cem.surrogates.thresholds import hinge
 from cem.types import Labels, Smashed
 
@@ -120,7 +120,7 @@ class MixtureAttention(SlotCrossAttentionCEM):
     ) -> tuple[Components, Int[Tensor, "2 half"]]:
         """A mixture for each pair of a half and a class, from that half; and the pair of each sample that it scores."""
         # 1. Mean and variance of each half's tokens at each position; `overall` is one variance for all positions.
-        classes, row = torch.unique(labels, return_inverse=True)
+        classes, row = present_classes(labels, _room(labels, len(self.class_embedding)))
         support, weight = tokens[halves.rows], halves.present[:, :, None, None]
         count = halves.present.sum(1).view(2, 1, 1)
         centre = (support * weight).sum(1) / count
@@ -224,6 +224,20 @@ def divide(labels: Labels) -> Halves:
     if len(labels) % 2:
         order, present[-1] = torch.cat([order, order[:1]]), 0
     return Halves(order.view(-1, 2).T, present.view(-1, 2).T)
+
+
+def present_classes(labels: Labels, room: int) -> tuple[Int[Tensor, " room"], Labels]:
+    """The classes that are present, in a list with room for so many, filled up with class 0; where each sample's is."""
+    row, _ = class_rows(labels)
+    return labels.new_zeros(room).scatter(0, row, labels), row
+
+
+def _room(labels: Labels, classes: int) -> int:
+    """How many classes the batch has or, where asking would be to wait for the device, how many it may have.
+
+    What is predicted for a class without samples is neither scored nor counted.
+    """
+    return int(class_rows(labels)[0].max()) + 1 if labels.device.type == "cpu" else min(len(labels), classes)
 
 
 def _of_classes(

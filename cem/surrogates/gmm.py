@@ -33,7 +33,7 @@ class Gmm(Surrogate):
     variances: Tensor
     basis: Tensor  # pca only, and empty without a rank
     spread: Tensor
-    fitted_on: Tensor  # number of samples of the last fit; 0 before it
+    fitted_on: int  # number of samples of the last fit; 0 before it. No buffer: to read one is to wait for the device
     leakage: Tensor  # bound of the mixture as it stands, nats for one image
 
     def __init__(self, cfg: GmmSurrogate, given: Given) -> None:
@@ -41,7 +41,7 @@ class Gmm(Surrogate):
         self.cfg, self.noise_std, self.seed = cfg, given.noise_std, given.seed
         self.noise_variance = max(given.noise_std**2, NOISE_VARIANCE_FLOOR)
         self.threshold = VarianceThreshold(cfg.threshold, given.noise_std)
-        self.refits = 0
+        self.refits = self.fitted_on = 0
         components = 1 if cfg.components == "auto" else cfg.components  # auto: until a mixture says how many
         dimensions = math.prod(given.smashed_shape)
         rank = min(cfg.rank, dimensions) if cfg.covariance == "pca" else 0
@@ -53,7 +53,6 @@ class Gmm(Surrogate):
         self.register_buffer("variances", torch.ones(sizes))
         self.register_buffer("basis", torch.zeros(sizes[0], sizes[2], rank))
         self.register_buffer("spread", torch.zeros(*sizes[:2], rank))
-        self.register_buffer("fitted_on", torch.tensor(0))
         self.register_buffer("leakage", torch.zeros(()))
         if given.mixture is not None:
             self._take(given.mixture, given.num_samples or 0)
@@ -61,7 +60,7 @@ class Gmm(Surrogate):
     @property
     def mixture(self) -> ClassMixture:
         """The mixture as it stands. Raises RuntimeError before the first fit."""
-        if not int(self.fitted_on):
+        if not self.fitted_on:
             raise RuntimeError("the gmm surrogate has no mixture yet: give it one with its sample count, or call refit")
         extra = (self.basis, self.spread) if self.cfg.covariance == "pca" else ()
         return ClassMixture(self.weights, self.means, self.variances, self.class_prior, *extra)
@@ -73,7 +72,7 @@ class Gmm(Surrogate):
             if name != "class_prior":
                 setattr(self, name, tensor.to(getattr(self, name)).clone())
         self.norms = (self.means - self.means[:, :1]).square().sum(-1)
-        self.fitted_on.fill_(num_samples)
+        self.fitted_on = num_samples
         self.leakage.fill_(self.mixture.leakage_bound(self.noise_std))
 
     def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
@@ -81,7 +80,7 @@ class Gmm(Surrogate):
 
     def begin_epoch(self, progress: float) -> None:
         """Move a scheduled threshold."""
-        self.threshold.progress.fill_(progress)
+        self.threshold.begin_epoch(progress)
 
     def monitor(self) -> dict[str, float]:
         """The threshold, if there is one."""
@@ -98,19 +97,19 @@ class Gmm(Surrogate):
             labels,
             generator,
             num_classes=len(self.class_prior),
-            start=self.mixture if int(self.fitted_on) else None,
+            start=self.mixture if self.fitted_on else None,
             noise_std=self.noise_variance**0.5,
         )
         self._take(mixture, len(labels))
         self.refits += 1
 
     def get_extra_state(self) -> Tensor:
-        """How many refits there were: part of a checkpoint."""
-        return torch.tensor(self.refits)
+        """How many refits there were, and of how many samples the last: part of a checkpoint."""
+        return torch.tensor([self.refits, self.fitted_on])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore the number of refits."""
-        self.refits = int(state)
+        """Go on from a checkpoint."""
+        self.refits, self.fitted_on = state.tolist()
 
     def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:
         """Terms of a batch, in closed form; `generator` is not used.
@@ -122,17 +121,17 @@ class Gmm(Surrogate):
         batch = _BatchMoments(flat, labels, mixture, self.norms)
         if self.cfg.formula == "bound":
             loss = self._bound(batch, mixture)
-            self.leakage.fill_(self._leakage(loss))
+            self.leakage.copy_(self._leakage(loss))
         else:
             loss = self._legacy(batch, mixture)  # which leaves the mixture as it is
         return Terms(loss, self.leakage.clone(), intra_class_mse(smashed, labels))
 
     @torch.no_grad()
-    def _leakage(self, bound: Float[Tensor, ""]) -> float:
+    def _leakage(self, bound: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """Theorem 2 of the mixture as it stands, nats per image; without a threshold `bound` is that per dimension."""
         if self.noise_std > NOISE_VARIANCE_FLOOR**0.5 and self.cfg.threshold.kind == "none":
-            return float(bound) * self.means.shape[-1]
-        return self.mixture.leakage_bound(self.noise_std)
+            return bound.double() * self.means.shape[-1]
+        return self.mixture.bound_nats(self.noise_std)
 
     def _bound(self, batch: "_BatchMoments", mixture: ClassMixture) -> Float[Tensor, ""]:
         """Theorem 2 per dimension, with the running update of π and Σ.
@@ -143,7 +142,7 @@ class Gmm(Surrogate):
         is the published one. Source: docs/theory.md, "The running update".
         """
         # 1. The share of each component in the population, and how far it moves towards the batch's own.
-        total, size = float(self.fitted_on), float(batch.count.sum())
+        total, size = float(self.fitted_on), float(len(batch.index))
         prior = self.class_prior.repeat_interleave(mixture.weights.shape[1])
         share = (prior * mixture.weights.flatten() * (total - size) + batch.count) / total
         rate = (batch.count / (share * total).clamp_min(1e-12)).clamp_max(1.0).unsqueeze(1)
@@ -201,15 +200,15 @@ class Gmm(Surrogate):
         """The released heuristic, log form. Source: docs/theory.md, "The released heuristic"."""
         classes, components = mixture.weights.shape
         weights, old = mixture.weights.flatten(), mixture.variances.flatten(0, 1)[:, 0]
-        expected = weights * float(self.fitted_on) / classes
+        expected = weights * self.fitted_on / classes
         rate = _AMPLIFIED * batch.count / expected.clamp_min(1e-12)
-        rate = torch.where(rate >= 1, _CAP, rate)
+        rate = rate.masked_fill(rate >= 1, _CAP)
         variance = rate * batch.overall + (1 - rate) * old
         threshold = self.threshold.value()
         if threshold is None:
             raise ValueError("formula legacy needs a threshold: coupled (published) or fixed")
         hit = batch.count > 0
-        terms = torch.where(hit, weights * hinge(variance, threshold, _GAMMA), 0.0)
+        terms = (weights * hinge(variance, threshold, _GAMMA)).masked_fill(~hit, 0.0)
         present = hit.view(classes, components).any(1).sum()
         return terms.sum() / present
 
@@ -250,7 +249,8 @@ class _BatchMoments:
             squared = squared.masked_fill(mixture.weights[labels] == 0, math.inf)
             nearest: Int[Tensor, " batch"] = squared.argmin(1)
             self.index = labels * components + nearest
-            self.count = torch.bincount(self.index, minlength=classes * components).to(flat.dtype)
+            ones = torch.ones_like(self.index, dtype=flat.dtype)
+            self.count = ones.new_zeros(classes * components).index_add(0, self.index, ones)  # bincount would wait
         self.basis = None if mixture.basis is None else mixture.basis[labels]
         self.deviation = flat - mixture.means.flatten(0, 1).index_select(0, self.index)
 

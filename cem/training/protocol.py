@@ -13,7 +13,7 @@ from cem.data.loader import Batch
 from cem.defenses import make_defense
 from cem.surrogates import Surrogate
 from cem.training.gradients import NonFinite, Readings, descend, first_nonfinite, grad_norm, read, require_finite
-from cem.training.objective import ClientObjective, Score, Sent, objective, score
+from cem.training.objective import ClientObjective, Scalar, Score, Sent, objective, score
 from cem.types import Images, Labels, Smashed
 
 # Finite, or the training stops.
@@ -51,16 +51,19 @@ class Server:
         z.requires_grad_()
         found = self.score(z, labels)
         found.cross_entropy.backward()  # type: ignore[no-untyped-call]
-        readings = self.step(found)
+        readings = read(self.values(found))
+        self.step(readings)
         assert z.grad is not None
         return z.grad, readings
 
-    def step(self, found: Score) -> Readings:
+    def values(self, found: Score) -> dict[str, Scalar]:
+        """What is to be read of a step, after the backward pass."""
+        return found._asdict() | {"server_grad_norm": grad_norm(self.classifier)}
+
+    def step(self, readings: Readings) -> None:
         """Descend along the gradient. Raises NonFiniteError, before it, when it or the cross entropy is not finite."""
-        readings = read(found._asdict() | {"server_grad_norm": grad_norm(self.classifier)})
         require_finite(readings, _SERVER)
         descend(self.optimizer, readings["server_grad_norm"], self.cfg.max_grad_norm)
-        return readings
 
 
 @dataclass
@@ -91,15 +94,18 @@ class Client(ClientObjective):
         else:
             torch.autograd.backward([sent.z], [gradient])
 
-    def step(self, sent: Sent) -> Step:
+    def values(self, sent: Sent) -> dict[str, Scalar]:
+        """What is to be read of a step, after the backward pass."""
+        values = sent.values | {"client_grad_norm": grad_norm(self.encoder)}
+        if "surrogate_loss" in values and self.routing != "frozen":
+            values["fit_grad_norm"] = grad_norm(self.surrogate)
+        return values
+
+    def step(self, readings: Readings) -> Step:
         """Descend along the gradient, without the surrogate's part where that is not finite.
 
         Raises NonFiniteError, before it, when anything else is not finite.
         """
-        values = sent.values | {"client_grad_norm": grad_norm(self.encoder)}
-        if "surrogate_loss" in values and self.routing != "frozen":
-            values["fit_grad_norm"] = grad_norm(self.surrogate)
-        readings = read(values)
         require_finite(readings, _CLIENT)
         failure = first_nonfinite(readings, _GUARDED)
         if failure is not None:
@@ -124,11 +130,15 @@ def train_batch(client: Client, server: Server, batch: Batch, weight: float, wit
     if client.cfg.protocol == "joint":
         found = server.score(sent.z, batch.labels)
         objective(found, sent).backward()  # type: ignore[no-untyped-call]
-        readings = server.step(found)
+        of_server, of_client = server.values(found), client.values(sent)
+        together = read(of_server | of_client)  # at once: each reading waits for the device
+        readings, own = ({name: together[name] for name in values} for values in (of_server, of_client))
+        server.step(readings)
     else:
         gradient, readings = server.answer(sent.z.detach(), batch.labels)
         client.receive(sent, gradient)
-    step = client.step(sent)
+        own = read(client.values(sent))
+    step = client.step(own)
     return step._replace(readings=readings | step.readings)
 
 

@@ -77,7 +77,7 @@ def test_gradient_of_the_bound_does_not_fade_with_the_size_of_the_data() -> None
     norms = []
     for samples in (300, 300_000):
         surrogate = fitted(GmmSurrogate())
-        surrogate.fitted_on.fill_(samples)
+        surrogate.fitted_on = samples
         x = z.clone().requires_grad_()
         surrogate(x, labels).loss.backward()
         norms.append(float(x.grad.norm()))

@@ -43,7 +43,7 @@ def test_schedule_goes_from_start_to_end(shape: str, quarter: float) -> None:
     module = threshold(kind="schedule", start=1.0, end=1e-9, shape=shape)
     found = []
     for progress in (0.0, 0.25, 1.0):
-        module.progress.fill_(progress)
+        module.begin_epoch(progress)
         found.append(module.value())
     assert found == pytest.approx([1.0, quarter, 1e-6], rel=1e-4)  # the end is below the floor
 
