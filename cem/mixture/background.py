@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 WEIGHT = 1e-3  # costs an image 0.001 nats, and an outlier log 1000 = 7 beside what the broad density itself says
@@ -22,8 +22,8 @@ class Background:
     variances: Float[Tensor, " d"]
 
     @classmethod
-    def of(cls, chunks: Iterable[tuple[Float[Tensor, "n d"], Int[Tensor, " n"]]]) -> "Background":
-        """From one pass over the samples; there is at least one. Source: Chan, Golub & LeVeque 1979."""
+    def of(cls, chunks: Iterable[tuple[Tensor, Tensor]]) -> "Background":
+        """From one pass over samples [n, d] and labels, some at a time; there is at least one. Source: Chan, Golub & LeVeque 1979."""
         total, centre, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         for smashed, _ in chunks:
             if not len(smashed):
