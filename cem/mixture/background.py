@@ -23,7 +23,7 @@ class Background:
 
     @classmethod
     def of(cls, chunks: Iterable[tuple[Tensor, Tensor]]) -> "Background":
-        """From one pass over samples [n, d] and labels, some at a time; there is at least one. Source: Chan, Golub & LeVeque 1979."""
+        """From one pass over chunks (samples [n, d], labels), not all empty. Source: Chan, Golub & LeVeque 1979."""
         total, centre, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         for smashed, _ in chunks:
             if not len(smashed):
