@@ -15,7 +15,7 @@ from cem.mixture.model import ClassMixture
 from cem.mixture.samples import Chunks, Samples
 
 _DIAGONAL = (1, 3, 8)  # components
-_LOW_RANK = ((1, 8), (1, 32), (1, 128), (2, 32), (3, 8))  # components and rank
+_LOW_RANK = ((1, 8), (1, 32), (1, 128), (2, 32), (3, 8), (3, 32))  # components and rank
 _MOST_NUMBERS = 1 << 25  # that a member is made of: 256 MiB in float64
 
 
