@@ -37,8 +37,8 @@ from cem.config import (
 from cem.data.loader import Batch
 from cem.defenses import make_defense
 from cem.evaluation import Victim, attack_run, load_network
-from cem.jobs.interruption import FolderProgress
 from cem.jobs.process import set_up_process
+from cem.jobs.state import FolderStore
 from cem.mixture import load_mixture
 from cem.models import make_split, smashed_shape
 from cem.storage.files import sha256
@@ -382,14 +382,14 @@ def waits(task: _Task, device: torch.device) -> str:
 @contextmanager
 def stopping_after(batches: int) -> Iterator[None]:
     """The job in this block gets the signal that asks it to save and stop, after so many batches."""
-    left, ask = iter(range(batches)), FolderProgress.asked_to_stop
+    left, ask = iter(range(batches)), FolderStore.asked_to_stop
 
-    def counting(progress: FolderProgress) -> bool:
+    def counting(store: FolderStore) -> bool:
         if next(left, None) is None:
             signal.raise_signal(signal.SIGUSR2)
-        return ask(progress)
+        return ask(store)
 
-    with mock.patch.object(FolderProgress, "asked_to_stop", counting):
+    with mock.patch.object(FolderStore, "asked_to_stop", counting):
         yield
 
 

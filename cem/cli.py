@@ -1,22 +1,28 @@
 """The command line: check a study or a cluster, show what a study takes and how far it is. It needs no torch."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cem import CemError, profiles
-from cem.cluster_jobs import read_cluster_jobs
+from cem import CemError, __version__
 from cem.config import Run, load_study
+from cem.planning.cluster import find_cluster_jobs
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start
 from cem.report.verdicts import read_verdicts
+from snakemake_executor_plugin_submitit.books.records import FOLDER, Books
+from snakemake_executor_plugin_submitit.site import profile as profiles
+from snakemake_executor_plugin_submitit.site.doctor import Finding, examine
+from snakemake_executor_plugin_submitit.site.program import Program, SiteError
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="the study, in YAML", show_default=True)]
 Results = Annotated[Path, typer.Option(help="folder of the results")]
 FILE, RESULTS = Path("config/config.yaml"), Path("results")
+CEM = Program("cem", setup="make .venv/ready")
+BOOKS = Path(".snakemake") / FOLDER  # where the executor keeps its records
 
 # Without rich, which would read brackets in the user's words as markup.
 app = typer.Typer(
@@ -25,9 +31,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 profile = typer.Typer(help="Install and show profiles of Snakemake.", rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(profile, name="profile")
+
+
+def _show_version(asked: bool) -> bool:
+    if asked:
+        typer.echo(f"cem {__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What every command takes; its help is the program's own."""
 
 
 @app.command()
@@ -86,10 +109,8 @@ def doctor(
     wait: Annotated[float, typer.Option(min=1, help="seconds that the probe may be pending")] = 120.0,
 ) -> None:
     """Check this host, this folder and the cluster. Exit code 1 when something will not work."""
-    from cem.doctor import examine
-
     levels = []
-    for finding in examine(partition, profile, probe, wait):
+    for finding in examine(CEM, partition, profile, probe, wait, _check_hdf5):
         typer.echo(str(finding))
         levels.append(finding.level)
     counts = {level: levels.count(level) for level in ("problem", "warning")}
@@ -117,7 +138,7 @@ def install(
     """
     values = (account, partition, gpu_partition, qos, constraint, gres, setup, python)
     given = {key: value for key, value in zip(profiles.SITE, values, strict=True) if value is not None}
-    path, done = profiles.install(name, given, to, force)
+    path, done = profiles.install(name, given, CEM, to, force)
     typer.echo(f"{path} {done}")
     if to is None and Path(name).exists():
         typer.echo(f"warning: {name} in this folder hides it from snakemake --profile {name} here", err=True)
@@ -134,7 +155,7 @@ def show(name: Annotated[str, typer.Argument(help="name or path of a profile")] 
     typer.echo(f"file: {path.absolute()}")
     for key, value in profiles.site_settings(path).items():
         typer.echo(f"{key}: {value}")
-    typer.echo(profiles.describe(name, path))
+    typer.echo(profiles.describe(name, path, CEM))
 
 
 def _show_verdicts(planned: Plan) -> bool:
@@ -148,14 +169,31 @@ def _show_verdicts(planned: Plan) -> bool:
 
 
 def _show_cluster_jobs(planned: Plan) -> None:
-    jobs = read_cluster_jobs(planned)
+    submissions, unreadable = Books(BOOKS).read()
+    jobs = find_cluster_jobs(planned, (job for submission in submissions for job in submission.members))
     for job in jobs.failed:
         typer.echo(f"failed on the cluster: {job.rule} of {job.run} on {job.node}, attempt {job.attempt}: {job.cause}")
         typer.echo(f"  log: {job.log}")
     if jobs.open:
         typer.echo(f"open on the cluster: {jobs.open} (waiting, running, or left by a head that ended: run it again)")
-    for text in jobs.unreadable:
+    for text in unreadable:
         typer.echo(f"record not read: {text}")
+
+
+def _check_hdf5(scratch: Path) -> Iterator[Finding]:
+    """Whether HDF5 files, which every stage needs, can be written and read in a folder."""
+    from cem.storage import hdf5  # h5py takes a while
+
+    try:
+        with hdf5.write_file(scratch / "probe.h5", "probe") as file:
+            file["numbers"] = [1, 2, 3]
+        with hdf5.Reader(scratch / "probe.h5", kind="probe"):
+            pass
+    except (OSError, CemError) as error:
+        text = f"expected to write and read an HDF5 file, cannot: {error}"
+        yield Finding("problem", "hdf5", text, "Free the disk.")
+        return
+    yield Finding("ok", "hdf5", "written and read, without HDF5's own locks, which the pipeline leaves off")
 
 
 def _row(run: Run) -> tuple[str, ...]:
@@ -182,10 +220,10 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; exit code 2, and a message without a traceback, for what the user can mend."""
+    """Run a command; exit code 2, and a message without a traceback, for what the user can put right."""
     try:
         app(arguments, prog_name="cem")
-    except CemError as error:
+    except (CemError, SiteError) as error:
         typer.echo(str(error), err=True)
         sys.exit(2)
 

@@ -108,7 +108,7 @@ def pair_metrics(side: int, chosen: Sequence[MetricSettings], device: torch.devi
             found[cfg.member] = cfg.make(device)
         elif not cfg.always:
             raise metrics.MetricError(
-                f"{cfg.member}: expected images with sides of {cfg.smallest_side} pixels at least, found {side}. Leave "
+                f"{cfg.member}: expected images with sides of at least {cfg.smallest_side} pixels, found {side}. Leave "
                 "the metric out, or enlarge the data set's side."
             )
     return found

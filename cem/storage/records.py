@@ -228,14 +228,14 @@ def read_record(path: Path, kind: type[R], rule: str) -> R:
     if version not in range(1, kind.VERSION + 1):
         said = "no version" if version is None else f"version {version!r}"
         raise StoreError(
-            f"{path}: expected a {kind.__name__} of version {kind.VERSION} or older, found {said}. Read it with the "
-            f"cem that wrote it, or delete it and rerun {rule}."
+            f"{path}: expected {kind.__name__} version {kind.VERSION} or older, found {said}. Read it with the cem "
+            f"that wrote it, or delete it and rerun {rule}."
         )
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
         raise StoreError(
-            f"{path}: expected a {kind.__name__} of version {version}; {findings(error)}. It is damaged or of an older "
+            f"{path}: expected {kind.__name__} version {version}; {findings(error)}. It is damaged or of an older "
             f"program: delete it and rerun {rule}."
         ) from None
 

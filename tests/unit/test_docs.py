@@ -100,7 +100,7 @@ def test_the_readme_is_short_and_names_every_page():
 
 WALKS = {  # the file that CONTRIBUTING names for a question, and a word that the answer cannot do without
     "cem/training/objective.py": "surrogate",
-    "cem/defenses/corruption.py": "randn",
+    "cem/defenses/noise.py": "randn",
     "cem/config/defense.py": "class NoPeek",
     "cem/config/attack.py": "class Linear",
     "cem/config/dataset.py": "class NpzDataset",

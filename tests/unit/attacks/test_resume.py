@@ -131,6 +131,24 @@ def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(copy, expected, numbe
     assert [attempt["ended"] for attempt in attempts] == ["saved", "done"]
 
 
+def test_a_state_that_cem_0_1_0_left_is_gone_on_from(copy, expected) -> None:
+    """All parts were in one file then, with the same content."""
+    process = start(copy)
+    wait_for_save(process, copy, 0.0)
+    process.send_signal(signal.SIGUSR2)
+    assert process.wait(timeout=60) == SAVED
+    (state,) = copy.glob(f".state/*/{FILES}")
+    tensors, header = load_checkpoint(state, "state")
+    former = {f"fit.lr0.{name}": tensor for name, tensor in tensors.items()}
+    parts = {"fit": {"parts": {"lr0": {key: header[key] for key in header.keys() - {"kind", "version"}}}}}
+    save_checkpoint(state.with_name("state.safetensors"), "state", former, {"parts": parts})
+    state.unlink()
+    finish(copy)
+    assert "going on from" in (copy / "log").read_text()
+    assert same(outcome(copy), expected)
+    assert not list(copy.glob(".state/*"))
+
+
 @pytest.mark.usefixtures("expected")
 def test_a_gan_that_is_killed_and_then_stopped(copy, files) -> None:
     process = start(copy, kinds="gan")

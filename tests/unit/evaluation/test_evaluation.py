@@ -1,6 +1,7 @@
 import json
 import math
 from contextlib import contextmanager
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -19,17 +20,20 @@ from cem.config import (
     MeanImage,
     MlxtendDataset,
     Nearest,
+    NoPeek,
     Run,
     Vgg11,
 )
 from cem.defenses import make_defense
 from cem.evaluation import EvaluationError, Network, Victim, attack_run, run_attacks
 from cem.evaluation.scoring import Scoring, pair_metrics
+from cem.evaluation.tuning import as_tuned
 from cem.jobs.interruption import Interrupted
 from cem.jobs.state import StateStore
 from cem.metrics import MetricError
 from cem.storage.files import StoreError, sha256
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
+from cem.storage.records import Manifest, read_record
 
 COUNTS = {"private": 160, "val": 10, "shadow": 120, "test": 300}
 DECODER = Decoder(net="res_normN0C8", epochs=2, batch_size=32, lr=1e-3)
@@ -402,6 +406,44 @@ def test_the_manifest_says_what_the_number_rests_on(tmp_path):
         "split": "private", "images": 160, "sha256": linear["scored"]["train"]["sha256"], "encoder": "query",
         "observations": 1, "labels": False, "defense": True,
     }  # fmt: skip
+
+
+def test_the_manifest_names_every_defence_that_acted(tmp_path):
+    defenses = [Dropout(rate=0.3), NoPeek(weight=0.5)]
+    out = attack(tmp_path, MeanImage(), noise_std=0.1, defenses=defenses)
+    found = read_record(out / "mean_image" / "manifest.json", Manifest, "attack")
+    assert found.defense.noise_std == 0.1
+    assert found.defense.settings == [{"kind": "dropout", "rate": 0.3}, {"kind": "nopeek", "weight": 0.5}]
+    assert found.version == 2
+
+
+def tuned(folder, **changes) -> tuple[Decoder, Path]:
+    """An attack without a rate, and its record on the reference, with changes."""
+    cfg = DECODER.model_copy(update={"lr": None, "lr_sweep": (1e-3,), "epochs": 1})
+    attack(folder, cfg)
+    path = folder / "out" / cfg.id / "attack.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return cfg, path
+
+
+def test_the_rate_is_what_the_attack_chose_on_the_reference(tmp_path):
+    cfg, path = tuned(tmp_path, choices={"lr": 0.25})
+    assert as_tuned(cfg, path) == cfg.model_copy(update={"lr": 0.25})
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"settings": {"kind": "linear"}}, EvaluationError, "expected a result with the settings"),
+        ({"choices": {}}, EvaluationError, r"expected what decoder chose .*, found \{\}"),
+        ({"choices": None}, StoreError, "choices: input should be an object, found None"),
+        ({"version": 9}, StoreError, "found version 9"),
+    ],
+)
+def test_a_record_that_does_not_say_the_rate_is_refused(tmp_path, changes, error, message):
+    cfg, path = tuned(tmp_path, **changes)
+    with pytest.raises(error, match=rf"attack\.json: .*{message}.*elete it and rerun attack"):
+        as_tuned(cfg, path)
 
 
 def test_lpips_is_refused_without_its_weights_before_any_attack(tmp_path):

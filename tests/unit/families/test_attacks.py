@@ -21,7 +21,7 @@ from cem.jobs.interruption import Interrupted
 from cem.models import critic, make_split
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
 
-from ..attacks.real import MemoryProgress
+from ..attacks.real import MemoryStore
 from .examples import cases, wrong_facts
 
 CASES = cases(ATTACKS)
@@ -241,7 +241,7 @@ def tensors(knowledge: Knowledge) -> list[Tensor]:
 
 @pytest.mark.parametrize("cfg", [case for case in CASES if case.values[0].trained])
 def test_one_that_is_stopped_goes_on_to_the_same_bits(cfg: AttackSettings, victims, fitted) -> None:
-    victim, progress = victims["noise"], MemoryProgress(3)
+    victim, progress = victims["noise"], MemoryStore(3)
     z, known = sent(victim), labels(victim, cfg)
     with pytest.raises(Interrupted):
         make_attack(cfg, progress).fit(victim.knowledge(cfg))

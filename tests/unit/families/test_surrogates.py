@@ -14,7 +14,7 @@ from cem.config import SURROGATES, MixtureFit, Run, SurrogateSettings, Synthetic
 from cem.mixture import ClassMixture, fit_mixture
 from cem.surrogates import MONITORS, Surrogate, make_surrogate
 from cem.training.protocol import train_batch
-from cem.training.schedule import surrogate_measured, surrogate_weight
+from cem.training.schedule import surrogate_computed, surrogate_weight
 from cem.training.state import State
 
 from ..surrogates.populations import NEAR, generator
@@ -68,7 +68,7 @@ def made(cfg: SurrogateSettings, noise_std: float = NEAR.noise_std, seed: int = 
 def ready(cfg: SurrogateSettings, noise_std: float = NEAR.noise_std) -> Surrogate:
     """In the middle of a training: it has seen all private images, and is told so."""
     surrogate = made(cfg, noise_std)
-    surrogate.prepare(*NEAR.draw(600, 3))
+    surrogate.measure_threshold(*NEAR.draw(600, 3))
     surrogate.begin_epoch(0.5)
     surrogate.refit(*NEAR.draw(600, 3))
     return surrogate
@@ -223,11 +223,11 @@ def train_steps(
     run = Run(model=Vgg11(width=0.05, bottleneck="noRELU_C4S1"), dataset=dataset, training=training, **settings)
     state = make_state(run)
     if run.surrogate.measures_threshold:
-        state.client.surrogate.prepare(*NEAR.draw(60, 3))
+        state.client.surrogate.measure_threshold(*NEAR.draw(60, 3))
     used = surrogate_weight(run.surrogate, training, own) if weight is None else weight
     for step in range(steps):
         train_batch(
-            state.client, state.server, make_batch(step), used, surrogate_measured(run.surrogate, training, own)
+            state.client, state.server, make_batch(step), used, surrogate_computed(run.surrogate, training, own)
         )
     return state
 

@@ -125,9 +125,7 @@ def test_costs_come_from_an_executor_afterwards(tmp_path) -> None:
 def test_another_version_is_named(written, version) -> None:
     path, record = written
     change(path, version=version)
-    expected = (
-        rf"{path.name}: expected a \w+ of version {record.VERSION} or older, found .*delete it and rerun some_rule\."
-    )
+    expected = rf"{path.name}: expected \w+ version {record.VERSION} or older, found .*delete it and rerun some_rule\."
     with pytest.raises(StoreError, match=expected):
         read_record(path, type(record), "some_rule")
 
