@@ -16,13 +16,13 @@ from cem.mixture.samples import Chunks, Samples
 
 _DIAGONAL = (1, 3, 8)  # components
 _LOW_RANK = ((1, 8), (1, 32), (1, 128), (2, 32), (3, 8), (3, 32))  # components and rank
-_MOST_NUMBERS = 1 << 25  # that a member is made of: 256 MiB in float64
+_MOST_NUMBERS = 1 << 22  # that a low-rank part is made of: larger ones take minutes
 
 
 def family_fits(counts: Int[Tensor, " cls"], dimensions: int) -> list[MixtureFit]:
     """The fits of a family, beside the one that the study names: those of a fixed list that suit the data.
 
-    Left out are ranks for which a class has too few images, and fits too large to hold; a rank is d at most.
+    Left out are ranks for which a class has too few images, and parts that would take too long; a rank is d at most.
     """
     fits = [MixtureFit(components=k, covariance="diag", fit="em") for k in _DIAGONAL]
     enough = int(counts.double().mean())
