@@ -92,7 +92,9 @@ def status(file: File = FILE, results: Results = RESULTS) -> None:
     counts = [f"{sum(column)}/{len(column)}" for column in columns]
     typer.echo(_table([("run", *stages), *marks, ("all", *counts)]))
     for orphan in planned.orphans():
-        typer.echo(f"orphan: {orphan} (not in this study, so in no table; may be deleted)")
+        now = planned.renamed(orphan)
+        why = f"made by an earlier version, which is now called {now}" if now else "not in this study"
+        typer.echo(f"orphan: {orphan} ({why}, so in no table; may be deleted)")
     for state in sorted(planned.root.glob(".state/*/")):
         typer.echo(f"unfinished training or attack: {state} (running now, or resumed by the next run)")
     _show_cluster_jobs(planned)

@@ -3,6 +3,7 @@
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cem.config import AttackSettings, DatasetSettings, MixtureFit, NoSurrogate, Run, Study
 
@@ -27,11 +28,12 @@ class Plan:
         """Run id → the undefended run that its attacks must invert to count; empty where nothing has to."""
         if all(attack.yardstick for attack in self.study.attacks):
             return {}
-        seeds: dict[str, int] = {}
+        found: dict[tuple[Any, ...], Run] = {}
         for run in self.asked.values():
-            base = run.undefended(0).id
-            seeds[base] = min(run.seed, seeds.get(base, run.seed))
-        return {name: run.undefended(seeds[run.undefended(0).id]) for name, run in self.asked.items()}
+            key = _undefended(run)
+            if key not in found or run.seed < found[key].seed:
+                found[key] = run.undefended(run.seed)
+        return {name: found[_undefended(run)] for name, run in self.asked.items()}
 
     @cached_property
     def runs(self) -> dict[str, Run]:
@@ -44,7 +46,11 @@ class Plan:
 
     def is_reference(self, run: Run) -> bool:
         """Whether attacks must invert this run for their numbers on other runs to count."""
-        return any(run.id == reference.id for reference in self.references.values())
+        return run.id in self._reference_ids
+
+    @cached_property
+    def _reference_ids(self) -> set[str]:
+        return {reference.id for reference in self.references.values()}
 
     def attacks(self, run: Run) -> list[AttackSettings]:
         """The attacks that a run is scored by."""
@@ -142,9 +148,20 @@ class Plan:
             report=1,
         )
 
+    def renamed(self, folder: Path) -> str | None:
+        """What a folder of version 0.1.0, whose ids ended in four digits, is called now; None where nothing is."""
+        name = folder.relative_to(self.folder).as_posix()
+        found = [planned for planned in self.trained if planned.startswith(name) and len(planned) > len(name)]
+        return found[0] if len(found) == 1 else None
+
     def orphans(self) -> list[Path]:
         """Folders of trained runs and warm-ups that this study no longer plans."""
         found = {
             path.parent for kind in ("runs", "warmup") for path in self.folder.glob(f"{kind}/**/model.safetensors")
         }
         return sorted(found - {self.folder / name for name in self.trained})
+
+
+def _undefended(run: Run) -> tuple[Any, ...]:
+    """What runs have in common that share a reference."""
+    return run.dataset, run.model, run.training

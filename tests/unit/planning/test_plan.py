@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cem.config import MixtureFit, NoSurrogate
+from cem.config import MixtureFit, NoSurrogate, base
 from cem.planning.plan import Plan
 
 SURROGATES = [
@@ -110,6 +110,36 @@ def test_what_is_no_longer_planned_is_an_orphan(plan, study, tmp_path):
     gone = {plan.folder / name for name in plan.trained if name not in fewer.trained}
     assert len(gone) == 14 - 5
     assert fewer.orphans() == sorted(gone)
+
+
+def test_a_folder_with_four_digits_is_told_by_its_present_name(plan):
+    name = next(iter(plan.trained))
+    old = made(plan.folder / name[:-8])
+    assert plan.orphans() == [old]
+    assert plan.renamed(old) == name
+    assert plan.renamed(made(plan.folder / "runs" / "a" / "none" / "s0-0000")) is None
+
+
+def test_planning_is_linear(study, monkeypatch):
+    """Every run is hashed a few times, however many there are, and whoever asks how often for what."""
+    counts = []
+    for size in (20, 80):
+        calls = 0
+
+        def counted(value, digits, hashed=base.digest):
+            nonlocal calls
+            calls += 1
+            return hashed(value, digits)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("cem.config.base.digest", counted)
+            patch.setattr("cem.config.study.digest", counted)
+            grid = {"noise_std": [0.01 + step / 1000 for step in range(size)]}
+            plan = Plan(study(surrogates=SURROGATES, attacks=ATTACKS, grid=grid))
+            plan.jobs()
+            assert sum(map(plan.is_reference, plan.runs.values())) == 1
+        counts.append(calls)
+    assert counts[1] < 5 * counts[0]
 
 
 def test_results_of_other_studies_are_no_orphans(plan, tmp_path):
