@@ -1,6 +1,7 @@
 """What the report reads of a run: one function a file, each refusing by name what is absent or not as it should be."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import pandas as pd
 from jaxtyping import UInt8
 
 from cem import CemError
-from cem.config import Run
+from cem.config import Dataset, Run
 from cem.planning.plan import Plan
-from cem.storage.hdf5 import Reader
+from cem.storage.hdf5 import Reader, open_dataset
 
 SCOPES = ("train", "infer")
 METRICS = ("mse", "psnr_db", "ssim", "victim_accuracy", "rank1", "ms_ssim", "lpips")  # as results name them
@@ -20,6 +21,9 @@ _TRAINING = (
     "run", "accuracy_test", "best_epoch", "epochs", "seconds", "warmup_seconds", "attempts", "lost_seconds",
     "parameters", "device", "threads", "versions", "numerics",
 )  # fmt: skip
+
+
+Leakage = Callable[[int], tuple[float | None, float | None]]  # observations → nats per image, standard error
 
 
 class ReportError(CemError):
@@ -42,12 +46,31 @@ def read_history(plan: Plan, run: Run) -> pd.DataFrame:
     return _read_table(path, "train", expected)
 
 
-def read_leakage(plan: Plan, run: Run) -> tuple[float, float]:
-    """The measured bound on I(x; z) in nats per image (infinite when σ = 0), and its standard error."""
+def read_leakage(plan: Plan, run: Run) -> Leakage:
+    """The measured bound on I(x; z) and its standard error over images, nats per image, given how often z is seen.
+
+    Infinite, without a standard error, when σ = 0. Not measured (None) for a number of observations that the mixture
+    was not scored at: the channel is then another, with noise σ/√n.
+    """
     path = plan.leakage(run)
     with Reader(path, maker="fit_mixture", kind="mixture") as reader:
         _require(path, "fit_mixture", ("leakage_nats", "leakage_nats_sem"), reader.attrs)
-        return float(reader.attrs["leakage_nats"]), float(reader.attrs["leakage_nats_sem"])
+        attrs = reader.attrs
+
+    def leakage(observations: int) -> tuple[float | None, float | None]:
+        suffix = "" if observations == 1 else f"_seen{observations}"
+        value = attrs.get(f"leakage_nats{suffix}")
+        known = value is not None and np.isfinite(value)
+        return value, attrs.get(f"leakage_nats_sem{suffix}") if known else None
+
+    return leakage
+
+
+def read_majority(plan: Plan, dataset: Dataset) -> tuple[float, int]:
+    """The share of the most frequent class on test: the accuracy of always naming it; and how many images are there."""
+    with open_dataset(plan.data(dataset)) as reader:
+        counts = np.bincount(reader.labels("test"), minlength=reader.num_classes)
+    return float(counts.max() / counts.sum()), int(counts.sum())
 
 
 def read_attack(plan: Plan, run: Run, attack: str) -> dict[str, Any]:
@@ -90,8 +113,9 @@ def read_reconstructions(
 
 def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
     """The aggregated results. Raises ReportError unless they are of exactly the planned runs and attacks."""
-    marks = ("strongest", "strongest_bound", "attack_ok", "attack_bound")
-    results = _read_table(Path(parquet), "aggregate", ("run", "attack", "scope", *marks, *METRICS))
+    marks = ("strongest", "strongest_of", "strongest_bound", "attack_ok", "attack_bound", "threat_model")
+    expected = ("run", "attack", "scope", *marks, "majority_accuracy", *METRICS)
+    results = _read_table(Path(parquet), "aggregate", expected)
     planned = {(name, attack.id) for name, run in plan.runs.items() for attack in plan.attacks(run)}
     found = set(zip(results["run"], results["attack"], strict=True))
     if found != planned:
