@@ -83,8 +83,11 @@ class Gate(Settings):
     """
 
     max_mse_ratio: float = Field(
-        0.5, gt=0, lt=1, description="most that the attack's MSE there may be, in parts of the mean image's; with several seeds, "
-        "the upper end of its 95 % interval"
+        0.5,
+        gt=0,
+        lt=1,
+        description="most that the attack's MSE there may be, in parts of the mean image's; with several seeds, "
+        "the upper end of its 95 % interval",
     )
 
 

@@ -11,34 +11,38 @@ from cem.planning.plan import Plan
 from cem.report.groups import Group
 from cem.report.inputs import read_reconstructions
 from cem.report.pictures import Picture, finish, new_figure
+from cem.report.threat import ThreatModel
 
 GAP = 2  # white pixels between images
 PER_LINE = 10
 
 
-def reconstruction_grids(plan: Plan, groups: list[Group], results: pd.DataFrame) -> list[Picture]:
-    """One picture a data set: a row of test images, then a row a group, of its first seed."""
-    return [picture for dataset in plan.datasets if (picture := _of_dataset(plan, dataset, groups, results))]
+def reconstruction_grids(
+    plan: Plan, groups: list[Group], results: pd.DataFrame, threat: ThreatModel, name: str
+) -> list[Picture]:
+    """One picture a data set: a row of test images, then a row a group, of its first seed, under one threat model."""
+    pictures = []
+    for dataset in plan.datasets:
+        headlines = {one.label: one.headline(results, threat) for one in groups if one.first.dataset.id == dataset}
+        shown = [one for one in groups if one.first.seed in headlines.get(one.label, pd.DataFrame()).index]
+        if shown:  # none where every attack failed on every first seed
+            best = [headlines[one.label].loc[one.first.seed].to_dict() for one in shown]
+            rows = [_row(plan, *pair) for pair in zip(shown, best, strict=True)]
+            pictures.append(_grid(rows, f"{dataset}, {threat.label}", f"{name}_{dataset}"))
+    return pictures
 
 
-def _of_dataset(plan: Plan, dataset: str, groups: list[Group], results: pd.DataFrame) -> Picture | None:
-    """None where every attack failed on every first seed."""
-    shown = [
-        group
-        for group in groups
-        if group.first.dataset.id == dataset and group.first.seed in group.headline(results).index
-    ]
-    return _grid(plan, dataset, shown, results) if shown else None
+Row = tuple[str, UInt8[np.ndarray, "n c h w"], UInt8[np.ndarray, "n c h w"]]
 
 
-def _grid(plan: Plan, dataset: str, groups: list[Group], results: pd.DataFrame) -> Picture:
-    rows = []
-    for group in groups:
-        best: Any = group.headline(results).loc[group.first.seed].to_dict()
-        pairs = read_reconstructions(plan, group.first, best["attack"], "infer", plan.study.report.images)
-        limit = "≤ " if best["strongest_bound"] else ""
-        title = f"{group.label}  ·  {best['attack']}  ·  MSE {limit}{best['mse']:.4f}, SSIM {best['ssim']:.3f}"
-        rows.append((title, *pairs))
+def _row(plan: Plan, group: Group, best: dict[str, Any]) -> Row:
+    pairs = read_reconstructions(plan, group.first, best["attack"], "infer", plan.study.report.images)
+    limits = ("≤ ", "≥ ") if best["strongest_bound"] else ("", "")
+    scores = f"MSE {limits[0]}{best['mse']:.4f}, SSIM {limits[1]}{best['ssim']:.3f}"
+    return (f"{group.label}  ·  {best['attack']}  ·  {scores}", *pairs)
+
+
+def _grid(rows: list[Row], about: str, name: str) -> Picture:
     originals = rows[0][1]
     same = all(np.array_equal(images, originals) for _, images, _ in rows)
     strips = [("original test images", originals)] if same else []
@@ -51,11 +55,11 @@ def _grid(plan: Plan, dataset: str, groups: list[Group], results: pd.DataFrame) 
     for axes, (title, images) in zip(np.ravel(figure.subplots(len(strips), 1)), strips, strict=True):
         _show(axes, title, images)
     caption = (
-        f"{dataset}: test images, and what the strongest attack on each group rebuilds of them (first seed of the "
-        "group). MSE and SSIM are means over all test images of that run, not only those shown. Pixels are enlarged "
-        "without smoothing."
+        f"{about}: test images, and what the strongest attack on each group rebuilds of them (first seed of the "
+        "group). MSE and SSIM are means over all scored test images of that run, not only those shown. Pixels are "
+        "enlarged without smoothing."
     )
-    return finish(figure, f"reconstructions_{dataset}", "png", caption)
+    return finish(figure, name, "png", caption)
 
 
 def _show(axes: Axes, title: str, images: UInt8[np.ndarray, "n c h w"]) -> None:

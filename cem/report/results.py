@@ -20,6 +20,7 @@ from cem.report.inputs import (
     read_metrics,
     read_training,
 )
+from cem.report.scores import STORED
 from cem.report.strongest import mark_strongest
 from cem.report.threat import SEPARATOR, ThreatModel
 from cem.storage.files import whole_or_absent
@@ -28,7 +29,6 @@ Row = dict[str, Any]
 
 # Of the job that trained the run, as the cluster counted, else itself: all attempts; lost: those without a result.
 COST_COLUMNS = ("cost_source", "train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
-STORED = {"recognised": "victim_accuracy", "identified": "rank1"}  # an attack's column of yes and no → its mean
 COLUMNS = (
     "run", "dataset", "arch", "cut_layer", "noise_std", "defense", "surrogate", "formula", "weight", "seed",
     "accuracy", "attack", "knowledge", "scope", "mse", "psnr_db", "ssim", "mse_ratio_to_mean_image", "attack_ok",
@@ -54,12 +54,15 @@ def aggregate(plan: Plan, parquet: str | Path, csv: str | Path, runs_csv: str | 
     write_tables(results, runs, csv, runs_csv)
 
 
-def gather(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The table of runs, attacks and scopes, and that of runs and threat models. Raises as `aggregate` does."""
+def gather(plan: Plan, whole: Plan | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table of runs, attacks and scopes, and that of runs and threat models. Raises as `aggregate` does.
+
+    whole: what the study plans, where `plan` is only what is there of it.
+    """
     majority = {name: read_majority(plan, dataset) for name, dataset in plan.datasets.items()}
     rows = [row for run in plan.runs.values() for row in _rows_of_run(plan, run, *majority[run.dataset.id])]
     _pass_gate(plan, rows)
-    mark_strongest(plan, rows)
+    mark_strongest(plan, rows, whole or plan)
     # Said, not guessed: a column may be all empty.
     types = {"converged": "boolean"} | dict.fromkeys(FLOATS, "float64")
     results = pd.DataFrame(rows, columns=list(COLUMNS)).astype(types)
@@ -147,7 +150,7 @@ def _rows_of_runs(run: Run, rows: list[Row]) -> list[Row]:
     kept = ("accuracy", "majority_accuracy", "train_seconds", "attempts", "lost_seconds", *COST_COLUMNS, "reference")
     settings = _flat(run.model_dump(mode="json"))
     known = {"run": run.id} | settings | {name: infer[0][name] for name in kept}
-    return [known | _headline(threat, row) for threat, row in sorted(best.items())] or [known | _headline("", {})]
+    return [known | _headline(threat, row) for threat, row in best.items()] or [known | _headline("", {})]
 
 
 def _headline(threat: str, best: Row) -> Row:

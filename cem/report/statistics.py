@@ -105,6 +105,9 @@ class LogErrors:
     def __sub__(self, other: "LogErrors") -> "LogErrors":
         return self.plus(other, np.full(len(self.mean), -1.0))
 
+    def __neg__(self) -> "LogErrors":
+        return self.times(np.full(len(self.mean), -1.0))
+
     def plus(self, other: "LogErrors", weight: PerSeed) -> "LogErrors":
         """These plus so many times the others, seed by seed."""
         either = self.share is None or other.share is None or self.share.shape != other.share.shape

@@ -10,7 +10,7 @@ from cem.report.threat import SEPARATOR, ThreatModel, threat_models
 Row = dict[str, Any]
 
 
-def mark_strongest(plan: Plan, rows: list[Row]) -> None:
+def mark_strongest(plan: Plan, rows: list[Row], whole: Plan) -> None:
     """Of each run, scope and threat model, the attack with the lowest mse among those that count, on the same images.
 
     Adds `strongest_of`, the threat models whose strongest attack it is, and `strongest`, whether there are any. One that
@@ -19,7 +19,8 @@ def mark_strongest(plan: Plan, rows: list[Row]) -> None:
     yardsticks alone. They need no z, and are within reach of every attacker who owns the same images.
 
     Its error is only an upper limit (`strongest_bound`) where it may do better; and where an attack of the threat model
-    may that is stronger on the undefended references, broke down here, or has no result yet.
+    may that is stronger on the undefended references, broke down here, or has no result yet: `plan` holds what is there,
+    `whole` all that is planned.
     """
     on_infer = {(row["run"], row["attack"]): row["mse"] for row in rows if row["scope"] == "infer"}
     places: dict[tuple[str, str], list[Row]] = {}
@@ -28,17 +29,17 @@ def mark_strongest(plan: Plan, rows: list[Row]) -> None:
         places.setdefault((row["run"], row["scope"]), []).append(row)
     models = {attack.id: ThreatModel.of(attack) for attack in plan.study.attacks}
     yardsticks = {attack.id for attack in plan.study.attacks if attack.kind in YARDSTICKS}
-    planned: dict[str, list[str]] = {}
+    threats = threat_models(whole)
+    planned = {name: [attack.id for attack in whole.attacks(run)] for name, run in plan.runs.items()}
     for (run, _), here in places.items():
-        names = planned.setdefault(run, [attack.id for attack in plan.planned_attacks(plan.runs[run])])
-        for threat in threat_models(plan):
+        for threat in threats:
             own = [row for row in here if models[row["attack"]] == threat]
             lent = [row for row in here if row["attack"] in yardsticks and threat.allows(models[row["attack"]])]
             found = [row for row in own if row["attack_ok"] or row["attack_bound"]]
             if not found:
                 continue
             best = _lowest(plan, found + [row for row in lent if row not in found])
-            missing = {name for name in names if models[name] == threat} - {row["attack"] for row in own}
+            missing = {name for name in planned[run] if models[name] == threat} - {row["attack"] for row in own}
             unsure = [row for row in own if row["attack_bound"] or row["attack_broken"]]
             limit = best["attack_bound"] or bool(missing) or any(_stronger(plan, one, best, on_infer) for one in unsure)
             best["strongest"] = True
