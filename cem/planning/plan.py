@@ -65,7 +65,7 @@ class Plan:
         return added | asked
 
     def undefended(self, run: Run) -> list[Run]:
-        """The references of a run or of a reference: one a seed, smallest seed first; none where no attack needs one."""
+        """The references of a run or of a reference: one a seed, smallest first; none where no attack needs one."""
         return self._undefended[run.id]
 
     def reference(self, run: Run) -> Run | None:

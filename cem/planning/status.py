@@ -1,9 +1,9 @@
 """How far each run of a study is: waiting, running, failed, done, or done with other settings than now.
 
-Read from files alone, without torch or pandas: what each step makes, its log, and the state of what is unfinished. A
-step's last attempt failed where its log ends with an error (`ErrorType: message`, see `cem.jobs.script`) and a file that
-it makes is absent or older than the log; or where the log ends with neither an error nor `done`, and no workflow is at
-work here. Snakemake takes a job's files away before it starts it, and a job empties its log first.
+Read from files alone, without torch or pandas: what each step makes, its log, and the state of what is unfinished.
+Snakemake takes a job's files away before it starts it, and a job empties its log first. So a step's last attempt failed
+where its log ends with an error (`ErrorType: message`, see `cem.jobs.script`) and a file that it makes is absent or
+older than the log; or where the log ends with neither an error nor `done`, and no workflow is at work here.
 """
 
 import json
@@ -69,7 +69,7 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """State of an interrupted or running job of this study. makes: what it belongs to. alive: it gave a sign of life."""
+    """State of an interrupted or running job of this study. makes: what it is of. alive: it gave a sign of life."""
 
     folder: Path
     makes: Path
@@ -105,7 +105,7 @@ def newer_than_report(plan: Plan, logs: Path = LOGS) -> list[str]:
 
 
 def last_error(log: Path) -> str | None:
-    """The error that a log ends with, on one line; empty where it ends well or was stopped on request; None for neither."""
+    """The error that a log ends with, on one line; empty: it ends well, or was stopped on request; None: neither."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL))

@@ -1,4 +1,4 @@
-"""The answer in words, at the top of the page: what can be said at equal accuracy, what cannot and why, what is left."""
+"""The answer in words, at the top of the page: what can be said at equal accuracy, what cannot, and what is left."""
 
 import math
 from collections import Counter
@@ -45,7 +45,7 @@ def answer(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scor
             unsaid[about] = tuple(dict.fromkeys([*unsaid.get(about, ()), *one.why]))
     reasons = [Unsaid(about, why) for about, why in unsaid.items()]
     verdicts = [_sentence(one) for one in said] or [_nothing(found)]
-    left = _left(groups, results, threat, scores)
+    left = _left(groups, results, threat)
     return Answer(threat, tuple(verdicts), tuple(reasons), left, tuple(one for one in found if one.log.n))
 
 
@@ -85,12 +85,12 @@ def _nothing(found: list[Comparison]) -> str:
     return "Nothing can be said about what these methods change."
 
 
-def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> str:
+def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> str:
     """Of the runs whose error is the largest part of the mean image's; numbers come before upper limits."""
     best, key = None, (False, -math.inf)
     for group in groups:
         rows = group.headline(results, threat)
-        if group.reference or rows.empty or any(near_chance(row) for row in rows.to_dict("records")):
+        if group.reference or rows.empty or any(near_chance(row) for _, row in rows.iterrows()):
             continue
         mine = (not rows["strongest_bound"].any(), float(rows["mse_ratio_to_mean_image"].mean()))
         if best is None or mine > key:

@@ -21,7 +21,6 @@ class Point:
     """A group under the strongest attack of one threat model. rows: one a seed, indexed by it."""
 
     group: Group
-    strength: float
     rows: pd.DataFrame
     scores: Scores
 
@@ -45,7 +44,7 @@ class Point:
             found.append(f"no attack counts on {missing} of {len(self.group.runs)} seeds of {self.group.label}")
         if len(self.rows) == 1:
             found.append(f"{self.group.label} has 1 seed")
-        if near := [seed for seed, row in self.rows.iterrows() if near_chance(row.to_dict())]:
+        if near := [seed for seed, row in self.rows.iterrows() if near_chance(row)]:
             lowest = 100 * self.rows.loc[near, "accuracy"].min()
             share = 100 * self.rows["majority_accuracy"].iloc[0]
             found.append(
@@ -78,7 +77,7 @@ class Arena:
     methods: tuple[Curve, ...]
 
 
-def near_chance(row: dict[str, Any]) -> bool:
+def near_chance(row: "pd.Series[Any]") -> bool:
     """Whether an accuracy is within three standard errors of always naming the most frequent class."""
     share = float(row["majority_accuracy"])
     error = math.sqrt(share * (1 - share) / row["test_images"])
@@ -94,9 +93,11 @@ def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scor
         found.setdefault(outside, {}).setdefault(family, []).append(group)
 
     def curve(family: str, members: list[Group]) -> Curve:
-        strength = (lambda run: run.noise_std) if family == "" else (lambda run: run.surrogate.weight)
-        ordered = sorted(members, key=lambda group: float(strength(group.first)))
-        points = [Point(one, strength(one.first), one.headline(results, threat), scores) for one in ordered]
+        def strength(group: Group) -> float:
+            return group.first.noise_std if family == "" else group.first.surrogate.weight
+
+        ordered = sorted(members, key=strength)
+        points = [Point(one, one.headline(results, threat), scores) for one in ordered]
         label = "plain noise" if family == "" else " / ".join(one.label for one in ordered)
         return Curve(label, "σ" if family == "" else "λ", tuple(points))
 

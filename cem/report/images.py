@@ -26,7 +26,7 @@ def reconstruction_grids(
         headlines = {one.label: one.headline(results, threat) for one in groups if one.first.dataset.id == dataset}
         shown = [one for one in groups if one.first.seed in headlines.get(one.label, pd.DataFrame()).index]
         if shown:  # none where every attack failed on every first seed
-            best = [headlines[one.label].loc[one.first.seed].to_dict() for one in shown]
+            best = [headlines[one.label].loc[one.first.seed] for one in shown]
             rows = [_row(plan, *pair) for pair in zip(shown, best, strict=True)]
             pictures.append(_grid(rows, f"{dataset}, {threat.label}", f"{name}_{dataset}"))
     return pictures
@@ -35,7 +35,7 @@ def reconstruction_grids(
 Row = tuple[str, UInt8[np.ndarray, "n c h w"], UInt8[np.ndarray, "n c h w"]]
 
 
-def _row(plan: Plan, group: Group, best: dict[str, Any]) -> Row:
+def _row(plan: Plan, group: Group, best: "pd.Series[Any]") -> Row:
     pairs = read_reconstructions(plan, group.first, best["attack"], "infer", plan.study.report.images)
     limits = ("≤ ", "≥ ") if best["strongest_bound"] else ("", "")
     scores = f"MSE {limits[0]}{best['mse']:.4f}, SSIM {limits[1]}{best['ssim']:.3f}"

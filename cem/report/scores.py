@@ -1,5 +1,7 @@
 """Scores image by image, of attacks on the runs of a group: what intervals over seeds and images are made of."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
@@ -19,13 +21,12 @@ class Scores:
         self._plan = plan
         self._read: dict[tuple[str, str], pd.DataFrame] = {}
 
-    def images(self, run: str, attack: str, scope: str, column: str) -> "pd.Series[float]":
+    def images(self, run: str, attack: str, scope: str, column: str) -> "pd.Series[Any]":
         """A metric, as results name it, by index of the image."""
         if (run, attack) not in self._read:
             table = read_metrics(self._plan, self._plan.runs[run], attack)
             self._read[run, attack] = table.set_index(["scope", "index"])
-        found: pd.Series[float] = self._read[run, attack].loc[scope, _COLUMN.get(column, column)].astype(float)
-        return found
+        return self._read[run, attack].xs(scope)[_COLUMN.get(column, column)].astype(float)
 
     def table(self, rows: pd.DataFrame, column: str) -> Float[np.ndarray, "seeds images"] | None:
         """One line a row, in its order; None where they are scored on different images."""

@@ -1,4 +1,4 @@
-"""Intervals: what numbers of a few training seeds, scored on the same test images, say of the seeds and images not seen.
+"""Intervals: what numbers of a few training seeds, scored on the same test images, say of other seeds and images.
 
 Images of a run share its training, so that their standard error is not the spread: seeds moved errors by 5 to 20 of it.
 Seeds share the test images, so that the spread of seed means is not all of it either.
@@ -37,7 +37,7 @@ class Estimate:
         return self.mean + self.half
 
     def text(self, digits: int = 3, signed: bool = False) -> str:
-        """`mean ± half`, the larger of the two to so many significant digits; the mean alone for one seed; – for none."""
+        """`mean ± half`, the larger to so many significant digits; the mean alone for one seed; – for none."""
         if math.isnan(self.mean):
             return "–"
         if math.isinf(self.mean):

@@ -13,14 +13,14 @@ Row = dict[str, Any]
 def mark_strongest(plan: Plan, rows: list[Row], whole: Plan) -> None:
     """Of each run, scope and threat model, the attack with the lowest mse among those that count, on the same images.
 
-    Adds `strongest_of`, the threat models whose strongest attack it is, and `strongest`, whether there are any. One that
-    was still improving counts here: what it rebuilt it rebuilt, and leaving it out would make the run look better
-    protected than it is known to be. Where all but the yardsticks failed, there is none, unless the study asks for
-    yardsticks alone. They need no z, and are within reach of every attacker who owns the same images.
+    Adds `strongest_of`, the threat models whose strongest attack it is, and `strongest`, whether there are any. An
+    attack that was still improving counts here: what it rebuilt it rebuilt, and leaving it out would make the run look
+    better protected than it is known to be. Where all but the yardsticks failed, there is none, unless the study asks
+    for yardsticks alone. They need no z, and are within reach of every attacker who owns the same images.
 
-    Its error is only an upper limit (`strongest_bound`) where it may do better; and where an attack of the threat model
-    may that is stronger on the undefended references, broke down here, or has no result yet: `plan` holds what is there,
-    `whole` all that is planned.
+    Its error is only an upper limit (`strongest_bound`) where it may do better; and where another attack of the threat
+    model may that is stronger on the undefended references, or broke down here; or where one has no result yet: `plan`
+    holds what is there, `whole` all that is planned.
     """
     on_infer = {(row["run"], row["attack"]): row["mse"] for row in rows if row["scope"] == "infer"}
     places: dict[tuple[str, str], list[Row]] = {}
