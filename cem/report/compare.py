@@ -31,7 +31,7 @@ class Comparison:
 
 
 def compare(method: Curve, other: Curve) -> list[Comparison]:
-    """What can be said of a method beside another: a comparison at each accuracy where it can; else one that says why."""
+    """What can be said of a method beside another, a comparison per accuracy where it can; else one that says why."""
     found = [_at_point(point, method, other, False) for point in method.points]
     if not any(found):
         found = [_at_point(point, other, method, True) for point in other.points]

@@ -62,3 +62,14 @@ def report_finished(plan: Plan, *, at_work: bool | None = None) -> list[RunStatu
     write_page(finished, results, plan.report, figures, tables, whole=plan, missing=missing)
     (plan.folder / "results.parquet").unlink(missing_ok=True)
     return missing
+
+
+def describe(plan: Plan, missing: list[RunStatus]) -> str:
+    """What became of the report, and each run that is not in it, with its cause and log, in lines of text."""
+    lines = [f"{one.run}: {one.text}" + (f"\n  log: {one.log}" if one.log else "") for one in missing]
+    finished = len(plan.runs) - len(missing)
+    if plan.report.is_file():
+        lines.append(f"report of the {finished} finished of {len(plan.runs)} runs: {plan.report}")
+    else:
+        lines.append("report: not made, no run of the study is finished")
+    return "\n".join(lines)

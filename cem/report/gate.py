@@ -9,7 +9,6 @@ against, and pass.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ Row = dict[str, Any]
 class Verdict:
     """ok: the number counts. bound: the attack works but may do better, so that its MSE is an upper limit.
 
-    broken: whether the attack works here is not known: its fit broke down, or its result on the reference is missing.
+    broken: the attack works on the references, and its fit broke down here: what it would reach is not known.
     why: what is wrong, empty when nothing is.
     """
 
@@ -59,16 +58,21 @@ def _on_references(there: list[Row], planned: int, max_ratio: float) -> Verdict:
 
     bound: in the mean, but not surely: what it rebuilds elsewhere is rebuilt, and more may be possible.
     """
-    if len(there) < planned:
-        why = f"is not on {planned - len(there)} of {planned} undefended references yet, which it must invert"
-        return Verdict(ok=False, broken=True, why=why)
+    found = _on_those(there, max_ratio) if there else Verdict(ok=True)
+    if found.ok and len(there) < planned:
+        why = f"has no result yet on {planned - len(there)} of the {planned} undefended references that it must invert"
+        return Verdict(ok=False, bound=True, why=why)
+    return found
+
+
+def _on_those(there: list[Row], max_ratio: float) -> Verdict:
     failures = [row for row in there if row["failure"]]
     if failures:
-        seeds = f" ({len(failures)} of {planned} seeds)" if planned > 1 else ""
+        seeds = f" ({len(failures)} of {len(there)} seeds)" if len(there) > 1 else ""
         why = f"on the undefended reference{seeds}: {failures[0]['failure']}"
-        return Verdict(ok=False, bound=len(failures) < planned, why=why)
+        return Verdict(ok=False, bound=len(failures) < len(there), why=why)
     ratio = over_seeds(_ratio(row) for row in there)
-    if (above := _above(ratio, max_ratio, lambda value: f"{value:.2f}")) is not None:
+    if (above := _above(ratio, max_ratio)) is not None:
         sure, text = above
         how = "does not invert the undefended reference" if sure else "does not surely invert the undefended reference"
         why = f"{how}: its MSE there is {text} of the mean image's; at most {max_ratio:g} is allowed"
@@ -86,9 +90,11 @@ def _ratio(row: Row) -> float:
     return float(row["mse"] / row["mse_mean_image"]) if row["mse_mean_image"] > 0 else math.inf
 
 
-def _above(found: Estimate, most: float, say: Callable[[float], str]) -> tuple[bool, str] | None:
-    """Whether a number is above what is allowed surely (in the mean), and the number in words; None: it is not."""
-    interval = "" if math.isnan(found.half) else f" (up to {say(found.high)} by its interval over {found.n} seeds)"
-    if found.mean > most:
-        return True, say(found.mean) + interval
-    return (False, say(found.mean) + interval) if found.high > most else None
+def _above(ratio: Estimate, most: float) -> tuple[bool, str] | None:
+    """Whether a ratio is above what is allowed surely (in the mean), and the ratio in words; None: it is not."""
+    text = f"{ratio.mean:.2f}"
+    if not math.isnan(ratio.half):
+        text += f" (up to {ratio.high:.2f} by its interval over {ratio.n} seeds)"
+    if ratio.mean > most:
+        return True, text
+    return (False, text) if ratio.high > most else None

@@ -26,7 +26,7 @@ def reconstruction_grids(
         headlines = {one.label: one.headline(results, threat) for one in groups if one.first.dataset.id == dataset}
         shown = [one for one in groups if one.first.seed in headlines.get(one.label, pd.DataFrame()).index]
         if shown:  # none where every attack failed on every first seed
-            best = [headlines[one.label].loc[one.first.seed] for one in shown]
+            best = [headlines[one.label].loc[[one.first.seed]].iloc[0] for one in shown]
             rows = [_row(plan, *pair) for pair in zip(shown, best, strict=True)]
             pictures.append(_grid(rows, f"{dataset}, {threat.label}", f"{name}_{dataset}"))
     return pictures

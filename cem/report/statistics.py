@@ -111,7 +111,7 @@ class LogErrors:
     def plus(self, other: "LogErrors", weight: PerSeed) -> "LogErrors":
         """These plus so many times the others, seed by seed."""
         either = self.share is None or other.share is None or self.share.shape != other.share.shape
-        share = None if either else self.share + weight[:, None] * other.share  # type: ignore[operator, union-attr]
+        share = None if either else self.share + weight[:, None] * other.share
         return LogErrors(self.mean + weight * other.mean, share)
 
     def times(self, weight: PerSeed) -> "LogErrors":

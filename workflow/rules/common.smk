@@ -9,6 +9,7 @@ import cem
 from cem.config import parse_study
 from cem.planning.plan import ATTACK_FILES, Plan
 from cem.planning.preflight import check_before_start
+from cem.planning.status import State, study_status
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -133,3 +134,25 @@ def everything():
         ),
         *of_every_attack(*ATTACK_FILES),
     ]
+
+
+def report_what_is_finished():
+    """After a failure: the report of what is finished, and the runs that are not. An interruption alone makes none."""
+    failed = [
+        one
+        for one in study_status(PLAN, at_work=False)
+        if one.state == State.FAILED and one.cause
+    ]
+    if not failed:
+        return
+    from cem.report.finished import (
+        describe,
+        report_finished,
+    )  # seconds, which a study without failures does not need
+
+    try:
+        missing = report_finished(PLAN, at_work=False)
+    except cem.CemError as error:
+        print(f"no report of what is finished: {error}", file=sys.stderr)
+    else:
+        print(describe(PLAN, missing), file=sys.stderr)
