@@ -40,7 +40,7 @@ class ThreatModel:
             "query": "gets z for its own images",
             "weights": "holds the encoder's weights",
         }
-        times = "once" if self.observations == 1 else f"{self.observations} times, corrupted anew"
+        times = "once" if self.observations == 1 else f"{self.observations} times, with fresh noise"
         classes = "knows the classes" if self.labels else "knows no classes"
         return f"owns {few}{owner[self.data]}, {access[self.encoder]}, sees z of each image {times}, and {classes}"
 

@@ -9,7 +9,6 @@ import cem
 from cem.config import parse_study
 from cem.planning.plan import ATTACK_FILES, Plan
 from cem.planning.preflight import check_before_start
-from cem.planning.status import State, study_status
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -137,18 +136,12 @@ def everything():
 
 
 def report_what_is_finished():
-    """After a failure: the report of what is finished, and the runs that are not. An interruption alone makes none."""
-    failed = [
-        one
-        for one in study_status(PLAN, at_work=False)
-        if one.state == State.FAILED and one.cause
-    ]
-    if not failed:
+    """After a failed job: the report of what is finished, and the runs that are not. An interruption makes none."""
+    scheduler = getattr(workflow, "scheduler", None)
+    if not getattr(scheduler, "failed", True):
         return
-    from cem.report.finished import (
-        describe,
-        report_finished,
-    )  # seconds, which a study without failures does not need
+    # Seconds, which a study without failures does not need.
+    from cem.report.finished import describe, report_finished
 
     try:
         missing = report_finished(PLAN, at_work=False)

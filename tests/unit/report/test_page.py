@@ -18,7 +18,9 @@ from cem.report.inputs import ReportError
 from cem.report.maps import principal_components, tsne
 from cem.report.page import settings_text, write_report
 from cem.report.results import aggregate
+from cem.report.scores import Scores
 from cem.report.tables import attacks_table, escape_latex, summary_table
+from cem.report.threat import threat_models
 from cem.storage.files import StoreError
 
 from .conftest import STUDY, write_study
@@ -62,7 +64,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
 def tables(plan: Plan, out: Path) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
     """Summary and attacks, as label → column → cell."""
     results, groups = pd.read_parquet(out / "results.parquet"), group_plan(plan)
-    made = (summary_table(plan, groups, results), attacks_table(plan, groups, results))
+    scores, (threat,) = Scores(plan), threat_models(plan)
+    made = (summary_table(plan, groups, results, threat, scores), attacks_table(plan, groups, results, scores))
     plain = [[tuple(cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row) for row in table.rows] for table in made]
     return tuple(  # type: ignore[return-value]
         {row[0]: dict(zip(table.header, row, strict=True)) for row in rows}

@@ -13,7 +13,9 @@ from cem.planning.plan import Plan
 from cem.report.groups import group_plan
 from cem.report.inputs import ReportError
 from cem.report.results import aggregate
+from cem.report.scores import Scores
 from cem.report.tables import attacks_table, summary_table
+from cem.report.threat import threat_models
 from cem.storage.files import StoreError
 from cem.storage.hdf5 import write_file
 
@@ -34,7 +36,7 @@ def gather(plan: Plan, folder: str = "out") -> tuple[pd.DataFrame, Path]:
 
 def test_a_row_for_each_run_attack_and_scope_in_the_public_columns(plan: Plan) -> None:
     results, out = gather(plan)
-    assert len(results) == len(results.drop_duplicates(["run", "attack", "scope"])) == (6 + 1) * 4 * 2
+    assert len(results) == len(results.drop_duplicates(["run", "attack", "scope"])) == (6 + 2) * 4 * 2
     assert list(results)[: len(PUBLIC)] == PUBLIC
     assert list(pd.read_csv(out / "results.csv")) == list(results)
 
@@ -45,7 +47,7 @@ def test_numbers_are_means_over_images(plan: Plan) -> None:
     rows = results[(results["run"] == run.id) & (results["attack"] == "decoder")].set_index("scope")
     expected = {
         "mse": 0.032, "psnr_db": 13, "ssim": 0.5, "mse_ratio_to_mean_image": 0.032 / 0.07, "leakage_nats": 210,
-        "accuracy": 0.96, "train_seconds": 11, "attack_seconds": 4.5, "mse_sem": 0.01, "weight": 0.1,
+        "accuracy": 0.96, "train_seconds": 11, "attack_seconds": 4.5, "mse_image_sem": 0.01, "weight": 0.1,
         "noise_std": 0.025,
     }  # fmt: skip
     expected |= {"attempts": 1, "lost_seconds": 1.5, "victim_accuracy": 0.5, "mse_mean_image": 0.07}
@@ -64,10 +66,10 @@ def test_an_attack_on_part_of_the_images_is_compared_on_these(plan: Plan, first:
     found = results.query("run == @run.id and scope == 'infer' and strongest")
     assert found["attack"].tolist() == [strongest]
     groups = group_plan(plan)
-    attacks = attacks_table(plan, groups, results)
+    attacks = attacks_table(plan, groups, results, Scores(plan))
     assert "decoder §" in attacks.header
     assert any(note.startswith("§") for note in attacks.notes)
-    assert "§" in summary_table(plan, groups, results).rows[0][1]  # the strongest on seed 1 is the decoder, in any case
+    assert "§" in summary_table(plan, groups, results, *threat_models(plan), Scores(plan)).rows[0][1]  # the strongest on seed 1 is the decoder, in any case
 
 
 def verdicts(results: pd.DataFrame, attack: str, asked: Plan) -> dict[tuple[str, int], tuple[bool, bool, str]]:
@@ -123,7 +125,7 @@ def test_a_weaker_attack_that_leads_for_want_of_a_better_is_an_upper_limit(plan:
     assert other["attack"] == "linear"
     assert not other["strongest_bound"]  # the decoder is done there, and no better
     groups = group_plan(plan)
-    summary = summary_table(plan, groups, results)
+    summary = summary_table(plan, groups, results, *threat_models(plan), Scores(plan))
     assert any(row[0].startswith("gmm") and "linear" in row[1] and "†" in row[1] for row in summary.rows)
 
 
