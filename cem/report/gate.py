@@ -75,7 +75,7 @@ def _on_those(there: list[Row], max_ratio: float) -> Verdict:
     if (above := _above(ratio, max_ratio)) is not None:
         sure, text = above
         how = "does not invert the undefended reference" if sure else "does not surely invert the undefended reference"
-        why = f"{how}: its MSE there is {text} of the mean image's; at most {max_ratio:g} is allowed"
+        why = f"{how}: its MSE there is {text}; at most {max_ratio:g} is allowed"
         return Verdict(ok=False, bound=not sure, why=why)
     margin = over_seeds(row["mse"] - row["mse_class_mean"] for row in there)
     if margin.mean >= 0:
@@ -92,7 +92,7 @@ def _ratio(row: Row) -> float:
 
 def _above(ratio: Estimate, most: float) -> tuple[bool, str] | None:
     """Whether a ratio is above what is allowed surely (in the mean), and the ratio in words; None: it is not."""
-    text = f"{ratio.mean:.2f}"
+    text = f"{ratio.mean:.2f} of the mean image's"
     if not math.isnan(ratio.half):
         text += f" (up to {ratio.high:.2f} by its interval over {ratio.n} seeds)"
     if ratio.mean > most:

@@ -82,7 +82,7 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat
             over_seeds(100 * about["accuracy"]).text(4),
             f"{100 * about['majority_accuracy'].iloc[0]:.1f}",
             *(failed or _limit(infer, name) + scores.estimate(infer, name).text() for name in METRICS[:3]),
-            *(failed or _limit(infer, name) + scores.estimate(infer, name, 100).text() for name in METRICS[3:5]),
+            *(failed or _limit(infer, name) + scores.estimate(infer, name, 100.0).text() for name in METRICS[3:5]),
             failed or _limit(infer, "mse") + scores.estimate(train, "mse").text(),
             "–" if failed else _leakage(infer),
             over_seeds(about["train_seconds"]).text(),

@@ -31,7 +31,7 @@ def test_the_interval_holds_the_truth_in_95_of_100_repetitions(seeds: int, kind:
     assert 0.93 <= np.mean([one.low <= 0 <= one.high for one in found]) <= 0.97
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_where_images_count_it_is_wider_than_that_of_seed_means_which_misses(seeds: int) -> None:
     tables = draws(seeds, (0.2, 5, 5))
     mine, means = [crossed(table) for table in tables], [over_seeds(table.mean(axis=1)) for table in tables]
