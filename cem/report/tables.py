@@ -10,7 +10,7 @@ import pandas as pd
 from cem.config import BASELINES, YARDSTICKS, Decoder
 from cem.planning.plan import Plan
 from cem.report.answer import Answer, attack_names
-from cem.report.groups import Group
+from cem.report.groups import Group, group_runs
 from cem.report.inputs import METRICS, SCOPES, read_attack
 from cem.report.scores import Scores
 from cem.report.statistics import over_seeds
@@ -167,7 +167,7 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
 
 
 def ladder_table(plan: Plan, results: pd.DataFrame, scores: Scores) -> Table | None:
-    """One row a decoder, smallest first, on each reference: whether more attacker would still help.
+    """One row a decoder, smallest first, on the references of each network: whether more attacker would still help.
 
     Only decoders that differ in nothing but their network and their name are on a ladder; None without one.
     """
@@ -177,27 +177,27 @@ def ladder_table(plan: Plan, results: pd.DataFrame, scores: Scores) -> Table | N
             alike = attack.model_copy(update={"net": "", "name": None, "runs": "all"})
             steps.setdefault(repr(alike), []).append(attack.id)
     ladder = max(steps.values(), key=len, default=[])
-    references = [run for run in plan.runs.values() if plan.is_reference(run)]
-    if len(ladder) < 2 or not references:
+    groups = group_runs(plan.references.values())
+    if len(ladder) < 2 or not groups:
         return None
     rows: list[tuple[str, ...]] = []
-    for run in references:
-        infer = results.query("scope == 'infer'")
-        present = [name for name in ladder if name in [attack.id for attack in plan.attacks(run)]]
-        sizes = sorted((read_attack(plan, run, name)["parameters"], name) for name in present)
+    for group in groups:
+        infer = group.rows(results).query("scope == 'infer'")
+        present = {name: found for name in ladder if not (found := infer[infer["attack"] == name]).empty}
+        sizes = {name: read_attack(plan, plan.runs[rung["run"].iloc[0]], name)["parameters"] for name, rung in
+                 present.items()}  # fmt: skip
         before = math.nan
-        for parameters, name in sizes:
-            rung = infer[(infer["run"] == run.id) & (infer["attack"] == name)]
-            cell = _attack_cell(rung, scores)
-            error = math.nan if cell == "attack failed" else float(rung["mse"].iloc[0])
+        for name, parameters in sorted(sizes.items(), key=lambda item: item[1]):
+            cell = _attack_cell(present[name], scores)
+            error = math.nan if cell == "attack failed" else float(present[name]["mse"].mean())
             ratio = error / before  # NaN on the first rung, and beside one that failed
             change = "" if math.isnan(ratio) else f"{100 * (ratio - 1):+.1f}".replace("-", "−")
-            rows.append((run.id, name, f"{parameters:,}", cell, change))
+            rows.append((group.label, _seeds(group), name, f"{parameters:,}", cell, change))
             before = error
-    header = ("undefended reference", "decoder", "parameters", "MSE, Infer", "change, %")
+    header = ("undefended reference", "seeds", "decoder", "parameters", "MSE, Infer", "change, %")
     note = "change: of the error against the next smaller decoder. A last step far below zero says that a larger "
     notes = (note + "attacker would rebuild more still.", *_notes(rows))
-    return Table("ladder", header, rows, notes, text_columns=2)
+    return Table("ladder", header, rows, notes, text_columns=3)
 
 
 def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:

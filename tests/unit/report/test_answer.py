@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from cem.config import Run
 from cem.planning.plan import Plan
@@ -120,14 +119,16 @@ def test_without_an_equal_accuracy_a_better_point_in_both_is_a_verdict(tmp_path:
 
 
 def test_more_error_at_less_accuracy_is_no_verdict(tmp_path: Path) -> None:
-    facts: Facts = {("none", 0.1): (0.97, [0.02, 0.021, 0.022])} | {("gmm-bound-w0.1", 0.1): (0.90, [0.06, 0.062, 0.065])}
+    facts: Facts = {("none", 0.1): (0.97, [0.02, 0.021, 0.022])} | {
+        ("gmm-bound-w0.1", 0.1): (0.90, [0.06, 0.062, 0.065])
+    }
     found = answered(tmp_path, facts)
     assert found.verdicts == ("Nothing can be said about what these methods change.",)
     assert "test accuracies of gmm-bound-w0.1 (90.0 %) and plain noise (97.0 to 99.0 %) are not equal" in about(found)
 
 
 def test_a_run_at_chance_is_not_protected(tmp_path: Path) -> None:
-    """Sixty test images of three classes: 33 % is chance. Its error is 5.6 times that of the run without a surrogate."""
+    """Sixty test images of three classes: 33 % is chance. Its error is 5.6 times that without a surrogate."""
     found = answered(tmp_path, PLAIN | gmm(0.33, 0.112, 0.118, 0.123))
     assert all("5.6" not in one for one in found.verdicts)
     assert f"{LABEL} is near chance in 3 of 3 seeds (test accuracy 33.0 %, always the most frequent class 33.3 %)" in (
@@ -175,5 +176,7 @@ def test_what_is_left_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert found.verdicts == ("Nothing is compared: the study has no method beside plain noise.",)
     left = found.left.replace("\N{NO-BREAK SPACE}", " ")
     assert left.startswith("What protection is left: where the error is largest (none, σ 0.2; test accuracy 94.0 %), ")
-    assert "gives reconstructions that the run's own classifier recognises in 50.0 %, and whose error is 0.600 ± " in left
+    assert (
+        "gives reconstructions that the run's own classifier recognises in 50.0 %, and whose error is 0.600 ± " in left
+    )
     assert left.endswith(" times that of answering with the mean image, which needs no z (3 seeds).")

@@ -71,7 +71,9 @@ def test_an_attack_on_part_of_the_images_is_compared_on_these(plan: Plan, first:
     attacks = attacks_table(plan, groups, results, Scores(plan))
     assert "decoder §" in attacks.header
     assert any(note.startswith("§") for note in attacks.notes)
-    assert "§" in summary_table(plan, groups, results, *threat_models(plan), Scores(plan)).rows[0][1]  # the strongest on seed 1 is the decoder, in any case
+    assert (
+        "§" in summary_table(plan, groups, results, *threat_models(plan), Scores(plan)).rows[0][1]
+    )  # the strongest on seed 1 is the decoder, in any case
 
 
 def verdicts(results: pd.DataFrame, attack: str, asked: Plan) -> dict[tuple[str, int], tuple[bool, bool, str]]:
@@ -237,7 +239,9 @@ def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """Attackers who see z once, and one who sees it four times."""
     for name in ("MSE", "REFERENCE_MSE"):
         table = getattr(conftest, name)
-        monkeypatch.setattr(conftest, name, table | {"linear_seen4": table["linear"], "class_mean": table["mean_image"]})
+        monkeypatch.setattr(
+            conftest, name, table | {"linear_seen4": table["linear"], "class_mean": table["mean_image"]}
+        )
     return write_study(tmp_path, STUDY[: STUDY.index("attacks:")] + "attacks:" + TWO)
 
 
@@ -275,7 +279,9 @@ def test_the_leakage_of_several_observations_is_of_their_channel_or_not_measured
 def test_a_yardstick_that_needs_labels_is_no_attack_of_one_who_has_none(several: Plan) -> None:
     for run in several.runs.values():
         folder = several.attack(run, "class_mean")
-        pd.read_parquet(folder / "metrics.parquet").assign(mse=0.001).to_parquet(folder / "metrics.parquet", index=False)
+        pd.read_parquet(folder / "metrics.parquet").assign(mse=0.001).to_parquet(
+            folder / "metrics.parquet", index=False
+        )
     results, _ = gather(several)
     assert not results.loc[results["attack"] == "class_mean", "strongest"].any()
 

@@ -95,7 +95,7 @@ def test_a_factor_that_all_seeds_share_needs_no_spread_of_its_own() -> None:
 
 
 def test_the_interval_of_a_factor_holds_the_truth() -> None:
-    """Errors of two methods on the same images: an image's is hard or easy for both; seeds move both and their ratio."""
+    """Errors of two methods on the same images: each hard or easy for both; seeds move both and their ratio."""
     random, inside, truth = np.random.default_rng(1), [], math.log(1.2)
     for _ in range(1000):
         image = random.gamma(4, 1, 100)
