@@ -41,7 +41,7 @@ class Finished(Plan):
         ]
 
     def _measured(self, run: Run) -> bool:
-        names = ("model.safetensors", "history.csv", "train.json", "activations.h5")
+        names = ("history.csv", "train.json", "activations.h5")
         return self.leakage(run).is_file() and all((self.run(run) / name).is_file() for name in names)
 
 
