@@ -8,7 +8,7 @@ from itertools import combinations
 import pandas as pd
 
 from cem.report.compare import Comparison, compare
-from cem.report.curves import Arena, arenas, near_chance
+from cem.report.curves import Arena, Doubt, arenas, near_chance
 from cem.report.groups import Group
 from cem.report.scores import Scores
 from cem.report.statistics import over_seeds
@@ -17,7 +17,7 @@ from cem.report.threat import ThreatModel
 
 @dataclass(frozen=True)
 class Unsaid:
-    """Why nothing can be said of two curves."""
+    """Why nothing can be said of two curves: each reason with the runs that it is about."""
 
     about: str
     why: tuple[str, ...]
@@ -32,21 +32,18 @@ class Answer:
     unsaid: tuple[Unsaid, ...]
     left: str
     comparisons: tuple[Comparison, ...]
+    said: bool
 
 
 def answer(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> Answer:
     """Of one threat model: each method held against plain noise, and against the other methods."""
     found = [one for arena in arenas(groups, results, threat, scores) for one in _comparisons(arena)]
     said = [one for one in found if not one.why]
-    unsaid: dict[str, tuple[str, ...]] = {}
-    for one in found:
-        if one.why:
-            about = f"{one.method} against {one.other}"
-            unsaid[about] = tuple(dict.fromkeys([*unsaid.get(about, ()), *one.why]))
-    reasons = [Unsaid(about, why) for about, why in unsaid.items()]
+    reasons = [Unsaid(f"{one.method} against {one.other}", _merged(one.why)) for one in found if one.why]
     verdicts = [_sentence(one) for one in said] or [_nothing(found)]
     left = _left(groups, results, threat)
-    return Answer(threat, tuple(verdicts), tuple(reasons), left, tuple(one for one in found if one.log.n))
+    interval = tuple(one for one in found if one.log.n)
+    return Answer(threat, tuple(verdicts), tuple(reasons), left, interval, bool(said))
 
 
 def attack_names(names: pd.Series) -> str:
@@ -61,13 +58,21 @@ def _comparisons(arena: Arena) -> list[Comparison]:
     found = []
     for method in arena.methods:
         if arena.plain is None:
-            why = "the study has no run with noise alone (surrogates: {kind: none}) to hold it against"
+            why = ("there is no run with noise alone to hold it against (surrogates: {kind: none})", method.label)
             found.append(Comparison(method.label, "plain noise", why=(why,)))
         else:
             found += compare(method, arena.plain)
     for first, second in combinations(arena.methods, 2):
         found += [one for one in compare(first, second) if not one.why]  # why not is told beside plain noise
     return found
+
+
+def _merged(doubts: tuple[Doubt, ...]) -> tuple[str, ...]:
+    """Each reason once, with all that it is about."""
+    runs: dict[str, list[str]] = {}
+    for why, whom in dict.fromkeys(doubts):
+        runs.setdefault(why, []).append(whom)
+    return tuple(f"{why}: {', '.join(whom)}" for why, whom in runs.items())
 
 
 def _sentence(one: Comparison) -> str:
@@ -98,7 +103,8 @@ def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> st
     if best is None:
         return "What protection is left is not known: no attack counts on any run that does its task."
     rows = best.headline(results, threat)
-    at_most, at_least = ("at most ", "at least ") if rows["strongest_bound"].any() else ("", "")
+    at_most = bool(rows["strongest_bound"].any())
+    at_least = "at least " if at_most else ""
     told = [f"gives reconstructions that the run's own classifier recognises in {at_least}"
             f"{_percent(rows['victim_accuracy'].mean())}"]  # fmt: skip
     if rows["rank1"].notna().all():
@@ -106,10 +112,11 @@ def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> st
             f"that are nearer to their own image than to 99 others in {at_least}{_percent(rows['rank1'].mean())}"
         )
     ratio = over_seeds(rows["mse_ratio_to_mean_image"])
+    error = f"at most {ratio.mean:.3g}" if at_most else ratio.text()
     return (
         f"What protection is left: where the error is largest ({best.label}; test accuracy "
         f"{_percent(rows['accuracy'].mean())}), the strongest attack ({attack_names(rows['attack'])}) "
-        f"{', '.join(told)}, and whose error is {at_most}{ratio.text()} times that of answering with the mean image, "
+        f"{', '.join(told)}, and whose error is {error} times that of answering with the mean image, "
         f"which needs no z ({seeds(len(rows))})."
     )
 

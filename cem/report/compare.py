@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from cem.report.curves import Curve, Point, places_at
+from cem.report.curves import Curve, Doubt, Point, places_at
 from cem.report.statistics import Estimate, LogErrors, over_seeds
 
 MARGIN = 0.005  # accuracy lost at most, by the interval's end, where one point is held to be as accurate as another
@@ -22,7 +22,7 @@ class Comparison:
     how: str = ""
     accuracy: Estimate = NOTHING
     log: Estimate = NOTHING
-    why: tuple[str, ...] = ()
+    why: tuple[Doubt, ...] = ()
 
     @property
     def raises(self) -> bool:
@@ -55,16 +55,16 @@ def _at_point(point: Point, own: Curve, other: Curve, turned: bool) -> Compariso
     method, against = point.group.label, f"{other.label}, {place.label}"
     if turned:
         log, method, against = -log, place.label, point.group.label
-    doubts = [*point.doubts(), *place.first.doubts(), *place.second.doubts(), *_other_images(log)]
-    doubts += [f"{method} and {against} share 1 seed"] if len(seeds) == 1 else []
+    doubts = [*point.doubts(), *place.first.doubts(), *place.second.doubts(), *_other_images(log, method)]
+    doubts += [("1 seed in common", f"{method} and {against}")] if len(seeds) == 1 else []
     how = f"interpolated along {other.by}"
     return _judged(method, against, how, over_seeds(point.accuracy(seeds)), log, doubts)
 
 
-def _judged(method: str, other: str, how: str, accuracy: Estimate, log: LogErrors, doubts: list[str]) -> Comparison:
+def _judged(method: str, other: str, how: str, accuracy: Estimate, log: LogErrors, doubts: list[Doubt]) -> Comparison:
     estimate = log.estimate()
     if not doubts and not (estimate.low > 0 or estimate.high < 0):
-        doubts = [f"the factor of the errors, {estimate.factor_text()}, may be 1 by its interval"]
+        doubts = [("the factor of the errors may be 1 by its interval", f"{method}: {estimate.factor_text()}")]
     return Comparison(method, other, how, accuracy, estimate, tuple(dict.fromkeys(doubts)))
 
 
@@ -77,7 +77,7 @@ def _dominance(mine: Point, theirs: Point) -> Comparison | None:
     log = mine.errors(seeds) - theirs.errors(seeds)
     estimate = log.estimate()
     better, worse = gained.low >= -MARGIN and estimate.low > 0, gained.high <= MARGIN and estimate.high < 0
-    if not (better or worse) or _other_images(log):
+    if not (better or worse) or log.share is None:
         return None
     which = "more" if better else "less"
     how = f"{which} error at {'no less' if better else 'no more'} accuracy ({100 * MARGIN:g} points are allowed for)"
@@ -85,13 +85,14 @@ def _dominance(mine: Point, theirs: Point) -> Comparison | None:
     return Comparison(mine.group.label, theirs.group.label, how, accuracy, estimate)
 
 
-def _why_not(method: Curve, other: Curve) -> tuple[str, ...]:
+def _why_not(method: Curve, other: Curve) -> tuple[Doubt, ...]:
     doubts = [doubt for point in (*method.points, *other.points) for doubt in point.doubts()]
     ranges = [_range(curve) for curve in (method, other)]
     if None not in ranges:
+        what = "test accuracies differ, and neither is surely the better one in accuracy and error"
+        by = " or ".join(dict.fromkeys((method.by, other.by)))
         doubts.append(
-            f"test accuracies of {method.label} ({ranges[0]}) and {other.label} ({ranges[1]}) are not equal in every "
-            f"seed, and neither is surely better in both: more values of {method.by} or {other.by} would tell"
+            (f"{what} (more values of {by} would tell)", f"{method.label} {ranges[0]}, {other.label} {ranges[1]}")
         )
     return tuple(dict.fromkeys(doubts))
 
@@ -105,8 +106,8 @@ def _range(curve: Curve) -> str | None:
     return f"{low} %" if low == high else f"{low} to {high} %"
 
 
-def _other_images(log: LogErrors) -> list[str]:
-    return ["the strongest attacks are scored on different images"] if log.share is None else []
+def _other_images(log: LogErrors, what: str) -> list[Doubt]:
+    return [("the strongest attacks are scored on different images", what)] if log.share is None else []
 
 
 def _common(*points: Point) -> list[int]:

@@ -14,6 +14,7 @@ from cem.report.statistics import LogErrors, PerSeed, over_seeds
 from cem.report.threat import ThreatModel
 
 NEAR_CHANCE = 3  # standard errors
+Doubt = tuple[str, str]  # why nothing can be said, and by which runs
 
 
 @dataclass(frozen=True)
@@ -34,29 +35,25 @@ class Point:
         named = zip(rows["run"], rows["attack"], strict=True)
         return LogErrors.of([self.scores.images(run, attack, "infer", "mse").to_numpy() for run, attack in named])
 
-    def doubts(self) -> list[str]:
-        """Why nothing can be said by these runs, in words; empty where something can."""
+    def doubts(self) -> list[Doubt]:
+        """Why nothing can be said by these runs; empty where something can."""
+        name, count = self.group.label, len(self.group.runs)
         if self.rows.empty:
-            return [f"no attack counts on {self.group.label}"]
+            return [("no attack counts", name)]
         found = []
-        if len(self.rows) < len(self.group.runs):
-            missing = len(self.group.runs) - len(self.rows)
-            found.append(f"no attack counts on {missing} of {len(self.group.runs)} seeds of {self.group.label}")
+        if missing := count - len(self.rows):
+            found.append(("no attack counts", f"{name} ({missing} of {count} seeds)"))
         if len(self.rows) == 1:
-            found.append(f"{self.group.label} has 1 seed")
+            found.append(("1 seed", name))
         if near := [seed for seed, row in self.rows.iterrows() if near_chance(row)]:
             lowest = 100 * self.rows.loc[near, "accuracy"].min()
             share = 100 * self.rows["majority_accuracy"].iloc[0]
-            found.append(
-                f"{self.group.label} is near chance in {len(near)} of {len(self.rows)} seeds (test accuracy "
-                f"{lowest:.1f} %, always the most frequent class {share:.1f} %)"
-            )
+            always = f"always the most frequent class {share:.1f} %"
+            found.append(("near chance", f"{name} (test accuracy {lowest:.1f} % in one seed, {always})"))
         if limits := int(self.rows["strongest_bound"].sum()):
-            found.append(
-                f"the error under {self.group.label} is only an upper limit (≤) in {limits} of {len(self.rows)} seeds"
-            )
+            found.append(("the error is only an upper limit (≤)", f"{name} ({limits} of {len(self.rows)} seeds)"))
         if (self.rows["mse"] <= 0).any():
-            found.append(f"an attack on {self.group.label} rebuilds every pixel: no factor of an error of 0")
+            found.append(("every pixel is rebuilt, and no factor of an error of 0 can be given", name))
         return found
 
 

