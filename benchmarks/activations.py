@@ -1,8 +1,7 @@
 """A shuffled epoch and a sequential pass over stored activations, against the same from numpy.memmap.
 
-Each repetition times both readers on the same rows, one right after the other, in alternating order; the ratio of a
-pair is the memmap's time over the store's, and the median over pairs is what counts. Both
-hand out copies, from a warm page cache.
+Each repetition times both readers on the same rows, one right after the other, in alternating order. The ratio of a
+pair is the memmap's time over the store's; the median over pairs counts. Both hand out copies, from a warm page cache.
 
 Run: python benchmarks/activations.py
 """
@@ -33,7 +32,7 @@ def seconds(read: Read, batches: Sequence[Rows]) -> float:
 
 
 def ratios(store: Read, memmap: Read, batches: Sequence[Rows]) -> list[float]:
-    """Speed of the store as a fraction of the memmap's, a value a pair."""
+    """Speed of the store as a fraction of the memmap's, one value for each pair."""
     found = []
     for pair in range(PAIRS + 1):
         if pair % 2:

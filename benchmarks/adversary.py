@@ -1,9 +1,9 @@
-"""Can an attention module talk its own leakage down? Each statistic, optimised for nothing else, against the truth.
+"""Can an attention module make its own leakage small? Each statistic, optimised for nothing else, against the truth.
 
-A population of ẑ with one known Gaussian a class gives T = h(z|y) + H(y) − h(ε) = ½ Σ log(1 + v/σ²) + H(y), which no
-valid estimate goes below. The module's own parameters are optimised to make the leakage that it reports of 60 fixed
-samples small; ẑ never moves. Reported: what it then says of those samples, and of fresh ones.
-Exit code 1 when `mixture` says less than T − 1 % of fresh samples.
+A population of ẑ with one known Gaussian for each class gives T = h(z|y) + H(y) − h(ε) = ½ Σ log(1 + v/σ²) + H(y), and
+no valid estimate is below it. The module's own parameters are optimised to make the leakage that it reports for 60
+fixed samples small; ẑ never moves. Printed: what it then reports for those samples, and for fresh ones.
+Exit code 1 when `mixture` reports less than T − 1 % for fresh samples.
 Usage: python benchmarks/adversary.py [--steps N]
 """
 
@@ -22,7 +22,7 @@ SHAPE, CLASSES, SIGMA, FIXED, FRESH = (4, 4, 4), 4, 0.2, 60, 40
 
 
 class Population:
-    """One Gaussian a class, dimensions independent."""
+    """One Gaussian for each class, with independent dimensions."""
 
     def __init__(self) -> None:
         draws = make_generator(0, "population", "cpu")

@@ -1,9 +1,9 @@
 """Are the attackers in order? Checks the results of config/attackers_mnist.yaml, or of any study with those attacks.
 
 On the undefended reference: mean_image > linear > decoder in MSE on Infer, the GAN within 15 % of the decoder or
-better, the search from a decoder not worse than the decoder on the same images. Over all seeds: more noise, fewer
-images, images of its own instead of the private ones, fewer looks, no access to the encoder: none of these makes an
-attack stronger by more than the spread over seeds. Attacks that a study lacks are left out, and said to be.
+better, the search from a decoder not worse than the decoder on the same images. Over all seeds, none of these makes an
+attack stronger by more than the spread over seeds: more noise, fewer images, its own images instead of the private
+ones, fewer looks, no access to the encoder. Attacks that a study lacks are left out, and named.
 Exit code 1 when one of these does not hold.
 Usage: python benchmarks/attackers.py [results/attackers_mnist]
 """

@@ -1,14 +1,14 @@
-"""What our attacks' loops cost, against the plainest way to do the same thing.
+"""What our attacks' loops cost, against the simplest way to do the same thing.
 
 * decoder: res_normN8C64 (711,539 parameters), 8×8×8 → 3×32×32, batches of 256: a fit of a few steps by our attack, with
-  all that it does beside them, against a plain PyTorch loop of the same network, loss, Adam and schedule; at most 1.05
-  times as long.
-* optimization: images a second of the search through a narrow encoder (VGG-11 width .25, cut 4, C8S1, 32×32; random
+  everything else that it does, against a plain PyTorch loop of the same network, loss, Adam and schedule; required: at
+  most 1.05 times as long.
+* optimization: images per second of the search through a narrow encoder (VGG-11 width .25, cut 4, C8S1, 32×32; random
   weights, statistics of its batch normalisation from the images), all images of a batch together, against one image at
-  a time. Same steps; the mean squared errors of the two are to agree within 2 %, and the ratio is to be 3 at least.
+  a time. Same steps. Required: the mean squared errors of the two agree within 2 %, and the ratio is at least 3.
 
-The two of each are timed in turn, on --threads threads, and the median of the ratios counts. Exit code 1 when one of
-them is not as it is to be.
+The two of each are timed in turn, on --threads threads, and the median of the ratios counts. Exit code 1 when a
+requirement is not met.
 Usage: python benchmarks/attacks.py [--only decoder|optimization] [--repeats N] [--threads N]
 """
 
@@ -25,7 +25,7 @@ from torch.nn.functional import interpolate, mse_loss
 from cem.attacks import Knowledge
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.optimization import OptimizationAttack
-from cem.config import Decoder, Optimization, SplitModel
+from cem.config import Decoder, Optimization, Vgg11
 from cem.jobs.process import make_generator, set_up_process
 from cem.models import make_decoder, make_split
 
@@ -70,7 +70,7 @@ def measure_decoder(repeats: int) -> bool:
         theirs, our_own = seconds(plain) / STEPS, seconds(ours) / STEPS
         if repeat > 0:
             ratios.append(our_own / theirs)
-            print(f"plain loop: {theirs:6.3f} s a step   DecoderAttack: {our_own:6.3f} s a step", flush=True)
+            print(f"plain loop: {theirs:6.3f} s per step   DecoderAttack: {our_own:6.3f} s per step", flush=True)
     ratio = statistics.median(ratios)
     print(
         f"decoder: ratio {ratio:.2f} (median of {len(ratios)}, {min(ratios):.2f} to {max(ratios):.2f}; "
@@ -82,7 +82,7 @@ def measure_decoder(repeats: int) -> bool:
 
 
 def narrow_encoder(images: Tensor) -> nn.Module:
-    encoder, _ = make_split(SplitModel(width=0.25), IMAGE, 10)
+    encoder, _ = make_split(Vgg11(width=0.25), IMAGE, 10)
     with torch.no_grad():
         for _ in range(50):  # the running statistics forget their start
             encoder.train()(images)
@@ -90,7 +90,7 @@ def narrow_encoder(images: Tensor) -> nn.Module:
 
 
 def timed(attack: OptimizationAttack, smashed: Tensor) -> tuple[Tensor, float]:
-    """Reconstructions, and images a second."""
+    """Reconstructions, and images per second."""
     start = time.perf_counter()
     images = attack.reconstruct(smashed)
     return images, len(smashed) / (time.perf_counter() - start)

@@ -1,7 +1,7 @@
 """A study's front as a small CSV and a table: accuracy against what the strongest attack leaves, run by run.
 
-Writes one line a run and attack (on Infer) to the CSV, and prints the table in Markdown: the strongest attack of each
-run, and its MSE with the standard error over images.
+Writes one line for each run and attack (on Infer) to the CSV, and prints the table in Markdown: the strongest attack
+of each run, and its MSE with the standard error over images.
 Usage: python benchmarks/front.py results/front_cifar10 docs/results/front_cifar10.csv
 """
 
@@ -12,7 +12,8 @@ import pandas as pd
 
 COLUMNS = [
     "surrogate", "formula", "weight", "noise_std", "seed", "reference", "accuracy", "leakage_nats", "attack", "mse",
-    "mse_image_sem", "mse_ratio_to_mean_image", "ssim", "rank1", "attack_ok", "attack_bound", "strongest", "strongest_bound",
+    "mse_image_sem", "mse_ratio_to_mean_image", "ssim", "rank1", "attack_ok", "attack_bound", "strongest",
+    "strongest_bound",
 ]  # fmt: skip
 FLOAT = "%.5g"  # the spread over images is in the third digit
 

@@ -1,4 +1,4 @@
-"""Images a second: the on-device loader against torchvision's DataLoader with 2 workers, same augmentation.
+"""Images per second: the on-device loader against torchvision's DataLoader with 2 workers, same augmentation.
 
 Seeded random images, 32×32×3 uint8; batches of 128; crop with 4 pixels of padding, mirror, bilinear rotation by ± 15°.
 The two are timed in turn, and the median of the ratios counts. Exit code 1 when it is below 5.

@@ -1,11 +1,11 @@
 """Seconds to fit per-class mixtures by EM: all classes at once, against scikit-learn's GaussianMixture class by class.
 
 50,000 samples × 512 dimensions, 10 classes × 5 diagonal components that overlap a little (4.8 standard deviations
-apart), float32, drawn here. EM of both ends when a round gains less than 1e-3 nats a sample; both run on the same
+apart), float32, drawn here. Both EMs end when a round gains less than 1e-3 nats per sample; both run on the same
 number of threads (--threads). scikit-learn starts from k-means, once, which is what is required of us, and several
-times (`n_init`): its single start ends in a worse optimum, so the ratio at equal likelihood is told beside it.
-All are timed in turn, medians count; log-likelihoods are of 10,000 held-out samples, nats a sample, under each
-side's own density.
+times (`n_init`): its single start ends in a worse optimum, so the ratio at equal likelihood is printed beside it.
+All are timed in turn, medians count; log-likelihoods are of 10,000 held-out samples, in nats per sample, under
+each side's own density.
 Exit code 1 when the ratio to one start is below 3, or when our held-out log-likelihood is the lower one.
 Usage: python benchmarks/mixture.py [--samples N] [--repeats N] [--threads N] [--starts N N …]
 """
@@ -25,7 +25,7 @@ from cem.mixture import ClassMixture, fit_mixture
 
 CLASSES, COMPONENTS, DIMENSIONS = 10, 5, 512
 REQUIRED = 3.0
-EQUAL = 0.01  # nats a sample: less is no difference
+EQUAL = 0.01  # nats per sample: less is no difference
 
 
 def true_mixture() -> ClassMixture:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from cem.config import AttentionSurrogate, GmmSurrogate, SplitModel
+from cem.config import AttentionSurrogate, GmmSurrogate, Vgg11
 from cem.jobs.process import make_generator, set_up_process
 from cem.mixture import ClassMixture
 from cem.models import make_split, seed_dropout, smashed_shape
@@ -50,7 +50,7 @@ CASES = (Case("CIFAR-10", 32, 10, 128), Case("FaceScrub", 48, 530, 256), Case("T
 
 
 def published_loop(smashed: Tensor, labels: Tensor, mixture: ClassMixture) -> Tensor:
-    """REFERENCE §2, log form, a loop over the classes of the batch and their clusters."""
+    """docs/theory.md, "The released heuristic", as a loop over the classes of the batch and their clusters."""
     flat, gamma, tau = smashed.flatten(1), 0.01, 0.125
     classes = len(mixture.weights)
     total = flat.new_zeros(())
@@ -85,7 +85,7 @@ def seconds(work: Callable[[], Tensor]) -> float:
 def make_work(case: Case) -> dict[str, Callable[[], Tensor]]:
     """Name → a function that gives a scalar to go backward from."""
     draws = make_generator(0, "benchmark", "cpu")
-    encoder, classifier = make_split(SplitModel(), (3, case.side, case.side), case.classes, draws)
+    encoder, classifier = make_split(Vgg11(), (3, case.side, case.side), case.classes, draws)
     seed_dropout(classifier, draws)
     shape = smashed_shape(encoder, (3, case.side, case.side))
     images = torch.rand(case.batch, 3, case.side, case.side, generator=draws)

@@ -3,12 +3,12 @@
 __version__ = "0.1.0"
 
 # Raised whenever a change makes the pipeline produce other numbers from the same study: every rule carries it as a
-# parameter, so Snakemake reruns what was made by older code. tests/unit/test_numerics.py notices a forgotten raise.
+# parameter, so Snakemake reruns what older code made. tests/unit/test_numerics.py fails where a raise was forgotten.
 NUMERICS = 4
 
-# The same for what comes after training: raised when attacks give other numbers, it reruns them and retrains nothing.
+# The same for attacks: raised when they give other numbers. Snakemake then reruns attacks and retrains nothing.
 ATTACK_NUMERICS = 2
 
 
 class CemError(Exception):
-    """Something the user can mend. The message says what was expected, what came and what to do."""
+    """An error that the user can correct. The message says what was expected, what came and what to do."""

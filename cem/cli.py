@@ -2,20 +2,28 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cem import CemError, profiles
+from cem import CemError, __version__
 from cem.config import Run, load_study
+from cem.planning.cluster import find_cluster_jobs
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start
-from cem.progress import Status, aligned
+from cem.planning.progress import Status, aligned
+from snakemake_executor_plugin_submitit.books.records import FOLDER, Books
+from snakemake_executor_plugin_submitit.site import profile as profiles
+from snakemake_executor_plugin_submitit.site.doctor import Finding, examine
+from snakemake_executor_plugin_submitit.site.program import Program, SiteError
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="the study, in YAML", show_default=True)]
 Results = Annotated[Path, typer.Option(help="folder of the results")]
 FILE, RESULTS = Path("config/config.yaml"), Path("results")
+CEM = Program("cem", setup="make .venv/ready")
+BOOKS = Path(".snakemake") / FOLDER  # where the executor keeps its records
 
 # Without rich, which would read brackets in the user's words as markup.
 app = typer.Typer(
@@ -24,9 +32,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 profile = typer.Typer(help="Install and show profiles of Snakemake.", rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(profile, name="profile")
+
+
+def _show_version(asked: bool) -> bool:
+    if asked:
+        typer.echo(f"cem {__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What every command takes; its help is the program's own."""
 
 
 @app.command()
@@ -65,7 +90,9 @@ def status(
     file is not as it should be.
     """
     planned = Plan(load_study(file), results)
-    found = Status.of(planned)
+    submissions, unread = Books(BOOKS).read()
+    jobs = find_cluster_jobs(planned, (job for submission in submissions for job in submission.members))
+    found = Status.of(planned, jobs, unread)
     typer.echo(json.dumps(found.as_json(), indent=2) if as_json else found.text())
     sys.exit(1 if found.failed else 0)
 
@@ -93,10 +120,8 @@ def doctor(
     wait: Annotated[float, typer.Option(min=1, help="seconds that the probe may be pending")] = 120.0,
 ) -> None:
     """Check this host, this folder and the cluster. Exit code 1 when something will not work."""
-    from cem.doctor import examine
-
     levels = []
-    for finding in examine(partition, profile, probe, wait):
+    for finding in examine(CEM, partition, profile, probe, wait, _check_hdf5):
         typer.echo(str(finding))
         levels.append(finding.level)
     counts = {level: levels.count(level) for level in ("problem", "warning")}
@@ -124,7 +149,7 @@ def install(
     """
     values = (account, partition, gpu_partition, qos, constraint, gres, setup, python)
     given = {key: value for key, value in zip(profiles.SITE, values, strict=True) if value is not None}
-    path, done = profiles.install(name, given, to, force)
+    path, done = profiles.install(name, given, CEM, to, force)
     typer.echo(f"{path} {done}")
     if to is None and Path(name).exists():
         typer.echo(f"warning: {name} in this folder hides it from snakemake --profile {name} here", err=True)
@@ -141,21 +166,37 @@ def show(name: Annotated[str, typer.Argument(help="name or path of a profile")] 
     typer.echo(f"file: {path.absolute()}")
     for key, value in profiles.site_settings(path).items():
         typer.echo(f"{key}: {value}")
-    typer.echo(profiles.describe(name, path))
+    typer.echo(profiles.describe(name, path, CEM))
+
+
+def _check_hdf5(scratch: Path) -> Iterator[Finding]:
+    """Whether HDF5 files, which every stage needs, can be written and read in a folder."""
+    from cem.storage import hdf5  # h5py takes a while
+
+    try:
+        with hdf5.write_file(scratch / "probe.h5", "probe") as file:
+            file["numbers"] = [1, 2, 3]
+        with hdf5.Reader(scratch / "probe.h5", kind="probe"):
+            pass
+    except (OSError, CemError) as error:
+        text = f"expected to write and read an HDF5 file, cannot: {error}"
+        yield Finding("problem", "hdf5", text, "Free the disk.")
+        return
+    yield Finding("ok", "hdf5", "written and read, without HDF5's own locks, which the pipeline leaves off")
 
 
 def _row(run: Run) -> tuple[str, ...]:
     surrogate = run.surrogate
     defenses = "+".join(defense.label for defense in run.defenses) or "-"
     weight = f"{surrogate.weight:g}"
-    return (run.id, surrogate.kind, surrogate.formula or "-", weight, f"{run.noise_std:g}", defenses, str(run.seed))
+    return (run.id, surrogate.member, surrogate.formula or "-", weight, f"{run.noise_std:g}", defenses, str(run.seed))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; exit code 2, and a message without a traceback, for what the user can mend."""
+    """Run a command; exit code 2, and a message without a traceback, for what the user can put right."""
     try:
         app(arguments, prog_name="cem")
-    except CemError as error:
+    except (CemError, SiteError) as error:
         typer.echo(str(error), err=True)
         sys.exit(2)
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 Images = Float[Tensor, "batch channel height width"]  # in [0, 1]
 RawImages = UInt8[Tensor, "batch channel height width"]  # as stored: 0 to 255
-# Axes of their own: an image and its smashed data meet in one signature, with other sizes.
+# The axes have names of their own: an image and its smashed data of another size occur in one signature.
 Smashed = Float[
     Tensor, "batch z_channel z_height z_width"
 ]  # encoder output; clean (ẑ) or corrupted (z), as the text says

@@ -10,8 +10,9 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from cem import CemError
-from cem.config import SplitModel
+from cem.config import AttackSettings, ModelSettings
 from cem.jobs.process import make_generator
+from cem.jobs.state import StateStore
 from cem.types import Images, Labels, RawImages, Smashed
 
 CurveRow = dict[str, int | float]  # column → value, of one epoch
@@ -73,7 +74,7 @@ class Server:
     """What the server holds: its classifier (frozen, in evaluation mode), and the design of the encoder before it."""
 
     classifier: nn.Module
-    model: SplitModel
+    model: ModelSettings
     num_classes: int
 
 
@@ -94,7 +95,11 @@ class Fitted:
 
 @runtime_checkable
 class Attack(Protocol):
-    """Model inversion: learns from the attacker's knowledge to turn z into the image."""
+    """Model inversion: learns from the attacker's knowledge to turn z into the image.
+
+    The implementation of a member of the family is called with its settings and with where it may keep its state, and
+    gives an object like this one.
+    """
 
     def fit(self, knowledge: Knowledge) -> Fitted:
         """Learn. Raises AttackError when there are too few images or the fit fails."""
@@ -107,6 +112,13 @@ class Attack(Protocol):
         own: rows of the attacker's images that these z belong to, −1 where they are of none; an attack that answers
         with one of its images leaves out the one in question. labels: classes of the images, when they are known.
         """
+
+
+class ClosedFormAttack:
+    """An attack that is fitted in a moment: it needs neither its settings nor a place for a state."""
+
+    def __init__(self, cfg: AttackSettings | None = None, store: StateStore | None = None) -> None:
+        pass
 
 
 def hold_out(num_images: int, part: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

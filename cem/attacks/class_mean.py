@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from cem.attacks.base import AttackError, Fitted, Knowledge, chunks
+from cem.attacks.base import AttackError, ClosedFormAttack, Fitted, Knowledge, chunks
 from cem.types import Images, Labels, Smashed
 
 
-class ClassMeanAttack:
+class ClassMeanAttack(ClosedFormAttack):
     """Each image is answered with the mean of its class; a class the attacker has no image of, with that of all."""
 
     means: Tensor  # [class, channel, height, width]

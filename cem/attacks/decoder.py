@@ -14,7 +14,7 @@ from cem.attacks.fit_loop import FitLoop, NetworkAttack, descend
 from cem.attacks.fit_state import FitState, Readings
 from cem.attacks.loss import weighted_loss
 from cem.config import Decoder, Loss, StartingDecoder
-from cem.jobs.interruption import Parts, Progress
+from cem.jobs.state import StateStore
 
 
 class DecoderAttack(NetworkAttack):
@@ -24,17 +24,17 @@ class DecoderAttack(NetworkAttack):
     `lr_sweep` gets a full fit from the same weights and draws, and the one with the least held-out error is kept. A fit
     that is interrupted goes on from its last save, and ends with the same bits (CPU). One that diverges ends there,
     with the best weights before: that is a failure to be told, not an error. Source of the published settings:
-    REFERENCE §6.
+    docs/theory.md, "The attacks"; docs/published.md, "Settings".
     """
 
-    def __init__(self, cfg: Decoder | StartingDecoder, progress: Progress | None = None, name: str = "") -> None:
+    def __init__(self, cfg: Decoder | StartingDecoder, store: StateStore | None = None, name: str = "") -> None:
         """Name: in messages; absent: the attack's, or `decoder`."""
-        self.cfg, self.parts = cfg, Parts(progress or Progress())
+        self.cfg, self.store = cfg, store or StateStore()
         self.name = name or (cfg.id if isinstance(cfg, Decoder) else "decoder")
 
     def fit(self, knowledge: Knowledge) -> Fitted:
         self.know(knowledge)
-        fits = [self._fit(lr, knowledge, self.parts[f"lr{i}"]) for i, lr in enumerate(self._rates)]
+        fits = [self._fit(lr, knowledge, self.store.part(f"lr{i}")) for i, lr in enumerate(self._rates)]
         best = min(fits, key=lambda fit: (bool(fit.state.failure), fit.state.best_mse))
         self.net = best.state.net
         sweep = {str(fit.lr): fit.error for fit in fits}
@@ -50,7 +50,7 @@ class DecoderAttack(NetworkAttack):
         assert self.cfg.lr is not None
         return (self.cfg.lr,)
 
-    def _fit(self, lr: float, knowledge: Knowledge, progress: Progress) -> "_Fit":
+    def _fit(self, lr: float, knowledge: Knowledge, store: StateStore) -> "_Fit":
         name = self.name if self.cfg.lr else f"{self.name}, lr {lr:g}"
         loop = FitLoop(self.cfg, knowledge, name)
         net, generators = loop.make_net(), loop.generators()
@@ -68,7 +68,7 @@ class DecoderAttack(NetworkAttack):
             return {"train_mse": error} if plain else {"train_mse": error, "train_loss": loss}
 
         state = FitState({"net": net}, {"net": optimizer}, generators, schedule)
-        loop.run(state, step, progress)
+        loop.run(state, step, store)
         return _Fit(lr, loop, state)
 
 

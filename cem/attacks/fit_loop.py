@@ -12,7 +12,8 @@ from cem.attacks.base import Fitted, Knowledge, hold_out
 from cem.attacks.fit_state import FitState, Readings
 from cem.attacks.mean_image import MeanImageAttack
 from cem.config import DecoderFit, Gan
-from cem.jobs.interruption import Checkpoints, Progress
+from cem.jobs.interruption import Checkpoints
+from cem.jobs.state import StateStore
 from cem.models import parameter_count
 from cem.models.decoder import Shape, make_decoder
 from cem.types import Images, Labels, Smashed
@@ -86,21 +87,21 @@ class FitLoop:
         net = make_decoder(self.cfg.net, _shape(z), self.image_shape, self.generator("weights", "cpu"))
         return net.to(self.knowledge.device)
 
-    def run(self, state: FitState, step: Step, progress: Progress) -> None:
+    def run(self, state: FitState, step: Step, store: StateStore) -> None:
         """Fit from where the state or an earlier attempt stands to the end, and give the net its best weights.
 
         The end is the last epoch, patience, or a number that is not finite. Raises Interrupted when asked to stop.
         """
-        if state.restore(progress) and not self._over(state):
+        if state.restore(store) and not self._over(state):
             place = f"epoch {len(state.curve) + 1}, batch {state.step}"
-            print(f"{self.name}: going on from {progress.place}: {place}", file=sys.stderr)
+            print(f"{self.name}: going on from {store.place}: {place}", file=sys.stderr)
         while not self._over(state):
             if not len(state.order):
                 shuffle = torch.randperm(len(self.fit_rows), generator=state.generators["shuffle"])
                 state.order = self.fit_rows[shuffle]
-            self._epoch(state, step, progress)
+            self._epoch(state, step, store)
             state.end_epoch(self.held_out_mse(state.net))
-            state.save(progress)
+            state.save(store)
             if not sys.stderr.isatty():
                 self._print_line(state)
         state.net.load_state_dict(state.best)
@@ -135,11 +136,11 @@ class FitLoop:
     def _out_of_patience(self, state: FitState) -> bool:
         return self.patience is not None and len(state.curve) - state.best_epoch >= self.patience
 
-    def _epoch(self, state: FitState, step: Step, progress: Progress) -> None:
+    def _epoch(self, state: FitState, step: Step, store: StateStore) -> None:
         """What is left of a pass over the images."""
         state.net.train()
         batches = torch.split(state.order[: self.steps * self.batch_size], self.batch_size)
-        checkpoints = Checkpoints(progress, lambda: state.save(progress))
+        checkpoints = Checkpoints(store, lambda: state.save(store))
         rest = tqdm(
             batches[state.step :], f"{self.name} {len(state.curve) + 1}/{self.cfg.epochs}", leave=False,
             disable=not sys.stderr.isatty(),

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from cem.attacks.base import CurveRow
-from cem.jobs.interruption import Progress
-from cem.storage.tensors import optimizer_tensors, restore_optimizer, subset
+from cem.jobs.state import StateStore
+from cem.storage.tensors import Stateful, subset
 
 Readings = dict[str, Float[Tensor, ""]]  # column of the curve → a batch's value
 
@@ -100,35 +100,24 @@ class FitState:
         self.curve.append(row | means | {"lr": self.lr, "seconds": self.seconds})
         self._begin_epoch()
 
-    def save(self, progress: Progress) -> None:
-        """Hand everything to where it is kept."""
-        tensors = {f"best.{name}": tensor for name, tensor in self.best.items()} | {"order": self.order}
-        tensors |= {f"total.{name}": tensor for name, tensor in self.totals.items()}
-        tensors |= {f"generator.{name}": generator.get_state() for name, generator in self.generators.items()}
-        for part, net in self.nets.items():
-            tensors |= {f"{part}.{name}": tensor for name, tensor in net.state_dict().items()}
-        for part, optimizer in self.optimizers.items():
-            tensors |= optimizer_tensors(f"optimizer.{part}", optimizer)
-        header = {"curve": self.curve, "step": self.step, "seconds": self.seconds, "failure": self.failure}
-        header |= {"lr": self.lr, "schedule": self.schedule.state_dict() if self.schedule else None}
-        progress.save(tensors, header)
+    @property
+    def _learning(self) -> Stateful:
+        named = {f"optimizer.{name}": optimizer for name, optimizer in self.optimizers.items()}
+        return Stateful(self.nets, named, self.generators, self.schedule)
 
-    def restore(self, progress: Progress) -> bool:
+    def save(self, store: StateStore) -> None:
+        """Hand everything to where it is kept."""
+        values = {"curve": self.curve, "step": self.step, "seconds": self.seconds, "failure": self.failure}
+        store.save(*self._learning.pack(values, {"best": self.best, "total": self.totals, "order": self.order}))
+
+    def restore(self, store: StateStore) -> bool:
         """Go on from what was saved last, if anything was. Raises CheckpointError when it is damaged."""
-        saved = progress.load()
+        saved = store.load()
         if saved is None:
             return False
         tensors, header = saved
-        for part, net in self.nets.items():
-            net.load_state_dict(subset(tensors, part))
-        for part, optimizer in self.optimizers.items():
-            restore_optimizer(f"optimizer.{part}", optimizer, tensors)
+        self._learning.unpack(tensors, header)
         self.best = {name: tensor.to(self.device) for name, tensor in subset(tensors, "best").items()}
-        for name, generator in self.generators.items():
-            generator.set_state(tensors[f"generator.{name}"])
-        self.optimizers["net"].param_groups[0]["lr"] = header["lr"]
-        if self.schedule:
-            self.schedule.load_state_dict(header["schedule"])
         self.totals = {name: tensor.to(self.device) for name, tensor in subset(tensors, "total").items()}
         self.curve, self.order, self.step = header["curve"], tensors["order"], header["step"]
         self.failure, self._earlier = header["failure"], header["seconds"]

@@ -13,7 +13,7 @@ from cem.attacks.decoder import DecoderAttack
 from cem.attacks.fit_loop import FitLoop, NetworkAttack, descend
 from cem.attacks.fit_state import FitState, Readings
 from cem.config import Gan
-from cem.jobs.interruption import Parts, Progress
+from cem.jobs.state import StateStore
 from cem.models.critic import make_critic
 from cem.types import Images
 
@@ -25,11 +25,12 @@ class GanAttack(NetworkAttack):
 
     The critic learns from every batch, the generator from every `critic_steps`-th of the whole fit. Where it starts
     from a decoder, fitted on the attacker's own images, that decoder is kept unless an epoch is better (epoch 0 of
-    `choices`). Interruption and divergence: as for DecoderAttack. Source: REFERENCE §6.
+    `choices`). Interruption and divergence: as for DecoderAttack. Source: docs/theory.md,
+    "The attacks".
     """
 
-    def __init__(self, cfg: Gan, progress: Progress | None = None) -> None:
-        self.cfg, self.parts = cfg, Parts(progress or Progress())
+    def __init__(self, cfg: Gan, store: StateStore | None = None) -> None:
+        self.cfg, self.store = cfg, store or StateStore()
 
     def fit(self, knowledge: Knowledge) -> Fitted:
         self.know(knowledge)
@@ -44,7 +45,7 @@ class GanAttack(NetworkAttack):
             loop.generators() | {"between": loop.generator("between")},
             start_mse=loop.held_out_mse(self.net) if start else float("inf"),
         )
-        loop.run(state, _Game(self.cfg, loop, state).step, self.parts["gan"])
+        loop.run(state, _Game(self.cfg, loop, state).step, self.store.part("gan"))
         fitted = loop.fitted(state, lr=self.cfg.lr)
         if start is None:
             return fitted
@@ -61,7 +62,7 @@ class GanAttack(NetworkAttack):
         if self.cfg.decoder is None:
             self.net = loop.make_net()
             return None
-        decoder = DecoderAttack(self.cfg.decoder, self.parts["decoder"], f"{self.cfg.id}'s decoder")
+        decoder = DecoderAttack(self.cfg.decoder, self.store.part("decoder"), f"{self.cfg.id}'s decoder")
         fitted = decoder.fit(loop.knowledge)
         self.net = decoder.net
         return fitted

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cem.attacks.base import AttackError, Fitted, Knowledge, chunks, hold_out
+from cem.attacks.base import AttackError, ClosedFormAttack, Fitted, Knowledge, chunks, hold_out
 from cem.types import Images, Labels, Smashed
 
 HELD_OUT = 0.1
@@ -50,18 +50,24 @@ class Moments:
         return zz, zx
 
 
-class LinearAttack:
-    """Least squares with an intercept and a ridge; the images are clamped to [0, 1]."""
+class LinearAttack(ClosedFormAttack):
+    """Least squares with an intercept and a ridge; the images are clamped to [0, 1].
+
+    A z whose image is not a number, such as one with a NaN, is answered with the mean of the attacker's images.
+    """
 
     weight: Float[Tensor, "dim pixels"]
     intercept: Float[Tensor, " pixels"]
+    mean: Float[Tensor, " pixels"]
     image_shape: torch.Size
 
     def fit(self, knowledge: Knowledge) -> Fitted:
         fitted_on, selected_on = _accumulate(knowledge)
         ridge = choose_ridge(fitted_on, selected_on)
-        weight, intercept = solve(fitted_on + selected_on, ridge)
+        moments = fitted_on + selected_on
+        weight, intercept = solve(moments, ridge)
         self.weight, self.intercept = weight.float(), intercept.float()
+        self.mean = (moments.x / moments.count).float()
         self.image_shape = knowledge.images.shape[1:]
         return Fitted(parameters=weight.numel() + intercept.numel(), choices={"ridge": ridge})
 
@@ -69,6 +75,7 @@ class LinearAttack:
         self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
     ) -> Images:
         pixels = self.intercept + smashed.flatten(1) @ self.weight
+        pixels = torch.where(pixels.isnan().any(1, keepdim=True), self.mean, pixels)
         return pixels.clamp(0, 1).reshape(len(pixels), *self.image_shape)
 
 

@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from cem.attacks.base import Fitted, Knowledge, chunks
+from cem.attacks.base import ClosedFormAttack, Fitted, Knowledge, chunks
 from cem.types import Images, Labels, Smashed
 
 
-class MeanImageAttack:
+class MeanImageAttack(ClosedFormAttack):
     """Every z gets the mean image, which has the least mean squared error of all constant answers."""
 
     mean: Tensor

@@ -4,13 +4,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cem.attacks.base import Fitted, Knowledge, chunks
+from cem.attacks.base import ClosedFormAttack, Fitted, Knowledge, chunks
 from cem.types import Images, Labels, Smashed
 
 KEYS_AT_ONCE = 8192  # of the attacker's z that a chunk of queries is compared with
 
 
-class NearestAttack:
+class NearestAttack(ClosedFormAttack):
     """Euclidean nearest neighbour among one z of each of the attacker's images."""
 
     knowledge: Knowledge
@@ -35,10 +35,11 @@ class NearestAttack:
         return self.knowledge.targets(self.search(smashed, own))
 
     def search(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Int[Tensor, " batch"]:
-        """Rows of the nearest images, never `own`; the first of equals."""
+        """Rows of the nearest images, never `own`; the first of equals, or where z is not a number the first of all."""
         queries = smashed.flatten(1) - self.centre
         best = torch.full((len(queries),), torch.inf, device=queries.device)
         nearest = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
+        nearest += 0 if own is None else own == 0
         for start in range(0, len(self.keys), KEYS_AT_ONCE):
             stop = start + KEYS_AT_ONCE
             # ½‖q − k‖² without ½‖q‖², which does not depend on the key

@@ -15,7 +15,8 @@ from cem.attacks.base import AttackError, CurveRow, Fitted, Knowledge, hold_out
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.search import Search
 from cem.config import Optimization
-from cem.jobs.interruption import Interrupted, Parts, Progress
+from cem.jobs.interruption import Interrupted
+from cem.jobs.state import StateStore
 from cem.types import Images, Labels, PerImage, Smashed
 
 Searches = Float[Tensor, "search channel height width"]  # every restart of every image of a batch
@@ -44,11 +45,11 @@ class OptimizationAttack:
     Sources: Mahendran & Vedaldi 2015 (inversion with a total variation prior); He, Zhang & Lee 2019 (of split models).
     """
 
-    def __init__(self, cfg: Optimization, progress: Progress | None = None) -> None:
-        self.cfg, self.progress = cfg, progress or Progress()
+    def __init__(self, cfg: Optimization, store: StateStore | None = None) -> None:
+        self.cfg, self.store = cfg, store or StateStore()
         self.decoder: DecoderAttack | None = None
         if cfg.decoder is not None:
-            self.decoder = DecoderAttack(cfg.decoder, Parts(self.progress)["decoder"], name=f"{cfg.id}, decoder")
+            self.decoder = DecoderAttack(cfg.decoder, self.store.part("decoder"), name=f"{cfg.id}, decoder")
 
     def fit(self, knowledge: Knowledge) -> Fitted:
         """Choose on held-out images. Only a decoder's state is saved: the rest is short, and repeats itself."""
@@ -106,7 +107,7 @@ class OptimizationAttack:
         repeated = smashed.repeat(self.cfg.restarts, 1, 1, 1)
         images = islice(self.search.images(repeated, starts, tv), stop + 1)
         for current in tqdm(images, self.cfg.id, total=stop + 1, leave=False, disable=not sys.stderr.isatty()):
-            if self.progress.asked_to_stop():
+            if self.store.asked_to_stop():
                 raise Interrupted
             yield current
 

@@ -10,7 +10,8 @@ from torch.nn.functional import pad
 
 from cem.types import Images, PerImage, Smashed
 
-BETA_MEAN, BETA_SQUARE, TINY = 0.9, 0.999, 1e-8  # Adam's, as published
+# Adam as published. Torch's own rounds differently from the second step on, which changes an image by up to 0.05.
+BETA_MEAN, BETA_SQUARE, TINY = 0.9, 0.999, 1e-8
 LAST_RATE = 0.01  # part of the learning rate that the cosine ends at
 ROUND = 1e-6  # under total variation's root, so that it has a slope where the image is flat
 

@@ -2,7 +2,6 @@
 
 import math
 import sys
-from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -13,10 +12,13 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from cem.attacks.base import AttackError, Knowledge, hold_out
 from cem.attacks.fit_loop import descend
 from cem.config import ShadowModel
-from cem.jobs.interruption import Checkpoints, Progress
+from cem.jobs.interruption import Checkpoints
+from cem.jobs.state import StateStore
 from cem.models import make_split
-from cem.storage.tensors import optimizer_tensors, restore_optimizer, subset
+from cem.storage.tensors import Stateful, subset
 from cem.types import Images, Smashed
+
+_PLAIN = ("epoch", "step", "failure", "best_epoch", "best_accuracy")
 
 
 class ShadowEncoder:
@@ -64,19 +66,19 @@ class ShadowEncoder:
         self.order: Int[Tensor, " rows"] = torch.empty(0, dtype=torch.int64)
         self.failure = "" if cfg.encoder_epochs else "0 epochs: nothing was fitted"
 
-    def fit(self, progress: Progress) -> None:
+    def fit(self, store: StateStore) -> None:
         """Train from the start, or from where an earlier attempt was, to the end; keep the best epoch's weights.
 
         Raises Interrupted when asked to stop.
         """
-        self._restore(progress)
+        self._restore(store)
         while self.epoch < self.cfg.encoder_epochs and not self.failure:
             if not len(self.order):
                 shuffled = torch.randperm(len(self.fit_rows), generator=self.generators["shuffle"])
                 self.order = self.fit_rows[shuffled]
-            self._train(progress)
+            self._train(store)
             self._end_epoch()
-            self._save(progress)
+            self._save(store)
         self.net.load_state_dict(self.best)
         self.net.eval()
         if not self.failure and self.best_epoch == 0:
@@ -93,11 +95,11 @@ class ShadowEncoder:
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
 
-    def _train(self, progress: Progress) -> None:
+    def _train(self, store: StateStore) -> None:
         """What is left of a pass; it ends early where the loss is not finite."""
         self.net.train()
         batches = torch.split(self.order[: self.steps * self.batch_size], self.batch_size)
-        checkpoints = Checkpoints(progress, lambda: self._save(progress))
+        checkpoints = Checkpoints(store, lambda: self._save(store))
         for rows in batches[self.step :]:
             z = self.corrupt(self.net(self.knowledge.targets(rows)), self.generators["corruption"])
             loss = cross_entropy(self.server.classifier(z), self.labels[rows])
@@ -138,32 +140,24 @@ class ShadowEncoder:
             right += int((logits.argmax(1) == self.labels[rows]).sum())
         return right / len(self.held_rows)
 
-    def _save(self, progress: Progress) -> None:
-        tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()} | {"order": self.order}
-        tensors |= {f"generator.{name}": generator.get_state() for name, generator in self.generators.items()}
-        tensors |= optimizer_tensors("optimizer", self.optimizer)
-        header: dict[str, Any] = {"epoch": self.epoch, "step": self.step, "failure": self.failure}
-        header |= {"best_epoch": self.best_epoch, "best_accuracy": self.best_accuracy}
-        header |= {"lr": self.optimizer.param_groups[0]["lr"], "schedule": self.schedule.state_dict()}
-        progress.save(tensors, header)
+    @property
+    def _learning(self) -> Stateful:
+        return Stateful({"net": self.net}, {"optimizer": self.optimizer}, self.generators, self.schedule)
 
-    def _restore(self, progress: Progress) -> None:
-        saved = progress.load()
+    def _save(self, store: StateStore) -> None:
+        values = {name: getattr(self, name) for name in _PLAIN}
+        store.save(*self._learning.pack(values, {"best": self.best, "order": self.order}))
+
+    def _restore(self, store: StateStore) -> None:
+        saved = store.load()
         if saved is None:
             return
         tensors, header = saved
-        self.net.load_state_dict(subset(tensors, "net"))
+        self._learning.unpack(tensors, header)
         self.best = {name: tensor.to(self.knowledge.device) for name, tensor in subset(tensors, "best").items()}
-        for name, generator in self.generators.items():
-            generator.set_state(tensors[f"generator.{name}"])
-        restore_optimizer("optimizer", self.optimizer, tensors)
-        self.optimizer.param_groups[0]["lr"] = header["lr"]
-        self.schedule.load_state_dict(header["schedule"])
-        self.epoch, self.step, self.order = header["epoch"], header["step"], tensors["order"]
-        self.failure, self.best_epoch, self.best_accuracy = (
-            header[name] for name in ("failure", "best_epoch", "best_accuracy")
-        )
+        self.order = tensors["order"]
+        for name in _PLAIN:
+            setattr(self, name, header[name])
         if not self.failure and self.epoch < self.cfg.encoder_epochs:
             place = f"epoch {self.epoch + 1}, batch {self.step}"
-            print(f"{self.cfg.id}, encoder: going on from {progress.place}: {place}", file=sys.stderr)
+            print(f"{self.cfg.id}, encoder: going on from {store.place}: {place}", file=sys.stderr)

@@ -10,7 +10,7 @@ from cem.attacks.base import Fitted, Knowledge, Rows
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.shadow_encoder import ShadowEncoder
 from cem.config import ShadowModel
-from cem.jobs.interruption import Parts, Progress
+from cem.jobs.state import StateStore
 from cem.types import Images, Labels, Smashed
 
 
@@ -26,14 +26,14 @@ class ShadowModelAttack:
     Source: He, Zhang & Lee 2019, "Model inversion attacks against collaborative inference", the query-free attack.
     """
 
-    def __init__(self, cfg: ShadowModel, progress: Progress | None = None) -> None:
-        parts = Parts(progress or Progress())
-        self.cfg, self.encoder_progress = cfg, parts["encoder"]
-        self.decoder = DecoderAttack(cfg.decoder, parts["decoder"], name=f"{cfg.id}, decoder")
+    def __init__(self, cfg: ShadowModel, store: StateStore | None = None) -> None:
+        store = store or StateStore()
+        self.cfg, self.encoder_store = cfg, store.part("encoder")
+        self.decoder = DecoderAttack(cfg.decoder, store.part("decoder"), name=f"{cfg.id}, decoder")
 
     def fit(self, knowledge: Knowledge) -> Fitted:
         encoder = ShadowEncoder(self.cfg, knowledge)
-        encoder.fit(self.encoder_progress)
+        encoder.fit(self.encoder_store)
 
         def observe(rows: Rows, generator: torch.Generator) -> Smashed:
             return encoder.send(knowledge.targets(rows), generator)

@@ -1,10 +1,11 @@
 """Settings: frozen, bounded, closed. A study is read with `load_study`; it knows the runs it asks for."""
 
+from typing import Any
+
 from cem.config.attack import (
-    BASELINES,
-    YARDSTICKS,
+    ATTACKS,
     Attack,
-    AttackBase,
+    AttackSettings,
     ClassMean,
     Decoder,
     DecoderFit,
@@ -18,10 +19,12 @@ from cem.config.attack import (
     StartingDecoder,
     parse_decoder,
 )
-from cem.config.base import ConfigError, Settings
+from cem.config.base import ConfigError, Seed, Settings, Slug
 from cem.config.dataset import (
+    DATASETS,
     Augment,
     Dataset,
+    DatasetSettings,
     IdxDataset,
     ImageFolderDataset,
     MlxtendDataset,
@@ -30,56 +33,88 @@ from cem.config.dataset import (
     SyntheticDataset,
     TorchvisionDataset,
 )
-from cem.config.defense import Defense, Dropout, NoPeek, TopK
+from cem.config.defense import DEFENSES, Defense, DefenseSettings, Dropout, NoPeek, TopK
 from cem.config.load import load_study, parse_study
-from cem.config.model import ITEMS, SplitModel, parse_bottleneck
-from cem.config.study import MetricSettings, Run, Study
-from cem.config.surrogate import AttentionSurrogate, GmmSurrogate, MixtureFit, NoSurrogate, Surrogate, Threshold
+from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
+from cem.config.model import MODELS, Model, ModelSettings, Vgg11, parse_bottleneck
+from cem.config.registry import Family, Member, load
+from cem.config.study import Run, Study
+from cem.config.surrogate import (
+    SURROGATES,
+    AttentionSurrogate,
+    GmmSurrogate,
+    MixtureFit,
+    NoSurrogate,
+    Surrogate,
+    SurrogateSettings,
+    SurrogateTerm,
+    Threshold,
+)
 from cem.config.training import Training
 
+FAMILIES: tuple[Family[Any], ...] = (SURROGATES, DEFENSES, ATTACKS, MODELS, DATASETS, METRICS)
+
 __all__ = [
-    "BASELINES",
-    "ITEMS",
-    "YARDSTICKS",
+    "ATTACKS",
+    "DATASETS",
+    "DEFENSES",
+    "FAMILIES",
+    "METRICS",
+    "MODELS",
+    "SURROGATES",
     "Attack",
-    "AttackBase",
+    "AttackSettings",
     "AttentionSurrogate",
     "Augment",
     "ClassMean",
     "ConfigError",
     "Dataset",
+    "DatasetSettings",
     "Decoder",
     "DecoderFit",
     "Defense",
+    "DefenseSettings",
     "Dropout",
+    "Family",
     "Gan",
     "GmmSurrogate",
     "IdxDataset",
     "ImageFolderDataset",
     "Linear",
     "Loss",
+    "Lpips",
     "MeanImage",
+    "Member",
+    "Metric",
     "MetricSettings",
     "MixtureFit",
     "MlxtendDataset",
+    "Model",
+    "ModelSettings",
     "Nearest",
     "NoPeek",
     "NoSurrogate",
     "NpzDataset",
     "Optimization",
     "Run",
+    "Seed",
     "Settings",
     "ShadowModel",
+    "Slug",
     "Split",
-    "SplitModel",
     "StartingDecoder",
     "Study",
     "Surrogate",
+    "SurrogateSettings",
+    "SurrogateTerm",
     "SyntheticDataset",
     "Threshold",
     "TopK",
     "TorchvisionDataset",
     "Training",
+    "Vgg11",
+    "every_metric",
+    "load",
     "load_study",
     "parse_bottleneck",
     "parse_decoder",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cem.config.base import Seed, Settings, Slug
+from cem.config.registry import Family, Member
 
 _RESIDUAL = re.compile(r"res_normN(?P<blocks>\d+)C(?P<channels>\d+)")
 _UNET = re.compile(r"unet_C(?P<channels>\d+)")
@@ -27,8 +28,13 @@ def parse_decoder(text: str) -> tuple[int | None, int]:
     return int(found["blocks"]) if "blocks" in found else None, int(found["channels"])
 
 
-class AttackBase(Settings):
-    """What all attacks share: a name, and what the attacker knows beside the defence and its strength."""
+class AttackSettings(Member):
+    """What all attacks share: a name, and what the attacker knows beside the defence and its strength.
+
+    trained: whether it is fitted step by step, in a job of its own whose state is kept; all others of a run share one
+    job. yardstick: needs no z, so every other attack is compared with it. on_ladder: decoders that differ in nothing
+    but their network are compared by size.
+    """
 
     name: Slug | None = Field(None, description="how results name the attack; absent: its kind")
     data: Literal["private", "shadow"] = Field(
@@ -48,10 +54,27 @@ class AttackBase(Settings):
 
     possible_encoder: ClassVar[tuple[Encoder, ...]] = ("weights", "query", "none")
     needs_labels: ClassVar[bool] = False
+    trained: ClassVar[bool] = True
+    yardstick: ClassVar[bool] = False
+    on_ladder: ClassVar[bool] = False
 
     @property
     def id(self) -> str:
-        return self.name if self.name is not None else self.kind  # type: ignore[attr-defined]
+        return self.name if self.name is not None else self.member
+
+    @property
+    def reference_only(self) -> bool:
+        """Whether only the undefended references are attacked: `runs: reference`, where a member has that setting."""
+        return getattr(self, "runs", "all") == "reference"
+
+    @property
+    def tunes_on_reference(self) -> bool:
+        """Whether settings are open that this attack's result on the undefended reference says."""
+        return False
+
+    def tuned(self, choices: dict[str, Any]) -> "AttackSettings":
+        """These settings with what was chosen on the reference. Raises KeyError where `choices` does not say it."""
+        return self
 
     @property
     def knowledge_label(self) -> str:
@@ -62,8 +85,8 @@ class AttackBase(Settings):
         return ", ".join([*words, "labels"] if self.labels else words)
 
     @model_validator(mode="after")
-    def _knows_enough(self) -> "AttackBase":
-        kind = self.kind  # type: ignore[attr-defined]
+    def _knows_enough(self) -> "AttackSettings":
+        kind = self.member
         if self.encoder not in self.possible_encoder:
             raise ValueError(
                 f"{kind} needs encoder: {' or '.join(self.possible_encoder)}; found {self.encoder}. "
@@ -74,33 +97,41 @@ class AttackBase(Settings):
         return self
 
 
-class MeanImage(AttackBase):
+class MeanImage(AttackSettings):
     """Answers every z with the mean of the attacker's images: what an attacker who sees nothing would do."""
 
     kind: Literal["mean_image"] = "mean_image"
+    implementation = "cem.attacks.mean_image:MeanImageAttack"
+    trained, yardstick = False, True
     encoder: Encoder = Field("none", description="not looked at")
 
 
-class ClassMean(AttackBase):
+class ClassMean(AttackSettings):
     """Answers with the mean of the attacker's images of the same class: what a label alone gives away."""
 
     kind: Literal["class_mean"] = "class_mean"
+    implementation = "cem.attacks.class_mean:ClassMeanAttack"
+    trained, yardstick = False, True
     encoder: Encoder = Field("none", description="not looked at")
     labels: bool = Field(True, description="must be true: the class is all that this attack uses")
     needs_labels = True
 
 
-class Linear(AttackBase):
+class Linear(AttackSettings):
     """Least squares from z to the image, in closed form, with a ridge chosen on images held out by the attacker."""
 
     kind: Literal["linear"] = "linear"
+    implementation = "cem.attacks.linear:LinearAttack"
+    trained = False
     possible_encoder = _CAN_ASK
 
 
-class Nearest(AttackBase):
+class Nearest(AttackSettings):
     """The attacker's image whose z is nearest; on private images the scored image itself is left out."""
 
     kind: Literal["nearest"] = "nearest"
+    implementation = "cem.attacks.nearest:NearestAttack"
+    trained = False
     possible_encoder = _CAN_ASK
 
 
@@ -151,10 +182,12 @@ class StartingDecoder(DecoderFit):
     lr: float = _FIXED_LR
 
 
-class Decoder(DecoderFit, AttackBase):
+class Decoder(DecoderFit, AttackSettings):
     """A convolutional decoder trained to turn z into the image."""
 
     kind: Literal["decoder"] = "decoder"
+    implementation = "cem.attacks.decoder:DecoderAttack"
+    on_ladder = True
     lr: float | None = Field(
         None, gt=0, description="Adam's learning rate; absent: the best of lr_sweep on the undefended reference"
     )
@@ -164,11 +197,19 @@ class Decoder(DecoderFit, AttackBase):
     runs: Literal["all", "reference"] = _RUNS
     possible_encoder = _CAN_ASK
 
+    @property
+    def tunes_on_reference(self) -> bool:
+        return self.lr is None
 
-class Gan(AttackBase):
+    def tuned(self, choices: dict[str, Any]) -> "AttackSettings":
+        return self.model_copy(update={"lr": float(choices["lr"])})
+
+
+class Gan(AttackSettings):
     """A decoder trained against a critic (WGAN-GP) and towards the image; the published settings are the defaults."""
 
     kind: Literal["gan"] = "gan"
+    implementation = "cem.attacks.gan:GanAttack"
     net: str = Field("res_normN4C32", description="the generator: res_normN{blocks}C{channels}, or unet_C{channels}")
     start: Literal["scratch", "decoder"] = Field(
         "scratch", description="where the generator starts: random weights, or a decoder fitted on the same images"
@@ -200,10 +241,11 @@ class Gan(AttackBase):
         return self
 
 
-class Optimization(AttackBase):
+class Optimization(AttackSettings):
     """Searches the image whose ẑ is nearest to what was seen, with the encoder's weights at hand."""
 
     kind: Literal["optimization"] = "optimization"
+    implementation = "cem.attacks.optimization:OptimizationAttack"
     encoder: Encoder = Field("weights", description="must be weights: the search runs through the encoder")
     start: Literal["zero", "random", "decoder"] = Field(
         "zero", description="where the search starts: grey, several random images, or a decoder's reconstruction"
@@ -237,10 +279,11 @@ class Optimization(AttackBase):
         return self
 
 
-class ShadowModel(AttackBase):
+class ShadowModel(AttackSettings):
     """Cannot reach the encoder: trains one of its own that suits the server's classifier, then a decoder for it."""
 
     kind: Literal["shadow_model"] = "shadow_model"
+    implementation = "cem.attacks.shadow_model:ShadowModelAttack"
     encoder: Encoder = Field("none", description="must be none: with access to the encoder a decoder does better")
     labels: bool = Field(True, description="must be true: its own encoder learns from the classes")
     encoder_epochs: int = Field(20, ge=0, description="passes over the attacker's images for its own encoder")
@@ -253,8 +296,5 @@ class ShadowModel(AttackBase):
     needs_labels = True
 
 
-Attack = Annotated[
-    MeanImage | ClassMean | Linear | Nearest | Decoder | Gan | Optimization | ShadowModel, Field(discriminator="kind")
-]
-YARDSTICKS = ("mean_image", "class_mean")  # need no z: what other attacks are compared with
-BASELINES = (*YARDSTICKS, "linear", "nearest")  # need no training: all of a run's share one job
+ATTACKS = Family("attack", AttackSettings)
+Attack = Annotated[AttackSettings, ATTACKS]

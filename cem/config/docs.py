@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from cem.config.base import TAGS, Settings
 from cem.config.load import parse_study
+from cem.config.registry import choices_of
 from cem.config.study import Study
 
 COMMAND = "python -m cem.config.docs"
@@ -82,7 +83,7 @@ def sections(model: type[Settings] = Study) -> list[type[Settings]]:
 
 def _classes(annotation: Any) -> Iterator[type[Settings]]:
     if isinstance(annotation, type) and issubclass(annotation, Settings):
-        yield annotation
+        yield from choices_of(annotation)
     for argument in get_args(annotation):
         yield from _classes(argument)
 
@@ -118,7 +119,7 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
     if origin is Literal:
         return ", ".join(f"`{choice}`" for choice in arguments)
     if isinstance(annotation, type) and issubclass(annotation, Settings):
-        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+        return " or ".join(f"[{choice.__name__}](#{choice.__name__.lower()})" for choice in choices_of(annotation))
     if origin in (tuple, list):
         return f"list: {_type(arguments[0])}"
     if origin is dict:

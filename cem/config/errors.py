@@ -5,7 +5,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from cem.config.base import TAGS
+from cem.config.base import Settings
+from cem.config.registry import Family, choices_of
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
@@ -20,19 +21,21 @@ def _follows(finding: Any) -> bool:
 
 
 def _line(finding: Any, model: type[BaseModel]) -> str:
-    location = [str(part) for part in finding["loc"] if not str(part).startswith("constrained-")]  # untagged unions
+    # What a study does not write: the parts of untagged unions, and tags that may be left out.
+    unwritten = {member for family in Family.of_base.values() if family.default for member in family.members}
+    parts = [str(part) for part in finding["loc"] if part not in unwritten]
+    location = [part for part in parts if not part.startswith("constrained-")]
     where = ".".join(location) or "study"
     match finding["type"]:
         case "extra_forbidden":
             choices = _fields_at(model, finding["loc"][:-1])
-            near = get_close_matches(location[-1], choices, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            return f"{where}: unknown setting{hint} Choose from: {', '.join(sorted(choices))}"
-        case "literal_error" | "union_tag_invalid":
-            context = finding["ctx"]
-            expected = context.get("expected") or context.get("expected_tags")
-            found = context.get("tag", finding["input"])
-            return f"{where}: expected one of {expected}; found {found!r}"
+            return f"{where}: unknown setting{_hint(location[-1], choices)} Choose from: {', '.join(sorted(choices))}"
+        case "literal_error":
+            return f"{where}: expected one of {finding['ctx']['expected']}; found {finding['input']!r}"
+        case "union_tag_invalid":
+            expected, found = finding["ctx"]["expected_tags"], finding["ctx"]["tag"]
+            hint = _hint(found, [choice.strip("'") for choice in expected.split(", ")])
+            return f"{where}: expected one of {expected}; found {found!r}{hint.rstrip('.')}"
         case "union_tag_not_found":
             return f"{where}: say which kind with {finding['ctx']['discriminator']}; found {finding['input']!r}"
         case "missing":
@@ -41,6 +44,12 @@ def _line(finding: Any, model: type[BaseModel]) -> str:
             return f"{where}: {finding['ctx']['error']}" if location else str(finding["ctx"]["error"])
         case _:
             return f"{where}: {finding['msg'][0].lower()}{finding['msg'][1:]}; found {finding['input']!r}"
+
+
+def _hint(found: str, choices: list[str]) -> str:
+    """A question where one of the choices is near, else the end of the sentence."""
+    near = get_close_matches(found, choices, n=1)
+    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
@@ -62,10 +71,10 @@ def _key(model: type[BaseModel], name: str) -> str:
 
 
 def _tags(model: type[BaseModel]) -> list[Any]:
-    return [model.model_fields[name].default for name in TAGS if name in model.model_fields]
+    return [model.model_fields[name].default for name in Family.tags if name in model.model_fields]
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return list(choices_of(annotation))
     return [model for argument in get_args(annotation) for model in _models(argument)]

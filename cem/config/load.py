@@ -39,7 +39,7 @@ def parse_study(settings: Any, where: str) -> Study:
     if not isinstance(settings, dict):
         raise ConfigError(f"{where}: expected settings such as `name: ...`; found {type(settings).__name__}")
     try:
-        text = json.dumps(_with_exponents(settings), allow_nan=True)
+        text = json.dumps(_with_exponents(_as_now(settings)), allow_nan=True)
     except TypeError as error:
         raise ConfigError(f"{where}: expected text, numbers, lists and mappings; {error}") from None
     try:
@@ -47,6 +47,15 @@ def parse_study(settings: Any, where: str) -> Study:
         return Study.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise ConfigError(f"{where}: this study cannot be run:\n{describe(error, Study)}") from None
+
+
+def _as_now(settings: dict[str, Any]) -> dict[str, Any]:
+    """Up to version 0.1.0 `metrics` was a mapping, of LPIPS alone."""
+    metrics, names = settings.get("metrics"), {"lpips_trunk": "trunk", "lpips_sha256": "sha256"}
+    if not isinstance(metrics, dict) or not set(metrics) <= set(names):
+        return settings
+    chosen = {names[key]: value for key, value in metrics.items() if value is not None}
+    return settings | {"metrics": [{"kind": "lpips"} | chosen] if chosen else []}
 
 
 def _with_exponents(value: Any) -> Any:

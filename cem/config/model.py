@@ -2,17 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cem.config.base import Settings
+from cem.config.registry import Family, Member
 
-# Output channels of each convolution, "M" for 2×2 max pooling. Cut c gives the first c items to the client.
-# Source: Simonyan & Zisserman 2015, configuration A; reference REFERENCE.md §4.
-ITEMS: dict[str, tuple[int | Literal["M"], ...]] = {
-    "vgg11": (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"),
-}
+Item = int | Literal["M"]  # output channels of a convolution, or "M": 2×2 max pooling
 _BOTTLENECK = re.compile(r"(?P<norelu>noRELU_)?(K(?P<kernel>\d+))?C(?P<channels>\d+)S(?P<stride>\d+)")
 
 
@@ -40,10 +36,15 @@ def parse_bottleneck(text: str) -> Bottleneck:
     return Bottleneck(kernel, channels, stride, relu=match["norelu"] is None)
 
 
-class SplitModel(Settings):
-    """A network cut in two: the encoder on the client, the classifier on the server."""
+class ModelSettings(Member):
+    """A network cut in two: the encoder on the client, the classifier on the server.
 
-    arch: Literal["vgg11"] = Field("vgg11", description="architecture")
+    layers: how many layers can be told apart by a cut; the client holds one at least, and so does the server.
+    """
+
+    layers: ClassVar[int]
+
+    arch: str = Field(description="architecture")
     width: float = Field(1.0, gt=0, le=8, description="multiplier of every layer's channels")
     cut_layer: int = Field(4, ge=1, description="how many layers (convolution or pooling items) the client holds")
     bottleneck: str | None = Field(
@@ -59,20 +60,48 @@ class SplitModel(Settings):
         return value
 
     @model_validator(mode="after")
-    def _cut_inside(self) -> "SplitModel":
-        last = len(ITEMS[self.arch]) - 1
+    def _cut_inside(self) -> "ModelSettings":
+        last = self.layers - 1
         if self.cut_layer > last:
             raise ValueError(f"cut_layer {self.cut_layer} is outside {self.arch}: choose 1 to {last}")
         return self
+
+    def sparse(self) -> dict[str, Any]:
+        """As for all settings; the architecture is named unless it is the default one, which was once the only one."""
+        named = {} if self.arch == MODELS.default else {"arch": self.arch}
+        return named | super().sparse()
+
+    def side_at_cut(self, side: int) -> int:
+        """Side of the features before the bottleneck, for images of this side."""
+        raise NotImplementedError
 
     def check_side(self, side: int) -> None:
         """Raise ValueError when images of this side cannot pass the bottleneck."""
         if self.bottleneck is None:
             return
-        pooled = side // 2 ** ITEMS[self.arch][: self.cut_layer].count("M")
+        pooled = self.side_at_cut(side)
         stride = parse_bottleneck(self.bottleneck).stride
         if pooled % stride:
             raise ValueError(
                 f"bottleneck {self.bottleneck}: its stride {stride} must divide the {pooled}×{pooled} features at "
                 f"cut_layer {self.cut_layer} of {side}×{side} images"
             )
+
+
+class Vgg11(ModelSettings):
+    """VGG-11 with batch normalisation; a layer is one of its convolutions or poolings.
+
+    Source: Simonyan & Zisserman 2015, configuration A; docs/theory.md, "The split model".
+    """
+
+    arch: Literal["vgg11"] = Field("vgg11", description="architecture")
+    implementation = "cem.models.vgg:build_vgg11"
+    items: ClassVar[tuple[Item, ...]] = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
+    layers = len(items)
+
+    def side_at_cut(self, side: int) -> int:
+        return int(side // 2 ** self.items[: self.cut_layer].count("M"))
+
+
+MODELS = Family("model", ModelSettings, tag="arch", default="vgg11")
+Model = Annotated[ModelSettings, MODELS]

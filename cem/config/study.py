@@ -1,47 +1,51 @@
 """A study: one YAML file, expanded to the runs it asks for."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from itertools import product
 from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from cem.config.attack import Attack
-from cem.config.base import TAGS, Seed, Settings, Slug, digest
+from cem.config.base import Seed, Settings, Slug, digest
 from cem.config.dataset import Dataset
-from cem.config.defense import Defense
+from cem.config.defense import Defense, DefenseSettings
 from cem.config.errors import describe
-from cem.config.model import SplitModel
-from cem.config.surrogate import AttentionSurrogate, GmmSurrogate, MixtureFit, NoSurrogate, Surrogate
+from cem.config.metric import METRICS, Metric
+from cem.config.model import Model, Vgg11
+from cem.config.registry import Family
+from cem.config.surrogate import SURROGATES, MixtureFit, NoSurrogate, Surrogate
 from cem.config.training import Training
 
 
 class Run(Settings):
     """One trained split model: one row of the study's table."""
 
+    model_config = ConfigDict(defer_build=True)  # until all members of the families can be known
+
     dataset: Dataset
-    model: SplitModel = SplitModel()
+    model: Model = Vgg11()
     noise_std: float = Field(0.025, ge=0, description="σ of the Gaussian noise added to ẑ before it leaves the client")
     defenses: tuple[Defense, ...] = Field((), description="what else is applied to z, or added to the objective")
     surrogate: Surrogate = NoSurrogate()
     training: Training = Training()
     seed: Seed = Field(0, description="seed of initialisation, data order, noise and surrogate")
 
+    @field_validator("defenses")
+    @classmethod
+    def _in_their_order(cls, value: tuple[DefenseSettings, ...]) -> tuple[DefenseSettings, ...]:
+        """As they act: two orders of one list are one run."""
+        kinds = [defense.member for defense in value]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError(f"each kind at most once; found {', '.join(kinds)}")
+        return tuple(sorted(value, key=lambda defense: (defense.order, defense.member)))
+
     @model_validator(mode="after")
     def _fits_together(self) -> "Run":
         self.model.check_side(self.dataset.side)
-        kinds = [defense.kind for defense in self.defenses]
-        if len(set(kinds)) < len(kinds):
-            raise ValueError(f"defenses: each kind at most once; found {', '.join(kinds)}")
-        if isinstance(self.surrogate, AttentionSurrogate):
-            left = self.training.epochs - self.training.warmup_epochs
-            if self.surrogate.warmup_epochs >= left:
-                raise ValueError(
-                    f"surrogate.warmup_epochs ({self.surrogate.warmup_epochs}) must be below the {left} epochs that "
-                    "follow the shared warm-up"
-                )
+        self.surrogate.check_training(self.training)
         return self
 
     @property
@@ -91,25 +95,14 @@ class Gate(Settings):
     )
 
 
-class MetricSettings(Settings):
-    """Metrics that need something of their own."""
-
-    lpips_trunk: str | None = Field(
-        None,
-        description="file with VGG-16's ImageNet weights, torchvision's vgg16-397923af.pth (needs the extra "
-        "cem[lpips]); absent: no LPIPS",
-    )
-    lpips_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="SHA-256 of that file; absent: that of torchvision's"
-    )
-
-
 class Study(Settings):
     """One question, asked of several runs."""
 
+    model_config = ConfigDict(defer_build=True)  # until all members of the families can be known
+
     name: Slug = Field(description="folder of the results: results/<name>")
     dataset: Dataset = Field(description="where the images come from, and how they are divided")
-    model: SplitModel = Field(SplitModel(), description="the network, and where it is cut")
+    model: Model = Field(Vgg11(), description="the network, and where it is cut")
     noise_std: float = Field(0.025, ge=0, description="σ of the Gaussian noise added to ẑ before it leaves the client")
     defenses: tuple[Defense, ...] = Field((), description="what else is applied to z, or added to the objective")
     surrogates: tuple[Surrogate, ...] = Field((NoSurrogate(),), min_length=1, description="each trains its own runs")
@@ -124,7 +117,7 @@ class Study(Settings):
     )
     leakage: MixtureFit = Field(MixtureFit(fit="em"), description="mixture that measures the leakage of a trained run")
     smashed_dtype: Literal["float16", "float32"] = Field("float16", description="number format of stored activations")
-    metrics: MetricSettings = Field(MetricSettings(), description="metrics that need something of their own")
+    metrics: tuple[Metric, ...] = Field((), description="metrics beside those that every study has")
     gate: Gate = Field(Gate(), description="when an attack's numbers count")
     report: ReportSettings = Field(ReportSettings(), description="what the report shows")
 
@@ -142,6 +135,17 @@ class Study(Settings):
         doubled = sorted({name for name in ids if ids.count(name) > 1})
         if doubled:
             raise ValueError(f"two attacks are called {', '.join(doubled)}: give each its own `name`")
+        return value
+
+    @field_validator("metrics")
+    @classmethod
+    def _metrics_once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [metric.member for metric in value]
+        doubled = sorted({name for name in names if names.count(name) > 1 or METRICS.members[name].always})
+        if doubled:
+            raise ValueError(
+                f"each metric at most once, and those that every study has never; found {', '.join(doubled)}"
+            )
         return value
 
     @model_validator(mode="after")
@@ -190,27 +194,27 @@ class Study(Settings):
             if not values:
                 raise ValueError(f"grid.{path}: expected at least one value")
             if head == "surrogate" and not any(_has(surrogate, path) for surrogate in surrogates):
-                choices = {name for surrogate in surrogates for name in _SURROGATES[surrogate["kind"]].model_fields}
+                choices = {name for surrogate in surrogates for name in _settings_of(surrogate)}
                 raise ValueError(
                     f"grid.{path}: no surrogate of this study has the setting {tail!r}; "
                     f"choose from {', '.join(sorted(choices))}"
                 )
 
 
-_SURROGATES: dict[str, type[Settings]] = {"none": NoSurrogate, "gmm": GmmSurrogate, "attention": AttentionSurrogate}
-_RUN = TypeAdapter(Run)
-
-
 def _given(value: Any) -> Any:
     """Settings as the user gave them, so that defaults which depend on others are still open."""
     if isinstance(value, Settings):
-        names = value.model_fields_set | {name for name in TAGS if name in type(value).model_fields}
+        names = value.model_fields_set | {name for name in Family.tags if name in type(value).model_fields}
         return {name: _given(getattr(value, name)) for name in type(value).model_fields if name in names}
     return [_given(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
+def _settings_of(surrogate: dict[str, Any]) -> Iterable[str]:
+    return SURROGATES.members[surrogate["kind"]].model_fields
+
+
 def _has(surrogate: dict[str, Any], path: str) -> bool:
-    return path.split(".")[1] in _SURROGATES[surrogate["kind"]].model_fields
+    return path.split(".")[1] in _settings_of(surrogate)
 
 
 def _depth(path: str) -> int:
@@ -231,6 +235,6 @@ def _set(settings: dict[str, Any], path: str, value: Any) -> None:
 
 def _run(settings: dict[str, Any], where: str) -> Run:
     try:
-        return _RUN.validate_json(json.dumps(settings), strict=True)  # strict as `parse_study` is
+        return Run.model_validate_json(json.dumps(settings), strict=True)  # strict as `parse_study` is
     except ValidationError as error:
         raise ValueError(f"{where}: {describe(error, Run)}") from None

@@ -1,10 +1,12 @@
 """The entropy surrogates: what training adds to the objective to lower the leakage."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from cem.config.base import Settings
+from cem.config.registry import Family, Member
+from cem.config.training import Training
 
 
 def _by(name: str, defaults: dict[str, Any], *, description: str, **bounds: Any) -> Any:
@@ -50,7 +52,67 @@ class Threshold(Settings):
     floor: float = Field(1e-6, gt=0, description="no threshold is below this, in units of z squared")
 
 
-class SurrogateBase(Settings):
+FittedBy = Literal["own", "shared", "frozen"]
+
+
+class SurrogateSettings(Member):
+    """What all surrogates say of themselves. adds_term: whether the objective has a term of it."""
+
+    adds_term: ClassVar[bool] = True
+
+    if TYPE_CHECKING:  # every member has these, as settings or as properties
+
+        @property
+        def weight(self) -> float: ...
+
+        @property
+        def schedule(self) -> str: ...
+
+        @property
+        def formula(self) -> str: ...
+
+        @property
+        def label(self) -> str: ...
+
+    @property
+    def mixture(self) -> MixtureFit | None:
+        """How the mixture is fitted that it starts from; None: it needs none."""
+        return None
+
+    @property
+    def fitted_by(self) -> FittedBy:
+        """Who fits its own parameters: an Adam of its own, the client's optimizer, or nobody (also: it has none)."""
+        return "frozen"
+
+    @property
+    def own_lr(self) -> float:
+        """Learning rate of its own Adam, where it has one."""
+        return 0.0
+
+    @property
+    def own_warmup_epochs(self) -> int:
+        """Epochs after the shared warm-up in which λ is 0."""
+        return 0
+
+    @property
+    def measures_threshold(self) -> bool:
+        """Whether it looks at all private images once, when the shared warm-up is over."""
+        return False
+
+    @property
+    def checks_size(self) -> bool:
+        """Whether it may be too large for this z, which `check_size` of its implementation then says."""
+        return False
+
+    def refit_due(self, since: int) -> bool:
+        """Whether it is fitted again to all private images at the start of an epoch, `since` the shared warm-up."""
+        return False
+
+    def check_training(self, training: Training) -> None:
+        """Raise ValueError when it cannot act in a training like this."""
+
+
+class SurrogateTerm(SurrogateSettings):
     """What the surrogates with a term in the objective share."""
 
     schedule: Literal["constant", "ramp", "legacy_lr"] = Field(
@@ -60,14 +122,20 @@ class SurrogateBase(Settings):
     )
 
 
-class NoSurrogate(Settings):
+class NoSurrogate(SurrogateSettings):
     """No entropy term: the baseline every other run is read against."""
 
     kind: Literal["none"] = "none"
+    implementation = "cem.surrogates.base:make_none"
+    adds_term = False
 
     @property
     def weight(self) -> float:
         return 0.0
+
+    @property
+    def schedule(self) -> str:
+        return "constant"
 
     @property
     def formula(self) -> str:
@@ -78,10 +146,11 @@ class NoSurrogate(Settings):
         return "none"
 
 
-class GmmSurrogate(SurrogateBase):
+class GmmSurrogate(SurrogateTerm):
     """Per-class Gaussian mixtures: `bound` is Theorem 2 of arXiv 2503.00383, `legacy` the heuristic as released."""
 
     kind: Literal["gmm"] = "gmm"
+    implementation = "cem.surrogates.gmm:Gmm"
     formula: Literal["bound", "legacy"] = Field("bound", description="the bound itself, or the released heuristic")
     weight: float = _by(
         "formula", {"bound": 0.1, "legacy": 16.0}, ge=0, description="λ: weight of the loss, nats per dimension"
@@ -111,11 +180,18 @@ class GmmSurrogate(SurrogateBase):
         return MixtureFit(components=self.components, covariance=self.covariance, rank=self.rank, fit=self.fit)
 
     @property
+    def measures_threshold(self) -> bool:
+        return self.threshold.kind == "quantile"
+
+    def refit_due(self, since: int) -> bool:
+        return since > 0 and since % self.refit_every == 0  # it was fitted to the very features of the warm-up's end
+
+    @property
     def label(self) -> str:
         return f"gmm-{self.formula}-w{self.weight:g}"
 
 
-class AttentionSurrogate(SurrogateBase):
+class AttentionSurrogate(SurrogateTerm):
     """Slot attention and gated cross-attention.
 
     `mixture` predicts a density from one half of the batch and scores the other half: an upper bound on the leakage
@@ -123,6 +199,7 @@ class AttentionSurrogate(SurrogateBase):
     """
 
     kind: Literal["attention"] = "attention"
+    implementation = "cem.surrogates.attention:make_attention"
     statistic: Literal["mixture", "enhanced_variance"] = Field("mixture", description="what is computed from the slots")
     weight: float = _by(
         "statistic",
@@ -175,6 +252,34 @@ class AttentionSurrogate(SurrogateBase):
         return self.embedding if self.tokens == "spatial" else self.reduced
 
     @property
+    def fitted_by(self) -> FittedBy:
+        return self.optimizer
+
+    @property
+    def own_lr(self) -> float:
+        return self.lr
+
+    @property
+    def own_warmup_epochs(self) -> int:
+        return self.warmup_epochs
+
+    @property
+    def measures_threshold(self) -> bool:
+        return self.threshold.kind == "quantile"
+
+    @property
+    def checks_size(self) -> bool:
+        return self.tokens == "flat"
+
+    def check_training(self, training: Training) -> None:
+        left = training.epochs - training.warmup_epochs
+        if self.warmup_epochs >= left:
+            raise ValueError(
+                f"surrogate.warmup_epochs ({self.warmup_epochs}) must be below the {left} epochs that follow the "
+                "shared warm-up"
+            )
+
+    @property
     def formula(self) -> str:
         return self.statistic
 
@@ -183,4 +288,5 @@ class AttentionSurrogate(SurrogateBase):
         return f"attention-{self.statistic}-w{self.weight:g}"
 
 
-Surrogate = Annotated[NoSurrogate | GmmSurrogate | AttentionSurrogate, Field(discriminator="kind")]
+SURROGATES = Family("surrogate", SurrogateSettings)
+Surrogate = Annotated[SurrogateSettings, SURROGATES]

@@ -42,9 +42,9 @@ def crop_flip(images: RawImages, shift: Shift, flip: Flip, padding: int) -> RawI
 
 
 def crop_flip_rotate(images: Images, shift: Shift, flip: Flip, angle: Angle) -> Images:
-    """The same crop and flip, then a rotation about the centre, resampled bilinearly in one go; zeros beyond the image.
+    """The same crop and flip, then a rotation about the centre, resampled bilinearly once; zeros beyond the image.
 
-    One resampling, so nothing is blurred twice, and a corner that turns in shows what the crop had left out.
+    One resampling: nothing is blurred twice, and a corner that turns in shows what the crop had left out.
     """
     height, width = images.shape[2:]
     cos, sin = angle.cos(), angle.sin()
@@ -53,7 +53,7 @@ def crop_flip_rotate(images: Images, shift: Shift, flip: Flip, angle: Angle) -> 
     matrix = torch.stack([mirror * cos, mirror * sin * (height / width), -sin * (width / height), cos], dim=1).view(
         -1, 2, 2
     )
-    start = 2 * shift.flip(1) / torch.tensor([width, height], device=images.device)
+    start = 2 * torch.stack([shift[:, 1] / width, shift[:, 0] / height], dim=1)
     grid = torch.baddbmm(start[:, :, None], matrix, _centres(height, width, images).expand(len(images), -1, -1))
     grid = grid.view(-1, 2, height, width).permute(0, 2, 3, 1)
     return grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -26,7 +26,8 @@ class OnDeviceLoader:
     images: the whole split as uint8, on the device that trains. labels: on the same device. generator: on the same
     device; all randomness comes from it, so its state is all that has to be saved to go on with the same batches.
 
-    Raises DataError when there are no images, not as many labels, or they and the generator are on different devices.
+    Raises DataError when there are no images, when images and labels differ in number, and when they or the generator
+    are on different devices.
     """
 
     def __init__(

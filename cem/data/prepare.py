@@ -23,7 +23,7 @@ def prepare_data(dataset: Dataset, path: str | Path) -> None:
     """Read, divide, resize and write a data set; `cem.storage.open_dataset` reads it back. Equal settings, equal bytes.
 
     Each of the four splits has `images` uint8 [n, channels, side, side], `labels` int64 [n] and `index` int64 [n], the
-    row in the source. Raises DataError when the raw data will not do, StoreError when the file cannot be written.
+    row in the source. Raises DataError when the raw data cannot be used, StoreError when the file cannot be written.
     """
     source = read_source(dataset)
     rows = split_indices(source.labels, source.is_test, dataset.split, dataset.name)
@@ -50,8 +50,8 @@ def to_shape(images: Raw, channels: int, side: int) -> UInt8[np.ndarray, "n chan
     """Images with the channels and the side asked for.
 
     Colour becomes grey as luma (ITU-R BT.601), grey becomes colour by repeating. Another size is resampled with
-    antialiased bilinear interpolation, width and height on their own, so an oblong image is squeezed. Nothing is
-    rounded twice, and what needs no change comes through byte for byte.
+    antialiased bilinear interpolation, width and height on their own, so an image that is not square is
+    squeezed. Nothing is rounded twice, and what needs no change stays as it is, byte for byte.
     """
     pixels = torch.from_numpy(images)
     pixels = pixels[:, None] if images.ndim == 3 else pixels.permute(0, 3, 1, 2)

@@ -39,14 +39,14 @@ def split_indices(
 def _take(
     rows: Rows, labels: Int[np.ndarray, " n"], name: str, amount: int | float, whole: int, where: str
 ) -> tuple[Rows, Rows]:
-    """Rows for a split and the rows left over, both in the order of `rows`. amount: a count, or a fraction of whole."""
+    """Rows for a split and the rows that remain, both in the order of `rows`. amount: a count, or a part of whole."""
     total = amount if isinstance(amount, int) else int(Fraction(str(amount)) * whole)  # str: 0.29 of 100 is 29, not 28
     classes = int(labels.max()) + 1
     available = np.bincount(labels[rows], minlength=classes)
     if total > len(rows):
         raise DataError(
             f"{where}: split {name!r} needs {total} images, but only {len(rows)} of {whole} are left for it "
-            f"({available.min()} to {available.max()} a class). Make the splits smaller or add images."
+            f"({available.min()} to {available.max()} for each class). Make the splits smaller or add images."
         )
     share = _largest_remainder(available, total)
     if share.min() < 1:

@@ -1,12 +1,26 @@
 """Distance correlation between images and smashed data."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cem.config import NoPeek
+from cem.defenses.base import Mechanism
 from cem.types import Images, Smashed
 
 _TINY = 1e-9  # keeps the roots differentiable at zero
+
+
+@dataclass(frozen=True)
+class NoPeekDefense(Mechanism):
+    """`weight` times the distance correlation between images and ẑ. It does not act on z."""
+
+    cfg: NoPeek
+
+    def penalty(self, images: Images, clean: Smashed) -> Float[Tensor, ""]:
+        return self.cfg.weight * distance_correlation(images, clean)
 
 
 def distance_correlation(images: Images, clean: Smashed) -> Float[Tensor, ""]:

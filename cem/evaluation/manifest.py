@@ -1,52 +1,68 @@
 """The manifest beside a result: what the attacker knew, on which images, under which settings it is scored."""
 
 import hashlib
-from typing import Any
 
 import numpy as np
 
 from cem import ATTACK_NUMERICS, NUMERICS, metrics
 from cem.attacks import Fitted
-from cem.config import Attack
+from cem.config import AttackSettings
 from cem.evaluation.scoring import SCOPES
 from cem.evaluation.victim import Victim
+from cem.storage.records import (
+    DefenseFacts,
+    ImageFacts,
+    KnownImages,
+    Manifest,
+    MetricFacts,
+    ScoredImages,
+    Seeds,
+    SsimFacts,
+)
 
 
-def manifest(victim: Victim, cfg: Attack, fitted: Fitted) -> dict[str, Any]:
-    """In JSON's types; equal inputs give equal manifests."""
+def manifest(victim: Victim, cfg: AttackSettings, fitted: Fitted) -> Manifest:
+    """Equal inputs give equal manifests."""
     own = victim.data.images(cfg.data)[victim.owned(cfg).numpy()]
     known = set(_digests(own))
     scored = {}
     for scope, split in SCOPES.items():
         images, labels = victim.data.images(split)[: cfg.scored], victim.data.labels(split)[: cfg.scored]
-        shared = sum(digest in known for digest in _digests(images))
-        scored[scope] = {
-            "split": split, "images": len(images), "sha256": _sha256(images),
-            "labels_sha256": _sha256(labels), "also_owned_by_attacker": shared,
-        }  # fmt: skip
-    defense = victim.defense
-    return {
-        "attack": cfg.id,
-        "settings": cfg.sparse(),
-        "knowledge": {
-            "split": cfg.data, "images": len(own), "sha256": _sha256(own), "encoder": cfg.encoder,
-            "observations": cfg.observations, "labels": cfg.labels, "defense": True,
-        },
-        "scored": scored,
-        "disjoint_from_infer": scored["infer"]["also_owned_by_attacker"] == 0,
-        "defense": {
-            "noise_std": defense.noise_std, "dropout_rate": defense.dropout_rate,
-            "pruned_fraction": defense.pruned_fraction, "acts_in": ["training", "attack's training", "scoring"],
-        },
-        "images": {"range": [0, 1], "stored_as": str(own.dtype), "normalisation": "none"},
-        "metrics": {
-            "ssim": {"window": metrics.SSIM_WINDOW, "sigma": metrics.SSIM_STD, "borders": "reflected"},
-            "psnr_cap_db": metrics.PSNR_CAP_DB,
-        },
-        "seeds": {"run": victim.seed, "attack": getattr(cfg, "seed", None)},
-        "budget": {"parameters": fitted.parameters, "epochs": len(fitted.curve)} | fitted.choices,
-        "numerics": [NUMERICS, ATTACK_NUMERICS],
-    }  # fmt: skip
+        scored[scope] = ScoredImages(
+            split=split,
+            images=len(images),
+            sha256=_sha256(images),
+            labels_sha256=_sha256(labels),
+            also_owned_by_attacker=sum(digest in known for digest in _digests(images)),
+        )
+    return Manifest(
+        attack=cfg.id,
+        settings=cfg.sparse(),
+        knowledge=KnownImages(
+            split=cfg.data,
+            images=len(own),
+            sha256=_sha256(own),
+            encoder=cfg.encoder,
+            observations=cfg.observations,
+            labels=cfg.labels,
+            defense=True,
+        ),
+        scored=scored,
+        disjoint_from_infer=scored["infer"].also_owned_by_attacker == 0,
+        defense=DefenseFacts(
+            noise_std=victim.defense.noise_std,
+            acts_in=["training", "attack's training", "scoring"],
+            settings=[one.sparse() for one in victim.defense.settings],
+        ),
+        images=ImageFacts(range=[0, 1], stored_as=str(own.dtype), normalisation="none"),
+        metrics=MetricFacts(
+            ssim=SsimFacts(window=metrics.SSIM_WINDOW, sigma=metrics.SSIM_STD, borders="reflected"),
+            psnr_cap_db=metrics.PSNR_CAP_DB,
+        ),
+        seeds=Seeds(run=victim.seed, attack=getattr(cfg, "seed", None)),
+        budget={"parameters": fitted.parameters, "epochs": len(fitted.curve)} | fitted.choices,
+        numerics=[NUMERICS, ATTACK_NUMERICS],
+    )
 
 
 def _sha256(values: np.ndarray) -> str:

@@ -4,28 +4,29 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from cem import ATTACK_NUMERICS, NUMERICS
 from cem.attacks import Fitted, make_attack
-from cem.config import BASELINES, Attack, Decoder, MetricSettings, Run
+from cem.config import AttackSettings, MetricSettings, Run
 from cem.defenses import make_defense
 from cem.evaluation.manifest import manifest
 from cem.evaluation.scoring import SCOPES, Metric, Scoring, pair_metrics
-from cem.evaluation.tuning import with_tuned_lr
+from cem.evaluation.tuning import as_tuned
 from cem.evaluation.victim import Victim, check_activations, load_network
-from cem.jobs.interruption import Parts, Progress, resumable, state_folder
+from cem.jobs.interruption import resumable
 from cem.jobs.process import device_name, peak_memory_mb, set_up_process
+from cem.jobs.state import StateStore, state_folder
 from cem.jobs.work import name_work
-from cem.storage.files import sha256, whole_or_absent, write_json
+from cem.storage.files import sha256, whole_or_absent
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
+from cem.storage.records import AttackKnowledge, AttackRecord, write_record
 
 
 def attack_run(
     run: Run,
-    attacks: Sequence[Attack],
+    attacks: Sequence[AttackSettings],
     *,
     activations: Path,
     data: Path,
@@ -33,17 +34,17 @@ def attack_run(
     folder: Path,
     num_images: int,
     tuned: Path | None = None,
-    metrics: MetricSettings = MetricSettings(),  # noqa: B008 (frozen)
+    metrics: Sequence[MetricSettings] = (),
     results: Path = Path("results"),
 ) -> None:
     """Fit and score attacks on a trained run: a job's work. See `run_attacks`.
 
     A learned attack keeps the state of its fit in `results/.state`, and goes on from there when it was interrupted.
-    tuned: attack.json of the same attack on the undefended reference, which says the learning rate.
+    tuned: attack.json of the same attack on the undefended reference, which says what is left open, such as the rate.
     """
     device = set_up_process(run.training.threads)
     if tuned is not None:
-        attacks = [with_tuned_lr(cfg, tuned) if isinstance(cfg, Decoder) else cfg for cfg in attacks]
+        attacks = [as_tuned(cfg, tuned) if cfg.tunes_on_reference else cfg for cfg in attacks]
 
     with open_dataset(data) as images, open_activations(activations) as smashed:
         smashed.check_source("model", model)
@@ -52,22 +53,22 @@ def attack_run(
         victim = Victim(images, smashed, defense, network, run.seed, device)
         inputs = {"activations": sha256(activations), "data": sha256(data), "model": sha256(model)}
 
-        def state_of(cfg: Attack) -> Path:
+        def state_of(cfg: AttackSettings) -> Path:
             settings = {"attack": cfg.sparse(), "run": run.sparse(), "images": num_images, "numerics": ATTACK_NUMERICS}
-            settings |= {"metrics": metrics.sparse()}
+            settings |= {"metrics": [metric.sparse() for metric in metrics]}
             return state_folder(results, settings, inputs)
 
         run_attacks(attacks, victim, folder, num_images=num_images, metrics=metrics, state_of=state_of)
 
 
 def run_attacks(
-    attacks: Sequence[Attack],
+    attacks: Sequence[AttackSettings],
     victim: Victim,
     folder: str | Path,
     *,
     num_images: int,
-    metrics: MetricSettings = MetricSettings(),  # noqa: B008 (frozen)
-    state_of: Callable[[Attack], Path] | None = None,
+    metrics: Sequence[MetricSettings] = (),
+    state_of: Callable[[AttackSettings], Path] | None = None,
 ) -> None:
     """Fit and score each attack; its results go to `folder/<attack.id>/`.
 
@@ -90,25 +91,24 @@ def run_attacks(
     pair = pair_metrics(min(victim.data.image_shape[1:]), metrics, victim.device)
     for cfg in attacks:
         place = (Path(folder) / cfg.id, num_images, pair)
-        if state_of is None or cfg.kind in BASELINES:
-            _run_attack(cfg, victim, *place, Progress())
+        if state_of is None or not cfg.trained:
+            _run_attack(cfg, victim, *place, StateStore())
         else:
-            with resumable(state_of(cfg), device_name(victim.device)) as progress:
+            with resumable(state_of(cfg), device_name(victim.device)) as store:
                 name_work(state_of(cfg), place[0])
-                _run_attack(cfg, victim, *place, progress)
+                _run_attack(cfg, victim, *place, store)
 
 
 def _run_attack(
-    cfg: Attack, victim: Victim, folder: Path, num_images: int, pair: Mapping[str, Metric], progress: Progress
+    cfg: AttackSettings, victim: Victim, folder: Path, num_images: int, pair: Mapping[str, Metric], store: StateStore
 ) -> None:
     if victim.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(victim.device)
-    parts = Parts(progress)
-    attack = make_attack(cfg, parts["fit"])
+    attack = make_attack(cfg, store.part("fit"))
     started = time.perf_counter()
     fitted = attack.fit(victim.knowledge(cfg))
     fit_seconds = time.perf_counter() - started
-    scoring = Scoring(victim, cfg, num_images, parts["scoring"], pair)
+    scoring = Scoring(victim, cfg, num_images, store.part("scoring"), pair)
     scoring.run(attack)
     score_seconds = time.perf_counter() - started - fit_seconds
     with whole_or_absent(folder / "metrics.parquet") as temporary:
@@ -117,23 +117,28 @@ def _run_attack(
     with write_file(folder / "reconstructions.h5", "reconstructions", sources, {"attack": cfg.id}) as file:
         for name, values in scoring.images().items():
             file[name] = values
-    write_json(folder / "manifest.json", manifest(victim, cfg, fitted))
-    attempts = progress.end()
-    took: dict[str, Any] = {"fit_seconds": fit_seconds + progress.earlier_seconds, "score_seconds": score_seconds}
-    took |= {"attempts": attempts, "lost_seconds": sum(attempt["lost_seconds"] for attempt in attempts)}
-    write_json(folder / "attack.json", _record(cfg, victim, fitted) | took)
+    write_record(folder / "manifest.json", manifest(victim, cfg, fitted))
+    write_record(folder / "attack.json", _record(cfg, victim, fitted, fit_seconds, score_seconds, store))
 
 
-def _record(cfg: Attack, victim: Victim, fitted: Fitted) -> dict[str, Any]:
-    return {
-        "attack": cfg.id,
-        "kind": cfg.kind,
-        "settings": cfg.sparse(),
-        "knowledge": {"data": cfg.data, "images": len(victim.owned(cfg)), "label": cfg.knowledge_label},
+def _record(
+    cfg: AttackSettings, victim: Victim, fitted: Fitted, fit_seconds: float, score_seconds: float, store: StateStore
+) -> AttackRecord:
+    """What a finished attack says of itself. Closes the attempts."""
+    attempts = store.end()
+    return AttackRecord(
+        attack=cfg.id,
+        kind=cfg.member,
+        settings=cfg.sparse(),
+        knowledge=AttackKnowledge(data=cfg.data, images=len(victim.owned(cfg)), label=cfg.knowledge_label),
         **asdict(fitted),
-        "peak_memory_mb": peak_memory_mb(victim.device),
-        "numerics": [NUMERICS, ATTACK_NUMERICS],
-        "torch": str(torch.__version__),
-        "device": device_name(victim.device),
-        "threads": torch.get_num_threads(),
-    }
+        fit_seconds=fit_seconds + store.earlier_seconds,
+        score_seconds=score_seconds,
+        peak_memory_mb=peak_memory_mb(victim.device),
+        numerics=[NUMERICS, ATTACK_NUMERICS],
+        torch=str(torch.__version__),
+        device=device_name(victim.device),
+        threads=torch.get_num_threads(),
+        attempts=attempts,
+        lost_seconds=sum(attempt.lost_seconds for attempt in attempts),
+    )

@@ -1,7 +1,7 @@
 """Scoring an attack: every image of both scopes once, a number an image, and some reconstructions to look at."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,26 +16,25 @@ from cem.attacks import Attack
 from cem.attacks.base import chunks
 from cem.attacks.class_mean import ClassMeanAttack
 from cem.attacks.mean_image import MeanImageAttack
-from cem.config import Attack as AttackConfig
-from cem.config import ClassMean, MetricSettings
+from cem.config import AttackSettings, ClassMean, MetricSettings, every_metric
 from cem.evaluation.victim import Victim
-from cem.jobs.interruption import Checkpoints, Interrupted, Progress
+from cem.jobs.interruption import Checkpoints, Interrupted
 from cem.jobs.process import make_generator
+from cem.jobs.state import StateStore
+from cem.storage.tensors import Stateful, subset
 from cem.types import Images, Labels, PerImage
 
 SCOPES = {"train": "private", "infer": "test"}  # scope → the split it scores
 KEPT = ("first", "worst")
-# Those after ssim are absent where they cannot be: too small images, no weights, too few images.
-COLUMNS = (
-    "mse", "psnr_db", "ssim", "ms_ssim", "lpips", "recognised", "identified", "mse_mean_image", "mse_class_mean",
-)  # fmt: skip
+# Columns beside those of the metrics; `identified` is absent where a split has too few images for it.
+BESIDE = ("recognised", "identified", "mse_mean_image", "mse_class_mean")
 Metric = Callable[[Images, Images], PerImage]
 
 
 class Yardsticks:
     """What the attacker's images alone would answer: their mean, and their mean within the class."""
 
-    def __init__(self, victim: Victim, cfg: AttackConfig) -> None:
+    def __init__(self, victim: Victim, cfg: AttackSettings) -> None:
         knowledge = victim.knowledge(ClassMean(data=cfg.data, data_size=cfg.data_size))
         self.attacks: dict[str, MeanImageAttack | ClassMeanAttack] = {
             "mse_mean_image": MeanImageAttack(),
@@ -96,30 +95,22 @@ class ScopeScores:
             self.kept[f"{name}_images"] = images[order[:num_images]]
         self.row += len(reconstruction)
 
-    def tensors(self, scope: str) -> dict[str, Tensor]:
-        """All of it, by name."""
-        columns = {f"{scope}.column.{name}": values for name, values in self.columns.items()}
-        return columns | {f"{scope}.kept.{name}": values for name, values in self.kept.items()}
 
-    @classmethod
-    def of(cls, scope: str, row: int, tensors: dict[str, Tensor]) -> "ScopeScores":
-        """What `tensors` gave."""
-        found: dict[str, dict[str, Tensor]] = {"column": {}, "kept": {}}
-        for name, tensor in tensors.items():
-            owner, kind, rest = name.split(".", 2) if name.count(".") >= 2 else (name, "", "")
-            if owner == scope and kind in found:
-                found[kind][rest] = tensor
-        return cls(row, found["column"], found["kept"])
+def pair_metrics(side: int, chosen: Sequence[MetricSettings], device: torch.device) -> dict[str, Metric]:
+    """Column → metric of a reconstruction and its image: those that every study has, where this side allows, and those
+    that are chosen.
 
-
-def pair_metrics(side: int, settings: MetricSettings, device: torch.device) -> dict[str, Metric]:
-    """The metrics of a reconstruction and its image that this side allows. Raises MetricError for bad weights."""
-    found: dict[str, Metric] = {"mse": metrics.mse, "psnr_db": metrics.psnr_db, "ssim": metrics.ssim}
-    if metrics.ms_ssim_possible(side):
-        found["ms_ssim"] = metrics.ms_ssim
-    if settings.lpips_trunk is not None:
-        digest = settings.lpips_sha256 or metrics.VGG16_SHA256
-        found["lpips"] = metrics.load_lpips(settings.lpips_trunk, digest, device)
+    Raises MetricError for a chosen one that needs larger images, or lacks what it needs.
+    """
+    found: dict[str, Metric] = {}
+    for cfg in every_metric(tuple(chosen)):
+        if side >= cfg.smallest_side:
+            found[cfg.member] = cfg.make(device)
+        elif not cfg.always:
+            raise metrics.MetricError(
+                f"{cfg.member}: expected images with sides of {cfg.smallest_side} pixels at least, found {side}. Leave "
+                "the metric out, or enlarge the data set's side."
+            )
     return found
 
 
@@ -130,27 +121,28 @@ class Scoring:
     """
 
     def __init__(
-        self, victim: Victim, cfg: AttackConfig, num_images: int, progress: Progress, pair: Mapping[str, Metric]
+        self, victim: Victim, cfg: AttackSettings, num_images: int, store: StateStore, pair: Mapping[str, Metric]
     ) -> None:
         """Pair: the metrics of reconstruction and image, by column."""
-        self.victim, self.cfg, self.num_images, self.progress, self.pair = victim, cfg, num_images, progress, pair
+        self.victim, self.cfg, self.num_images, self.store, self.pair = victim, cfg, num_images, store, pair
         self.scopes = {scope: ScopeScores() for scope in SCOPES}
         self.generators = {
             f"{purpose}/{scope}": make_generator(victim.seed, f"{purpose}/{scope}", victim.device)
             for purpose in ("scoring", "recognition")
             for scope in SCOPES
         }
-        saved = progress.load()
+        saved = store.load()
         if saved is not None:
             tensors, header = saved
-            self.scopes = {scope: ScopeScores.of(scope, row, tensors) for scope, row in header["rows"].items()}
-            for name, generator in self.generators.items():
-                generator.set_state(tensors[f"generator.{name}"])
+            Stateful(generators=self.generators).unpack(tensors, header)
+            for scope, row in header["rows"].items():
+                parts = (subset(tensors, f"{scope}.{name}") for name in ("column", "kept"))
+                self.scopes[scope] = ScopeScores(row, *parts)
 
     def run(self, attack: Attack) -> None:
         """Score what is not scored yet. Raises Interrupted, with all that is done saved, when asked to stop."""
         yardsticks = Yardsticks(self.victim, self.cfg)
-        checkpoints = Checkpoints(self.progress, self._save)
+        checkpoints = Checkpoints(self.store, self._save)
         for scope, split in SCOPES.items():
             crowd = Crowd(self.victim, split)
             shape = self.victim.data.dataset(f"{split}/images").shape
@@ -189,10 +181,10 @@ class Scoring:
         return place[rows].to(self.victim.device)
 
     def _save(self) -> None:
-        tensors = {f"generator.{name}": generator.get_state() for name, generator in self.generators.items()}
-        for scope, scores in self.scopes.items():
-            tensors |= scores.tensors(scope)
-        self.progress.save(tensors, {"rows": {scope: scores.row for scope, scores in self.scopes.items()}})
+        tensors = {f"{scope}.column": scores.columns for scope, scores in self.scopes.items()}
+        tensors |= {f"{scope}.kept": scores.kept for scope, scores in self.scopes.items()}
+        values = {"rows": {scope: scores.row for scope, scores in self.scopes.items()}}
+        self.store.save(*Stateful(generators=self.generators).pack(values, tensors))
 
     def table(self) -> pd.DataFrame:
         """One row an image."""
@@ -202,7 +194,7 @@ class Scoring:
             table = pd.DataFrame(
                 {"scope": scope, "index": np.arange(count), "label": self.victim.data.labels(split)[:count]}
             )
-            for name in (name for name in COLUMNS if name in self.scopes[scope].columns):
+            for name in (name for name in (*self.pair, *BESIDE) if name in self.scopes[scope].columns):
                 table[name] = self.scopes[scope].columns[name].numpy()
             tables.append(table)
         return pd.concat(tables, ignore_index=True)

@@ -1,28 +1,27 @@
-"""The learning rate of a decoder: found once, on the undefended reference, and used on every run of its base."""
+"""What an attack chose once, on the undefended reference, and uses on every run of its base."""
 
-import json
 from pathlib import Path
 
-from cem.config import Decoder
+from cem.config import AttackSettings
 from cem.evaluation.victim import EvaluationError
+from cem.storage.records import AttackRecord, read_record
 
 
-def with_tuned_lr(cfg: Decoder, tuned: Path) -> Decoder:
-    """The attack with the learning rate that its result on the reference says.
+def as_tuned(cfg: AttackSettings, result: Path) -> AttackSettings:
+    """The attack with what its result on the reference says.
 
-    Raises EvaluationError when that file is absent, damaged, or of an attack with other settings.
+    Raises StoreError when that file is absent or damaged, EvaluationError when it is of other settings or says none.
     """
-    try:
-        found = json.loads(tuned.read_text(encoding="utf-8"))
-        settings, lr = found["settings"], float(found["choices"]["lr"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    found = read_record(result, AttackRecord, "attack")
+    if found.settings != cfg.sparse():
         raise EvaluationError(
-            f"{tuned}: expected the result of {cfg.id} on the undefended reference, with the learning rate it chose; "
-            f"cannot read it: {error!r}. Delete it and rerun attack."
-        ) from None
-    if settings != cfg.sparse():
-        raise EvaluationError(
-            f"{tuned}: expected a result with the settings {cfg.sparse()}, found {settings}. Delete it and "
+            f"{result}: expected a result with the settings {cfg.sparse()}, found {found.settings}. Delete it and "
             "rerun attack."
         )
-    return cfg.model_copy(update={"lr": lr})
+    try:
+        return cfg.tuned(found.choices)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EvaluationError(
+            f"{result}: expected what {cfg.id} chose on the undefended reference, found {found.choices} ({error!r}). "
+            "Delete it and rerun attack."
+        ) from None

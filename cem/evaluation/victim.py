@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cem import CemError
 from cem.attacks import AttackError, Knowledge, Server
 from cem.attacks.base import Rows
-from cem.config import Attack, SplitModel
+from cem.config import AttackSettings, ModelSettings
 from cem.defenses import Defense
 from cem.jobs.process import make_generator
 from cem.models import make_split
@@ -33,12 +33,12 @@ class EvaluationError(CemError):
 class Network:
     """The trained split model, frozen and in evaluation mode."""
 
-    model: SplitModel
+    model: ModelSettings
     encoder: nn.Module
     classifier: nn.Module
 
 
-def load_network(path: Path, model: SplitModel, data: DatasetReader, device: torch.device) -> Network:
+def load_network(path: Path, model: ModelSettings, data: DatasetReader, device: torch.device) -> Network:
     """A run's model from its file. Raises CheckpointError when that is absent, damaged or of another kind."""
     tensors, _ = load_checkpoint(path, "model")
     parts = make_split(model, data.image_shape, data.num_classes)
@@ -71,7 +71,7 @@ class Victim:
 
         return observed
 
-    def owned(self, cfg: Attack) -> Tensor:
+    def owned(self, cfg: AttackSettings) -> Tensor:
         """Rows of the attacker's split that are its own, ascending. A larger set holds every smaller one."""
         count = len(self.data.dataset(f"{cfg.data}/labels"))
         if cfg.data_size is None:
@@ -84,7 +84,7 @@ class Victim:
         draws = make_generator(self.seed, "attacker/images", "cpu")
         return torch.randperm(count, generator=draws)[: cfg.data_size].sort().values
 
-    def knowledge(self, cfg: Attack) -> Knowledge:
+    def knowledge(self, cfg: AttackSettings) -> Knowledge:
         """What an attacker knows: what its settings grant. It holds copies, so it can change nothing of the run's."""
         own = self.owned(cfg)
         images, labels = self.data.images(cfg.data)[own.numpy()], self.data.labels(cfg.data)[own.numpy()]

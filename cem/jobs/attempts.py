@@ -1,18 +1,18 @@
 """The attempts of a long job: where and when it was started, what it did before it ended, and what of that was lost."""
 
-import json
 import math
 import resource
 import socket
 import sys
 import time
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from cem import CemError
 from cem.storage.files import write_json
+from cem.storage.records import Attempt, findings
 
 FILE, HEARTBEAT = "attempts.json", "alive"
 _BEAT_S = 2.0  # between two signs of life
@@ -22,46 +22,26 @@ class AttemptsError(CemError):
     """A record of attempts that is damaged."""
 
 
-@dataclass
-class Attempt:
-    """One start. seconds: of work, as far as is known; lost_seconds: of those, what no later attempt could use.
-
-    ended: saved (on request), failed, killed (nothing more was heard of it), done; empty while it runs.
-    gpu_seconds: seconds times the GPUs it saw. cpu_seconds and max_rss_mb: of its process and those it started. None:
-    unavailable, which is not 0. All of it is the job's own count.
-    """
-
-    node: str
-    device: str
-    started: str
-    gpus: int | None = None
-    seconds: float = 0.0
-    lost_seconds: float = 0.0
-    gpu_seconds: float | None = None
-    cpu_seconds: float | None = None
-    max_rss_mb: float | None = None
-    ended: str = ""
-
-
 class Attempts:
     """The attempts of one job, kept in its state folder, the present one last.
 
-    A killed attempt says nothing, but its heartbeat shows how long it lived, and the state file what it had saved: file
-    times are compared with file times, since a node's clock may differ from the file system's. Where the state is gone,
-    all earlier work is lost. Raises AttemptsError when the record is damaged.
+    A killed attempt says nothing, but its heartbeat shows how long it lived, and the state's files what it had saved:
+    file times are compared with file times, since a node's clock may differ from the file system's. Where no state is
+    left, all earlier work is lost. Raises AttemptsError when the record is damaged.
     """
 
-    def __init__(self, folder: Path, state: Path, device: str, gpus: int = 0) -> None:
-        self.folder, self.state = folder, state
+    def __init__(self, folder: Path, states: str, device: str, gpus: int = 0) -> None:
+        """States: pattern of the names of the state's files."""
+        self.folder, self._states = folder, states
         self.all = _read(folder / FILE)
         if self.all and self.all[-1].ended in ("", "done"):  # done, but its results were never written
-            self._bury(self.all[-1])
-        if not state.exists():
-            for one in self.all:
-                one.lost_seconds = one.seconds
+            self.all[-1] = self._killed(self.all[-1])
+        if not any(folder.glob(states)):
+            self.all = [one.model_copy(update={"lost_seconds": one.seconds}) for one in self.all]
         self._began = self._saved = time.monotonic()
         self._beaten = -math.inf
-        self.all.append(Attempt(socket.gethostname(), device, datetime.now(UTC).isoformat(timespec="seconds"), gpus))
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.all.append(Attempt(node=socket.gethostname(), device=device, started=started, gpus=gpus))
         self._write()
 
     def beat(self) -> None:
@@ -77,37 +57,36 @@ class Attempts:
         """The state is saved: what was done up to now is not lost any more."""
         self._saved = time.monotonic()
 
-    def end(self, how: str) -> None:
-        """Close the present attempt."""
+    def end(self, how: str) -> list[Attempt]:
+        """Close the present attempt; give all of them."""
         last, now = self.all[-1], time.monotonic()
-        last.seconds, last.ended = now - self._began, how
-        last.lost_seconds = 0.0 if how == "done" else now - self._saved
-        last.gpu_seconds = _gpu_seconds(last)
-        last.cpu_seconds, last.max_rss_mb = _used()
+        cpu_seconds, max_rss_mb = _used()
+        changes = {"seconds": now - self._began, "ended": how, "cpu_seconds": cpu_seconds, "max_rss_mb": max_rss_mb}
+        changes |= {"lost_seconds": 0.0 if how == "done" else now - self._saved}
+        self.all[-1] = last.model_copy(update=changes | {"gpu_seconds": _gpu_seconds(last, now - self._began)})
         self._write()
+        return self.all
 
     @property
     def kept_seconds(self) -> float:
         """Work of earlier attempts that the present one goes on from."""
         return sum((one.seconds - one.lost_seconds for one in self.all[:-1]), 0.0)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """As JSON takes them."""
-        return [asdict(one) for one in self.all]
-
-    def _bury(self, killed: Attempt) -> None:
-        began, saved = _modified(self.folder / FILE), _modified(self.state)
+    def _killed(self, attempt: Attempt) -> Attempt:
+        """What is known of an attempt that did not say how it ended."""
+        began = _modified(self.folder / FILE)
+        saved = max(map(_modified, self.folder.glob(self._states)), default=0.0)
         lived_until = max(began, saved, _modified(self.folder / HEARTBEAT))
-        killed.seconds, killed.ended = lived_until - began, "killed"
-        killed.lost_seconds = lived_until - max(began, saved)
-        killed.gpu_seconds, killed.cpu_seconds, killed.max_rss_mb = _gpu_seconds(killed), None, None
+        changes = {"seconds": lived_until - began, "ended": "killed", "lost_seconds": lived_until - max(began, saved)}
+        changes |= {"gpu_seconds": _gpu_seconds(attempt, lived_until - began), "cpu_seconds": None, "max_rss_mb": None}
+        return attempt.model_copy(update=changes)
 
     def _write(self) -> None:
-        write_json(self.folder / FILE, self.rows())
+        write_json(self.folder / FILE, [one.model_dump(mode="json") for one in self.all])
 
 
-def _gpu_seconds(attempt: Attempt) -> float | None:
-    return None if attempt.gpus is None else attempt.seconds * attempt.gpus
+def _gpu_seconds(attempt: Attempt, seconds: float) -> float | None:
+    return None if attempt.gpus is None else seconds * attempt.gpus
 
 
 def _used() -> tuple[float, float]:
@@ -121,10 +100,10 @@ def _read(path: Path) -> list[Attempt]:
     if not path.exists():
         return []
     try:
-        return [Attempt(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError) as error:
+        return TypeAdapter(list[Attempt]).validate_json(path.read_bytes())
+    except ValidationError as error:
         raise AttemptsError(
-            f"{path}: expected a list of attempts, cannot read it: {error}. Delete it and run again."
+            f"{path}: expected a list of attempts, cannot read it: {findings(error)}. Delete it and run again."
         ) from None
 
 

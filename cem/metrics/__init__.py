@@ -1,4 +1,4 @@
-"""How close a reconstruction is to its image: one number an image, never averaged here."""
+"""How close a reconstruction is to its image: one number for each image, never averaged here."""
 
 from cem.metrics.base import MetricError
 from cem.metrics.identification import OTHERS, draw_pool, identified

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cem import CemError
 
-TOLERANCE = 1e-6  # rounding that a value may lie outside [0, 1] by
+TOLERANCE = 1e-6  # how far rounding may put a value outside [0, 1]
 AnyImages = Float[Tensor, "_ _ _ _"]  # [batch, channel, height, width]; that two of them agree is checked below
 
 
@@ -15,7 +15,7 @@ class MetricError(CemError):
 
 
 def comparable(reconstruction: AnyImages, target: AnyImages) -> tuple[AnyImages, AnyImages]:
-    """The images, in float32 or better: halves would lose the small differences that metrics are about.
+    """The images, in float32 or better: half precision would lose the small differences that metrics measure.
 
     Raises MetricError for different shapes and for values outside [0, 1].
     """

@@ -1,4 +1,4 @@
-"""Whether a reconstruction gives its own original away among others."""
+"""Whether a reconstruction identifies its own original among other images."""
 
 import torch
 from jaxtyping import Bool, Int
@@ -14,9 +14,9 @@ _TIE = 1e-3  # squared grey levels: more than float64 rounds by, far less than o
 def draw_pool(num_images: int, generator: torch.Generator, others: int = OTHERS) -> Int[Tensor, "n others"]:
     """For each image of a split, the rows of `others` different ones that its reconstruction is compared with.
 
-    Drawn at random, never the image itself, on the generator's device. Images of neighbouring rows meet mostly the
-    same others: comparing a batch is then one small product. Another block of rows has others of its own, so that a
-    rate over a split does not hang on one draw. Raises MetricError for a split that is too small.
+    Drawn at random, never the image itself, on the generator's device. Images of neighbouring rows have mostly the same
+    others: to compare a batch is then one small product. Each block of rows has its own others, so that a rate over a
+    split does not depend on one draw. Raises MetricError for a split that is too small.
     """
     if num_images <= others:
         raise MetricError(
@@ -28,7 +28,7 @@ def draw_pool(num_images: int, generator: torch.Generator, others: int = OTHERS)
     for own in torch.split(torch.arange(num_images, device=device), others + 1):
         drawn = torch.randperm(num_images, generator=generator, device=device)[: others + 1].expand(len(own), -1)
         dropped = drawn == own[:, None]
-        dropped[:, -1] |= ~dropped.any(1)  # one too many was drawn, for those that did not meet themselves
+        dropped[:, -1] |= ~dropped.any(1)  # one too many was drawn, for rows that do not hold themselves
         found.append(drawn[~dropped].reshape(len(own), others))
     return torch.cat(found)
 
@@ -39,12 +39,12 @@ def identified(
     """Whether each reconstruction is strictly nearer to its own image than to every other of its pool.
 
     reconstruction: in [0, 1]. images: of the split, 0 to 255. own: rows of the originals. pool: rows to compare with,
-    those of `draw_pool`; all on one device. Nearness is the mean squared error. An equal distance is no identification,
-    so with a copy of the original among the others nothing is.
+    those of `draw_pool`; all on one device. Nearness is by mean squared error. An equal distance is no identification:
+    with a copy of the original among the others, nothing is identified.
 
-    Memory grows with the different rows in `pool`, not with its size. The squares of distances are expanded, in float64
-    and in grey levels: squared norms of the originals are whole numbers, so nothing is lost between images that are
-    almost equal. Raises MetricError for other shapes and for values outside [0, 1].
+    Memory grows with the number of different rows in `pool`, not with its size. Squared distances are expanded, in
+    float64 and in grey levels: squared norms of the originals are then whole numbers, so that images that are almost
+    equal stay apart. Raises MetricError for other shapes and for values outside [0, 1].
     """
     if reconstruction.shape[1:] != images.shape[1:] or not len(reconstruction) == len(own) == len(pool):
         raise MetricError(
@@ -54,6 +54,6 @@ def identified(
     rows, column = torch.unique(torch.cat([own[:, None], pool], 1), return_inverse=True)
     grey = in_unit_interval(reconstruction, "reconstructions").flatten(1).double() * 255
     candidates = images[rows].flatten(1).double()
-    distance = candidates.square().sum(1) - 2 * grey @ candidates.T  # but for ‖reconstruction‖², equal for all
+    distance = candidates.square().sum(1) - 2 * grey @ candidates.T  # without ‖reconstruction‖², which is equal for all
     distance = distance.gather(1, column)
     return distance[:, 1:].amin(1) - distance[:, 0] > _TIE

@@ -1,4 +1,4 @@
-"""LPIPS, where its package and the weights of its trunk are at hand: nothing is ever downloaded."""
+"""LPIPS, where its package and the weights of its trunk are present: nothing is ever downloaded."""
 
 import warnings
 from collections.abc import Callable
@@ -22,13 +22,13 @@ Metric = Callable[[AnyImages, AnyImages], PerImage]
 
 
 def load_lpips(trunk: str | Path, trunk_sha256: str = VGG16_SHA256, device: torch.device | str = "cpu") -> Metric:
-    """LPIPS v0.1 with VGG-16, as a function of reconstructions and images in [0, 1] that gives one number an image.
+    """LPIPS v0.1 with VGG-16: a function of reconstructions and images in [0, 1] that gives one number for each image.
 
     Images of a side below 64 are enlarged to 64×64 (bilinear), grey ones repeated to three channels.
     trunk: VGG-16's ImageNet weights in torchvision's names, a .pth file or .safetensors. trunk_sha256: its SHA-256,
     checked before the file is read. The linear heads are those that the package `lpips` brings, checked as well.
 
-    Raises MetricError when the package or the file is absent, or when a hash or the file's content is another.
+    Raises MetricError when the package or the file is absent, or when a hash or the file's content is not as expected.
 
     Source: Zhang, Isola, Efros, Shechtman & Wang 2018.
     """
@@ -58,7 +58,7 @@ def _metric(net: nn.Module, device: torch.device) -> Metric:
     def lpips(reconstruction: AnyImages, target: AnyImages) -> PerImage:
         pair = comparable(reconstruction, target)
         if target.shape[1] not in CHANNELS:
-            raise MetricError(f"LPIPS looks at grey or RGB images; found {target.shape[1]} channels.")
+            raise MetricError(f"LPIPS expects grey or RGB images; found {target.shape[1]} channels.")
         parts = zip(*(torch.split(images, _IMAGES_AT_ONCE) for images in pair), strict=True)
         return torch.cat([net(*(_prepare(images, device) for images in part)).flatten() for part in parts])
 
@@ -66,7 +66,7 @@ def _metric(net: nn.Module, device: torch.device) -> Metric:
 
 
 def _prepare(images: Tensor, device: torch.device) -> Tensor:
-    """RGB of 64×64 at least, in [−1, 1], as the package expects it."""
+    """RGB of at least 64×64 pixels, in [−1, 1], as the package expects it."""
     images = images.to(device, torch.float32)
     if min(images.shape[2:]) < MIN_SIDE:
         images = interpolate(images, size=(MIN_SIDE, MIN_SIDE), mode="bilinear", align_corners=False)

@@ -21,7 +21,7 @@ _VALUES_AT_ONCE = 2**17  # of the images compared at once: what is derived from 
 def ssim(reconstruction: AnyImages, target: AnyImages) -> PerImage:
     """Structural similarity under an 11×11 Gaussian window of σ = 1.5, averaged over an image; 1 for identical images.
 
-    Borders are reflected, so that windows reach every pixel; sides of 6 pixels at least (MetricError below that).
+    Borders are reflected, so that every pixel has a window. Sides need at least 6 pixels (MetricError below that).
 
     Source: Wang, Bovik, Sheikh & Simoncelli 2004, K₁ = 0.01, K₂ = 0.03; population variances.
     """
@@ -29,7 +29,7 @@ def ssim(reconstruction: AnyImages, target: AnyImages) -> PerImage:
     if not ssim_possible(min(target.shape[2:])):
         raise MetricError(
             f"SSIM's window of {SSIM_WINDOW} pixels reaches {HALF} beyond a border, where the image is reflected: "
-            f"expected sides of {HALF + 1} pixels at least, found {tuple(target.shape[2:])}. Leave it out at this size."
+            f"expected sides of at least {HALF + 1} pixels, found {tuple(target.shape[2:])}. Leave it out at this size."
         )
     size = max(1, _VALUES_AT_ONCE // target[0].numel())
     pairs = zip(torch.split(reconstruction, size), torch.split(target, size), strict=True)
@@ -42,7 +42,7 @@ def ssim_possible(side: int) -> bool:
 
 
 def similarity(reconstruction: AnyImages, target: AnyImages) -> PerImage:
-    """`ssim` without its checks, for what is trained on it: any values, and a backward pass that repeats itself."""
+    """`ssim` without its checks, to train with: it takes any values, and its backward pass is deterministic."""
     return _whole(*_maps(reconstruction, target)).to(target.dtype)
 
 
@@ -54,15 +54,15 @@ def ms_ssim_possible(side: int) -> bool:
 def ms_ssim(reconstruction: AnyImages, target: AnyImages) -> PerImage:
     """Similarity at five scales, each half as fine as the one before: Π contrastᵢ^wᵢ, the coarsest with its luminance.
 
-    A negative similarity of a scale counts as 0. Contrasts are averaged over windows inside the image, the coarsest
-    scale over all, as torchmetrics does. Raises MetricError for sides below 176; see `ms_ssim_possible`.
+    A negative similarity of a scale counts as 0. Contrasts are averaged over the windows that lie inside the image, the
+    coarsest scale over all windows, as torchmetrics does. Raises MetricError for sides below 176: `ms_ssim_possible`.
 
     Source: Wang, Simoncelli & Bovik 2003.
     """
     reconstruction, target = comparable(reconstruction, target)
     if not ms_ssim_possible(min(target.shape[2:])):
         raise MetricError(
-            f"MS-SSIM needs sides of {SMALLEST_SIDE} pixels at least, for five scales of its window of {SSIM_WINDOW}; "
+            f"MS-SSIM needs sides of at least {SMALLEST_SIDE} pixels, for five scales of its window of {SSIM_WINDOW}; "
             f"found {tuple(target.shape[2:])}. Leave ms_ssim out at this size."
         )
     product, dtype = torch.ones_like(target[:, 0, 0, 0]), target.dtype
@@ -81,8 +81,8 @@ def _whole(luminance: Tensor, contrast: Tensor) -> PerImage:
 def _maps(x: AnyImages, y: AnyImages) -> tuple[AnyImages, AnyImages]:
     """Luminance and contrast-structure term about each pixel.
 
-    The window is a product of two, and a reflecting blur of rows or columns a small matrix: two products of matrices
-    take a fraction of the time that torch's convolution does.
+    The window is a product of one over rows and one over columns, each a small matrix (reflection included): two
+    products of matrices take a fraction of the time of torch's convolution.
     """
     x, y = x.double(), y.double()  # in single precision, variances of bright flat regions are mostly rounding
     rows, columns = (_blur(side, x.device) for side in x.shape[2:])

@@ -2,9 +2,9 @@
 
 from cem.mixture.em import VARIANCE_FLOOR
 from cem.mixture.files import load_mixture, save_mixture
-from cem.mixture.fit import choose_components, fit_mixture, fit_mixture_stream
+from cem.mixture.fit import fit_mixture, fit_mixture_as, fit_mixture_stream
 from cem.mixture.lowrank import capacity
-from cem.mixture.model import ClassMixture, noise_entropy
+from cem.mixture.model import ClassMixture, label_entropy, noise_entropy
 from cem.mixture.samples import MixtureError
 
 __all__ = [
@@ -12,9 +12,10 @@ __all__ = [
     "ClassMixture",
     "MixtureError",
     "capacity",
-    "choose_components",
     "fit_mixture",
+    "fit_mixture_as",
     "fit_mixture_stream",
+    "label_entropy",
     "load_mixture",
     "noise_entropy",
     "save_mixture",

@@ -1,67 +1,27 @@
 """How many components a class has."""
 
-from collections.abc import Callable, Sequence
-from typing import Literal
-
 import torch
 
 from cem.config import MixtureFit
 from cem.mixture.estimate import estimate
 from cem.mixture.model import ClassMixture
-from cem.mixture.samples import Chunks, MixtureError, Samples
+from cem.mixture.samples import Chunks, Samples
 
 CANDIDATES = range(1, 9)
 HELD_OUT_SHARE = 0.2
 
 
-def choose(
-    samples: Samples,
-    settings: MixtureFit,
-    generator: torch.Generator,
-    *,
-    criterion: Literal["held_out", "bic"] = "held_out",
-    candidates: Sequence[int] = CANDIDATES,
-) -> int:
-    """The number of components, one for all classes, with the best score; all classes are fitted together.
+def choose(samples: Samples, settings: MixtureFit, generator: torch.Generator) -> int:
+    """The number of components, one for all classes, that explains samples it was not fitted to best.
 
-    held_out: log-likelihood of a fifth of each class, drawn with `generator`, under a fit to the rest.
-    bic: Σ_c (2 log L_c − p log n_c), p the free parameters of a class. Source: Schwarz 1978.
-    A class with too few samples for a candidate rules it out. Raises MixtureError when that leaves none.
+    Score: the log-likelihood of a fifth of each class, drawn with `generator`, under a fit to the rest. All classes are
+    fitted together, so the smallest limits the candidates. A class of one sample holds none out.
     """
-    score: Callable[[ClassMixture], float]
-    if criterion == "held_out":
-        # At least one where a class has two.
-        many = torch.where(samples.counts > 1, (HELD_OUT_SHARE * samples.counts).long().clamp_min(1), 0)
-        fitted, held = samples.split(samples.draw(many, generator))
-
-        def score(mixture: ClassMixture) -> float:
-            return _log_likelihood(mixture, held)
-    else:
-        fitted = samples
-
-        def score(mixture: ClassMixture) -> float:
-            price = _parameters(mixture, settings.covariance) * float(samples.counts.double().log().sum())
-            return 2 * _log_likelihood(mixture, samples.chunks) - price
-
-    smallest = int(fitted.counts.min())
-    possible = [number for number in candidates if number <= smallest]
-    if not possible:
-        raise MixtureError(
-            f"no number of components in {list(candidates)} can be tried: a class has {smallest} samples to fit to. "
-            "Give a number of components, use more private images, or drop the class."
-        )
-    scores = [score(estimate(fitted, settings, number, generator)) for number in possible]
+    many = torch.where(samples.counts > 1, (HELD_OUT_SHARE * samples.counts).long().clamp_min(1), 0)
+    fitted, held = samples.split(samples.draw(many, generator))
+    possible = [number for number in CANDIDATES if number <= int(fitted.counts.min())]
+    scores = [_log_likelihood(estimate(fitted, settings, number, generator), held) for number in possible]
     return possible[max(range(len(possible)), key=scores.__getitem__)]
-
-
-def _parameters(mixture: ClassMixture, covariance: str) -> int:
-    """Free parameters of one class."""
-    _, components, dimensions = mixture.means.shape
-    count = components - 1 + components * (dimensions + (1 if covariance == "spherical" else dimensions))
-    if mixture.basis is not None:
-        rank = mixture.basis.shape[2]
-        count += components * rank + dimensions * rank - rank * (rank + 1) // 2
-    return count
 
 
 def _log_likelihood(mixture: ClassMixture, chunks: Chunks) -> float:

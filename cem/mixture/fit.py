@@ -1,6 +1,5 @@
-"""Entry points: fit a mixture to tensors, or to chunks of data larger than memory."""
+"""Ways in: fit a mixture to tensors, by words or by settings, or to chunks of data larger than memory."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -8,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cem.config import MixtureFit
-from cem.mixture.choose import CANDIDATES, choose
+from cem.mixture.choose import choose
 from cem.mixture.estimate import estimate
 from cem.mixture.model import ClassMixture
 from cem.mixture.samples import Chunks, Samples
@@ -38,63 +37,37 @@ def fit_mixture(
     `start` has another shape.
     """
     settings = MixtureFit(components=components, covariance=covariance, rank=rank, fit=fit)
-    return _fit(lambda: [(smashed, labels)], settings, generator, num_classes, start, in_memory=True)
-
-
-def fit_mixture_stream(
-    chunks: Chunks,
-    *,
-    components: int | Literal["auto"] = 3,
-    covariance: Covariance = "diag",
-    rank: int = 8,
-    fit: Fit = "kmeans",
-    generator: torch.Generator,
-    num_classes: int | None = None,
-    start: ClassMixture | None = None,
-) -> ClassMixture:
-    """`fit_mixture` for data larger than memory: the same fit, up to rounding, however the data are cut into chunks.
-
-    chunks: gives all (smashed [n, d], labels [n]) anew at each call, in one order; called some ten to a hundred times.
-    A sample's label and a few numbers are kept in memory. Raises MixtureError as `fit_mixture`, and when two passes
-    differ in length.
-    """
-    settings = MixtureFit(components=components, covariance=covariance, rank=rank, fit=fit)
-    return _fit(chunks, settings, generator, num_classes, start, in_memory=False)
-
-
-def choose_components(
-    smashed: Float[Tensor, "n d"],
-    labels: Int[Tensor, " n"],
-    *,
-    criterion: Literal["held_out", "bic"] = "held_out",
-    candidates: Sequence[int] = CANDIDATES,
-    covariance: Covariance = "diag",
-    rank: int = 8,
-    fit: Fit = "em",
-    generator: torch.Generator,
-) -> int:
-    """The number of components, one for all classes, with the best score.
-
-    held_out: log-likelihood of a fifth of each class under a fit to the rest. bic: Bayes' information criterion.
-    Raises MixtureError when a class has too few samples for every candidate.
-    """
-    samples = Samples(lambda: [(smashed, labels)], in_memory=True)
-    settings = MixtureFit(covariance=covariance, rank=rank, fit=fit)
-    with torch.no_grad():
-        return choose(samples, settings, generator, criterion=criterion, candidates=candidates)
+    return fit_mixture_as(settings, smashed, labels, generator, num_classes=num_classes, start=start)
 
 
 @torch.no_grad()
-def _fit(
-    chunks: Chunks,
+def fit_mixture_as(
     settings: MixtureFit,
+    smashed: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
     generator: torch.Generator,
-    num_classes: int | None,
-    start: ClassMixture | None,
     *,
-    in_memory: bool,
+    num_classes: int | None = None,
+    start: ClassMixture | None = None,
 ) -> ClassMixture:
-    samples = Samples(chunks, num_classes, in_memory=in_memory)
+    """`fit_mixture` as settings say."""
+    return _fit(Samples(lambda: [(smashed, labels)], num_classes, in_memory=True), settings, generator, start)
+
+
+@torch.no_grad()
+def fit_mixture_stream(settings: MixtureFit, chunks: Chunks, generator: torch.Generator) -> ClassMixture:
+    """`fit_mixture_as` for data larger than memory: the same fit, up to rounding, however the data are cut into chunks.
+
+    chunks: gives all (smashed [n, d], labels [n]) again at each call, in one order; called some ten to a hundred times.
+    A sample's label and a few numbers are kept in memory. Raises MixtureError as `fit_mixture`, and when two passes
+    differ in length.
+    """
+    return _fit(Samples(chunks), settings, generator, None)
+
+
+def _fit(
+    samples: Samples, settings: MixtureFit, generator: torch.Generator, start: ClassMixture | None
+) -> ClassMixture:
     components = settings.components
     if components == "auto":
         found = choose(samples, settings, generator) if start is None else start.weights.shape[1]

@@ -15,8 +15,8 @@ _MAX_ROUNDS = 100
 def seed_means(samples: Samples, components: int, generator: torch.Generator) -> Float[Tensor, "cls k d"]:
     """k-means++: each next centre is a sample drawn with probability ∝ its squared distance to the nearest one.
 
-    Of a few draws the one that leaves the least total distance is kept. The draws are the samples with the largest
-    keys log w − log e, e ~ Exp(1) drawn in the order of the source: what is chosen does not depend on its chunks.
+    Of a few draws the one that leaves the smallest total distance is kept. The draws are the samples with the largest
+    keys log w − log e, e ~ Exp(1) drawn in the order of the source: the choice does not depend on its chunks.
     Source: Arthur & Vassilvitskii 2007; keys: Efraimidis & Spirakis 2006.
     """
     samples.hold()

@@ -30,11 +30,6 @@ class ClassMixture:
     spread: Float[Tensor, "cls component rank"] | None = None
 
     @property
-    def label_entropy(self) -> float:
-        """H(y) of the population, in nats."""
-        return float(torch.special.entr(self.class_prior.double()).sum())
-
-    @property
     def covariance_diagonal(self) -> Float[Tensor, "cls component d"]:
         """Variance of each dimension, the basis's part included: v + (U∘U) λ."""
         if self.basis is None or self.spread is None:
@@ -83,15 +78,20 @@ class ClassMixture:
         return capacity(self.variances, noise_std**2, basis, self.spread)
 
     def leakage_bound(self, noise_std: float) -> float:
+        """`bound_nats` as a number."""
+        return float(self.bound_nats(noise_std))
+
+    def bound_nats(self, noise_std: float) -> Float[Tensor, ""]:
         """Upper bound on I(x; ẑ + ε) in nats per image, H(y) included; inf at σ = 0.
 
         Σ_k π_k (−log π_k + ½ log(|Σ_k + σ²I| / |σ²I|)) over all components of all classes. A plug-in value: it speaks
         of the samples the mixture was fitted to. Source: Theorem 2 (arXiv 2503.00383).
         """
-        if noise_std == 0:
-            return math.inf
         share = self.class_prior.unsqueeze(1) * self.weights
-        return float((torch.special.entr(share) + share * self.log_det_ratio(noise_std)).double().sum())
+        if noise_std == 0:
+            return share.new_full((), math.inf)
+        nats: Tensor = torch.special.entr(share) + share * self.log_det_ratio(noise_std)
+        return nats.double().sum()
 
     def leakage(
         self, smashed: Float[Tensor, "n d"], labels: Int[Tensor, " n"], noise_std: float, generator: torch.Generator
@@ -99,13 +99,13 @@ class ClassMixture:
         """Per image −log q(ẑ + ε | y) + H(y) − h(ε), in nats, with ε drawn here; inf at σ = 0.
 
         The mean over images that the mixture was not fitted to estimates an upper bound on I(x; z), whatever the
-        mixture: cross-entropy is never below entropy. Source: REFERENCE §1, fact (i).
+        mixture: cross-entropy is never below entropy. Source: docs/theory.md, "A bound from any density".
         """
         if noise_std == 0:
             return torch.full_like(smashed[:, 0], math.inf)
         noise = torch.randn(smashed.shape, generator=generator, device=smashed.device, dtype=smashed.dtype)
         log_density = self.log_density(smashed + noise_std * noise, labels, noise_std)
-        return self.label_entropy - log_density - noise_entropy(smashed.shape[1], noise_std)
+        return label_entropy(self.class_prior) - log_density - noise_entropy(smashed.shape[1], noise_std)
 
     def sample(self, labels: Int[Tensor, " n"], *, generator: torch.Generator) -> Float[Tensor, "n d"]:
         """A ẑ for each label, without noise."""
@@ -122,14 +122,15 @@ class ClassMixture:
             found[group.rows] = torch.bmm(group.points, self.basis[group.cls].transpose(1, 2))
         return drawn + found[:-1]
 
-    def to(self, device: torch.device) -> "ClassMixture":
-        """The same mixture on another device."""
-        return ClassMixture(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
-
     def tensors(self) -> dict[str, Tensor]:
         """Its tensors by name, those it has."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+def label_entropy(class_prior: Float[Tensor, " cls"]) -> float:
+    """H(y) = −Σ π log π of the population, in nats."""
+    return float(torch.special.entr(class_prior.double()).sum())
 
 
 def noise_entropy(dimensions: int, noise_std: float) -> float:

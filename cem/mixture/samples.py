@@ -22,7 +22,7 @@ class Samples:
     """Samples of all classes, each centred on its class.
 
     Centred, since differences of large squares would lose small variances in float32. What is kept for each sample is
-    its label and a few numbers; the samples themselves are read anew in each pass, unless they are held.
+    its label and a few numbers; the samples themselves are read again in each pass, unless they are held.
     Raises MixtureError when there are none, a class is empty, a label is no class, or a value is not finite.
     """
 
@@ -55,7 +55,7 @@ class Samples:
         return (self.counts / self.counts.sum()).to(self.centre.dtype)
 
     def hold(self) -> None:
-        """Keep them sorted, if they are in memory anyway: it takes as long as a few passes, which are faster then."""
+        """Keep them sorted, if they are in memory anyway: this takes as long as a few passes, and speeds up others."""
         if self._in_memory and self._held is None:
             self._held = [replace(group, points=group.points.clone()) for group in self.groups()]
 
@@ -65,7 +65,7 @@ class Samples:
             yield from (part for group in self._held if (part := group.of(classes)) is not None)
             return
         for group in self._read(classes):
-            group.points.sub_(self.centre[group.cls].unsqueeze(1))  # in place: they are nobody else's
+            group.points.sub_(self.centre[group.cls].unsqueeze(1))  # in place: nothing else uses them
             yield group
 
     @cached_property
@@ -105,7 +105,7 @@ class Samples:
         return rows
 
     def draw(self, many: Int[Tensor, " cls"], generator: torch.Generator) -> Bool[Tensor, " n"]:
-        """So many samples of each class, drawn without replacement in the order of the source: true where drawn."""
+        """True for `many` samples of each class, drawn without replacement in the order of the source."""
         keys = torch.rand(len(self), generator=generator, device=self.labels.device)
         rows = self.largest(keys, int(many.max()))
         drawn = torch.zeros_like(self.labels, dtype=torch.bool)

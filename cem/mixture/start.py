@@ -28,8 +28,8 @@ def rough_mixture(
 ) -> ClassMixture:
     """From the given centres and all samples, or else from several seedings and some samples.
 
-    The directions in which components differ are among the leading ones, and most of the noise is not: k-means there
-    takes a small part of the time and errs less. Source: Ding & He 2004; Vempala & Wang 2004.
+    The directions in which components differ are among the leading ones, and most of the noise is not: there k-means
+    takes a small part of the time and makes fewer errors. Source: Ding & He 2004; Vempala & Wang 2004.
     """
     few = samples
     if means is None:
@@ -60,14 +60,14 @@ def _best_run(
     components: int,
     generator: torch.Generator,
 ) -> Int[Tensor, " n"]:
-    """Of each class those of the run with the least squared distances; the runs are classes of their own."""
+    """For each class the components of the run with the smallest squared distances; each run has its own classes."""
     run = torch.arange(_RUNS, device=labels.device).unsqueeze(1)
     repeated, owner = points.repeat(_RUNS, 1), (labels + classes * run).flatten()
     runs = Samples(lambda: [(repeated, owner)], _RUNS * classes, in_memory=True)
     component = kmeans(runs, seed_means(runs, components, generator), moving=_MOVING)
     moments = accumulate(runs, components, hard(component, components))
     distance = (moments.mass.unsqueeze(-1) * moments.variances).sum((1, 2)).view(_RUNS, classes)
-    # The first of the equally good: rounding must not choose between two orders of the same components.
+    # The first of the equally good runs: rounding must not choose between two orders of the same components.
     good = distance <= (1 + _TIE) * distance.min(0).values
     first = (good * (_RUNS - run)).argmax(0)
     return component.view(_RUNS, -1).gather(0, first[labels].unsqueeze(0)).squeeze(0)

@@ -7,7 +7,7 @@ from torch import Tensor
 from cem.mixture.model import ClassMixture
 from cem.mixture.samples import Samples
 
-_SPARE = 4  # directions iterated beside the ones kept: the last of those converge faster
+_SPARE = 4  # more directions than are kept, so that the last ones that are kept converge faster
 
 
 def leading_directions(

@@ -14,7 +14,7 @@ _GROUP_BYTES_ELSEWHERE = 256 << 20
 
 @dataclass(frozen=True)
 class Tiles:
-    """Tiles of samples. Where padding is, `present` is 0, `rows` point one past the last sample, `points` repeat one.
+    """Tiles of samples. For padding, `present` is 0, `rows` point one past the last sample, `points` repeat a sample.
 
     rows: where each sample is in its source, so that `out[tiles.rows] = values` puts results of samples in its order.
     """
@@ -47,9 +47,10 @@ def tile(
 ) -> Iterator[Tiles]:
     """Cut a chunk, whose first sample is row `first_row` of a source of `total` samples, into tiles; some at a time.
 
-    A tile has a quarter of the samples of an average class, within limits: balanced or not, padding stays a small part.
-    The memory of the points is used anew for the next tiles, but where gradients are wanted. wanted: the classes whose
-    tiles are given, or all.
+    A tile has a quarter of the samples of an average class, within limits: whether classes are balanced or not, padding
+    stays a small part.
+    The next tiles overwrite the memory of the points, unless they need gradients. wanted: the classes whose tiles are
+    given; absent: all.
     """
     device = labels.device
     counts = torch.bincount(labels, minlength=classes)

@@ -3,16 +3,16 @@
 import torch
 from torch import nn
 
-from cem.config import SplitModel
+from cem.config import ModelSettings
 from cem.models.decoder import make_decoder
 from cem.models.init import initialise
-from cem.models.vgg import build_vgg11, seed_dropout
+from cem.models.vgg import seed_dropout
 
 __all__ = ["make_decoder", "make_split", "parameter_count", "seed_dropout", "smashed_shape"]
 
 
 def make_split(
-    cfg: SplitModel,
+    cfg: ModelSettings,
     image_shape: tuple[int, int, int],
     num_classes: int,
     generator: torch.Generator | None = None,
@@ -20,6 +20,8 @@ def make_split(
     """Encoder and classifier, on the CPU, initialised from `generator` (absent: one seeded with 0).
 
     image_shape: channels, height, width of square images. The encoder takes images in [0, 1].
+    The implementation of a member of the family is called with settings, image shape and number of classes, and gives
+    both modules, uninitialised; see `initialise` for the layers that it may have.
     Raises ValueError when the images do not fit the model.
     """
     channels, height, width = image_shape
@@ -28,7 +30,7 @@ def make_split(
     cfg.check_side(height)
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     with torch.device("meta"):
-        encoder, classifier = build_vgg11(cfg, (channels, height, width), num_classes)
+        encoder, classifier = cfg.load()(cfg, (channels, height, width), num_classes)
     for module, client in ((encoder, True), (classifier, False)):
         module.to_empty(device="cpu")
         initialise(module, generator, client=client)
@@ -46,5 +48,5 @@ def smashed_shape(encoder: nn.Module, image_shape: tuple[int, int, int]) -> tupl
 
 
 def parameter_count(module: nn.Module) -> int:
-    """How many numbers a module learns."""
+    """How many numbers a module can learn."""
     return sum(parameter.numel() for parameter in module.parameters())

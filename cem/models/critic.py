@@ -9,15 +9,15 @@ from cem.models.init import initialise
 from cem.types import Images
 
 WIDTHS = (64, 128, 256)
-SMALLEST = 2 ** len(WIDTHS) + 1  # pixels: of less, the last normalisation would see one number a channel
+SMALLEST = 2 ** len(WIDTHS) + 1  # pixels: with fewer, the last normalisation would see one number per channel
 
 
 class Critic(nn.Module):
     """Three 5×5 convolutions of stride 2, the second and third normalised per image and channel; a linear head.
 
-    The first has no normalisation: it would hide an image's brightness and contrast from the critic. None may mix the
-    images of a batch, since the gradient penalty is of each image alone. Source: REFERENCE §6; Gulrajani et al. 2017
-    (arXiv 1704.00028) for what must not be normalised.
+    The first has no normalisation, which would hide an image's brightness and contrast from the critic. None may mix
+    the images of a batch, since the gradient penalty is defined for each image alone. Source: docs/theory.md, "The
+    attacks"; Gulrajani et al. 2017 (arXiv 1704.00028) for what must not be normalised.
     """
 
     def __init__(self, channels: int, height: int, width: int) -> None:
@@ -39,7 +39,9 @@ class Critic(nn.Module):
 def make_critic(image_shape: Shape, generator: torch.Generator) -> Critic:
     """A critic of images [channels, height, width]; the generator draws its weights and decides the device."""
     if min(image_shape[1:]) < SMALLEST:
-        raise DecoderError(f"The critic needs sides of {SMALLEST} pixels at least; found {image_shape}: use decoder.")
+        raise DecoderError(
+            f"The critic needs sides of at least {SMALLEST} pixels; found {image_shape}. Use a decoder, not a gan."
+        )
     with torch.device("meta"):  # whose constructors have nothing to draw from the global generator
         critic = Critic(*image_shape)
     critic.to_empty(device=generator.device)

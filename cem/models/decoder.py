@@ -44,9 +44,9 @@ class ResidualBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Residual blocks at the resolution of z, one transposed convolution a doubling, a last block, a sigmoid.
+    """Residual blocks at the resolution of z, a transposed convolution for each doubling, a last block, a sigmoid.
 
-    Source: REFERENCE §6 (the decoder of ResSFL, CVPR 2022, as used by arXiv 2503.00383).
+    Source: docs/theory.md, "The attacks" (the decoder of ResSFL, CVPR 2022, as used by arXiv 2503.00383).
     """
 
     def __init__(self, blocks: int, channels: int, doublings: int, channels_in: int, channels_out: int) -> None:
@@ -63,7 +63,7 @@ class Decoder(nn.Module):
 
 
 class UNet(nn.Module):
-    """Down to a quarter of z's side and up again, beside skips; then as the residual decoder ends.
+    """Down to a quarter of z's side and up again, with skip connections; then the end of the residual decoder.
 
     A side of 1 is not halved; an odd one is rounded up, and comes back by a transposed convolution that ends a row and
     column earlier. Channels double with every halving. Source: Ronneberger, Fischer & Brox 2015 (arXiv 1505.04597),

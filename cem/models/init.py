@@ -1,4 +1,4 @@
-"""Initial weights from one generator: the same seed gives the same model, and torch's own is left alone."""
+"""Initial weights from one generator: the same seed gives the same model, and torch's global one is not used."""
 
 import math
 
@@ -8,13 +8,13 @@ from torch.nn import init
 
 
 def initialise(module: nn.Module, generator: torch.Generator, client: bool = False) -> None:
-    """Draw every parameter anew, in the order of the modules, and reset the statistics of batch normalisation.
+    """Draw every parameter, in the order of the modules, and reset the statistics of batch normalisation.
 
     Convolutions and linear layers get PyTorch's default distribution, U(±1/√fan_in) for weight and bias; with `client`
-    they get Xavier-uniform weights and zero biases, as the published encoder has (REFERENCE §4).
+    they get Xavier-uniform weights and zero biases, as the published encoder has (docs/theory.md, "The split model").
     The parameters must be on the generator's device.
 
-    Raises TypeError for a module that owns parameters and is of another kind.
+    Raises TypeError for any other kind of module that owns parameters.
     """
     for name, part in module.named_modules():
         match part:

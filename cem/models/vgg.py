@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cem.config import ITEMS, SplitModel, parse_bottleneck
+from cem.config import Vgg11, parse_bottleneck
 
 _ACTIVATIONS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "none": nn.Identity}
 
@@ -33,13 +33,14 @@ def scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def build_vgg11(cfg: SplitModel, image_shape: tuple[int, int, int], num_classes: int) -> tuple[nn.Module, nn.Module]:
+def build_vgg11(cfg: Vgg11, image_shape: tuple[int, int, int], num_classes: int) -> tuple[nn.Module, nn.Module]:
     """Encoder (client) and classifier (server), uninitialised.
 
     The client holds the first `cut_layer` items, the bottleneck's way down and the activation; the server the
-    bottleneck's way up, the other items and the head. Source: REFERENCE §4; Simonyan & Zisserman 2015.
+    bottleneck's way up, the other items and the head. Source: docs/theory.md, "The split model"; Simonyan
+    & Zisserman 2015.
     """
-    items = ITEMS[cfg.arch]
+    items = cfg.items
     builder = _Builder(cfg.width, image_shape[0], image_shape[1])
     encoder = [layer for item in items[: cfg.cut_layer] for layer in builder.item(item)]
     classifier: list[nn.Module] = []
@@ -63,7 +64,7 @@ def build_vgg11(cfg: SplitModel, image_shape: tuple[int, int, int], num_classes:
 
 
 class Dropout(nn.Module):
-    """Dropout that draws from a generator of its own, so that a run's randomness can be saved and resumed.
+    """Dropout that draws from its own generator, so that a run's randomness can be saved and resumed.
 
     `generator` must be set before training (see `seed_dropout`) and live on the device of the input.
     """
@@ -77,7 +78,7 @@ class Dropout(nn.Module):
         if not self.training:
             return x
         if self.generator is None:
-            raise RuntimeError("Dropout has no generator: call cem.models.seed_dropout before training")
+            raise RuntimeError("expected a generator for dropout, found none: call seed_dropout before training")
         kept = torch.rand(x.shape, generator=self.generator, device=x.device) >= self.rate
         return x * kept / (1 - self.rate)
 

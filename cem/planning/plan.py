@@ -4,18 +4,7 @@ from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
-from cem.config import (
-    BASELINES,
-    YARDSTICKS,
-    Attack,
-    Dataset,
-    Decoder,
-    GmmSurrogate,
-    MixtureFit,
-    NoSurrogate,
-    Run,
-    Study,
-)
+from cem.config import AttackSettings, DatasetSettings, MixtureFit, NoSurrogate, Run, Study
 
 ATTACK_FILES = ("metrics.parquet", "reconstructions.h5", "attack.json", "manifest.json")  # of each attack on a run
 
@@ -41,7 +30,7 @@ class Plan:
     @cached_property
     def _references(self) -> dict[str, dict[str, Run]]:
         """What undefended runs share → these by id, one a seed of the asked runs, smallest seed first."""
-        if all(attack.kind in YARDSTICKS for attack in self.study.attacks):
+        if all(attack.yardstick for attack in self.study.attacks):
             return {}
         seeds: dict[str, dict[int, Run]] = {}
         for name, run in self.asked.items():
@@ -73,29 +62,29 @@ class Plan:
         return next(iter(self.undefended(run)), None)
 
     def is_reference(self, run: Run) -> bool:
-        """Whether attacks must invert this run to count on others."""
+        """Whether attacks must invert this run for their numbers on other runs to count."""
         return run.id in self.references
 
-    def attacks(self, run: Run) -> list[Attack]:
+    def attacks(self, run: Run) -> list[AttackSettings]:
         """The attacks that a run is scored by."""
         everywhere = self.is_reference(run)
-        return [attack for attack in self.study.attacks if everywhere or getattr(attack, "runs", "all") == "all"]
+        return [attack for attack in self.study.attacks if everywhere or not attack.reference_only]
 
     def tuned(self, run: Run, attack: str) -> Path | None:
-        """The result that says an attack's learning rate, found on the reference; None where it has its own."""
+        """The result that holds an attack's learning rate, found on the reference; None where the settings give one."""
         cfg = next(cfg for cfg in self.study.attacks if cfg.id == attack)
         reference = self.reference(run)
-        if not isinstance(cfg, Decoder) or cfg.lr is not None or reference is None or reference.id == run.id:
+        if not cfg.tunes_on_reference or reference is None or reference.id == run.id:
             return None
         return self.attack(reference, attack) / "attack.json"
 
     @cached_property
     def warmups(self) -> dict[str, Run]:
-        """Base id → the runs that start from it, without what tells them apart."""
+        """Base id → the run that it warms up, without what the runs of a base differ in."""
         return {run.base: run.model_copy(update={"surrogate": NoSurrogate()}) for run in self.runs.values()}
 
     @cached_property
-    def datasets(self) -> dict[str, Dataset]:
+    def datasets(self) -> dict[str, DatasetSettings]:
         """Data set id → data set, without what is decided later: the augmentation is the training's."""
         return {run.dataset.id: run.dataset.model_copy(update={"augment": None}) for run in self.runs.values()}
 
@@ -108,24 +97,24 @@ class Plan:
     @cached_property
     def mixtures(self) -> dict[str, MixtureFit]:
         """Label → how a mixture is fitted: those that surrogates start from, and the one that measures."""
-        fits = [run.surrogate.mixture for run in self.runs.values() if isinstance(run.surrogate, GmmSurrogate)]
+        fits = [fit for run in self.runs.values() if (fit := run.surrogate.mixture) is not None]
         return {fit.label: fit for fit in [*fits, self.study.leakage]}
 
     @property
     def baselines(self) -> list[str]:
         """Ids of the attacks that need no training; all of a run's share one job."""
-        return [attack.id for attack in self.study.attacks if attack.kind in BASELINES]
+        return [attack.id for attack in self.study.attacks if not attack.trained]
 
     @property
     def learned(self) -> list[str]:
         """Ids of the attacks that are trained, a job each."""
-        return [attack.id for attack in self.study.attacks if attack.kind not in BASELINES]
+        return [attack.id for attack in self.study.attacks if attack.trained]
 
     def learned_on(self, run: Run) -> list[str]:
         """Ids of those that a run is scored by."""
-        return [attack.id for attack in self.attacks(run) if attack.kind not in BASELINES]
+        return [attack.id for attack in self.attacks(run) if attack.trained]
 
-    def data(self, dataset: Dataset) -> Path:
+    def data(self, dataset: DatasetSettings) -> Path:
         """The prepared data set."""
         return self.root / "data" / f"{dataset.id}.h5"
 
@@ -139,9 +128,8 @@ class Plan:
 
     def start_mixture(self, run: Run) -> Path | None:
         """The mixture a run's surrogate starts from; None when it needs none."""
-        if not isinstance(run.surrogate, GmmSurrogate):
-            return None
-        return self.warmup(run) / f"mixture-{run.surrogate.mixture.label}.h5"
+        fit = run.surrogate.mixture
+        return None if fit is None else self.warmup(run) / f"mixture-{fit.label}.h5"
 
     def leakage(self, run: Run) -> Path:
         """The mixture that measures a trained run's leakage."""
@@ -157,7 +145,7 @@ class Plan:
         return self.folder / "report.html"
 
     def jobs(self) -> Counter[str]:
-        """Rule → how many jobs a study from nothing takes."""
+        """Rule → how many jobs a study takes from the beginning."""
         starts = {path for run in self.runs.values() if (path := self.start_mixture(run)) is not None}
         bases = {path.parent for path in starts}
         runs = len(self.runs)

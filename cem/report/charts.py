@@ -118,7 +118,7 @@ def attack_curves(plan: Plan, groups: list[Group]) -> list[Picture]:
 
 def _attack_curve(plan: Plan, groups: list[Group], attack: str) -> Picture | None:
     curves = {
-        run.id: _curve(read_attack(plan, run, attack)["curve"])
+        run.id: _curve(read_attack(plan, run, attack).curve)
         for group in groups
         for run in group.runs
         if attack in plan.learned_on(run)

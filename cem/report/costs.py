@@ -1,15 +1,9 @@
-"""What a training used, by its train.json: as a cluster counted it, else as the job itself did. Unknown is None, not 0.
+"""What a job used, by its record: as a cluster counted it, else as the job itself did. Unknown is None, not 0."""
 
-`costs`, which a cluster's executor adds when the job is done: a row an attempt with `source` (accounting, or job where
-there is none), `lost` (no result came of it), `elapsed_s`, `cpu_s`, `gpu_s` and `max_rss_mb`. `attempts`: see
-`cem.jobs.attempts`.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-Rows = list[dict[str, Any]]
+from cem.storage.records import Attempt, JobCost, JobRecord
 
 
 @dataclass(frozen=True)
@@ -26,33 +20,32 @@ class Cost:
     lost_s: float | None
 
 
-def cost_of(training: Mapping[str, Any]) -> Cost:
-    """Of a training."""
-    rows: Rows = training.get("costs") or [_own(attempt) for attempt in training["attempts"]]
-    sources = {row["source"] for row in rows}
-    peaks = [row["max_rss_mb"] for row in rows if row["max_rss_mb"] is not None]
+def cost_of(record: JobRecord) -> Cost:
+    """Of the job that left this record."""
+    rows = record.costs or [_own(attempt) for attempt in record.attempts]
+    sources = {row.source for row in rows}
     return Cost(
         source=sources.pop() if len(sources) == 1 else "mixed",
-        gpu_s=_total(rows, "gpu_s"),
-        cpu_s=_total(rows, "cpu_s"),
-        max_rss_mb=max(peaks, default=None),
-        lost_s=_total([row for row in rows if row["lost"]], "elapsed_s"),
+        gpu_s=_total([row.gpu_s for row in rows]),
+        cpu_s=_total([row.cpu_s for row in rows]),
+        max_rss_mb=max((row.max_rss_mb for row in rows if row.max_rss_mb is not None), default=None),
+        lost_s=_total([row.elapsed_s for row in rows if row.lost]),
     )
 
 
-def _own(attempt: Mapping[str, Any]) -> dict[str, Any]:
+def _own(attempt: Attempt) -> JobCost:
     """An attempt as the job itself tells it."""
-    return {
-        "source": "job",
-        "lost": attempt.get("ended") != "done",
-        "elapsed_s": attempt["seconds"],
-        "gpu_s": attempt.get("gpu_seconds"),
-        "cpu_s": attempt.get("cpu_seconds"),
-        "max_rss_mb": attempt.get("max_rss_mb"),
-    }
+    return JobCost(
+        source="job",
+        lost=attempt.ended != "done",
+        elapsed_s=attempt.seconds,
+        cpu_s=attempt.cpu_seconds,
+        gpu_s=attempt.gpu_seconds,
+        max_rss_mb=attempt.max_rss_mb,
+    )
 
 
-def _total(rows: Rows, name: str) -> float | None:
+def _total(values: Sequence[float | None]) -> float | None:
     """A sum of which no part is unknown."""
-    values = [row[name] for row in rows]
-    return None if None in values else float(sum(values))
+    known = [value for value in values if value is not None]
+    return float(sum(known)) if len(known) == len(values) else None

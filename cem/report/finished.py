@@ -2,7 +2,7 @@
 
 from functools import cached_property
 
-from cem.config import Attack, Run
+from cem.config import AttackSettings, Run
 from cem.planning.plan import ATTACK_FILES, Plan
 from cem.planning.status import RunStatus, State, study_status
 from cem.report.page import write_page
@@ -32,7 +32,7 @@ class Finished(Plan):
         """All that are planned: an attack that has no result on one of them yet is not known to work."""
         return self.whole.undefended(run)
 
-    def attacks(self, run: Run) -> list[Attack]:
+    def attacks(self, run: Run) -> list[AttackSettings]:
         """The finished ones."""
         return [
             attack

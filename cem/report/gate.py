@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from cem.config import BASELINES, YARDSTICKS, Attack, Run
+from cem.config import AttackSettings, Run
 from cem.planning.plan import Plan
 from cem.report.statistics import Estimate, over_seeds
 
@@ -33,9 +33,9 @@ class Verdict:
     why: str = ""
 
 
-def judge(plan: Plan, run: Run, attack: Attack, rows: dict[tuple[str, str, str], Row]) -> Verdict:
+def judge(plan: Plan, run: Run, attack: AttackSettings, rows: dict[tuple[str, str, str], Row]) -> Verdict:
     """The verdict on an attack on a run. rows: (run id, attack id, scope) → its scores."""
-    if attack.kind in YARDSTICKS:
+    if attack.yardstick:
         return Verdict(ok=True)
     here = rows[run.id, attack.id, "infer"]
     references = plan.undefended(run)
@@ -47,7 +47,7 @@ def judge(plan: Plan, run: Run, attack: Attack, rows: dict[tuple[str, str, str],
         return gate
     if here["converged"] is False:
         return Verdict(ok=False, bound=True, why="had not converged: a larger budget would make it stronger")
-    if here["converged"] is None and attack.kind not in BASELINES:
+    if here["converged"] is None and attack.trained:
         why = "its budget is too small to tell whether it had converged: give it at least 5 epochs (or steps)"
         return Verdict(ok=False, bound=True, why=why)
     return Verdict(ok=True)

@@ -1,6 +1,5 @@
 """What the report reads of a run: one function a file, each refusing by name what is absent or not as it should be."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,29 +12,37 @@ from cem import CemError
 from cem.config import Dataset, Run
 from cem.planning.plan import Plan
 from cem.storage.hdf5 import Reader, open_dataset
+from cem.storage.records import AttackRecord, Manifest, TrainRecord, read_record
 
 SCOPES = ("train", "infer")
 METRICS = ("mse", "psnr_db", "ssim", "victim_accuracy", "rank1", "ms_ssim", "lpips")  # as results name them
 _STORED = ("mse", "psnr_db", "ssim", "recognised", "mse_mean_image", "mse_class_mean")  # of every attack
-_TRAINING = (
-    "run", "accuracy_test", "best_epoch", "epochs", "seconds", "warmup_seconds", "attempts", "lost_seconds",
-    "parameters", "device", "threads", "versions", "numerics",
+
+
+def metric_columns(plan: Plan) -> tuple[str, ...]:
+    """The columns of `METRICS`, then those of the study's own metrics."""
+    return tuple(dict.fromkeys((*METRICS, *(metric.member for metric in plan.study.metrics))))
+
+
+# Of I(x; z), nats per image: an upper bound and a lower one, each with its standard error over images; whether the
+# lower one is near the most that it can say; which density gave the upper one.
+LEAKAGE = (
+    "leakage_nats", "leakage_nats_sem", "leakage_lower_nats", "leakage_lower_nats_sem", "leakage_lower_saturated",
+    "leakage_member",
 )  # fmt: skip
-
-
-Leakage = Callable[[int], tuple[float | None, float | None]]  # observations → nats per image, standard error
+Leakage = Callable[[int], dict[str, Any]]  # how often z is seen → these; None for what is not measured
 
 
 class ReportError(CemError):
     """A result that is absent, damaged or of something else."""
 
 
-def read_training(plan: Plan, run: Run) -> dict[str, Any]:
-    """What `train` says of a run: accuracies in [0, 1], seconds, parameter counts, versions."""
+def read_training(plan: Plan, run: Run) -> TrainRecord:
+    """What `train` says of a run."""
     path = plan.run(run) / "train.json"
-    training = _read_json(path, "train", _TRAINING)
-    if training["run"] != run.id:
-        raise ReportError(f"{path}: expected run {run.id}, found {training['run']}. Delete it and rerun train.")
+    training = read_record(path, TrainRecord, "train")
+    if training.run != run.id:
+        raise ReportError(f"{path}: expected run {run.id}, found {training.run}. Delete it and rerun train.")
     return training
 
 
@@ -47,21 +54,21 @@ def read_history(plan: Plan, run: Run) -> pd.DataFrame:
 
 
 def read_leakage(plan: Plan, run: Run) -> Leakage:
-    """The measured bound on I(x; z) and its standard error over images, nats per image, given how often z is seen.
+    """The measured bounds on I(x; z), given how often the attacker sees z of an image.
 
     Infinite, without a standard error, when σ = 0. Not measured (None) for a number of observations that the mixture
     was not scored at: the channel is then another, with noise σ/√n.
     """
     path = plan.leakage(run)
     with Reader(path, maker="fit_mixture", kind="mixture") as reader:
-        _require(path, "fit_mixture", ("leakage_nats", "leakage_nats_sem"), reader.attrs)
+        _require(path, "fit_mixture", ("leakage_nats",), reader.attrs)
         attrs = reader.attrs
 
-    def leakage(observations: int) -> tuple[float | None, float | None]:
+    def leakage(observations: int) -> dict[str, Any]:
         suffix = "" if observations == 1 else f"_seen{observations}"
-        value = attrs.get(f"leakage_nats{suffix}")
-        known = value is not None and np.isfinite(value)
-        return value, attrs.get(f"leakage_nats_sem{suffix}") if known else None
+        found = {name: attrs.get(name + suffix) for name in LEAKAGE}
+        value = found["leakage_nats"]
+        return found if value is not None and np.isfinite(value) else found | {"leakage_nats_sem": None}
 
     return leakage
 
@@ -73,17 +80,14 @@ def read_majority(plan: Plan, dataset: Dataset) -> tuple[float, int]:
     return float(counts.max() / counts.sum()), int(counts.sum())
 
 
-def read_attack(plan: Plan, run: Run, attack: str) -> dict[str, Any]:
-    """What an attack says of itself: settings, knowledge, seconds, convergence, curve."""
-    path = plan.attack(run, attack) / "attack.json"
-    expected = ("settings", "knowledge", "fit_seconds", "score_seconds", "parameters", "curve", "converged", "failure")
-    return _read_json(path, _rule(plan, attack), expected)
+def read_attack(plan: Plan, run: Run, attack: str) -> AttackRecord:
+    """What an attack says of itself."""
+    return read_record(plan.attack(run, attack) / "attack.json", AttackRecord, _rule(plan, attack))
 
 
-def read_manifest(plan: Plan, run: Run, attack: str) -> dict[str, Any]:
-    """What an attack's number rests on: knowledge, scored images, seeds."""
-    path = plan.attack(run, attack) / "manifest.json"
-    return _read_json(path, _rule(plan, attack), ("scored",))
+def read_manifest(plan: Plan, run: Run, attack: str) -> Manifest:
+    """What an attack's number rests on."""
+    return read_record(plan.attack(run, attack) / "manifest.json", Manifest, _rule(plan, attack))
 
 
 def read_metrics(plan: Plan, run: Run, attack: str) -> pd.DataFrame:
@@ -102,19 +106,22 @@ def read_metrics(plan: Plan, run: Run, attack: str) -> pd.DataFrame:
 
 
 def read_reconstructions(
-    plan: Plan, run: Run, attack: str, scope: str, count: int
+    plan: Plan, run: Run, attack: str, place: str, count: int
 ) -> tuple[UInt8[np.ndarray, "n c h w"], UInt8[np.ndarray, "n c h w"]]:
-    """The first `count` originals of a scope and what the attack made of them (fewer when fewer are stored)."""
+    """The first `count` originals and what the attack made of them (fewer when fewer are stored).
+
+    place: a scope, for its first images; `{scope}/worst` for those that the attack came nearest to, nearest first.
+    """
     path = plan.attack(run, attack) / "reconstructions.h5"
     with Reader(path, maker=_rule(plan, attack), kind="reconstructions") as reader:
-        images = reader.dataset(f"{scope}/images")[:count]
-        return images, reader.dataset(f"{scope}/reconstructions")[:count]
+        images = reader.dataset(f"{place}/images")[:count]
+        return images, reader.dataset(f"{place}/reconstructions")[:count]
 
 
 def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
     """The aggregated results. Raises ReportError unless they are of exactly the planned runs and attacks."""
     marks = ("strongest", "strongest_of", "strongest_bound", "attack_ok", "attack_bound", "threat_model")
-    expected = ("run", "attack", "scope", *marks, "majority_accuracy", *METRICS)
+    expected = ("run", "attack", "scope", *marks, "majority_accuracy", *metric_columns(plan))
     results = _read_table(Path(parquet), "aggregate", expected)
     planned = {(name, attack.id) for name, run in plan.runs.items() for attack in plan.attacks(run)}
     found = set(zip(results["run"], results["attack"], strict=True))
@@ -128,17 +135,6 @@ def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
 
 def _rule(plan: Plan, attack: str) -> str:
     return "baseline_attacks" if attack in plan.baselines else "attack"
-
-
-def _read_json(path: Path, rule: str, expected: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ReportError(f"{path}: expected a file, found none. Run {rule}.") from None
-    except ValueError as error:
-        raise ReportError(f"{path}: expected JSON; cannot read it: {error}. Delete it and rerun {rule}.") from None
-    _require(path, rule, expected, found)
-    return dict(found)
 
 
 def _read_table(path: Path, rule: str, expected: tuple[str, ...]) -> pd.DataFrame:

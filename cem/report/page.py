@@ -11,6 +11,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from cem.config import every_metric
 from cem.planning.plan import Plan
 from cem.planning.status import RunStatus
 from cem.report.answer import Answer, answer
@@ -27,6 +28,7 @@ from cem.report.tables import (
     budget_table,
     comparisons_table,
     costs_table,
+    further_metrics_table,
     ladder_table,
     reasons_table,
     summary_table,
@@ -42,6 +44,7 @@ class Section:
 
     answer: Answer
     summary: Table
+    further: Table | None  # metrics that the summary has no column for
     comparisons: Table
     tradeoff: Picture
     reconstructions: list[Picture]
@@ -118,9 +121,10 @@ def _section(
     return Section(
         found,
         summary_table(plan, groups, results, threat, scores),
+        further_metrics_table(plan, groups, results, threat, scores),
         comparisons_table(found),
         accuracy_against_error(groups, results, threat, scores, f"accuracy_against_error{suffix}"),
-        reconstruction_grids(plan, groups, results, threat, f"reconstructions{suffix}"),
+        reconstruction_grids(plan, groups, results, threat, suffix),
     )
 
 
@@ -129,19 +133,21 @@ def _numbered_tables(sections: list[Section]) -> list[Table]:
     return [
         replace(table, name=table.name if number == 1 else f"{table.name}_{number}")
         for number, section in enumerate(sections, 1)
-        for table in (section.summary, section.comparisons)
-        if table.rows
+        for table in (section.summary, section.further, section.comparisons)
+        if table is not None and table.rows
     ]
 
 
 def _absent_metrics(plan: Plan, results: pd.DataFrame) -> dict[str, str]:
     """Metrics that no run has, and why."""
-    lpips = "no weights were given (metrics.lpips_trunk)."
-    reasons = {
-        "rank1": ("Rank 1 of 100", "a scope has fewer than 100 images."),
-        "ms_ssim": ("MS-SSIM", "it needs images of 176 pixels a side."),
-        "lpips": ("LPIPS", lpips if plan.study.metrics.lpips_trunk is None else "no attack was scored by it yet."),
+    chosen = {metric.member for metric in plan.study.metrics}
+    reasons = {"rank1": ("Rank 1 of 100", "a scope has fewer than 100 images.")}
+    reasons |= {
+        metric.member: (metric.member, f"it needs images of {metric.smallest_side} pixels a side.")
+        for metric in every_metric(())
     }
+    if "lpips" not in chosen:
+        reasons["lpips"] = ("LPIPS", "no weights were given (metrics: [{kind: lpips, trunk: …}]).")
     return {name: reason for column, (name, reason) in reasons.items() if results[column].isna().all()}
 
 
@@ -158,7 +164,7 @@ def _about_data(plan: Plan, name: str) -> dict[str, Any]:
         sizes = {split: len(reader.dataset(f"{split}/images")) for split in SPLITS}
         return {
             "name": name,
-            "synthetic": plan.datasets[name].source == "synthetic",
+            "synthetic": not plan.datasets[name].real,
             "description": reader.attrs["description"],
             "sha256": reader.attrs["source_sha256"],
             "shape": "×".join(map(str, reader.image_shape)),
@@ -177,10 +183,10 @@ def _about_training(plan: Plan) -> dict[str, str]:
     """What the runs were made with; several values where the runs differ."""
     trained = [read_training(plan, run) for run in plan.runs.values()]
     facts = [
-        {f"version of {name}": version for name, version in one["versions"].items()}
-        | {name.replace("_", " "): one[name] for name in ("device", "threads", "numerics", "epochs")}
-        | {f"parameters of the {part}": f"{count:,}" for part, count in one["parameters"].items()}
-        | {"seconds of the warm-up": f"{one['warmup_seconds']:.0f}", "best epoch": one["best_epoch"]}
+        {f"version of {name}": version for name, version in one.versions.items()}
+        | {"device": one.device, "threads": one.threads, "numerics": one.numerics, "epochs": one.epochs}
+        | {f"parameters of the {part}": f"{count:,}" for part, count in one.parameters.items()}
+        | {"seconds of the warm-up": f"{one.warmup_seconds:.0f}", "best epoch": one.best_epoch}
         for one in trained
     ]
     names = dict.fromkeys(name for fact in facts for name in fact)
@@ -190,7 +196,7 @@ def _about_training(plan: Plan) -> dict[str, str]:
 
 def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
     warnings = []
-    synthetic = [name for name, dataset in plan.datasets.items() if dataset.source == "synthetic"]
+    synthetic = [name for name, dataset in plan.datasets.items() if not dataset.real]
     if synthetic:
         warnings.append(
             f"Synthetic data: {', '.join(synthetic)} is drawn by a generator, not photographed. These numbers test the "
@@ -204,7 +210,7 @@ def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
             "from them may be chance."
         )
     owned = {
-        attack.id: max(read_manifest(plan, run, attack.id)["scored"]["infer"]["also_owned_by_attacker"] for run in runs)
+        attack.id: max(read_manifest(plan, run, attack.id).scored["infer"].also_owned_by_attacker for run in runs)
         for attack in plan.study.attacks
         if (runs := [run for run in plan.runs.values() if attack in plan.attacks(run)])
     }
@@ -214,7 +220,7 @@ def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
             f"Test images that the attacker owns, byte for byte ({named}): the data set has the same images in two "
             "splits, and such an attacker knows their answer. Keep them in one split."
         )
-    numerics = {read_training(plan, run)["numerics"] for run in plan.runs.values()}
+    numerics = {read_training(plan, run).numerics for run in plan.runs.values()}
     if len(numerics) > 1:
         warnings.append(
             f"Runs made by versions of the code whose numbers differ ({sorted(numerics)}): rerun the older."

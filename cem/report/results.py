@@ -6,14 +6,16 @@ from typing import Any
 
 import pandas as pd
 
-from cem.config import Attack, Run
+from cem.config import AttackSettings, Run
 from cem.planning.plan import Plan
 from cem.report.costs import cost_of
 from cem.report.gate import judge
 from cem.report.inputs import (
+    LEAKAGE,
     METRICS,
     SCOPES,
     Leakage,
+    metric_columns,
     read_attack,
     read_leakage,
     read_majority,
@@ -35,9 +37,8 @@ COLUMNS = (
     "leakage_nats", "train_seconds", "attack_seconds", "mse_image_sem", "leakage_nats_sem", "images", "converged",
     "strongest", "attempts", "lost_seconds", *COST_COLUMNS, *METRICS[3:], "mse_mean_image", "mse_class_mean",
     "attack_bound", "attack_verdict", "reference", "strongest_bound", "threat_model", "strongest_of",
-    "majority_accuracy", "test_images",
+    "majority_accuracy", "test_images", *LEAKAGE[2:],
 )  # fmt: skip
-FLOATS = ("mse_ratio_to_mean_image", "leakage_nats", "leakage_nats_sem", *COST_COLUMNS[1:], *METRICS[3:])
 
 
 def aggregate(plan: Plan, parquet: str | Path, csv: str | Path, runs_csv: str | Path) -> None:
@@ -64,12 +65,14 @@ def gather(plan: Plan, whole: Plan | None = None) -> tuple[pd.DataFrame, pd.Data
     _pass_gate(plan, rows)
     mark_strongest(plan, rows, whole or plan)
     # Said, not guessed: a column may be all empty.
-    types = {"converged": "boolean"} | dict.fromkeys(FLOATS, "float64")
-    results = pd.DataFrame(rows, columns=list(COLUMNS)).astype(types)
+    floats = ("mse_ratio_to_mean_image", *LEAKAGE[:4], *COST_COLUMNS[1:], *metric_columns(plan)[3:])
+    types = dict.fromkeys(floats, "float64") | dict.fromkeys(("converged", "leakage_lower_saturated"), "boolean")
+    columns = dict.fromkeys((*COLUMNS, *metric_columns(plan)))
+    results = pd.DataFrame(rows, columns=list(columns)).astype(types)
     of_run: dict[str, list[Row]] = {name: [] for name in plan.runs}
     for row in rows:
         of_run[row["run"]].append(row)
-    runs = [row for name, run in plan.runs.items() for row in _rows_of_runs(run, of_run[name])]
+    runs = [row for name, run in plan.runs.items() for row in _rows_of_runs(plan, run, of_run[name])]
     return results, pd.DataFrame(runs)
 
 
@@ -90,16 +93,16 @@ def _rows_of_run(plan: Plan, run: Run, majority: float, test_images: int) -> lis
         "cut_layer": run.model.cut_layer,
         "noise_std": run.noise_std,
         "defense": "+".join(defense.label for defense in run.defenses),
-        "surrogate": run.surrogate.kind,
+        "surrogate": run.surrogate.member,
         "formula": run.surrogate.formula,
         "weight": run.surrogate.weight,
         "seed": run.seed,
-        "accuracy": training["accuracy_test"],
+        "accuracy": training.accuracy_test,
         "majority_accuracy": majority,
         "test_images": test_images,
-        "train_seconds": training["seconds"],
-        "attempts": len(training["attempts"]),
-        "lost_seconds": training["lost_seconds"],
+        "train_seconds": training.seconds,
+        "attempts": len(training.attempts),
+        "lost_seconds": training.lost_seconds,
         **dict(zip(COST_COLUMNS, (cost.source, cost.gpu_s, cost.cpu_s, cost.max_rss_mb, cost.lost_s), strict=True)),
     }
     about_run["reference"] = plan.is_reference(run)
@@ -107,17 +110,17 @@ def _rows_of_run(plan: Plan, run: Run, majority: float, test_images: int) -> lis
     return [about_run | scores for attack in plan.attacks(run) for scores in _scores(plan, run, attack, leakage)]
 
 
-def _scores(plan: Plan, run: Run, attack: Attack, leakage: Leakage) -> list[Row]:
+def _scores(plan: Plan, run: Run, attack: AttackSettings, leakage: Leakage) -> list[Row]:
     """An attack's rows, one a scope. The leakage is of the channel that the attacker sees: z once, or several times."""
     about, metrics = read_attack(plan, run, attack.id), read_metrics(plan, run, attack.id)
     shared: Row = {
         "attack": attack.id,
         "knowledge": attack.knowledge_label,
         "threat_model": ThreatModel.of(attack).label,
-        **dict(zip(("leakage_nats", "leakage_nats_sem"), leakage(attack.observations), strict=True)),
-        "attack_seconds": about["fit_seconds"] + about["score_seconds"],
-        "converged": about["converged"],
-        "failure": about["failure"],
+        **leakage(attack.observations),
+        "attack_seconds": about.fit_seconds + about.score_seconds,
+        "converged": about.converged,
+        "failure": about.failure,
     }
     rows = []
     for scope in SCOPES:
@@ -143,21 +146,21 @@ def _pass_gate(plan: Plan, rows: list[Row]) -> None:
         row["attack_broken"] = verdict.broken
 
 
-def _rows_of_runs(run: Run, rows: list[Row]) -> list[Row]:
+def _rows_of_runs(plan: Plan, run: Run, rows: list[Row]) -> list[Row]:
     """A run's rows, one a threat model; one without a threat model where none of its attacks counts."""
     infer = [row for row in rows if row["scope"] == "infer"]
     best = {threat: row for row in infer for threat in row["strongest_of"].split(SEPARATOR) if threat}
     kept = ("accuracy", "majority_accuracy", "train_seconds", "attempts", "lost_seconds", *COST_COLUMNS, "reference")
     settings = _flat(run.model_dump(mode="json"))
     known = {"run": run.id} | settings | {name: infer[0][name] for name in kept}
-    return [known | _headline(threat, row) for threat, row in best.items()] or [known | _headline("", {})]
+    return [known | _headline(plan, *one) for one in best.items()] or [known | _headline(plan, "", {})]
 
 
-def _headline(threat: str, best: Row) -> Row:
+def _headline(plan: Plan, threat: str, best: Row) -> Row:
     scores = {"threat_model": threat, "strongest_attack": best.get("attack", "")}
     scores |= {"infer_bound": best.get("strongest_bound")}
-    scores |= {name: best.get(name) for name in ("leakage_nats", "leakage_nats_sem")}
-    return scores | {f"infer_{name}": best.get(name) for name in METRICS}
+    scores |= {name: best.get(name) for name in LEAKAGE}
+    return scores | {f"infer_{name}": best.get(name) for name in metric_columns(plan)}
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> Row:

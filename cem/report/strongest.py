@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from cem.config import YARDSTICKS
 from cem.planning.plan import Plan
 from cem.report.inputs import read_metrics
 from cem.report.threat import SEPARATOR, ThreatModel, threat_models
@@ -28,7 +27,7 @@ def mark_strongest(plan: Plan, rows: list[Row], whole: Plan) -> None:
         row["strongest"], row["strongest_bound"], row["strongest_of"] = False, False, ""
         places.setdefault((row["run"], row["scope"]), []).append(row)
     models = {attack.id: ThreatModel.of(attack) for attack in plan.study.attacks}
-    yardsticks = {attack.id for attack in plan.study.attacks if attack.kind in YARDSTICKS}
+    yardsticks = {attack.id for attack in plan.study.attacks if attack.yardstick}
     threats = threat_models(whole)
     planned = {name: [attack.id for attack in whole.attacks(run)] for name, run in plan.runs.items()}
     for (run, _), here in places.items():

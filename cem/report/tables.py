@@ -1,17 +1,15 @@
 """The report's tables, as rows of text: one source for the page and for LaTeX."""
 
-import json
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
-from cem.config import BASELINES, YARDSTICKS, Decoder
+from cem.config import every_metric
 from cem.planning.plan import Plan
 from cem.report.answer import Answer, attack_names
 from cem.report.groups import Group, group_runs
-from cem.report.inputs import METRICS, SCOPES, read_attack
+from cem.report.inputs import METRICS, SCOPES, metric_columns, read_attack
 from cem.report.scores import Scores
 from cem.report.statistics import over_seeds
 from cem.report.threat import ThreatModel
@@ -71,7 +69,8 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat
     """One row a group: accuracy, the strongest attack of a threat model and its scores, leakage, seconds."""
     header = (
         "runs", "strongest attack", "seeds", "accuracy, %", "most frequent class, %", "MSE, Infer", "PSNR, dB", "SSIM",
-        "recognised, %", "rank 1, %", "MSE, Train", f"leakage ≤, nats{_seen(threat)}", "training, s", "attack, s",
+        "recognised, %", "rank 1, %", "MSE, Train", *(f"leakage {side}, nats{_seen(threat)}" for side in "≤≥"),
+        "training, s", "attack, s",
     )  # fmt: skip
     rows = []
     for group in groups:
@@ -84,7 +83,7 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat
             *(failed or _limit(infer, name) + scores.estimate(infer, name).text() for name in METRICS[:3]),
             *(failed or _limit(infer, name) + scores.estimate(infer, name, 100.0).text() for name in METRICS[3:5]),
             failed or _limit(infer, "mse") + scores.estimate(train, "mse").text(),
-            "–" if failed else _leakage(infer),
+            *("–" if failed else _leakage(infer, name) for name in ("leakage_nats", "leakage_lower_nats")),
             over_seeds(about["train_seconds"]).text(),
             "–" if failed else over_seeds(infer["attack_seconds"]).text(),
         ]
@@ -125,6 +124,24 @@ def attacks_table(plan: Plan, groups: list[Group], results: pd.DataFrame, scores
     return Table("attacks", header, rows, _notes([header, *rows]))
 
 
+def further_metrics_table(
+    plan: Plan, groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores
+) -> Table | None:
+    """One row per group: the strongest attack by the metrics that the summary has no column for; None where none is."""
+    own = {metric.member: metric for metric in every_metric(plan.study.metrics)}
+    names = [name for name in metric_columns(plan)[5:] if not results[name].isna().all()]
+    if not names:
+        return None
+    header = ("runs", *(f"{name}, {own[name].unit}".removesuffix(", ") for name in names))
+    rows = []
+    for group in groups:
+        infer = group.headline(results, threat)
+        cells = [scores.estimate(infer, name).text() for name in names]
+        rows.append((group.label, *(["attack failed"] * len(names) if infer.empty else cells)))
+    closer = (f"{name}: a {own[name].better} value says that the reconstruction is closer." for name in names)
+    return Table("metrics", header, rows, tuple(closer))
+
+
 def reasons_table(groups: list[Group], results: pd.DataFrame, bound: bool) -> Table:
     """One row an attack whose number does not count on a group (or, `bound`, is a limit), with the reason."""
     rows: list[tuple[str, ...]] = []
@@ -150,14 +167,14 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
         if not about:
             continue  # nothing of it is finished
         known = results.loc[(results["attack"] == attack.id) & (results["scope"] == SCOPES[0]), "converged"].dropna()
-        memory = [found["peak_memory_mb"] for found in about if found.get("peak_memory_mb") is not None]
         cells = (
             ThreatModel.of(attack).label,
-            str(about[0]["knowledge"].get("images", "?")),
-            _distinct([found["parameters"] for found in about]),
-            *(f"{sum(found[name] for found in about) / len(about):.1f}" for name in ("fit_seconds", "score_seconds")),
-            f"{max(memory):.0f}" if memory else "–",
-            "needs no training" if attack.kind in BASELINES else f"{int(known.sum())} of {len(about)} runs",
+            str(about[0].knowledge.images),
+            _distinct([found.parameters for found in about]),
+            f"{sum(found.fit_seconds for found in about) / len(about):.1f}",
+            f"{sum(found.score_seconds for found in about) / len(about):.1f}",
+            f"{max(found.peak_memory_mb for found in about):.0f}",
+            f"{int(known.sum())} of {len(about)} runs" if attack.trained else "needs no training",
         )
         known_by_threat = ("name", "data", "data_size", "encoder", "observations", "labels")
         settings = {key: value for key, value in attack.sparse().items() if key not in known_by_threat}
@@ -173,7 +190,7 @@ def ladder_table(plan: Plan, results: pd.DataFrame, scores: Scores) -> Table | N
     """
     steps: dict[str, list[str]] = {}
     for attack in plan.study.attacks:
-        if isinstance(attack, Decoder):
+        if attack.on_ladder:
             alike = attack.model_copy(update={"net": "", "name": None, "runs": "all"})
             steps.setdefault(repr(alike), []).append(attack.id)
     ladder = max(steps.values(), key=len, default=[])
@@ -184,8 +201,8 @@ def ladder_table(plan: Plan, results: pd.DataFrame, scores: Scores) -> Table | N
     for group in groups:
         infer = group.rows(results).query("scope == 'infer'")
         present = {name: found for name in ladder if not (found := infer[infer["attack"] == name]).empty}
-        sizes = {name: read_attack(plan, plan.runs[rung["run"].iloc[0]], name)["parameters"] for name, rung in
-                 present.items()}  # fmt: skip
+        first = {name: plan.runs[found["run"].iloc[0]] for name, found in present.items()}
+        sizes = {name: read_attack(plan, run, name).parameters for name, run in first.items()}
         before = math.nan
         for name, parameters in sorted(sizes.items(), key=lambda item: item[1]):
             cell = _attack_cell(present[name], scores)
@@ -228,14 +245,17 @@ def _seen(threat: ThreatModel) -> str:
     return "" if threat.observations == 1 else f" at σ/√{threat.observations}"
 
 
-def _leakage(infer: pd.DataFrame) -> str:
+def _leakage(infer: pd.DataFrame, name: str) -> str:
     """Of the channel that this threat model's attacks see."""
-    return "not measured" if infer["leakage_nats"].isna().any() else over_seeds(infer["leakage_nats"]).text()
+    if infer[name].isna().any():
+        return "not measured"
+    saturated = name == "leakage_lower_nats" and infer["leakage_lower_saturated"].fillna(False).any()
+    return over_seeds(infer[name]).text() + (" (saturated)" if saturated else "")
 
 
 def _strongest(plan: Plan, group: Group, infer: pd.DataFrame, results: pd.DataFrame) -> str:
-    kinds = {attack.id: attack.kind for attack in plan.study.attacks}
-    trivial = all(kinds[attack] in YARDSTICKS for attack in infer["attack"])
+    yardsticks = {attack.id for attack in plan.study.attacks if attack.yardstick}
+    trivial = all(attack in yardsticks for attack in infer["attack"])
     failed = len(group.runs) - len(infer)
     marks = {"†": infer["strongest_bound"].any(), "‡": trivial}
     marks["§"] = any(_in_part(attack, results) for attack in infer["attack"])
@@ -275,6 +295,5 @@ def _notes(rows: list[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(note for mark, note in notes.items() if mark in text)
 
 
-def _distinct(values: list[Any]) -> str:
-    texts = [f"{value:,}" if isinstance(value, int) else json.dumps(value) for value in values if value is not None]
-    return ", ".join(dict.fromkeys(texts)) or "–"
+def _distinct(counts: list[int]) -> str:
+    return ", ".join(dict.fromkeys(f"{count:,}" for count in counts))

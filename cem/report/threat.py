@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cem.config import YARDSTICKS, Attack
+from cem.config import AttackSettings
 from cem.planning.plan import Plan
 
 SEPARATOR = "; "  # between the labels of several in one cell of results
@@ -19,7 +19,7 @@ class ThreatModel:
     labels: bool
 
     @classmethod
-    def of(cls, attack: Attack) -> "ThreatModel":
+    def of(cls, attack: AttackSettings) -> "ThreatModel":
         """That an attack is run under."""
         return cls(attack.data, attack.data_size, attack.encoder, attack.observations, attack.labels)
 
@@ -57,5 +57,5 @@ def threat_models(plan: Plan) -> list[ThreatModel]:
     """
     used = {attack.id for run in plan.asked.values() for attack in plan.attacks(run)}
     attacks = [attack for attack in plan.study.attacks if attack.id in used]
-    real = [attack for attack in attacks if attack.kind not in YARDSTICKS]
+    real = [attack for attack in attacks if not attack.yardstick]
     return list(dict.fromkeys(map(ThreatModel.of, real or attacks)))

@@ -1,20 +1,23 @@
-"""Tensors with a JSON header in one safetensors file: written whole, read without pickle."""
+"""Tensors with a JSON header in one safetensors file: written whole, read without pickle; and what is packed so."""
 
 import json
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from cem import CemError
 from cem.storage.files import whole_or_absent
 
 VERSION = 1
+Packed = tuple[dict[str, Tensor], dict[str, Any]]  # tensors by name, and a header of JSON values
 
 
 class CheckpointError(CemError):
@@ -29,7 +32,7 @@ def save_checkpoint(path: str | Path, kind: str, tensors: Mapping[str, Tensor], 
         temporary.write_bytes(save(cpu, metadata={"cem": text}))  # save_file's errors would not be OSErrors
 
 
-def load_checkpoint(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_checkpoint(path: str | Path, kind: str) -> Packed:
     """Tensors (on the CPU) and header.
 
     Raises CheckpointError when the file is absent, damaged, or of another kind or version.
@@ -55,22 +58,61 @@ def subset(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
 
 
-def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimizer's per-parameter tensors; its settings come from the study."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{prefix}.{index}.{name}": value
-        for index, values in state.items()
-        for name, value in values.items()
-        if isinstance(value, Tensor)
-    }
+@dataclass(frozen=True)
+class Stateful:
+    """What a computation changes as it goes, by name: packed for a checkpoint, and put back in place.
+
+    Where two names are of different kinds they have to differ. schedule: of the rate of an optimizer's first group.
+    """
+
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+    optimizers: Mapping[str, torch.optim.Optimizer] = field(default_factory=dict)
+    generators: Mapping[str, torch.Generator] = field(default_factory=dict)
+    schedule: LRScheduler | None = None
+
+    def pack(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor | Mapping[str, Tensor]]) -> Packed:
+        """All of it with plain values and tensors, or named groups of tensors, that go with it.
+
+        The tensors are those in use, not copies; of optimizers, the settings come from the study.
+        """
+        packed: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            packed |= {name: tensor} if isinstance(tensor, Tensor) else _under(name, tensor)
+        for name, module in self.modules.items():
+            packed |= _under(name, module.state_dict())
+        for name, optimizer in self.optimizers.items():
+            for index, state in optimizer.state_dict()["state"].items():
+                found = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+                packed |= _under(f"{name}.{index}", found)
+        packed |= _under("generator", {name: one.get_state() for name, one in self.generators.items()})
+        header = dict(values)
+        if self.schedule is not None:
+            rate = self.schedule.optimizer.param_groups[0]["lr"]
+            header |= {"lr": rate, "schedule": self.schedule.state_dict()}
+        return packed, header
+
+    def unpack(self, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+        """Put back what `pack` took; on the device where each part is."""
+        for name, module in self.modules.items():
+            module.load_state_dict(subset(tensors, name))
+        for name, optimizer in self.optimizers.items():
+            _restore_optimizer(optimizer, subset(tensors, name))
+        for name, generator in self.generators.items():
+            generator.set_state(tensors[f"generator.{name}"])
+        if self.schedule is not None:
+            self.schedule.optimizer.param_groups[0]["lr"] = header["lr"]
+            self.schedule.load_state_dict(header["schedule"])
 
 
-def restore_optimizer(prefix: str, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give an optimizer the tensors that `optimizer_tensors` took from one."""
-    saved = optimizer.state_dict()
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """tensors: of each parameter, under its number."""
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in subset(tensors, prefix).items():
+    for name, tensor in tensors.items():
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": deepcopy(saved["param_groups"])})
+    groups = deepcopy(optimizer.state_dict()["param_groups"])
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

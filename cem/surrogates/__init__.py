@@ -4,19 +4,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cem.config import AttentionSurrogate, GmmSurrogate, NoSurrogate
+from cem.config import SurrogateSettings
 from cem.mixture import ClassMixture
-from cem.surrogates.attention import SlotCrossAttentionCEM, SurrogateError, check_size, initialise
-from cem.surrogates.attention_mixture import MixtureAttention
-from cem.surrogates.base import MONITORS, Surrogate, Terms
-from cem.surrogates.enhanced_variance import EnhancedVariance
-from cem.surrogates.gmm import Gmm
+from cem.surrogates.base import MONITORS, Given, Surrogate, SurrogateError, Terms
 
-__all__ = ["MONITORS", "Surrogate", "SurrogateError", "Terms", "make_surrogate"]
+__all__ = ["MONITORS", "Given", "Surrogate", "SurrogateError", "Terms", "make_surrogate"]
 
 
 def make_surrogate(
-    cfg: NoSurrogate | GmmSurrogate | AttentionSurrogate,
+    cfg: SurrogateSettings,
     *,
     smashed_shape: tuple[int, int, int],
     num_classes: int,
@@ -34,16 +30,5 @@ def make_surrogate(
     share, ValueError for a mixture without its number of samples.
     """
     prior = class_prior if class_prior is not None else torch.full((num_classes,), 1 / num_classes)
-    match cfg:
-        case NoSurrogate():
-            return Surrogate()
-        case GmmSurrogate():
-            return Gmm(cfg, smashed_shape, prior, noise_std, num_samples, mixture, seed)
-        case AttentionSurrogate():
-            kind: type[SlotCrossAttentionCEM] = MixtureAttention if cfg.statistic == "mixture" else EnhancedVariance
-            with torch.device("meta"):  # no draw from torch's global generator, and no memory before the size is known
-                module = kind(cfg, smashed_shape, prior, noise_std)
-            check_size(module, smashed_shape)
-            module.to_empty(device="cpu")
-            initialise(module, seed)
-            return module
+    made: Surrogate = cfg.load()(cfg, Given(smashed_shape, prior, noise_std, num_samples, mixture, seed))
+    return made

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from cem.config import AttentionSurrogate
 from cem.mixture import noise_entropy
-from cem.surrogates.attention import SlotCrossAttentionCEM, SurrogateError
-from cem.surrogates.base import Terms, intra_class_mse
+from cem.surrogates.attention_base import SlotCrossAttentionCEM
+from cem.surrogates.base import SurrogateError, Terms, class_rows, intra_class_mse
 from cem.surrogates.thresholds import hinge
 from cem.types import Labels, Smashed
 
@@ -60,7 +60,8 @@ class MixtureAttention(SlotCrossAttentionCEM):
 
     The parameters of q depend on the support and on nothing of the sample that is scored, not even through the choice
     of the halves, which goes by labels and order. So the number is an upper bound on I(x; z) for any weights of the
-    module: training them only tightens it. Source: REFERENCE §1, facts (i) and (ii).
+    module: training them only tightens it. Source: docs/theory.md, "A bound from any density" and
+    "The attention mixture".
     """
 
     def __init__(
@@ -118,7 +119,8 @@ class MixtureAttention(SlotCrossAttentionCEM):
         generator: torch.Generator | None,
     ) -> tuple[Components, Int[Tensor, "2 half"]]:
         """A mixture for each pair of a half and a class, from that half; and the pair of each sample that it scores."""
-        classes, row = torch.unique(labels, return_inverse=True)
+        # 1. Mean and variance of each half's tokens at each position; `overall` is one variance for all positions.
+        classes, row = present_classes(labels, _room(labels, len(self.class_embedding)))
         support, weight = tokens[halves.rows], halves.present[:, :, None, None]
         count = halves.present.sum(1).view(2, 1, 1)
         centre = (support * weight).sum(1) / count
@@ -126,14 +128,17 @@ class MixtureAttention(SlotCrossAttentionCEM):
         middle = centre.mean(1, keepdim=True)
         overall = (within + (centre - middle).square()).mean(1, keepdim=True).clamp_min(_VARIANCE_FLOOR)
         spread = (count * within + _PRIOR_COUNT * overall) / (count + _PRIOR_COUNT)
+        # 2. Slots summarise the tokens, standardised so and told where they are and of which class; padding is masked.
         seen = self.embed((support - middle.unsqueeze(1)) / overall.unsqueeze(1).sqrt()) + self.position
         seen = seen + self.class_embedding[labels[halves.rows]].unsqueeze(2)
         present = halves.present.bool().unsqueeze(-1).expand(seen.shape[:3]) if len(labels) % 2 else None
         slots = self.slots(seen.flatten(1, 2), present if present is None else present.flatten(1, 2), generator)
+        # 3. A query for each class and position reads the slots of either half; heads make a mixture of what it reads.
         queries = self.class_embedding[classes].unsqueeze(1) + self.position
         read = self.read(queries.flatten(0, 1).expand(2, -1, -1), slots)
         heads = self.head(read).view(2, len(classes), self.positions, self.components, -1)
         logits, mean, log_variance = heads.split((1, self.token_size, self.token_size), dim=-1)
+        # 4. The mixtures are relative to the mean and variance of their class in their half, which the half's shrink.
         pair = row[halves.rows] + len(classes) * torch.arange(2, device=row.device).unsqueeze(1)
         of_half = (part.repeat_interleave(len(classes), 0) for part in (centre, spread))
         centre, spread = (part.unsqueeze(2) for part in _of_classes(support, weight, pair, *of_half))
@@ -142,6 +147,7 @@ class MixtureAttention(SlotCrossAttentionCEM):
             centre + spread.sqrt() * mean.flatten(0, 1),
             spread * _clamp(log_variance).exp().flatten(0, 1),
         )
+        # 5. One step of EM makes them precise. A half's samples are scored under the mixtures of the other half.
         scored = row[halves.rows.flip(0)] + len(classes) * torch.arange(2, device=row.device).unsqueeze(1)
         return self._refine(prior, pair, support, weight.squeeze(-1)), scored
 
@@ -153,6 +159,7 @@ class MixtureAttention(SlotCrossAttentionCEM):
         weight: Float[Tensor, "2 half 1"],
     ) -> Components:
         """One step of EM on the support; the prior counts as that many samples of each component."""
+        # E: how much of each token belongs to each component of its pair; a padded sample's share is 0.
         deviation = support.unsqueeze(-2) - prior.mean[pair]
         squared = deviation.square()
         variance = prior.variance + _VARIANCE_FLOOR
@@ -164,9 +171,11 @@ class MixtureAttention(SlotCrossAttentionCEM):
         def total(values: Tensor) -> Tensor:
             return values.new_zeros(pairs, *values.shape[1:]).index_add(0, index, values)
 
+        # Sums over each pair's samples, about the prior's means: large squares would drown the differences.
         count = total(share)
         first = total(share.unsqueeze(-1) * deviation.flatten(0, 1))
         second = total(share.unsqueeze(-1) * squared.flatten(0, 1))
+        # M: the prior's weights, means and variances count as so many more samples each; how many is learned.
         of_weight, of_mean, of_variance = (_PRIOR_COUNT * self.log_counts.clamp(-8, 8).exp()).unbind()
         mass = of_weight * prior.log_weight.exp() + count + _WEIGHT_FLOOR
         count = count.unsqueeze(-1)
@@ -215,6 +224,20 @@ def divide(labels: Labels) -> Halves:
     if len(labels) % 2:
         order, present[-1] = torch.cat([order, order[:1]]), 0
     return Halves(order.view(-1, 2).T, present.view(-1, 2).T)
+
+
+def present_classes(labels: Labels, room: int) -> tuple[Int[Tensor, " room"], Labels]:
+    """The classes that are present, in a list with room for so many, filled up with class 0; where each sample's is."""
+    row, _ = class_rows(labels)
+    return labels.new_zeros(room).scatter(0, row, labels), row
+
+
+def _room(labels: Labels, classes: int) -> int:
+    """How many classes the batch has or, where asking would be to wait for the device, how many it may have.
+
+    What is predicted for a class without samples is neither scored nor counted.
+    """
+    return int(class_rows(labels)[0].max()) + 1 if labels.device.type == "cpu" else min(len(labels), classes)
 
 
 def _of_classes(

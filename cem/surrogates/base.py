@@ -1,17 +1,41 @@
 """The interface of all entropy surrogates."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from cem import CemError
+from cem.config import SurrogateSettings
+from cem.mixture import ClassMixture
 from cem.types import Labels, Smashed
 
 # Stands in for σ² in a loss, never in a leakage, when the noise is (nearly) absent: keeps log(v + σ²) finite.
 NOISE_VARIANCE_FLOOR = 1e-6
 # What `Surrogate.monitor` may say, a column of the history each.
 MONITORS = ("threshold", "attention_gate", "feed_forward_gate", "slot_usage_entropy", "lone_samples")
+
+
+class SurrogateError(CemError, ValueError):
+    """A surrogate that cannot be made, or a batch that it cannot judge."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a surrogate is made for, beside its settings.
+
+    smashed_shape: channels, height, width of ẑ. class_prior: share of each class in the population. noise_std: σ, in
+    units of z. num_samples, mixture: what it starts from, where its settings ask for a mixture. seed: of its weights.
+    """
+
+    smashed_shape: tuple[int, int, int]
+    class_prior: Float[Tensor, " cls"]
+    noise_std: float
+    num_samples: int | None = None
+    mixture: ClassMixture | None = None
+    seed: int = 0
 
 
 class Terms(NamedTuple):
@@ -28,16 +52,20 @@ class Terms(NamedTuple):
 
 
 class Surrogate(nn.Module):
-    """Base of the surrogates; by itself the surrogate `none`, which asks nothing of the encoder."""
+    """Base of the surrogates; by itself the surrogate `none`, which asks nothing of the encoder.
 
-    def prepare(self, smashed: Smashed, labels: Labels) -> None:
-        """Look at the clean ẑ of all private images, once, when the shared warm-up is over."""
+    The implementation of a member of the family is called with its settings and what is `Given`, and gives one of
+    these, on the CPU.
+    """
+
+    def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
+        """Take a quantile threshold from the clean ẑ of all private images, once, when the shared warm-up is over."""
 
     def begin_epoch(self, progress: float) -> None:
         """A new epoch: 0 for the first after the shared warm-up, 1 for the last. Counters of `monitor` start anew."""
 
     def refit(self, smashed: Smashed, labels: Labels) -> None:
-        """Look at the clean ẑ of all private images, between epochs."""
+        """Fit again to the clean ẑ of all private images, between epochs."""
 
     def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:
         """Terms of a batch of clean ẑ. Where a density is scored, `generator` draws the noise it is scored under."""
@@ -55,22 +83,33 @@ class Surrogate(nn.Module):
         return {}
 
 
+def make_none(cfg: SurrogateSettings, given: Given) -> Surrogate:
+    """The surrogate that asks nothing."""
+    return Surrogate()
+
+
 def intra_class_mse(smashed: Smashed, labels: Labels) -> Float[Tensor, ""]:
     """Mean over samples and dimensions of (ẑ − mean of its class in the batch)², in units of z squared; no gradient."""
     flat = smashed.detach().flatten(1)
-    means, inverse = class_means(flat, labels)
-    return (flat - means[inverse]).square().mean()
+    row, counts = class_rows(labels)
+    return (flat - class_means(flat, row, counts)[row]).square().mean()
+
+
+def class_rows(labels: Labels) -> tuple[Labels, Labels]:
+    """For each sample the rank of its class among those present; and how many samples each rank has, 0 beyond the last.
+
+    As `torch.unique` would say it, but in a length that is known beforehand: a GPU need not be waited for.
+    """
+    ordered, order = torch.sort(labels, stable=True)
+    rank = torch.zeros_like(labels)
+    rank[1:] = (ordered[1:] != ordered[:-1]).cumsum(0)
+    row = torch.zeros_like(labels).scatter(0, order, rank)
+    return row, torch.zeros_like(labels).index_add(0, row, torch.ones_like(labels))
 
 
 def class_means(
-    flat: Float[Tensor, "batch d"], labels: Labels
-) -> tuple[Float[Tensor, "present d"], Int[Tensor, " batch"]]:
-    """Mean of each class that is present, and for each sample the row of its class."""
-    _, inverse, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-    sums = flat.new_zeros(len(counts), flat.shape[1]).index_add(0, inverse, flat)
-    return sums / counts.unsqueeze(1), inverse
-
-
-def label_entropy(class_prior: Float[Tensor, " cls"]) -> float:
-    """H(y) = −Σ π log π, in nats."""
-    return float(torch.special.entr(class_prior.double()).sum())
+    flat: Float[Tensor, "batch d"], row: Int[Tensor, " batch"], counts: Int[Tensor, " cls"]
+) -> Float[Tensor, "cls d"]:
+    """Mean of the samples of each row; zero where there are none."""
+    sums = flat.new_zeros(len(counts), flat.shape[1]).index_add(0, row, flat)
+    return sums / counts.clamp_min(1).unsqueeze(1)

@@ -11,7 +11,7 @@ _GATE = 0.1  # initial value of both gates, before the tanh
 class GatedCrossAttention(nn.Module):
     """y = q + tanh(α_x) · attention(LN q, slots), then y + tanh(α_f) · FFN(LN y); several heads share the width.
 
-    Source: Alayrac et al. 2022 (Flamingo), figure 4; gates start at 0.1 as in REFERENCE §3.
+    Source: Alayrac et al. 2022 (Flamingo), figure 4; gates start at 0.1: docs/theory.md, "Slots and cross-attention".
     """
 
     def __init__(self, width: int, heads: int) -> None:

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from cem.surrogates.attention import SlotCrossAttentionCEM
-from cem.surrogates.base import Terms, intra_class_mse
+from cem.surrogates.attention_base import SlotCrossAttentionCEM
+from cem.surrogates.base import Terms, class_rows, intra_class_mse
 from cem.surrogates.thresholds import hinge
 from cem.types import Labels, Smashed
 
@@ -21,7 +21,7 @@ class EnhancedVariance(SlotCrossAttentionCEM):
     their share of the batch; a class with one sample has v = 0 and is counted as lone. Its leakage is the capacity
     ½ log(1 + v/σ²) of a Gaussian with that variance in every dimension of ẑ, plus H(y), nats for one image; the loss
     without a threshold is that capacity per dimension. **No bound**: the module computes what it is judged by, and can
-    make it small without the encoder. Source: REFERENCE §3.
+    make it small without the encoder. Source: docs/theory.md, "The enhanced variance".
     """
 
     def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:
@@ -63,11 +63,13 @@ def _by_class(
     tokens: Float[Tensor, "batch position width"], labels: Labels
 ) -> tuple[Bool[Tensor, "cls most"], Float[Tensor, "cls most position width"], Tensor]:
     """Samples of each class that is present in a row, padded to the largest class; where they are; how many."""
-    _, row, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    row, counts = class_rows(labels)
+    classes, most = torch.stack([row.max() + 1, counts.max()]).tolist()  # the one wait for the device
+    counts = counts[:classes]
     order = torch.argsort(row, stable=True)
     place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row[order]]
     where = (row[order], place)
-    present = torch.zeros(len(counts), int(counts.max()), dtype=torch.bool, device=row.device)
+    present = torch.zeros(classes, most, dtype=torch.bool, device=row.device)
     present = present.index_put(where, torch.ones_like(place, dtype=torch.bool))
     sets = tokens.new_zeros(*present.shape, *tokens.shape[1:]).index_put(where, tokens[order])
     return present, sets, counts

@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cem.config import GmmSurrogate
-from cem.mixture import VARIANCE_FLOOR, ClassMixture, capacity, fit_mixture
-from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Surrogate, Terms, intra_class_mse
+from cem.mixture import VARIANCE_FLOOR, ClassMixture, capacity, fit_mixture_as
+from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Given, Surrogate, Terms, intra_class_mse
 from cem.surrogates.thresholds import VarianceThreshold, hinge
 from cem.types import Labels, Smashed
 
@@ -23,7 +23,7 @@ class Gmm(Surrogate):
     bound: loss · d = Σ_k π_k (−log π_k + ½ log(|Σ_k + σ²I| / |σ²I|)), over the components of all classes; legacy: mean
     over the batch's classes of Σ_k w_k relu(log(v_k + γ) − log(thr + γ)), no bound, which leaves the mixture as it is.
     The leakage is Theorem 2 of the mixture as it stands, nats for one image: of the samples that it was fitted to.
-    Source: Theorem 2 (arXiv 2503.00383); REFERENCE §1, §2.
+    Source: Theorem 2 (arXiv 2503.00383); docs/theory.md, "The leakage bound" and "The released heuristic".
     """
 
     class_prior: Tensor
@@ -33,43 +33,34 @@ class Gmm(Surrogate):
     variances: Tensor
     basis: Tensor  # pca only, and empty without a rank
     spread: Tensor
-    fitted_on: Tensor  # number of samples of the last fit; 0 before it
+    fitted_on: int  # number of samples of the last fit; 0 before it. No buffer: to read one is to wait for the device
     leakage: Tensor  # bound of the mixture as it stands, nats for one image
 
-    def __init__(
-        self,
-        cfg: GmmSurrogate,
-        shape: tuple[int, int, int],
-        class_prior: Float[Tensor, " cls"],
-        noise_std: float,
-        num_samples: int | None,
-        mixture: ClassMixture | None,
-        seed: int,
-    ) -> None:
+    def __init__(self, cfg: GmmSurrogate, given: Given) -> None:
         super().__init__()
-        self.cfg, self.noise_std, self.seed = cfg, noise_std, seed
-        self.noise_variance = max(noise_std**2, NOISE_VARIANCE_FLOOR)
-        self.threshold = VarianceThreshold(cfg.threshold, noise_std)
-        self.refits = 0
+        self.cfg, self.noise_std, self.seed = cfg, given.noise_std, given.seed
+        self.noise_variance = max(given.noise_std**2, NOISE_VARIANCE_FLOOR)
+        self.threshold = VarianceThreshold(cfg.threshold, given.noise_std)
+        self.refits = self.fitted_on = 0
         components = 1 if cfg.components == "auto" else cfg.components  # auto: until a mixture says how many
-        rank = min(cfg.rank, math.prod(shape)) if cfg.covariance == "pca" else 0
-        sizes = (len(class_prior), components, math.prod(shape))
-        self.register_buffer("class_prior", class_prior.float())
+        dimensions = math.prod(given.smashed_shape)
+        rank = min(cfg.rank, dimensions) if cfg.covariance == "pca" else 0
+        sizes = (len(given.class_prior), components, dimensions)
+        self.register_buffer("class_prior", given.class_prior.float())
         self.register_buffer("weights", torch.full(sizes[:2], 1 / components))
         self.register_buffer("means", torch.zeros(sizes))
         self.register_buffer("norms", torch.zeros(sizes[:2]))
         self.register_buffer("variances", torch.ones(sizes))
         self.register_buffer("basis", torch.zeros(sizes[0], sizes[2], rank))
         self.register_buffer("spread", torch.zeros(*sizes[:2], rank))
-        self.register_buffer("fitted_on", torch.tensor(0))
         self.register_buffer("leakage", torch.zeros(()))
-        if mixture is not None:
-            self._take(mixture, num_samples or 0)
+        if given.mixture is not None:
+            self._take(given.mixture, given.num_samples or 0)
 
     @property
     def mixture(self) -> ClassMixture:
         """The mixture as it stands. Raises RuntimeError before the first fit."""
-        if not int(self.fitted_on):
+        if not self.fitted_on:
             raise RuntimeError("the gmm surrogate has no mixture yet: give it one with its sample count, or call refit")
         extra = (self.basis, self.spread) if self.cfg.covariance == "pca" else ()
         return ClassMixture(self.weights, self.means, self.variances, self.class_prior, *extra)
@@ -81,16 +72,15 @@ class Gmm(Surrogate):
             if name != "class_prior":
                 setattr(self, name, tensor.to(getattr(self, name)).clone())
         self.norms = (self.means - self.means[:, :1]).square().sum(-1)
-        self.fitted_on.fill_(num_samples)
+        self.fitted_on = num_samples
         self.leakage.fill_(self.mixture.leakage_bound(self.noise_std))
 
-    def prepare(self, smashed: Smashed, labels: Labels) -> None:
-        """Measure a quantile threshold."""
+    def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
         self.threshold.measure(smashed.flatten(1), labels)
 
     def begin_epoch(self, progress: float) -> None:
         """Move a scheduled threshold."""
-        self.threshold.progress.fill_(progress)
+        self.threshold.begin_epoch(progress)
 
     def monitor(self) -> dict[str, float]:
         """The threshold, if there is one."""
@@ -98,31 +88,24 @@ class Gmm(Surrogate):
         return {} if threshold is None else {"threshold": threshold}
 
     def refit(self, smashed: Smashed, labels: Labels) -> None:
-        """Fit anew to the clean ẑ of all private images, from the components as they stand. Raises MixtureError."""
+        """Fit again to the clean ẑ of all private images, from the components as they stand. Raises MixtureError."""
         # One generator a refit: a resumed run draws what the uninterrupted one would have.
         generator = torch.Generator(smashed.device).manual_seed(self.seed + self.refits)
-        fit = self.cfg.mixture
-        mixture = fit_mixture(
-            smashed.flatten(1),
-            labels,
-            components=fit.components,
-            covariance=fit.covariance,
-            rank=fit.rank,
-            fit=fit.fit,
-            generator=generator,
-            num_classes=len(self.class_prior),
-            start=self.mixture if int(self.fitted_on) else None,
+        start = self.mixture if self.fitted_on else None
+        classes = len(self.class_prior)
+        mixture = fit_mixture_as(
+            self.cfg.mixture, smashed.flatten(1), labels, generator, num_classes=classes, start=start
         )
         self._take(mixture, len(labels))
         self.refits += 1
 
     def get_extra_state(self) -> Tensor:
-        """How many refits there were: part of a checkpoint."""
-        return torch.tensor(self.refits)
+        """How many refits there were, and of how many samples the last: part of a checkpoint."""
+        return torch.tensor([self.refits, self.fitted_on])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore the number of refits."""
-        self.refits = int(state)
+        """Go on from a checkpoint."""
+        self.refits, self.fitted_on = state.tolist()
 
     def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:
         """Terms of a batch, in closed form; `generator` is not used.
@@ -134,17 +117,17 @@ class Gmm(Surrogate):
         batch = _BatchMoments(flat, labels, mixture, self.norms)
         if self.cfg.formula == "bound":
             loss = self._bound(batch, mixture)
-            self.leakage.fill_(self._leakage(loss))
+            self.leakage.copy_(self._leakage(loss))
         else:
             loss = self._legacy(batch, mixture)  # which leaves the mixture as it is
         return Terms(loss, self.leakage.clone(), intra_class_mse(smashed, labels))
 
     @torch.no_grad()
-    def _leakage(self, bound: Float[Tensor, ""]) -> float:
+    def _leakage(self, bound: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """Theorem 2 of the mixture as it stands, nats per image; without a threshold `bound` is that per dimension."""
         if self.noise_std > NOISE_VARIANCE_FLOOR**0.5 and self.cfg.threshold.kind == "none":
-            return float(bound) * self.means.shape[-1]
-        return self.mixture.leakage_bound(self.noise_std)
+            return bound.double() * self.means.shape[-1]
+        return self.mixture.bound_nats(self.noise_std)
 
     def _bound(self, batch: "_BatchMoments", mixture: ClassMixture) -> Float[Tensor, ""]:
         """Theorem 2 per dimension, with the running update of π and Σ.
@@ -152,15 +135,18 @@ class Gmm(Surrogate):
         π_k ← (π_k (N − B) + n_k)/N and v_k ← (1 − r) v_k + r Δ_k with r = n_k/(π_k N), Δ_k the batch's own variance.
         The published gradient goes through r Δ_k and so fades with the size N of the data set; here it is scaled by
         N/B, which makes it the minibatch estimate of the gradient of the whole data set's bound, whatever N. The value
-        is the published one. Source: REFERENCE §1.
+        is the published one. Source: docs/theory.md, "The running update".
         """
-        total, size = float(self.fitted_on), float(batch.count.sum())
+        # 1. The share of each component in the population, and how far it moves towards the batch's own.
+        total, size = float(self.fitted_on), float(len(batch.index))
         prior = self.class_prior.repeat_interleave(mixture.weights.shape[1])
         share = (prior * mixture.weights.flatten() * (total - size) + batch.count) / total
         rate = (batch.count / (share * total).clamp_min(1e-12)).clamp_max(1.0).unsqueeze(1)
-        gain = total / size  # of the gradient
+        # 2. Its covariance after that move; the gradient flows through the batch's part alone, times the gain.
+        gain = total / size
         variance = _moved(mixture.covariance_diagonal.flatten(0, 1), batch.variance, rate, gain)
         low_rank = self._low_rank(batch, mixture, rate, gain, variance) if self.cfg.covariance == "pca" else None
+        # 3. The mixture goes on from there, as numbers: the next batch's graph does not reach back into this one.
         with torch.no_grad():
             self.weights.copy_((share / prior.clamp_min(1e-12)).view_as(self.weights))
             self.weights.div_(self.weights.sum(1, keepdim=True))
@@ -168,6 +154,7 @@ class Gmm(Surrogate):
             self.variances.copy_(diagonal.view_as(self.variances))
             if spread is not None:
                 self.spread.copy_(spread.view_as(self.spread))
+        # 4. What each component can send through the noise, in nats; with a threshold, what lies above that.
         dimensions = variance.shape[1]
         threshold = self.threshold.value()
         if threshold is not None:
@@ -177,6 +164,7 @@ class Gmm(Surrogate):
         else:
             basis = self.basis.repeat_interleave(mixture.weights.shape[1], 0)
             nats = capacity(low_rank[0], self.noise_variance, basis, low_rank[1])
+        # 5. Theorem 2: the mean over components, and the entropy of which component it is.
         entropy: Tensor = torch.special.entr(share)
         return (entropy + share * nats).sum() / dimensions
 
@@ -205,18 +193,18 @@ class Gmm(Surrogate):
         return (variance - (squared @ spread.unsqueeze(-1)).squeeze(-1)).clamp_min(VARIANCE_FLOOR), spread
 
     def _legacy(self, batch: "_BatchMoments", mixture: ClassMixture) -> Float[Tensor, ""]:
-        """The released heuristic, log form. Source: REFERENCE §2."""
+        """The released heuristic, log form. Source: docs/theory.md, "The released heuristic"."""
         classes, components = mixture.weights.shape
         weights, old = mixture.weights.flatten(), mixture.variances.flatten(0, 1)[:, 0]
-        expected = weights * float(self.fitted_on) / classes
+        expected = weights * self.fitted_on / classes
         rate = _AMPLIFIED * batch.count / expected.clamp_min(1e-12)
-        rate = torch.where(rate >= 1, _CAP, rate)
+        rate = rate.masked_fill(rate >= 1, _CAP)
         variance = rate * batch.overall + (1 - rate) * old
         threshold = self.threshold.value()
         if threshold is None:
             raise ValueError("formula legacy needs a threshold: coupled (published) or fixed")
         hit = batch.count > 0
-        terms = torch.where(hit, weights * hinge(variance, threshold, _GAMMA), 0.0)
+        terms = (weights * hinge(variance, threshold, _GAMMA)).masked_fill(~hit, 0.0)
         present = hit.view(classes, components).any(1).sum()
         return terms.sum() / present
 
@@ -257,7 +245,8 @@ class _BatchMoments:
             squared = squared.masked_fill(mixture.weights[labels] == 0, math.inf)
             nearest: Int[Tensor, " batch"] = squared.argmin(1)
             self.index = labels * components + nearest
-            self.count = torch.bincount(self.index, minlength=classes * components).to(flat.dtype)
+            ones = torch.ones_like(self.index, dtype=flat.dtype)
+            self.count = ones.new_zeros(classes * components).index_add(0, self.index, ones)  # bincount would wait
         self.basis = None if mixture.basis is None else mixture.basis[labels]
         self.deviation = flat - mixture.means.flatten(0, 1).index_select(0, self.index)
 

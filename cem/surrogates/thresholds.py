@@ -18,33 +18,40 @@ class VarianceThreshold(nn.Module):
 
     none: it never ends. coupled: τσ² (published). fixed: a value. quantile: of the variances within a class, over
     classes and dimensions, that `measure` finds. schedule: from start to end as `progress` goes from 0 to 1.
-    Source: REFERENCE §2 (coupled).
+    Source: docs/theory.md, "Thresholds".
     """
-
-    progress: Tensor
-    measured: Tensor
 
     def __init__(self, cfg: Threshold, noise_std: float) -> None:
         super().__init__()
         self.cfg, self.noise_std = cfg, noise_std
-        self.register_buffer("progress", torch.empty(()))
-        self.register_buffer("measured", torch.empty(()))
         self.reset()
 
     def reset(self) -> None:
         """Before the first epoch: nothing is measured yet."""
-        self.progress.zero_()
-        self.measured.fill_(_UNKNOWN)
+        # Numbers and no buffers: every batch asks for them, and to read a buffer is to wait for the device.
+        self.progress, self.measured = 0.0, _UNKNOWN
+
+    def begin_epoch(self, progress: float) -> None:
+        """A new epoch: 0 for the first after the shared warm-up, 1 for the last."""
+        self.progress = torch.tensor(progress).item()  # in the precision of the model
+
+    def get_extra_state(self) -> Tensor:
+        """What a checkpoint keeps."""
+        return torch.tensor([self.progress, self.measured], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from a checkpoint."""
+        self.progress, self.measured = state.tolist()
 
     def measure(self, flat: Float[Tensor, "n d"], labels: Labels) -> None:
         """Take the quantile of the variances of these ẑ within their classes. Only a `quantile` threshold does."""
         if self.cfg.kind != "quantile":
             return
         _, row, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-        deviation = (flat - class_means(flat, labels)[0][row]).square()
+        deviation = (flat - class_means(flat, row, counts)[row]).square()
         variance = flat.new_zeros(len(counts), flat.shape[1]).index_add(0, row, deviation) / counts.unsqueeze(1)
         several = variance[counts > 1].flatten().sort().values  # torch.quantile refuses more than 2²⁴ values
-        self.measured.fill_(several[int(self.cfg.quantile * (len(several) - 1))])
+        self.measured = float(several[int(self.cfg.quantile * (len(several) - 1))])
 
     def value(self) -> float | None:
         """The threshold now; None for kind none.
@@ -59,12 +66,11 @@ class VarianceThreshold(nn.Module):
             case "fixed":
                 value = self.cfg.value
             case "quantile":
-                value = float(self.measured)
+                value = self.measured
                 if value == _UNKNOWN:
-                    raise RuntimeError("the quantile threshold was not measured: call prepare(smashed, labels) first")
+                    raise RuntimeError("the quantile threshold is not known yet: call measure_threshold first")
             case "schedule":
-                progress = float(self.progress)
-                part = progress if self.cfg.shape == "linear" else 0.5 * (1 - math.cos(math.pi * progress))
+                part = self.progress if self.cfg.shape == "linear" else 0.5 * (1 - math.cos(math.pi * self.progress))
                 value = self.cfg.start + part * (self.cfg.end - self.cfg.start)
         return max(value, self.cfg.floor)
 
@@ -72,6 +78,6 @@ class VarianceThreshold(nn.Module):
 def hinge(variance: Float[Tensor, "*shape"], threshold: float, offset: float) -> Float[Tensor, "*shape"]:
     """relu(log(v + offset) − log(threshold + offset)), nats; offset is σ², or γ of the released code.
 
-    Source: REFERENCE §2, log form.
+    Source: docs/theory.md, "Thresholds" and "The released heuristic".
     """
     return torch.relu(torch.log(variance + offset) - math.log(threshold + offset))

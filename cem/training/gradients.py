@@ -46,7 +46,7 @@ def guard(alias: Smashed, finite: Bool[Tensor, ""], column: str, values: dict[st
 
     def replace(gradient: Tensor) -> Tensor:
         norm = values[column] = gradient.norm()
-        return torch.where(finite & torch.isfinite(norm), gradient, 0.0)
+        return gradient.masked_fill(~(finite & torch.isfinite(norm)), 0.0)
 
     alias.register_hook(replace)  # type: ignore[no-untyped-call]
 
@@ -78,6 +78,9 @@ def require_finite(readings: Readings, names: tuple[str, ...]) -> None:
 def descend(optimizer: torch.optim.Optimizer, norm: float, limit: float | None) -> None:
     """A step along the gradient, first scaled down to the norm `limit` where its norm is larger."""
     if limit is not None:
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        torch.nn.utils.clip_grads_with_norm_(parameters, limit, torch.tensor(norm))
+        # As torch's clip_grads_with_norm_, but that a factor which is a number need not be sent to the device.
+        factor = (limit / (torch.tensor(norm) + 1e-6)).clamp(max=1.0).item()
+        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
     optimizer.step()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cem.config import MixtureFit, Run
 from cem.jobs.process import make_generator, set_up_process
-from cem.mixture import fit_mixture, fit_mixture_stream, save_mixture
+from cem.mixture import fit_mixture_as, fit_mixture_stream, save_mixture
 from cem.storage.hdf5 import ActivationReader, open_activations
 
 HELD_BYTES = 512 << 20  # a private split up to this size, in float32, is held in memory for the fit
@@ -20,19 +20,18 @@ _BLOCK = 16  # divides the rows of a chunk: torch draws normal numbers in such b
 def measure_mixture(run: Run, fit: MixtureFit, activations: Path, out: Path) -> None:
     """Fit a mixture to the private ẑ and measure the leakage with it on `test`, in nats per image.
 
-    Activations are read in chunks: a private split that is too large to hold is read anew in each pass of the fit.
+    Activations are read in chunks: a private split that is too large to hold is read again in each pass of the fit.
     """
     device = set_up_process(run.training.threads)
     generator = make_generator(run.seed, "mixture", device)
     draws = make_generator(run.seed, "leakage noise", device)
-    settings = fit.model_dump()
     with open_activations(activations) as file:
         if file.count("private") * _row_bytes(file) <= HELD_BYTES:
             parts, labels = zip(*chunks(file, "private", device), strict=True)
-            mixture = fit_mixture(torch.cat(parts), torch.cat(labels), generator=generator, **settings)
+            mixture = fit_mixture_as(fit, torch.cat(parts), torch.cat(labels), generator)
             del parts
         else:
-            mixture = fit_mixture_stream(lambda: chunks(file, "private", device), generator=generator, **settings)
+            mixture = fit_mixture_stream(fit, lambda: chunks(file, "private", device), generator)
         scores = [mixture.leakage(z, labels, run.noise_std, draws) for z, labels in chunks(file, "test", device)]
     leakage = torch.cat(scores).double()
     attrs = {

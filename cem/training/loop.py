@@ -7,15 +7,16 @@ import torch
 from tqdm import tqdm
 
 from cem import CemError
-from cem.config import GmmSurrogate, NoSurrogate, Run
+from cem.config import Run
 from cem.data.loader import OnDeviceLoader
-from cem.jobs.interruption import Checkpoints, Progress
+from cem.jobs.interruption import Checkpoints
 from cem.jobs.process import peak_memory_mb
+from cem.jobs.state import StateStore
 from cem.training.gradients import NonFinite, NonFiniteError
 from cem.training.history import Epoch, Means
 from cem.training.measure import clean_smashed, measure_accuracy, probe_due, probe_leakage
 from cem.training.protocol import train_batch
-from cem.training.schedule import first_selectable, learning_rate, surrogate_measured, surrogate_weight
+from cem.training.schedule import first_selectable, learning_rate, surrogate_computed, surrogate_weight
 from cem.training.state import State
 
 
@@ -24,7 +25,7 @@ class TrainingError(CemError):
 
 
 def train_epochs(
-    state: State, run: Run, private: OnDeviceLoader, val: OnDeviceLoader, until: int, progress: Progress
+    state: State, run: Run, private: OnDeviceLoader, val: OnDeviceLoader, until: int, store: StateStore
 ) -> None:
     """Train from where `state` stands until epoch `until`, saving it after each epoch and on request.
 
@@ -34,7 +35,7 @@ def train_epochs(
     while state.epoch < until:
         started, former = time.monotonic(), state.elapsed
         _start_epoch(state, run, private)
-        _train_epoch(state, run, private, progress)
+        _train_epoch(state, run, private, store)
         accuracy = measure_accuracy(client.encoder, server.classifier, client.defense, val, run.seed)
         seconds = former + time.monotonic() - started
         probed = None
@@ -45,7 +46,7 @@ def train_epochs(
         if state.epoch >= first_selectable(run.training) and accuracy >= state.best_accuracy:
             state.best, state.best_accuracy, state.best_epoch = state.model(), accuracy, state.epoch
         state.epoch, state.step, state.elapsed = state.epoch + 1, 0, 0.0
-        state.save(progress)
+        state.save(store)
         _log(row, run.training.epochs)
 
 
@@ -56,53 +57,44 @@ def _start_epoch(state: State, run: Run, private: OnDeviceLoader) -> None:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(cfg, state.epoch)
     if state.step == 0:
-        if surrogate_measured(run.surrogate, cfg, state.epoch):
+        if surrogate_computed(run.surrogate, cfg, state.epoch):
             since = state.epoch - cfg.warmup_epochs
-            if since == 0 and _measures_threshold(run):
-                client.surrogate.prepare(*clean_smashed(client.encoder, private))
+            if since == 0 and run.surrogate.measures_threshold:
+                client.surrogate.measure_threshold(*clean_smashed(client.encoder, private))
             client.surrogate.begin_epoch(since / max(1, cfg.epochs - cfg.warmup_epochs - 1))
-            if _refit_due(run, since):
+            if run.surrogate.refit_due(since):
                 client.surrogate.refit(*clean_smashed(client.encoder, private))
         state.order, state.means, state.nonfinite = private.order(), Means(), 0
     client.encoder.train()
     state.server.classifier.train()
 
 
-def _train_epoch(state: State, run: Run, private: OnDeviceLoader, progress: Progress) -> None:
+def _train_epoch(state: State, run: Run, private: OnDeviceLoader, store: StateStore) -> None:
     """The batches of an epoch that are left."""
     cfg, started, former = run.training, time.monotonic(), state.elapsed
     weight = surrogate_weight(run.surrogate, cfg, state.epoch)
-    measured = surrogate_measured(run.surrogate, cfg, state.epoch)
+    with_surrogate = surrogate_computed(run.surrogate, cfg, state.epoch)
 
     def save() -> None:
         state.elapsed = former + time.monotonic() - started
-        state.save(progress)
+        state.save(store)
 
-    checkpoints = Checkpoints(progress, save)
+    checkpoints = Checkpoints(store, save)
     steps = range(state.step, private.steps)
     for step in tqdm(steps, f"epoch {state.epoch + 1}/{cfg.epochs}", leave=False, disable=not sys.stderr.isatty()):
         batch = private.batch(state.order[step * private.batch_size : (step + 1) * private.batch_size])
         try:
-            readings, failure = train_batch(state.client, state.server, batch, weight, measured)
+            readings, failure = train_batch(state.client, state.server, batch, weight, with_surrogate)
         except NonFiniteError as error:
-            raise _diverged(state, step, error.found, progress) from None
+            raise _diverged(state, step, error.found, store) from None
         if failure is not None:
-            _without_surrogate(state, run, step, failure, progress)
+            _without_surrogate(state, run, step, failure, store)
         state.means.add(readings)
         state.step = step + 1
         checkpoints.after_batch()
 
 
-def _measures_threshold(run: Run) -> bool:
-    return not isinstance(run.surrogate, NoSurrogate) and run.surrogate.threshold.kind == "quantile"
-
-
-def _refit_due(run: Run, since: int) -> bool:
-    """Not in the first epoch after the warm-up: the mixture was fitted to these very features."""
-    return isinstance(run.surrogate, GmmSurrogate) and since > 0 and since % run.surrogate.refit_every == 0
-
-
-def _without_surrogate(state: State, run: Run, step: int, failure: NonFinite, progress: Progress) -> None:
+def _without_surrogate(state: State, run: Run, step: int, failure: NonFinite, store: StateStore) -> None:
     """Count a batch that went without the surrogate. Raises TrainingError when there have been too many."""
     state.nonfinite += 1
     count, limit = state.nonfinite + sum(row.nonfinite for row in state.history), run.training.max_nonfinite
@@ -111,7 +103,7 @@ def _without_surrogate(state: State, run: Run, step: int, failure: NonFinite, pr
             state,
             step,
             failure,
-            progress,
+            store,
             f", or raise max_nonfinite: batch {count} of the run is one above its {limit}",
         )
     if state.nonfinite == 1:
@@ -122,10 +114,10 @@ def _without_surrogate(state: State, run: Run, step: int, failure: NonFinite, pr
         )
 
 
-def _diverged(state: State, step: int, found: NonFinite, progress: Progress, remedy: str = "") -> TrainingError:
+def _diverged(state: State, step: int, found: NonFinite, store: StateStore, remedy: str = "") -> TrainingError:
     return TrainingError(
         f"epoch {state.epoch + 1}, batch {step + 1}: expected a finite {found.term}, but it is {found.value}. "
-        f"The last good state is kept in {progress.place}. "
+        f"The last good state is kept in {store.place}. "
         f"Lower the learning rate or the surrogate's weight, or set max_grad_norm{remedy}."
     )
 
@@ -133,7 +125,7 @@ def _diverged(state: State, step: int, found: NonFinite, progress: Progress, rem
 def _row(state: State, run: Run, seconds: float, private: OnDeviceLoader) -> Epoch:
     """An epoch's line of the history; what was not computed stays empty."""
     with torch.no_grad():
-        told = state.client.surrogate.monitor() if surrogate_measured(run.surrogate, run.training, state.epoch) else {}
+        told = state.client.surrogate.monitor() if surrogate_computed(run.surrogate, run.training, state.epoch) else {}
     return Epoch(
         epoch=state.epoch + 1,
         phase="warm_up" if state.epoch < run.training.warmup_epochs else "train",

@@ -5,14 +5,14 @@ import sys
 import torch
 from torch import nn
 
-from cem.config import Run, Training
+from cem.config import MixtureFit, Run, Training
 from cem.data.loader import OnDeviceLoader
 from cem.defenses import Defense
 from cem.jobs.process import make_generator
-from cem.mixture import MixtureError, fit_mixture
+from cem.mixture import MixtureError, fit_mixture_as
 
 _BATCH = 512
-_PROBE_COMPONENTS = 3
+_PROBE = MixtureFit(components=3, covariance="diag", fit="em")
 
 
 def measure_accuracy(
@@ -64,14 +64,7 @@ def probe_leakage(
     held_out, held_out_labels = clean_smashed(encoder, val)
     with torch.no_grad():
         try:
-            mixture = fit_mixture(
-                smashed.flatten(1),
-                labels,
-                components=_PROBE_COMPONENTS,
-                covariance="diag",
-                fit="em",
-                generator=generator,
-            )
+            mixture = fit_mixture_as(_PROBE, smashed.flatten(1), labels, generator)
         except MixtureError as error:
             print(f"epoch {epoch + 1}: the leakage was not probed: {error}", file=sys.stderr)
             return None

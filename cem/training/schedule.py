@@ -2,7 +2,7 @@
 
 import math
 
-from cem.config import AttentionSurrogate, NoSurrogate, Surrogate, Training
+from cem.config import SurrogateSettings, Training
 
 _LEGACY_LR = 4.1e-4  # below this the released code stops scaling λ up
 _LEGACY_SCALE = 0.001
@@ -11,7 +11,8 @@ _LEGACY_SCALE = 0.001
 def learning_rate(cfg: Training, epoch: int) -> float:
     """Learning rate of an epoch (from 0): falls by `lr_decay` at each milestone, a part of all epochs.
 
-    The published milestones 60, 120, 180, 210 of 240 are the parts ¼, ½, ¾, ⅞. Source: REFERENCE §7.
+    The published milestones 60, 120, 180, 210 of 240 are the parts ¼, ½, ¾, ⅞. Source: docs/theory.md,
+    "The schedules".
     """
     passed = sum(epoch >= part * cfg.epochs for part in cfg.milestones)
     return cfg.lr * cfg.lr_decay**passed
@@ -26,25 +27,23 @@ def first_selectable(cfg: Training) -> int:
     return max(settled, cfg.warmup_epochs)
 
 
-def surrogate_measured(surrogate: Surrogate, cfg: Training, epoch: int) -> bool:
+def surrogate_computed(surrogate: SurrogateSettings, cfg: Training, epoch: int) -> bool:
     """Whether an epoch (from 0) computes the surrogate: after the shared warm-up, and never when λ is set to 0."""
     return epoch >= cfg.warmup_epochs and surrogate.weight > 0
 
 
-def surrogate_weight(surrogate: Surrogate, cfg: Training, epoch: int) -> float:
+def surrogate_weight(surrogate: SurrogateSettings, cfg: Training, epoch: int) -> float:
     """λ(t) of an epoch (from 0); 0 during the shared warm-up and the attention module's own.
 
     constant: λ. ramp: from λ/n to λ over the n epochs after the warm-ups. legacy_lr: λ if lr < 4.1e-4 else λ·0.001/lr,
-    as released (REFERENCE §2).
+    as released. Source: docs/theory.md, "The schedules".
     """
-    start = cfg.warmup_epochs + (surrogate.warmup_epochs if isinstance(surrogate, AttentionSurrogate) else 0)
-    if epoch < start or isinstance(surrogate, NoSurrogate):
+    start = cfg.warmup_epochs + surrogate.own_warmup_epochs
+    if epoch < start or not surrogate.adds_term:
         return 0.0
-    match surrogate.schedule:
-        case "constant":
-            return surrogate.weight
-        case "ramp":
-            return surrogate.weight * (epoch - start + 1) / (cfg.epochs - start)
-        case "legacy_lr":
-            lr = learning_rate(cfg, epoch)
-            return surrogate.weight * (1.0 if lr < _LEGACY_LR else _LEGACY_SCALE / lr)
+    if surrogate.schedule == "ramp":
+        return surrogate.weight * (epoch - start + 1) / (cfg.epochs - start)
+    if surrogate.schedule == "legacy_lr":
+        lr = learning_rate(cfg, epoch)
+        return surrogate.weight * (1.0 if lr < _LEGACY_LR else _LEGACY_SCALE / lr)
+    return surrogate.weight

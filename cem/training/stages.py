@@ -9,20 +9,22 @@ import torch
 from cem import NUMERICS, __version__
 from cem.config import NoSurrogate, Run
 from cem.data.loader import OnDeviceLoader
-from cem.jobs.interruption import Progress, resumable, state_folder
+from cem.jobs.interruption import resumable
 from cem.jobs.process import device_name, make_generator, peak_memory_mb, set_up_process
+from cem.jobs.state import StateStore, state_folder
 from cem.jobs.work import name_work
 from cem.mixture import load_mixture
 from cem.models import make_split, parameter_count, seed_dropout, smashed_shape
-from cem.storage.files import sha256, write_json, write_text
+from cem.storage.files import sha256, write_text
 from cem.storage.hdf5 import SPLITS, DatasetReader, open_dataset, write_file
+from cem.storage.records import TrainRecord, write_record
 from cem.storage.tensors import load_checkpoint, save_checkpoint, subset
 from cem.surrogates import Surrogate, make_surrogate
 from cem.training.history import history_csv, read_history
 from cem.training.loop import train_epochs
 from cem.training.measure import measure_accuracy
 from cem.training.protocol import make_parties
-from cem.training.state import Row, State
+from cem.training.state import State
 
 
 def warm_up(run: Run, data: Path, model: Path, history: Path, results: Path) -> None:
@@ -30,10 +32,10 @@ def warm_up(run: Run, data: Path, model: Path, history: Path, results: Path) -> 
     device = set_up_process(run.training.threads)
     plain = run.model_copy(update={"surrogate": NoSurrogate()})
     folder = state_folder(results, {"warm_up": plain.sparse()}, {"data": sha256(data)})
-    with open_dataset(data) as file, resumable(folder, device_name(device)) as progress:
+    with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
         name_work(folder, model.parent)
         task = _Task(plain, file, device, Surrogate())
-        task.fit(progress, until=run.training.warmup_epochs)
+        task.fit(store, until=run.training.warmup_epochs)
         save_checkpoint(model, "warm_up", *task.state.learned())
         write_text(history, history_csv(task.state.history))
 
@@ -48,7 +50,7 @@ def train(
     device = set_up_process(run.training.threads)
     inputs = {"data": sha256(data), "warm_up": sha256(warm_model), "mixture": sha256(mixture) if mixture else ""}
     folder = state_folder(results, {"train": run.sparse()}, inputs)
-    with open_dataset(data) as file, resumable(folder, device_name(device)) as progress:
+    with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
         name_work(folder, out)
         labels = torch.from_numpy(file.labels("private"))
         encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
@@ -66,13 +68,11 @@ def train(
         tensors, header = load_checkpoint(warm_model, "warm_up")
         task.state.restore_learned(tensors, header)
         task.state.history = read_history(warm_history)
-        task.fit(progress, until=run.training.epochs)
+        task.fit(store, until=run.training.epochs)
         best = task.state.best
         save_checkpoint(out / "model.safetensors", "model", best, {"run": run.id, "settings": run.sparse()})
         write_text(out / "history.csv", history_csv(task.state.history))
-        summary, attempts = _summary(task, file), progress.end()
-        lost = sum(attempt["lost_seconds"] for attempt in attempts)
-        write_json(out / "train.json", summary | {"attempts": attempts, "lost_seconds": lost})
+        write_record(out / "train.json", _record(task, file, store))
 
 
 def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: str, out: Path) -> None:
@@ -111,16 +111,16 @@ class _Task:
         self.private = _loader(run, file, "private", device, generators["data"])
         self.val = _loader(run, file, "val", device)
 
-    def fit(self, progress: Progress, until: int) -> None:
+    def fit(self, store: StateStore, until: int) -> None:
         """Train, going on from the saved state where there is one."""
-        saved = progress.load()
+        saved = store.load()
         if saved is not None:
             self.state.restore(*saved)
             print(
-                f"going on from {progress.place}: epoch {self.state.epoch + 1}, batch {self.state.step}",
+                f"going on from {store.place}: epoch {self.state.epoch + 1}, batch {self.state.step}",
                 file=sys.stderr,
             )
-        train_epochs(self.state, self.run, self.private, self.val, until, progress)
+        train_epochs(self.state, self.run, self.private, self.val, until, store)
 
 
 def _loader(
@@ -136,26 +136,32 @@ def _loader(
     )
 
 
-def _summary(task: _Task, file: DatasetReader) -> Row:
+def _record(task: _Task, file: DatasetReader, store: StateStore) -> TrainRecord:
+    """What a finished training says of itself. Scores the selected model on test, and closes the attempts."""
     run, state = task.run, task.state
     client, classifier = state.client, state.server.classifier
     client.encoder.load_state_dict(subset(state.best, "encoder"))
     classifier.load_state_dict(subset(state.best, "classifier"))
-    test = _loader(run, file, "test", task.device)
+    accuracy = measure_accuracy(
+        client.encoder, classifier, client.defense, _loader(run, file, "test", task.device), run.seed
+    )
     seconds = {phase: sum(row.seconds for row in state.history if row.phase == phase) for phase in ("warm_up", "train")}
     modules = {"encoder": client.encoder, "classifier": classifier, "surrogate": client.surrogate}
-    return {
-        "run": run.id,
-        "accuracy_test": measure_accuracy(client.encoder, classifier, client.defense, test, run.seed),
-        "accuracy_val": state.best_accuracy,
-        "best_epoch": state.best_epoch + 1,
-        "epochs": run.training.epochs,
-        "seconds": seconds["train"],
-        "warmup_seconds": seconds["warm_up"],
-        "parameters": {name: parameter_count(module) for name, module in modules.items()},
-        "peak_memory_mb": peak_memory_mb(task.device),
-        "device": device_name(task.device),
-        "threads": run.training.threads,
-        "versions": {"cem": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "numerics": NUMERICS,
-    }
+    attempts = store.end()
+    return TrainRecord(
+        run=run.id,
+        accuracy_test=accuracy,
+        accuracy_val=state.best_accuracy,
+        best_epoch=state.best_epoch + 1,
+        epochs=run.training.epochs,
+        seconds=seconds["train"],
+        warmup_seconds=seconds["warm_up"],
+        parameters={name: parameter_count(module) for name, module in modules.items()},
+        peak_memory_mb=peak_memory_mb(task.device),
+        device=device_name(task.device),
+        threads=run.training.threads,
+        versions={"cem": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        numerics=NUMERICS,
+        attempts=attempts,
+        lost_seconds=sum(attempt.lost_seconds for attempt in attempts),
+    )

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cem.jobs.interruption import Progress
-from cem.storage.tensors import optimizer_tensors, restore_optimizer, subset
+from cem.jobs.state import StateStore
+from cem.storage.tensors import Packed, Stateful, subset
 from cem.training.history import Epoch, Means
 from cem.training.protocol import Client, Server
 
@@ -39,52 +39,48 @@ class State:
     best_accuracy: float = -1.0
     best_epoch: int = -1
 
+    @property
+    def _learning(self) -> Stateful:
+        """What a warm-up hands on."""
+        return Stateful(
+            {"encoder": self.client.encoder, "classifier": self.server.classifier},
+            {"client_optimizer": self.client.optimizer, "server_optimizer": self.server.optimizer},
+            self.generators,
+        )
+
+    @property
+    def _surrogate(self) -> Stateful:
+        own = self.client.surrogate_optimizer
+        return Stateful({"surrogate": self.client.surrogate}, {} if own is None else {"surrogate_optimizer": own})
+
     def model(self) -> dict[str, Tensor]:
         """Copies of the encoder's and classifier's tensors."""
-        modules = {"encoder": self.client.encoder, "classifier": self.server.classifier}
-        return {
-            f"{a}.{b}": tensor.clone() for a, module in modules.items() for b, tensor in module.state_dict().items()
-        }
+        tensors, _ = Stateful(self._learning.modules).pack({}, {})
+        return {name: tensor.clone() for name, tensor in tensors.items()}
 
-    def learned(self) -> tuple[dict[str, Tensor], Row]:
+    def learned(self) -> Packed:
         """What a warm-up hands on: model, optimizers, generators and position; the same bytes for the same seed."""
-        tensors = self.model()
-        tensors |= {f"generator.{name}": generator.get_state() for name, generator in self.generators.items()}
-        tensors |= optimizer_tensors("client_optimizer", self.client.optimizer)
-        tensors |= optimizer_tensors("server_optimizer", self.server.optimizer)
-        return tensors, {"epoch": self.epoch}
+        return self._learning.pack({"epoch": self.epoch}, {})
 
     def restore_learned(self, tensors: dict[str, Tensor], header: Row) -> None:
         """Go on from what `learned` gave."""
-        self.client.encoder.load_state_dict(subset(tensors, "encoder"))
-        self.server.classifier.load_state_dict(subset(tensors, "classifier"))
-        for name, generator in self.generators.items():
-            generator.set_state(tensors[f"generator.{name}"])
-        restore_optimizer("client_optimizer", self.client.optimizer, tensors)
-        restore_optimizer("server_optimizer", self.server.optimizer, tensors)
+        self._learning.unpack(tensors, header)
         self.epoch = header["epoch"]
 
-    def save(self, progress: Progress) -> None:
+    def save(self, store: StateStore) -> None:
         """Keep the state, whole or not at all."""
-        client, (tensors, header) = self.client, self.learned()
-        tensors |= {f"surrogate.{name}": tensor for name, tensor in client.surrogate.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
-        if client.surrogate_optimizer is not None:
-            tensors |= optimizer_tensors("surrogate_optimizer", client.surrogate_optimizer)
-        tensors |= {"order": self.order}
-        header |= {name: getattr(self, name) for name in _PLAIN}
+        values = {name: getattr(self, name) for name in _PLAIN}
         # As texts: a leakage may be infinite, which the header refuses.
-        header |= {"history": json.dumps([row._asdict() for row in self.history])}
-        header |= {"means": json.dumps(asdict(self.means))}
-        progress.save(tensors, header)
+        values |= {"history": json.dumps([row._asdict() for row in self.history])}
+        values |= {"means": json.dumps(asdict(self.means))}
+        tensors, header = self._learning.pack(values, {"best": self.best, "order": self.order})
+        store.save(tensors | self._surrogate.pack({}, {})[0], header)
 
     def restore(self, tensors: dict[str, Tensor], header: Row) -> None:
         """Go on from what `save` kept."""
-        client, device = self.client, next(self.client.encoder.parameters()).device
+        device = next(self.client.encoder.parameters()).device
         self.restore_learned(tensors, header)
-        client.surrogate.load_state_dict(subset(tensors, "surrogate"))
-        if client.surrogate_optimizer is not None:
-            restore_optimizer("surrogate_optimizer", client.surrogate_optimizer, tensors)
+        self._surrogate.unpack(tensors, header)
         self.order = tensors["order"].to(device)
         self.best = {name: tensor.to(device) for name, tensor in subset(tensors, "best").items()}
         for name in _PLAIN:

@@ -1,4 +1,4 @@
-"""One run that is broken: the others finish, its error can be read where one looks, and mended it alone trains."""
+"""One run is broken: the others finish, its error is where a user looks, and once repaired it alone trains."""
 
 from harness import models
 

@@ -1,4 +1,4 @@
-"""A job out of memory: said in so many words, and sent again with more where that is wished."""
+"""A job out of memory: the message says so, and it is sent again with more where the settings ask for that."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""SLURM away, or talking nonsense, for a while: the study finishes, and nothing is trained twice."""
+"""SLURM does not answer, or answers nonsense, for a while: the study finishes, and nothing is trained twice."""
 
 import time
 

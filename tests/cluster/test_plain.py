@@ -1,4 +1,4 @@
-"""A cluster without accounting: adoption, requeue and failure work, and costs are the jobs' own word."""
+"""A cluster without accounting: adoption, requeue and failure work, and costs come from the jobs' own notes."""
 
 from harness import models
 

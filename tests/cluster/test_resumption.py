@@ -1,4 +1,4 @@
-"""A training that is interrupted, by whatever, goes on from its state: every epoch is trained exactly once."""
+"""A training that is interrupted, in whatever way, goes on from its state: every epoch is trained exactly once."""
 
 import os
 import signal

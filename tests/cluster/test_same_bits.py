@@ -1,4 +1,4 @@
-"""Real trainings and attacks, broken off by whatever, end with the bytes of ones that nothing disturbed."""
+"""Real trainings and attacks that were interrupted end with the same bytes as undisturbed ones."""
 
 import json
 import os
@@ -31,7 +31,7 @@ SAVED, KILLED, EITHER = {"saved"}, {"killed"}, {"saved", "killed"}
 
 @dataclass
 class Fault:
-    """What is done to a job amid an epoch of its `start`-th start or a later one, and how that start may then end.
+    """What is done to a job during an epoch of its `start`-th start or a later one, and how that start may then end.
 
     met: the start that it met.
     """
@@ -133,7 +133,7 @@ class BrokenStudy(Study):
             assert 0 <= attempt["lost_seconds"] <= attempt["seconds"]
             assert attempt["node"]
         if fault.kind == "SIGUSR2":
-            assert attempts[fault.met - 1]["lost_seconds"] < 0.5  # saved where it was, amid the epoch
+            assert attempts[fault.met - 1]["lost_seconds"] < 0.5  # saved where it was, during the epoch
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def make_study(cluster, tmp_path) -> Iterator[Any]:
 
 
 def test_whatever_breaks_them_off_trainings_and_attacks_end_with_the_same_bytes(make_study) -> None:
-    """Each job has a node to itself, so that what befalls the node befalls no other."""
+    """Each job has a node to itself, so that what happens to the node happens to no other job."""
     faults = [
         Fault("train", "gmm", "SIGKILL", KILLED),
         Fault("train", "gmm", "preemption", EITHER, start=2),

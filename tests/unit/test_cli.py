@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cem import doctor
+from cem import __version__, cli
 from cem.cli import main
 from cem.config import load_study
 from cem.jobs.work import name_work
 from cem.planning.plan import Plan
+from snakemake_executor_plugin_submitit.books.records import Books, Member
 
 SURROGATES = [{"kind": "none"}, {"kind": "gmm", "formula": "legacy"}]
 ATTACKS = [{"kind": "mean_image"}, {"kind": "decoder"}]
@@ -183,7 +184,7 @@ def test_only_failed_fits_of_this_study_are_an_error(cem, file, plan):
     write_verdicts(
         plan,
         (first, "decoder", False, True, why),  # a limit, not a failure
-        (second, "mean_image", False, False, "a baseline has no fit to mend"),
+        (second, "mean_image", False, False, "a baseline has no fit to repair"),
         ("old/run", "decoder", False, False, "no longer planned"),
     )
     code, out, _ = cem("status", file)
@@ -265,15 +266,14 @@ def test_a_command_that_does_not_exist_is_an_error(cem):
 
 def test_failed_and_open_cluster_jobs_are_in_the_status(cem, file, plan):
     first, second, _ = plan.runs.values()
-    plain = {"rule": "train", "attempt": 2, "cause": "time limit on g1", "node": "g1", "log": "a b/log.out"}
+    plain = {"key": "k", "rule": "train", "attempt": 2, "cause": "time limit on g1", "node": "g1", "log": "a b/log.out"}
     members = [
-        plain | {"outputs": [str(plan.run(first) / "model.safetensors")], "state": "failed"},
-        plain | {"outputs": [str(plan.run(second) / "model.safetensors")], "state": "open"},
+        Member(**plain, outputs=[str(plan.run(run) / "model.safetensors")], state=state)
+        for run, state in ((first, "failed"), (second, "open"))
     ]
-    record = Path(".snakemake/submitit/jobs/smk-1/record.json")
-    make(record)
-    record.write_text(json.dumps({"version": 1, "submitted": 1.0, "members": members}))
-    make(record.parent.with_name("smk-2") / "record.json")
+    books = Path(".snakemake/submitit")
+    Books(books).open("scope", {}, members)
+    make(books / "jobs/smk-2/record.json")
     out = cem("status", file)[1]
     assert f"failed on the cluster: train of {first.id} on g1, attempt 2: time limit on g1\n  log: a b/log.out\n" in out
     assert lines_with(out, "open on the cluster")[0].startswith("open on the cluster: 1 ")
@@ -301,11 +301,35 @@ def test_a_profile_is_installed_and_shown(cem, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("level", "expected"), [("ok", 0), ("warning", 0), ("problem", 1)])
 def test_the_doctor_ends_with_1_on_a_problem_alone(cem, monkeypatch, level, expected):
-    findings = [doctor.Finding("ok", "a", "b"), doctor.Finding(level, "[red]", "d", "do this")]
-    monkeypatch.setattr(doctor, "examine", lambda *_: iter(findings))
+    findings = [cli.Finding("ok", "a", "b"), cli.Finding(level, "[red]", "d", "do this")]
+    monkeypatch.setattr(cli, "examine", lambda *_: iter(findings))
     code, out, err = cem("doctor", "--no-probe")
     assert (code, err) == (expected, "")
     assert f"{level:<8} [red]: d\n         do this\n" in out
+
+
+def test_the_doctor_tries_hdf5_where_the_jobs_work(cem, tmp_path, monkeypatch):
+    def examine(program, partition, profile, probe, wait, more):
+        return more(tmp_path)
+
+    monkeypatch.setattr(cli, "examine", examine)
+    assert cem("doctor")[1].startswith("ok       hdf5: written and read")
+    monkeypatch.setattr("cem.storage.hdf5.write_file", lambda *_: (tmp_path / "none" / "file").open())
+    code, out, _ = cem("doctor")
+    assert code == 1
+    assert "problem  hdf5: expected to write and read an HDF5 file, cannot: [Errno 2]" in out
+
+
+def test_the_version_is_said(cem):
+    assert cem("--version") == (0, f"cem {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", [(), ("doctor",), ("profile",), ("profile", "install")])
+def test_help_has_a_short_name(cem, command):
+    code, out, _ = cem(*command, "-h")
+    assert code == 0
+    assert out == cem(*command, "--help")[1]
+    assert "-h, --help" in out
 
 
 @pytest.mark.parametrize("command", ["validate", "plan", "status"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import cem
-from cem.config import AttentionSurrogate, GmmSurrogate, MlxtendDataset, SplitModel, Training
+from cem.config import AttentionSurrogate, GmmSurrogate, MlxtendDataset, Training, Vgg11
 from cem.defenses import make_defense
 from cem.jobs.process import make_generator
 from cem.models import make_decoder, make_split, smashed_shape
@@ -23,7 +23,7 @@ DEFAULTS = {
     "attention mixture": AttentionSurrogate(),
     "attention enhanced_variance": AttentionSurrogate(statistic="enhanced_variance"),
     "training": Training(),
-    "model": SplitModel(),
+    "model": Vgg11(),
     "dataset": MlxtendDataset(),
 }
 GOLDEN_NUMERICS = 4
@@ -44,7 +44,7 @@ def numbers() -> dict[str, float]:
     draws = make_generator(0, "golden", "cpu")
     images = torch.rand(24, 1, 32, 32, generator=draws)
     labels = torch.arange(24) % 3
-    encoder, classifier = make_split(SplitModel(width=0.1), (1, 32, 32), 3, draws)
+    encoder, classifier = make_split(Vgg11(width=0.1), (1, 32, 32), 3, draws)
     shape = smashed_shape(encoder, (1, 32, 32))
     spread = torch.rand(24, *shape, generator=draws)  # an untrained encoder's outputs lie below every threshold
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A study on one machine that is broken off: the same command again ends with the bytes of one never disturbed."""
+"""A study on one machine that is interrupted: the same command again ends with the bytes of an undisturbed one."""
 
 import os
 import shutil
@@ -76,13 +76,13 @@ class Study:
         return found
 
     def check_nothing_is_half_written(self) -> None:
-        """Nothing but what is finished lies where results are looked for."""
+        """Only finished files are where results are looked for."""
         files = [path for path in self.folder.glob("results/**/*") if path.is_file() and ".state" not in path.parts]
         assert {path.name for path in files if "runs" in path.parts} == set()
         assert [path for path in files if path.name.startswith(".") or path.suffix == ".part"] == []
 
     def check_equal(self, other: "Study") -> None:
-        """The same bytes, but for what is told of the time that it took; and no state is left."""
+        """The same bytes, except for the time that it took; and no state is left."""
         mine, theirs = self.only(f"{RUN}/model.safetensors"), other.only(f"{RUN}/model.safetensors")
         assert mine.read_bytes() == theirs.read_bytes()
         counted = ["seconds", "images_per_s", "peak_memory_mb"]
@@ -178,7 +178,7 @@ def small_disk(study) -> Iterator[Callable[[], None]]:
         pytest.skip("a small disk can be mounted by root alone")
 
     def fill() -> None:
-        """But for a few kB, in which no state has room."""
+        """Except for a few kB, in which no state has room."""
         free = os.statvfs(results)
         (results / "ballast").write_bytes(bytes((free.f_bavail - 4) * free.f_frsize))
 

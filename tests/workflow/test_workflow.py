@@ -100,6 +100,17 @@ def test_nothing_is_left_to_do(done) -> None:
     assert planned(done) == {}
 
 
+def test_scripts_that_are_newer_rerun_nothing_under_the_profiles(copy) -> None:
+    """As after an upgrade, which would otherwise cost a study all its training."""
+    shutil.copytree(ROOT / "workflow", copy / "workflow", copy_function=shutil.copy)
+    shutil.copy(ROOT / "Snakefile", copy)
+    newer = ("--snakefile", "Snakefile")
+    assert planned(copy, *newer)["train"] == 3 + 1
+    for name in ("local", "slurm"):
+        profile = yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text())
+        assert planned(copy, *newer, "--rerun-triggers", *profile["rerun-triggers"]) == {}
+
+
 @pytest.mark.parametrize("edited", [0, 1], ids=["first", "last"])
 def test_an_edited_weight_reruns_that_run_alone_and_leaves_an_orphan(copy, edited) -> None:
     runs = [dict(run) for run in STUDY["runs"]]

@@ -38,7 +38,7 @@ rule baseline_attacks:
         run=settings_of(of_run),
         attacks=attack_settings(lambda wildcards: PLAN.baselines),
         images=STUDY.report.images,
-        metrics=STUDY.metrics.sparse(),
+        metrics=metric_settings(),
         numerics=(cem.NUMERICS, cem.ATTACK_NUMERICS),
     script:
         "../scripts/attack.py"
@@ -68,7 +68,7 @@ rule attack:
         run=settings_of(of_run),
         attacks=attack_settings(lambda wildcards: [wildcards.attack]),
         images=STUDY.report.images,
-        metrics=STUDY.metrics.sparse(),
+        metrics=metric_settings(),
         numerics=(cem.NUMERICS, cem.ATTACK_NUMERICS),
     script:
         "../scripts/attack.py"

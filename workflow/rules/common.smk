@@ -72,6 +72,11 @@ def attack_settings(ids):
     ]
 
 
+def metric_settings():
+    """Settings of the study's own metrics; of none a mapping, as it was before there was a list (ATTACK_NUMERICS 2)."""
+    return [metric.sparse() for metric in STUDY.metrics] or {}
+
+
 def tuned_on_reference(wildcards):
     """What says the learning rate of an attack, where it is found on the undefended reference of the run."""
     path = PLAN.tuned(PLAN.runs[wildcards.run], wildcards.attack)

@@ -7,7 +7,7 @@ from cem.jobs.script import job
 with job(snakemake.log[0]):
     from pydantic import TypeAdapter
 
-    from cem.config import Attack, MetricSettings, Run
+    from cem.config import Attack, Metric, Run
     from cem.evaluation import attack_run
 
     attack_run(
@@ -19,5 +19,5 @@ with job(snakemake.log[0]):
         tuned=next(map(Path, snakemake.input.get("tuned", [])), None),
         folder=Path(snakemake.output[0]).parents[1],
         num_images=snakemake.params.images,
-        metrics=MetricSettings.model_validate(snakemake.params.metrics),
+        metrics=TypeAdapter(list[Metric]).validate_python(snakemake.params.metrics or []),
     )

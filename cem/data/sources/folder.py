@@ -1,4 +1,4 @@
-"""One folder of images a class."""
+"""Images in one folder for each class."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from cem.config import ImageFolderDataset
-from cem.data.sources.source import DataError, Labelling, Source, check_labels, make_source
+from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, make_source
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 _GREY, _COLOUR = ("1", "L"), ("P", "RGB", "CMYK", "YCbCr")
@@ -43,10 +43,10 @@ def list_image_folder(dataset: ImageFolderDataset) -> Labelling:
 def _list(dataset: ImageFolderDataset) -> tuple[Labelling, list[Path]]:
     root = Path(dataset.path)
     if not root.is_dir():
-        raise DataError(f"{root}: expected a folder with one folder of images a class, found none. Check the path.")
+        raise DataError(f"{root}: expected a folder of folders, one for each class; found none. Check the path.")
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if len(folders) < 2:
-        raise DataError(f"{root}: expected at least 2 folders, one a class, found {len(folders)}.")
+        raise DataError(f"{root}: expected at least 2 folders, one for each class, found {len(folders)}.")
     files = [sorted(file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS) for folder in folders]
     labels = np.repeat(np.arange(len(folders)), [len(part) for part in files])
     names = [folder.name for folder in folders]
@@ -80,3 +80,6 @@ def _open(file: Path) -> Iterator[Image.Image]:
             yield image
     except (OSError, SyntaxError) as error:
         raise DataError(f"{file}: expected an image, cannot read it: {error}. Replace or remove the file.") from None
+
+
+IMAGE_FOLDER = Format(read_image_folder, list_image_folder)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cem.config import IdxDataset
-from cem.data.sources.source import DataError, Labelling, Source, check_count, check_labels, make_source
+from cem.data.sources.source import DataError, Format, Labelling, Source, check_count, check_labels, make_source
 
 _UINT8 = 0x08  # the format's type code of unsigned bytes
 _GZIP = b"\x1f\x8b"
@@ -129,3 +129,6 @@ def _digest(paths: list[str]) -> str:
     for path in paths:
         digest.update(Path(path).read_bytes())
     return digest.hexdigest()
+
+
+IDX = Format(read_idx_dataset, read_idx_labels)

@@ -8,7 +8,16 @@ import numpy as np
 from numpy.lib import format as npy
 
 from cem.config import NpzDataset
-from cem.data.sources.source import DataError, Labelling, Source, check_count, check_labels, check_shape, make_source
+from cem.data.sources.source import (
+    DataError,
+    Format,
+    Labelling,
+    Source,
+    check_count,
+    check_labels,
+    check_shape,
+    make_source,
+)
 from cem.storage.files import sha256
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -63,12 +72,12 @@ def _array(path: str, file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
     except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path}: expected an array of numbers or text as {name!r}, cannot read it: {error}. Lists of unequal "
-            "length become object arrays, which are not loaded; a damaged file has to be fetched again."
+            "length become object arrays, which are not loaded; a damaged file must be fetched again."
         ) from None
 
 
 def _shape(path: str) -> tuple[int, ...]:
-    """The shape of `x`, from its header alone: images may be large, and labels are enough to plan with."""
+    """The shape of `x`, from its header alone: images may be large, and a plan needs only the labels."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open("x.npy") as member:
             shape, _, dtype = _HEADERS[npy.read_magic(member)](member)
@@ -81,6 +90,9 @@ def _shape(path: str) -> tuple[int, ...]:
 def _names(path: str, classes: np.ndarray) -> list[str]:
     if classes.ndim != 1 or classes.dtype.kind not in "USiu":
         raise DataError(
-            f"{path}: expected classes as text, one name a class, found {classes.dtype} {list(classes.shape)}."
+            f"{path}: expected classes as text, one name for each class, found {classes.dtype} {list(classes.shape)}."
         )
     return [str(name) for name in classes.astype(str)]
+
+
+NPZ = Format(read_npz, read_npz_labels)

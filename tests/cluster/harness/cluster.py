@@ -70,7 +70,7 @@ class Cluster:
         if not self._whole():
             self.up()
         self.cancel_all()
-        if self.held():  # by nobody: SLURM may miss the end of a job while its controller is away. It counts anew.
+        if self.held():  # by nobody: SLURM may miss the end of a job while its controller is away. It counts again.
             self.stop("slurmctld")
             self.start("slurmctld")
             self.wait_until(lambda: not self.held(), 30, "all that jobs held to be free")

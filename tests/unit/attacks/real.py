@@ -1,7 +1,9 @@
 """Real digits, small encoders, and what an attacker knows of them."""
 
 import functools
+import json
 import math
+from copy import deepcopy
 
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ from torch.nn.functional import avg_pool2d, pad
 from cem.attacks import Knowledge
 from cem.config import MlxtendDataset
 from cem.data.sources import read_source
-from cem.jobs.interruption import Progress
+from cem.jobs.state import StateStore
 
 DEFAULTS = {"labels": None, "seed": 0, "device": torch.device("cpu")}
 
@@ -68,18 +70,22 @@ def mse(attack, knowledge) -> float:
     return (attack.reconstruct(seen(knowledge)) - knowledge.targets(slice(None))).square().mean().item()
 
 
-class MemoryProgress(Progress):
-    """Keeps a state in memory, and asks to stop when it has been asked so many times (absent: never)."""
+class MemoryStore(StateStore):
+    """Keeps states in memory, and asks to stop when it has been asked so many times (absent: never)."""
 
-    def __init__(self, looks: float = math.inf) -> None:
-        self.looks, self.state = looks, None
+    def __init__(self, looks: float = math.inf, whole: "MemoryStore | None" = None) -> None:
+        self.looks, self.state, self.parts, self.whole = looks, None, {}, whole or self
+
+    def part(self, name: str) -> "MemoryStore":
+        return self.parts.setdefault(name, MemoryStore(whole=self.whole))
 
     def load(self):
-        return self.state
+        return deepcopy(self.state)
 
     def save(self, tensors, header) -> None:
-        self.state = ({name: tensor.clone() for name, tensor in tensors.items()}, dict(header))
+        kept = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        self.state = (kept, json.loads(json.dumps(header, allow_nan=False)))
 
     def asked_to_stop(self) -> bool:
-        self.looks -= 1
-        return self.looks < 0
+        self.whole.looks -= 1
+        return self.whole.looks < 0

@@ -34,20 +34,6 @@ def test_order_of_the_attacks_where_z_is_bent(problem):
     assert decoder < linear < 0.5 * mean_image
 
 
-def test_same_seed_same_weights_another_seed_others(images, problem):
-    noisy = problem[2](images, noise_std=0.1)
-    first = weights(fitted(noisy)[0])
-    assert torch.equal(first, weights(fitted(noisy)[0]))
-    assert not torch.equal(first, weights(fitted(noisy, QUICK.model_copy(update={"seed": 1}))[0]))
-    assert not torch.equal(first, weights(fitted(problem[2](images, noise_std=0.1, seed=1))[0]))
-
-
-def test_global_generator_is_untouched(knowledge):
-    before = torch.random.get_rng_state()
-    fitted(knowledge)
-    assert torch.equal(before, torch.random.get_rng_state())
-
-
 def test_corruption_is_drawn_anew_each_step_and_repeated_for_selection(images, problem):
     inner, drawn = problem[2](images, noise_std=0.1), {}
 

@@ -10,11 +10,12 @@ from torch.nn.functional import avg_pool2d
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.fit_loop import with_mask
 from cem.attacks.mean_image import MeanImageAttack
-from cem.config import Decoder, StartingDecoder
-from cem.defenses.corruption import drop
+from cem.config import Decoder, Dropout, StartingDecoder
+from cem.defenses.dropout import DropoutDefense
 from cem.models import parameter_count
 
 from .interruption import fit_in_pieces, without_seconds
+from .real import MemoryStore
 
 QUICK = Decoder(net="res_normN0C4", epochs=2, batch_size=64, lr_sweep=(1e-5, 1e-2, 1e-4))
 
@@ -54,12 +55,10 @@ def test_of_equal_rates_the_first_is_kept(knowledge):
 
 
 @pytest.mark.parametrize("batches", [2, 5])
-def test_a_sweep_resumes_in_the_middle_with_the_same_bits(problem, images, tmp_path, batches):
+def test_a_sweep_resumes_in_the_middle_with_the_same_bits(problem, images, batches):
     noisy = problem[2](images, noise_std=0.1)
     whole, record = fitted(noisy)
-    attack, pieces, attempts = fit_in_pieces(
-        lambda progress: DecoderAttack(QUICK, progress), noisy, tmp_path / "state", batches
-    )
+    attack, pieces, attempts = fit_in_pieces(lambda store: DecoderAttack(QUICK, store), noisy, MemoryStore(), batches)
     assert attempts > 3  # of 24 batches in all
     assert torch.equal(weights(attack), weights(whole))
     assert without_seconds(pieces.curve) == without_seconds(record.curve)
@@ -124,11 +123,10 @@ def test_a_rate_beyond_reason_ends_in_finite_images(images, knowledge, problem, 
     assert (answers - target).square().mean() > (mean_image.mean - target).square().mean()  # the gate sees it
 
 
-def test_a_failed_fit_is_not_taken_up_again(knowledge, tmp_path):
-    cfg = changed(lr=1e30)
-    make = partial(DecoderAttack, cfg)
-    first = fit_in_pieces(make, knowledge, tmp_path / "state", 100)[1]
-    again = fit_in_pieces(make, knowledge, tmp_path / "state", 0)[1]
+def test_a_failed_fit_is_not_taken_up_again(knowledge):
+    make, store = partial(DecoderAttack, changed(lr=1e30)), MemoryStore()
+    first = fit_in_pieces(make, knowledge, store, 100)[1]
+    again = fit_in_pieces(make, knowledge, store, 0)[1]
     assert first.failure == again.failure != ""
 
 
@@ -172,9 +170,9 @@ def test_a_decoder_that_sees_the_mask_beats_one_that_is_blind_to_it(problem):
     def encode(images):
         return 0.05 + avg_pool2d(images.float() / 255, 4)
 
-    inner = problem[2](images[:500], encode=encode)
-    seeing = replace(inner, masked=True, observe=lambda rows, draws: drop(inner.observe(rows, draws), 0.4, draws))
-    sent = drop(encode(images[500:]), 0.4, torch.Generator().manual_seed(0))
+    inner, drop = problem[2](images[:500], encode=encode), DropoutDefense(Dropout(rate=0.4)).act
+    seeing = replace(inner, masked=True, observe=lambda rows, draws: drop(inner.observe(rows, draws), draws))
+    sent = drop(encode(images[500:]), torch.Generator().manual_seed(0))
     cfg = Decoder(net="res_normN0C8", epochs=6, batch_size=32, lr=1e-2)
     errors, sizes = {}, {}
     for knowledge in (seeing, replace(seeing, masked=False)):

@@ -12,6 +12,7 @@ from cem.models import critic as critics
 from cem.models import parameter_count
 
 from .interruption import fit_in_pieces, without_seconds
+from .real import MemoryStore
 
 QUICK = Gan(net="res_normN0C4", epochs=3, batch_size=64, critic_steps=3, lr=1e-2)
 START = StartingDecoder(net="res_normN0C4", epochs=2, batch_size=64, lr=1e-2)
@@ -84,7 +85,7 @@ def test_critic_of_the_published_widths(monkeypatch):
 
 
 def test_critic_refuses_images_too_small_for_it():
-    with pytest.raises(critics.DecoderError, match="sides of 9 pixels at least"):
+    with pytest.raises(critics.DecoderError, match="sides of at least 9 pixels"):
         critics.make_critic((1, 8, 8), generator())
 
 
@@ -139,24 +140,13 @@ def test_the_generator_moves_with_every_nth_batch_of_the_whole_fit(knowledge, mo
     assert moved == [2, 1, 0, 3]
 
 
-def test_same_seed_same_weights_and_the_global_generator_is_untouched(images, problem):
-    noisy = problem[2](images, noise_std=0.1)
-    before = torch.random.get_rng_state()
-    first = weights(fitted(noisy)[0])
-    assert torch.equal(before, torch.random.get_rng_state())
-    assert torch.equal(first, weights(fitted(noisy)[0]))
-    assert not torch.equal(first, weights(fitted(noisy, seed=1)[0]))
-
-
 @pytest.mark.parametrize("batches", [1, 5])
-def test_a_fit_resumes_in_the_middle_with_the_same_bits(problem, images, tmp_path, batches):
+def test_a_fit_resumes_in_the_middle_with_the_same_bits(problem, images, batches):
     """Of a GAN with its decoder before it: two epochs of four batches, then three."""
     noisy = problem[2](images, noise_std=0.1)
     cfg = Gan(**{**QUICK.sparse(), "start": "decoder", "decoder": START.sparse()})
     whole, record = fitted(noisy, cfg)
-    attack, pieces, attempts = fit_in_pieces(
-        lambda progress: GanAttack(cfg, progress), noisy, tmp_path / "state", batches
-    )
+    attack, pieces, attempts = fit_in_pieces(lambda store: GanAttack(cfg, store), noisy, MemoryStore(), batches)
     assert attempts >= 20 // (batches + 1)
     assert torch.equal(weights(attack), weights(whole))
     assert without_seconds(pieces.curve) == without_seconds(record.curve)

@@ -1,7 +1,7 @@
 """Attacks where the best possible answer is known: Gaussian images, a linear encoder, Gaussian noise.
 
 A patch of 2×2 pixels is x ~ N(½, Σ) and the client sends z = A x + ε, ε ~ N(0, σ²I): one patch a position of z. Of
-all reconstructions E[x|z] has the least mean squared error, tr(Σ_{x|z}) / 4 with Σ_{x|z} = (Σ⁻¹ + AᵀA/σ²)⁻¹, and no
+all reconstructions E[x|z] has the smallest mean squared error, tr(Σ_{x|z}) / 4 with Σ_{x|z} = (Σ⁻¹ + AᵀA/σ²)⁻¹, and no
 attack on fresh draws can be below it. Theorem 1 (arXiv 2503.00383) bounds it from below by exp(2 H(x|z)/d) / 2πe, which
 here is the geometric mean of Σ_{x|z}'s eigenvalues where the error is their arithmetic mean.
 """
@@ -80,7 +80,7 @@ CHANNELS = {
         torch.tensor([[1.0, 0.5, 0, 0.2], [-0.3, 0.8, 0.4, 0], [0.1, 0, 0.6, -0.7]], dtype=torch.float64),
     ),
 }
-TIGHT = {"orthogonal": 0.95, "dropped": 0.7, "general": 0.45}  # parts of the least error that Theorem 1 vouches for
+TIGHT = {"orthogonal": 0.95, "dropped": 0.7, "general": 0.45}  # parts of the smallest error that Theorem 1 guarantees
 EVERYWHERE = pytest.mark.parametrize("name", CHANNELS)
 
 

@@ -15,15 +15,15 @@ from cem.config import (
     Nearest,
     Optimization,
     ShadowModel,
-    SplitModel,
     StartingDecoder,
+    Vgg11,
 )
 from cem.defenses import make_defense
 from cem.evaluation import Network, Victim
 from cem.models import critic, make_split
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
 
-MODEL, SHAPE = SplitModel(width=0.1), (1, 32, 32)
+MODEL, SHAPE = Vgg11(width=0.1), (1, 32, 32)
 COUNTS = {"private": 300, "val": 20, "shadow": 200, "test": 60}
 CLASSES = 3
 SMALL = {"net": "res_normN0C4", "batch_size": 64}

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cem.config import Run, SplitModel, SyntheticDataset
-from cem.jobs.interruption import SAVED, StateError, own_folder
+from cem.config import Run, SyntheticDataset, Vgg11
+from cem.jobs.interruption import SAVED
+from cem.jobs.state import FILES, StateError, own_folder
 from cem.models import make_split
 from cem.storage.hdf5 import Reader, write_file
 from cem.storage.tensors import load_checkpoint, save_checkpoint
@@ -44,7 +45,7 @@ def files(tmp_path_factory) -> Path:
     with write_file(folder / "data.h5", "dataset", attrs={"class_names": ["a", "b"]}) as file:
         for split, values in images.items():
             file[f"{split}/images"], file[f"{split}/labels"] = values, np.arange(len(values)) % 2
-    run = Run(model=SplitModel(width=0.1), dataset=SyntheticDataset(), noise_std=0.05)
+    run = Run(model=Vgg11(width=0.1), dataset=SyntheticDataset(), noise_std=0.05)
     encoder, classifier = make_split(run.model, (1, 32, 32), 2)
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
     tensors |= {f"classifier.{name}": tensor for name, tensor in classifier.state_dict().items()}
@@ -84,7 +85,7 @@ def outcome(folder: Path, kind: str = "decoder") -> tuple[bytes, np.ndarray]:
 
 def wait_for_save(process: subprocess.Popen, folder: Path, after: float) -> None:
     """Return as soon as a state newer than `after` is on disk. Fails when the process ends before that."""
-    while not any(path.stat().st_mtime > after for path in folder.glob(".state/*/state.safetensors")):
+    while not any(path.stat().st_mtime > after for path in folder.glob(f".state/*/{FILES}")):
         assert process.poll() is None, (folder / "log").read_text()
         time.sleep(0.005)
 
@@ -121,12 +122,31 @@ def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(copy, expected, numbe
     wait_for_save(process, copy, 0.0)
     process.send_signal(number)
     assert process.wait(timeout=60) == SAVED
-    (state,) = copy.glob(".state/*/state.safetensors")
-    assert load_checkpoint(state, "state")[1]["parts"]["fit"]["parts"]["lr0"]["step"] > 0
+    (state,) = copy.glob(f".state/*/{FILES}")
+    assert state.name == "state.fit.lr0.safetensors"
+    assert load_checkpoint(state, "state")[1]["step"] > 0
     finish(copy)
     assert same(outcome(copy), expected)
     attempts = json.loads((copy / "attacks/decoder/attack.json").read_text())["attempts"]
     assert [attempt["ended"] for attempt in attempts] == ["saved", "done"]
+
+
+def test_a_state_that_cem_0_1_0_left_is_gone_on_from(copy, expected) -> None:
+    """All parts were in one file then, with the same content."""
+    process = start(copy)
+    wait_for_save(process, copy, 0.0)
+    process.send_signal(signal.SIGUSR2)
+    assert process.wait(timeout=60) == SAVED
+    (state,) = copy.glob(f".state/*/{FILES}")
+    tensors, header = load_checkpoint(state, "state")
+    former = {f"fit.lr0.{name}": tensor for name, tensor in tensors.items()}
+    parts = {"fit": {"parts": {"lr0": {key: header[key] for key in header.keys() - {"kind", "version"}}}}}
+    save_checkpoint(state.with_name("state.safetensors"), "state", former, {"parts": parts})
+    state.unlink()
+    finish(copy)
+    assert "going on from" in (copy / "log").read_text()
+    assert same(outcome(copy), expected)
+    assert not list(copy.glob(".state/*"))
 
 
 @pytest.mark.usefixtures("expected")
@@ -162,7 +182,7 @@ def test_a_damaged_state_is_named(copy) -> None:
     wait_for_save(process, copy, 0.0)
     process.kill()
     process.wait()
-    (state,) = copy.glob(".state/*/state.safetensors")
+    (state,) = copy.glob(f".state/*/{FILES}")
     state.write_bytes(state.read_bytes()[:100])
     assert start(copy).wait(timeout=60) == 1
     assert "Delete it and run again" in (copy / "log").read_text()

@@ -1,12 +1,13 @@
 """Every mistake in a study is named, with what may stand there instead, before anything runs."""
 
 import math
+from pathlib import Path
 
 import pytest
 import yaml
 
 from cem import CemError
-from cem.config import ConfigError, load_study, parse_study
+from cem.config import ConfigError, Study, load_study, parse_study
 
 GMM = {"kind": "gmm"}
 BAD = {
@@ -180,3 +181,18 @@ def test_whole_numbers_are_numbers(study):
 def test_words_that_hold_an_exponent_stay_words(study):
     idx = {"source": "idx", "name": "x", "images": "1e-3/images", "labels": "b"}
     assert study(dataset=idx).dataset.images == "1e-3/images"
+
+
+def test_metrics_as_they_were_written_up_to_0_1_are_read(settings, tmp_path):
+    old = load(settings(metrics={"lpips_trunk": "vgg.pth", "lpips_sha256": "a" * 64}), tmp_path)
+    new = load(settings(metrics=[{"kind": "lpips", "trunk": "vgg.pth", "sha256": "a" * 64}]), tmp_path)
+    assert old == new
+    assert load(settings(metrics={}), tmp_path) == load(settings(), tmp_path)
+    with pytest.raises(ConfigError, match="metrics"):
+        load(settings(metrics={"lpips": "vgg.pth"}), tmp_path)
+
+
+def load(study: dict, folder: Path) -> Study:
+    file = folder / "study.yaml"
+    file.write_text(yaml.safe_dump(study))
+    return load_study(file)

@@ -74,7 +74,7 @@ def test_quarter_turns_only_move_pixels(images: Tensor, quarters: int) -> None:
 
 
 def test_a_rotation_turns_pixels_not_proportions() -> None:
-    """In an oblong image a turn by 90° keeps distance: dots 2 above and 3 right of the centre go 2 right, 3 below."""
+    """In a wide image a turn by 90° keeps distances: dots 2 above and 3 right of the centre go 2 right, 3 below."""
     images = torch.zeros(1, 1, 9, 15)
     images[0, 0, 2, 7] = images[0, 0, 4, 10] = 1
     turned = crop_flip_rotate(images, *still(images), torch.tensor([math.pi / 2]))

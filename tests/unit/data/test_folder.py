@@ -72,5 +72,6 @@ def test_an_empty_class_is_named(folder: ImageFolderDataset) -> None:
 
 
 def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:
-    refused(ImageFolderDataset(name="none", path=str(tmp_path)), "at least 2 folders, one a class, found 0")
-    refused(ImageFolderDataset(name="none", path=str(tmp_path / "absent")), "one folder of images a class, found none")
+    refused(ImageFolderDataset(name="none", path=str(tmp_path)), "at least 2 folders, one for each class, found 0")
+    absent = ImageFolderDataset(name="none", path=str(tmp_path / "absent"))
+    refused(absent, "expected a folder of folders, one for each class; found none")

@@ -83,7 +83,9 @@ def test_each_split_is_shuffled() -> None:
 
 def test_more_than_there_is_is_refused_with_the_numbers() -> None:
     labels = np.arange(100) % 10
-    with pytest.raises(DataError, match=r"digits: split 'test' needs 101 images, but only 100 .*\(10 to 10 a class\)"):
+    with pytest.raises(
+        DataError, match=r"digits: split 'test' needs 101 images, but only 100 .*\(10 to 10 for each class\)"
+    ):
         split_indices(labels, None, Split(test=101), "digits")
     with pytest.raises(DataError, match=r"split 'shadow' needs 40 images, but only 30 of 80 are left"):
         split_indices(labels, None, Split(val=50, shadow=40))

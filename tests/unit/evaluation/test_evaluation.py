@@ -1,6 +1,7 @@
 import json
 import math
 from contextlib import contextmanager
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -15,25 +16,29 @@ from cem.config import (
     Decoder,
     Dropout,
     Linear,
+    Lpips,
     MeanImage,
-    MetricSettings,
     MlxtendDataset,
     Nearest,
+    NoPeek,
     Run,
-    SplitModel,
+    Vgg11,
 )
 from cem.defenses import make_defense
 from cem.evaluation import EvaluationError, Network, Victim, attack_run, run_attacks
 from cem.evaluation.scoring import Scoring, pair_metrics
-from cem.jobs.interruption import Interrupted, Progress
+from cem.evaluation.tuning import as_tuned
+from cem.jobs.interruption import Interrupted
+from cem.jobs.state import StateStore
 from cem.metrics import MetricError
 from cem.storage.files import StoreError, sha256
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
+from cem.storage.records import Manifest, read_record
 
 COUNTS = {"private": 160, "val": 10, "shadow": 120, "test": 300}
 DECODER = Decoder(net="res_normN0C8", epochs=2, batch_size=32, lr=1e-3)
 ATTACKS = (MeanImage(), ClassMean(), Linear(), Nearest(), DECODER)
-PAIR = pair_metrics(16, MetricSettings(), torch.device("cpu"))
+PAIR = pair_metrics(16, (), torch.device("cpu"))
 COLUMNS = [
     "scope", "index", "label", "mse", "psnr_db", "ssim", "recognised", "identified", "mse_mean_image", "mse_class_mean",
 ]  # fmt: skip
@@ -83,7 +88,7 @@ def write_run(folder, change=lambda images: images, encode=encode):
 def opened(files, noise_std=0.1, defenses=(), seed=0):
     """The victim whose files these are."""
     with open_dataset(files[0]) as data, open_activations(files[1]) as activations:
-        network = Network(SplitModel(), Bend(), Bright())
+        network = Network(Vgg11(), Bend(), Bright())
         yield Victim(data, activations, make_defense(noise_std, defenses), network, seed, torch.device("cpu"))
 
 
@@ -150,7 +155,7 @@ def test_all_attacks_on_a_run_are_scored_on_the_same_z_and_trained_on_other_nois
             seen.setdefault(len(smashed), []).append(smashed)
             return torch.zeros(len(smashed), 1, 16, 16)
 
-    monkeypatch.setattr("cem.evaluation.run.make_attack", lambda cfg, progress: Spy())
+    monkeypatch.setattr("cem.evaluation.run.make_attack", lambda cfg, store: Spy())
     attack(tmp_path, Nearest(), Linear())
     first, second = seen[160]
     assert torch.equal(first, second)
@@ -292,7 +297,7 @@ def test_several_observations_are_averaged_and_hidden_values_left_out(tmp_path, 
             seen[len(smashed)] = smashed
             return torch.zeros(len(smashed), 1, 16, 16)
 
-    monkeypatch.setattr("cem.evaluation.run.make_attack", lambda cfg, progress: Spy())
+    monkeypatch.setattr("cem.evaluation.run.make_attack", lambda cfg, store: Spy())
     attack(tmp_path, Linear(observations=9), noise_std=0.3, defenses=[Dropout(rate=0.5)])
     with h5py.File(tmp_path / "activations.h5") as file:
         clean = torch.from_numpy(file["private/smashed"][...]).float()
@@ -333,7 +338,7 @@ def test_knowledge_holds_what_is_granted_and_nothing_else(tmp_path, cfg, granted
                 knowledge.observe(torch.tensor([160]), knowledge.generator("corruption"))
 
 
-class Counting(Progress):
+class Counting(StateStore):
     """Keeps the state in memory, and asks to stop after so many batches."""
 
     def __init__(self, stop_after):
@@ -357,23 +362,23 @@ def test_scoring_goes_on_where_it_stopped_with_the_same_bits(tmp_path, monkeypat
     with opened(write_run(tmp_path)) as victim:
         linear = LinearAttack()
         linear.fit(victim.knowledge(Linear()))
-        whole = Scoring(victim, Linear(), 5, Progress(), PAIR)
+        whole = Scoring(victim, Linear(), 5, StateStore(), PAIR)
         whole.run(linear)
 
         class Stopping(LinearAttack):
             def reconstruct(self, smashed, own=None, labels=None):
-                if inside and progress.asked_to_stop():
+                if inside and store.asked_to_stop():
                     raise Interrupted
                 return linear.reconstruct(smashed)
 
-        progress, stops = Counting(2), 0
+        store, stops = Counting(2), 0
         while True:
-            scoring = Scoring(victim, Linear(), 5, progress, PAIR)
+            scoring = Scoring(victim, Linear(), 5, store, PAIR)
             try:
                 scoring.run(Stopping())
                 break
             except Interrupted:
-                stops, progress.left = stops + 1, 3
+                stops, store.left = stops + 1, 3
         assert stops >= 2
         pd.testing.assert_frame_equal(scoring.table(), whole.table(), check_exact=True)
         for name, values in whole.images().items():
@@ -403,8 +408,46 @@ def test_the_manifest_says_what_the_number_rests_on(tmp_path):
     }  # fmt: skip
 
 
+def test_the_manifest_names_every_defence_that_acted(tmp_path):
+    defenses = [Dropout(rate=0.3), NoPeek(weight=0.5)]
+    out = attack(tmp_path, MeanImage(), noise_std=0.1, defenses=defenses)
+    found = read_record(out / "mean_image" / "manifest.json", Manifest, "attack")
+    assert found.defense.noise_std == 0.1
+    assert found.defense.settings == [{"kind": "dropout", "rate": 0.3}, {"kind": "nopeek", "weight": 0.5}]
+    assert found.version == 2
+
+
+def tuned(folder, **changes) -> tuple[Decoder, Path]:
+    """An attack without a rate, and its record on the reference, with changes."""
+    cfg = DECODER.model_copy(update={"lr": None, "lr_sweep": (1e-3,), "epochs": 1})
+    attack(folder, cfg)
+    path = folder / "out" / cfg.id / "attack.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return cfg, path
+
+
+def test_the_rate_is_what_the_attack_chose_on_the_reference(tmp_path):
+    cfg, path = tuned(tmp_path, choices={"lr": 0.25})
+    assert as_tuned(cfg, path) == cfg.model_copy(update={"lr": 0.25})
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"settings": {"kind": "linear"}}, EvaluationError, "expected a result with the settings"),
+        ({"choices": {}}, EvaluationError, r"expected what decoder chose .*, found \{\}"),
+        ({"choices": None}, StoreError, "choices: input should be an object, found None"),
+        ({"version": 9}, StoreError, "found version 9"),
+    ],
+)
+def test_a_record_that_does_not_say_the_rate_is_refused(tmp_path, changes, error, message):
+    cfg, path = tuned(tmp_path, **changes)
+    with pytest.raises(error, match=rf"attack\.json: .*{message}.*elete it and rerun attack"):
+        as_tuned(cfg, path)
+
+
 def test_lpips_is_refused_without_its_weights_before_any_attack(tmp_path):
-    settings = MetricSettings(lpips_trunk=str(tmp_path / "absent.pth"))
+    settings = (Lpips(trunk=str(tmp_path / "absent.pth")),)
     with opened(write_run(tmp_path)) as victim, pytest.raises(MetricError, match="no such file"):
         run_attacks([MeanImage()], victim, tmp_path / "out", num_images=5, metrics=settings)
     assert not (tmp_path / "out").exists()

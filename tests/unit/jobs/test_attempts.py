@@ -10,11 +10,12 @@ import time
 import pytest
 
 from cem.jobs.attempts import FILE, HEARTBEAT, Attempts, AttemptsError
-from cem.jobs.interruption import FolderProgress, Interrupted, Progress, resumable
+from cem.jobs.interruption import Interrupted, resumable
+from cem.jobs.state import FolderStore, StateStore
 
 
 def start(folder) -> Attempts:
-    return Attempts(folder, folder / "state", "cpu")
+    return Attempts(folder, "state*", "cpu")
 
 
 def age(folder, name: str, seconds: float) -> None:
@@ -41,23 +42,21 @@ def test_what_a_killed_attempt_did_after_its_last_save_is_lost(tmp_path) -> None
 
 
 def test_what_an_attempt_used_is_told_and_of_a_killed_one_what_is_known(tmp_path) -> None:
-    Attempts(tmp_path, tmp_path / "state", "gpu", gpus=2)
+    Attempts(tmp_path, "state*", "gpu", gpus=2)
     begun(tmp_path, 100)
     age(tmp_path, HEARTBEAT, 10)
-    attempts = Attempts(tmp_path, tmp_path / "state", "gpu", gpus=3)
-    attempts.end("saved")
-    killed, present = attempts.rows()
-    assert killed["gpu_seconds"] == pytest.approx(180, abs=2)
-    assert (killed["cpu_seconds"], killed["max_rss_mb"]) == (None, None)  # unavailable, not 0
-    assert present["gpu_seconds"] == pytest.approx(3 * present["seconds"])
-    assert present["cpu_seconds"] > 0
-    assert present["max_rss_mb"] > 1
+    attempts = Attempts(tmp_path, "state*", "gpu", gpus=3)
+    killed, present = attempts.end("saved")
+    assert killed.gpu_seconds == pytest.approx(180, abs=2)
+    assert (killed.cpu_seconds, killed.max_rss_mb) == (None, None)  # unavailable, not 0
+    assert present.gpu_seconds == pytest.approx(3 * present.seconds)
+    assert present.cpu_seconds > 0
+    assert present.max_rss_mb > 1
 
 
 def test_on_a_cpu_no_gpu_was_used(tmp_path) -> None:
-    attempts = start(tmp_path)
-    attempts.end("done")
-    assert attempts.rows()[0]["gpu_seconds"] == 0
+    (attempt,) = start(tmp_path).end("done")
+    assert attempt.gpu_seconds == 0
 
 
 def test_an_attempt_that_never_saved_lost_everything(tmp_path) -> None:
@@ -128,19 +127,19 @@ def test_the_end_of_a_block_is_the_end_of_the_attempt(tmp_path, error, how) -> N
     folder = tmp_path / "state"
 
     def work() -> None:
-        with resumable(folder, "cpu") as progress:
-            progress.save({}, {"step": 3})
+        with resumable(folder, "cpu") as store:
+            store.save({}, {"step": 3})
             raise error
 
     with pytest.raises(type(error)):
         work()
-    with resumable(folder, "cpu") as progress:
-        saved = progress.load()
+    with resumable(folder, "cpu") as store:
+        saved = store.load()
         assert saved is not None
         assert saved[1]["step"] == 3
-        rows = progress.end()
-        assert [row["ended"] for row in rows] == [how, "done"]
-        assert rows[-1]["lost_seconds"] == 0
+        attempts = store.end()
+        assert [attempt.ended for attempt in attempts] == [how, "done"]
+        assert attempts[-1].lost_seconds == 0
     assert not folder.exists()
 
 
@@ -149,9 +148,9 @@ def test_kept_work_is_that_of_earlier_attempts_less_what_they_lost(tmp_path) -> 
     begun(tmp_path, 100)
     age(tmp_path, "state", 40)
     age(tmp_path, HEARTBEAT, 10)
-    progress = FolderProgress(tmp_path, start(tmp_path))
-    assert progress.earlier_seconds == pytest.approx(60, abs=1)
-    assert Progress().earlier_seconds == 0
+    store = FolderStore(tmp_path, start(tmp_path))
+    assert store.earlier_seconds == pytest.approx(60, abs=1)
+    assert StateStore().earlier_seconds == 0
 
 
 def test_a_signal_after_the_work_does_not_end_the_process_without_state(tmp_path, monkeypatch) -> None:
@@ -166,8 +165,8 @@ def test_a_signal_after_the_work_does_not_end_the_process_without_state(tmp_path
     numbers = (signal.SIGTERM, signal.SIGUSR2)
     former = [signal.signal(number, lambda number, _frame: seen.append(number)) for number in numbers]
     try:
-        with resumable(tmp_path / "state", "cpu") as progress:
-            progress.save({}, {"step": 3})
+        with resumable(tmp_path / "state", "cpu") as store:
+            store.save({}, {"step": 3})
         assert not seen
         os.kill(os.getpid(), signal.SIGTERM)
         assert seen == [signal.SIGTERM]  # as before, once it is over

@@ -6,8 +6,6 @@ from torch.nn.functional import avg_pool2d, conv2d, pad
 
 from cem.metrics import PSNR_CAP_DB, MetricError, ms_ssim, ms_ssim_possible, mse, psnr_db, ssim
 
-ALL = pytest.mark.parametrize("metric", [mse, psnr_db, ssim])
-
 
 def images(seed, n=5, channels=3, side=16):
     return torch.rand(n, channels, side, side, generator=torch.Generator().manual_seed(seed))
@@ -59,30 +57,12 @@ def test_ssim_is_its_formula_under_an_11_by_11_gaussian():
     torch.testing.assert_close(ssim(x, y), expected.flatten(1).mean(1), atol=1e-12, rtol=0)
 
 
-@ALL
-def test_an_image_scores_the_same_alone_as_in_a_batch(metric):
-    x, y = images(0), images(1)
-    together = metric(x, y)
-    assert together.shape == (5,)
-    alone = torch.cat([metric(x[i : i + 1], y[i : i + 1]) for i in range(5)])
-    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-6)
-
-
 @pytest.mark.parametrize(("n", "channels", "side"), [(700, 3, 32), (3, 3, 400)])
 def test_ssim_of_many_images_is_that_of_each(n, channels, side):
     """More values than are compared at once, and fewer images than one."""
     x, y = images(0, n, channels, side), images(1, n, channels, side)
     for i in (0, n // 2, n - 1):
         torch.testing.assert_close(ssim(x, y)[i : i + 1], ssim(x[i : i + 1], y[i : i + 1]), atol=1e-6, rtol=0)
-
-
-@ALL
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_halves_are_compared_in_single_precision(metric, dtype):
-    x, y = images(0).to(dtype), images(1).to(dtype)
-    assert metric(x, y).dtype == torch.float32
-    assert torch.equal(metric(x, y), metric(x.float(), y.float()))
-    assert torch.equal(metric(x, y.float()), metric(x.float(), y.float()))
 
 
 def test_ssim_has_gradients():
@@ -92,7 +72,7 @@ def test_ssim_has_gradients():
 
 @pytest.mark.parametrize("shape", [(1, 1, 5, 32), (1, 3, 32, 5), (2, 1, 1, 1)])
 def test_ssim_refuses_sides_that_its_window_reflects_more_than_once(shape):
-    with pytest.raises(MetricError, match=r"sides of 6 pixels at least, found"):
+    with pytest.raises(MetricError, match=r"sides of at least 6 pixels, found"):
         ssim(torch.zeros(shape), torch.zeros(shape))
 
 
@@ -103,7 +83,7 @@ def test_ssim_of_sides_that_are_not_equal():
 
 def test_ms_ssim_needs_a_side_that_halves_four_times():
     assert [side for side in (32, 160, 161, 175, 176, 224) if ms_ssim_possible(side)] == [176, 224]
-    with pytest.raises(MetricError, match=r"sides of 176 pixels at least.*\(175, 200\)"):
+    with pytest.raises(MetricError, match=r"sides of at least 176 pixels.*\(175, 200\)"):
         ms_ssim(torch.zeros(1, 1, 175, 200), torch.zeros(1, 1, 175, 200))
 
 
@@ -120,21 +100,13 @@ def test_ms_ssim_forgives_what_only_the_finest_scale_shows():
     assert (ms_ssim((x + fine).clamp(0, 1), x) > ms_ssim((x + coarse).clamp(0, 1), x)).all()
 
 
-@ALL
-def test_different_shapes_are_refused(metric):
+def test_what_cannot_be_compared_is_named():
     with pytest.raises(MetricError, match=r"one shape.*\(5, 3, 16, 16\) and \(1, 3, 16, 16\)"):
-        metric(images(0), images(0, n=1))
-
-
-@ALL
-@pytest.mark.parametrize("bad", [-0.01, 1.01, math.nan, math.inf])
-def test_values_outside_the_unit_interval_are_refused(metric, bad):
-    x = images(0)
-    x[2, 0, 3, 3] = bad
+        mse(images(0), images(0, n=1))
     with pytest.raises(MetricError, match=r"reconstructions in \[0, 1\]"):
-        metric(x, images(0))
+        mse(images(0) + 1, images(0))
     with pytest.raises(MetricError, match=r"images in \[0, 1\]"):
-        metric(images(0), x)
+        mse(images(0), images(0) + 1)
 
 
 def test_rounding_is_tolerated():

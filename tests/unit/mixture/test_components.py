@@ -1,20 +1,24 @@
 import pytest
 import torch
 
-from cem.mixture import MixtureError, choose_components, fit_mixture
+from cem.config import MixtureFit
+from cem.mixture import fit_mixture, fit_mixture_as
 
 
-@pytest.mark.parametrize("criterion", ["held_out", "bic"])
+def chosen(z, labels, generator, **settings) -> int:
+    return fit_mixture(z, labels, components="auto", generator=generator, **settings).weights.shape[1]
+
+
 @pytest.mark.parametrize("true_number", [1, 3, 5])
-def test_the_number_of_separated_clusters_is_found(mixture, draw, generator, criterion, true_number) -> None:
+def test_the_number_of_separated_clusters_is_found(mixture, draw, generator, true_number) -> None:
     for seed in range(3):
         z, labels = draw(mixture(components=true_number, d=10, apart=14, seed=seed), 2400, seed)
-        assert choose_components(z, labels, criterion=criterion, generator=generator(seed)) == true_number
+        assert chosen(z, labels, generator(seed), fit="em") == true_number
 
 
 def test_spheres_need_several_to_fill_a_cluster_that_is_not_round(mixture, draw, generator) -> None:
     z, labels = draw(mixture(components=3, d=10, apart=25, rank=2), 2400, 1)
-    assert choose_components(z, labels, covariance="spherical", generator=generator(1)) > 3
+    assert chosen(z, labels, generator(1), fit="em", covariance="spherical") > 3
 
 
 def test_auto_refits_on_all_samples(mixture, draw, generator) -> None:
@@ -27,8 +31,16 @@ def test_auto_refits_on_all_samples(mixture, draw, generator) -> None:
     assert warm.weights.shape == (3, 2)  # the start's number
 
 
-def test_small_classes_limit_the_candidates(generator) -> None:
-    z, labels = torch.randn(8, 3, generator=generator()), torch.arange(8) % 2
-    assert choose_components(z, labels, generator=generator()) <= 3
-    with pytest.raises(MixtureError, match=r"\[5, 6\] can be tried.*3 samples.*more private images"):
-        choose_components(z, labels, candidates=[5, 6], generator=generator())
+@pytest.mark.parametrize(("samples", "most"), [(2, 1), (8, 3)])
+def test_small_classes_limit_the_candidates(generator, samples, most) -> None:
+    z, labels = torch.randn(samples, 3, generator=generator()), torch.arange(samples) % 2
+    assert 1 <= chosen(z, labels, generator()) <= most
+
+
+@pytest.mark.parametrize("components", [2, "auto"])
+def test_words_and_settings_give_the_same_fit(mixture, draw, generator, components) -> None:
+    z, labels = draw(mixture(components=2), 300, 1)
+    words = {"components": components, "covariance": "pca", "rank": 2, "fit": "em"}
+    one = fit_mixture(z, labels, generator=generator(), **words)
+    other = fit_mixture_as(MixtureFit(**words), z, labels, generator())
+    assert all(torch.equal(tensor, other.tensors()[name]) for name, tensor in one.tensors().items())

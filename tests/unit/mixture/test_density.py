@@ -62,7 +62,7 @@ def test_log_density_has_the_gradient_of_a_gaussian() -> None:
 
 @pytest.mark.parametrize("rank", [0, 3])
 def test_capacity_is_the_log_determinant_and_so_is_its_gradient(mixture, rank) -> None:
-    true = mixture(d=7, rank=rank).to(torch.device("cpu"))
+    true = mixture(d=7, rank=rank)
     leaves = [t.double().requires_grad_() for t in (true.variances, true.spread, true.basis) if t is not None]
     variances, basis, spread = leaves[0], None, None
     full = torch.diag_embed(variances)

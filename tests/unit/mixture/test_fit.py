@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.mixture import GaussianMixture
 
+from cem.config import MixtureFit
 from cem.mixture import MixtureError, fit_mixture, fit_mixture_stream
 
 
@@ -157,4 +158,4 @@ def test_refusals_name_diagnosis_cause_and_remedies(mixture, draw, generator) ->
 def test_a_source_that_cannot_be_read_twice_is_refused(generator) -> None:
     once = iter([(torch.randn(8, 2), torch.arange(8) % 2)])
     with pytest.raises(MixtureError, match=r"8 samples in one pass and 0 in another.*every call"):
-        fit_mixture_stream(lambda: once, components=1, generator=generator())
+        fit_mixture_stream(MixtureFit(components=1), lambda: once, generator())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cem.config import MixtureFit, Run, SplitModel, SyntheticDataset
+from cem.config import MixtureFit, Run, SyntheticDataset, Vgg11
 from cem.mixture import fit_mixture, fit_mixture_stream, load_mixture
 from cem.mixture.kmeans import seed_means
 from cem.mixture.samples import Samples
@@ -34,7 +34,7 @@ def test_streaming_gives_the_fit_in_memory(mixture, draw, generator, size, fit, 
     z, labels = draw(true, 2000, 1)
     options = {"components": 3, "fit": fit, "covariance": covariance, "rank": 3}
     whole = fit_mixture(z, labels, generator=generator(2), **options)
-    parts = fit_mixture_stream(chunked(z, labels, size), generator=generator(2), **options)
+    parts = fit_mixture_stream(MixtureFit(**options), chunked(z, labels, size), generator(2))
     assert parts.tensors().keys() == whole.tensors().keys()
     for name, tensor in parts.tensors().items():
         if name == "basis":  # up to signs
@@ -52,7 +52,7 @@ def test_chunks_of_one_class_each_and_chunks_of_nothing(mixture, draw, generator
     whole = fit_mixture(z, labels, components=2, fit="em", generator=generator())
     empty = (z[:0], labels[:0])
     pieces = [empty, *((z[labels == c], labels[labels == c]) for c in range(3)), empty]
-    parts = fit_mixture_stream(lambda: pieces, components=2, fit="em", generator=generator())
+    parts = fit_mixture_stream(MixtureFit(components=2, fit="em"), lambda: pieces, generator())
     torch.testing.assert_close(parts.means, whole.means, rtol=1e-3, atol=1e-4)
 
 
@@ -60,7 +60,7 @@ def test_fitting_leaves_the_data_as_they_are(mixture, draw, generator) -> None:
     z, labels = draw(mixture(), 300, 1)
     before = z.clone()
     fit_mixture(z, labels, components=2, generator=generator())
-    fit_mixture_stream(lambda: [(z, labels)], components=2, generator=generator())
+    fit_mixture_stream(MixtureFit(components=2), lambda: [(z, labels)], generator())
     assert torch.equal(z, before)
 
 
@@ -75,12 +75,12 @@ def test_a_file_read_in_chunks_measures_what_a_file_in_memory_does(
             z, labels = draw(true, 1500, seed)
             file.create_dataset(f"{split}/smashed", data=z.view(-1, 2, 3, 4).numpy().astype("float16"))
             file.create_dataset(f"{split}/labels", data=labels.numpy())
-    run = Run(model=SplitModel(), dataset=SyntheticDataset(), noise_std=0.05)
+    run = Run(model=Vgg11(), dataset=SyntheticDataset(), noise_std=0.05)
     fit = MixtureFit(components=components, fit="em")
     measure_mixture(run, fit, activations, tmp_path / "held.h5")
     monkeypatch.setattr(leakage, "HELD_BYTES", 0)
     monkeypatch.setattr(leakage, "CHUNK_BYTES", 64 * 24 * 4)
-    monkeypatch.setattr(leakage, "fit_mixture", None)  # not used
+    monkeypatch.setattr(leakage, "fit_mixture_as", None)  # not used
     measure_mixture(run, fit, activations, tmp_path / "read.h5")
     held, read = load_mixture(tmp_path / "held.h5"), load_mixture(tmp_path / "read.h5")
     assert held.weights.shape == (3, 2)

@@ -1,4 +1,4 @@
-"""Where everything lies, how many jobs it takes, and what is left from studies of before."""
+"""Where every file is, how many jobs a study takes, and what is left of earlier studies."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is found wrong before any job starts."""
+"""What is found to be wrong before any job starts."""
 
 import pytest
 

@@ -27,6 +27,22 @@ attacks:
   - {kind: decoder, net: res_normN1C8, epochs: 3}
 report: {images: 4, map_samples: 30}
 """
+# As cem 0.1.0 wrote it.
+MANIFEST = {
+    "settings": {}, "disjoint_from_infer": True, "budget": {}, "numerics": [4, 2], "seeds": {"run": 0, "attack": None},
+    "knowledge": {
+        "split": "private", "images": 100, "sha256": "ab", "encoder": "query", "observations": 1, "labels": False,
+        "defense": True,
+    },
+    "scored": {
+        "infer": {
+            "split": "test", "images": 2, "sha256": "cd", "labels_sha256": "ef", "also_owned_by_attacker": 0,
+        }
+    },
+    "defense": {"noise_std": 0.025, "dropout_rate": 0.0, "pruned_fraction": 0.0, "acts_in": []},
+    "images": {"range": [0, 1], "stored_as": "uint8", "normalisation": "none"},
+    "metrics": {"ssim": {"window": 11, "sigma": 1.5, "borders": "reflected"}, "psnr_cap_db": 100.0},
+}  # fmt: skip
 CLASSES = ["zero", "<script>alert(1)</script>", "$\\frac"]
 SURROGATES = ("none", "gmm", "attention")
 # Infer mse of the images is these ± 0.01: `nearest` fails on the undefended reference, though not everywhere.
@@ -53,7 +69,8 @@ def write_run(plan: Plan, run: Run) -> None:
     training = {
         "run": run.id, "accuracy_test": ACCURACY[surrogate] - 0.01 * run.seed, "accuracy_val": 0.9, "best_epoch": 3,
         "epochs": 3, "seconds": 10.0 + run.seed, "warmup_seconds": 2.0, "peak_memory_mb": 100.0, "device": "cpu",
-        "attempts": [{"node": "n", "seconds": 12.0, "lost_seconds": 1.5}], "lost_seconds": 1.5,
+        "attempts": [{"node": "n", "device": "cpu", "started": "now", "seconds": 12.0, "lost_seconds": 1.5}],
+        "lost_seconds": 1.5,
         "threads": 1, "versions": {"cem": "0.1.0", "torch": "2", "python": "3.11"}, "numerics": 1,
         "parameters": {"encoder": 100, "classifier": 2000, "surrogate": 0},
     }  # fmt: skip
@@ -77,7 +94,7 @@ def write_run(plan: Plan, run: Run) -> None:
 
 
 def write_attack(plan: Plan, run: Run, attack: str, kind: str) -> None:
-    """What an attack leaves behind: two images a scope, one 0.01 above the mean, one below."""
+    """What an attack leaves behind: two images for each scope, one 0.01 above the mean, one below."""
     folder, learned = plan.attack(run, attack), kind == "decoder"
     error = infer_mse(run, attack)
     table = pd.DataFrame(
@@ -100,14 +117,18 @@ def write_attack(plan: Plan, run: Run, attack: str, kind: str) -> None:
         for scope in ("train", "infer"):
             file[f"{scope}/index"], file[f"{scope}/images"] = np.arange(6), images
             file[f"{scope}/reconstructions"] = images // 2
+            file[f"{scope}/worst/index"], file[f"{scope}/worst/images"] = np.arange(6)[::-1], images[::-1]
+            file[f"{scope}/worst/reconstructions"] = images[::-1] // 3
     curve = [{"epoch": epoch, "train_mse": 0.1 / epoch, "val_mse": 0.12 / epoch} for epoch in (1, 2, 3)]
     about = {
         "attack": attack, "kind": kind, "settings": {"kind": kind}, "fit_seconds": 4.0, "score_seconds": 0.5,
-        "knowledge": {"data": "private", "images": 100}, "parameters": 321, "curve": curve if learned else [],
-        "converged": run.seed == 0 if learned else None, "failure": "", "peak_memory_mb": 50.0,
+        "knowledge": {"data": "private", "images": 100, "label": "private"}, "parameters": 321, "choices": {},
+        "curve": curve if learned else [], "converged": run.seed == 0 if learned else None, "failure": "",
+        "peak_memory_mb": 50.0, "numerics": [4, 2], "torch": "2", "device": "cpu", "threads": 1, "attempts": [],
+        "lost_seconds": 0.0,
     }  # fmt: skip
     write_json(folder / "attack.json", about)
-    write_json(folder / "manifest.json", {"knowledge": {}, "scored": {"infer": {"also_owned_by_attacker": 0}}})
+    write_json(folder / "manifest.json", MANIFEST | {"attack": attack})
 
 
 def write_study(folder: Path, text: str = STUDY) -> Plan:

@@ -6,31 +6,35 @@ import pandas as pd
 import pytest
 
 from cem.planning.plan import Plan
-from cem.report.costs import cost_of
+from cem.report.costs import Cost, cost_of
 from cem.report.page import write_report
 from cem.report.results import aggregate
+from cem.storage.records import JobRecord
 
+JOB = {"node": "n", "device": "cpu", "started": "now"}
 DONE = {"source": "accounting", "lost": False, "elapsed_s": 60.0, "cpu_s": 50.0, "gpu_s": 120.0, "max_rss_mb": 900.0}
 LOST = {"source": "accounting", "lost": True, "elapsed_s": 10.0, "cpu_s": 5.0, "gpu_s": 20.0, "max_rss_mb": 950.0}
 SILENT = {"source": "job", "lost": True, "elapsed_s": None, "cpu_s": None, "gpu_s": None, "max_rss_mb": None}
-KILLED = {"ended": "killed", "seconds": 7.0, "gpu_seconds": 0.0, "cpu_seconds": None, "max_rss_mb": None}
-ENDED = {"ended": "done", "seconds": 60.0, "gpu_seconds": 0.0, "cpu_seconds": 50.0, "max_rss_mb": 900.0}
+KILLED = JOB | {"ended": "killed", "seconds": 7.0, "gpu_seconds": 0.0, "cpu_seconds": None, "max_rss_mb": None}
+ENDED = JOB | {"ended": "done", "seconds": 60.0, "gpu_seconds": 0.0, "cpu_seconds": 50.0, "max_rss_mb": 900.0}
+
+
+def cost(attempts: list[dict], costs: list[dict] | tuple = ()) -> Cost:
+    """Of a job whose record says this."""
+    return cost_of(JobRecord.model_validate({"attempts": attempts, "lost_seconds": 0.0, "costs": list(costs)}))
 
 
 def test_all_attempts_count_and_lost_ones_are_told_apart() -> None:
-    cost = cost_of({"costs": [LOST, DONE], "attempts": [ENDED]})
-    assert (cost.source, cost.gpu_s, cost.cpu_s, cost.max_rss_mb, cost.lost_s) == ("accounting", 140, 55, 950, 10)
-    assert cost_of({"costs": [DONE], "attempts": [ENDED]}).lost_s == 0
+    assert cost([ENDED], [LOST, DONE]) == Cost("accounting", gpu_s=140, cpu_s=55, max_rss_mb=950, lost_s=10)
+    assert cost([ENDED], [DONE]).lost_s == 0
 
 
 def test_a_sum_with_an_unknown_part_is_unknown() -> None:
-    cost = cost_of({"costs": [SILENT, DONE]})
-    assert (cost.source, cost.gpu_s, cost.lost_s, cost.max_rss_mb) == ("mixed", None, None, 900)
+    assert cost([ENDED], [SILENT, DONE]) == Cost("mixed", gpu_s=None, cpu_s=None, max_rss_mb=900, lost_s=None)
 
 
 def test_without_a_cluster_the_job_counts_itself() -> None:
-    cost = cost_of({"attempts": [KILLED, ENDED]})
-    assert (cost.source, cost.gpu_s, cost.cpu_s, cost.max_rss_mb, cost.lost_s) == ("job", 0, None, 900, 7)
+    assert cost([KILLED, ENDED]) == Cost("job", gpu_s=0, cpu_s=None, max_rss_mb=900, lost_s=7)
 
 
 @pytest.mark.parametrize("attempts", [[LOST, DONE], [SILENT, DONE]])

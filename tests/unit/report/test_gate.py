@@ -1,4 +1,4 @@
-"""The gate on real fits: what was not fitted, fitted at a mad rate, or fitted to nothing, is no attack and is told so.
+"""The gate on real fits: what was not fitted, fitted at an absurd rate, or fitted to nothing is no attack, and named.
 
 The files of two runs (a noisy one and its undefended reference) are written from real images and an encoder that keeps
 much of them; attacks, tables and command line are the pipeline's own.

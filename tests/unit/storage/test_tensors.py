@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cem.storage.tensors import VERSION, CheckpointError, load_checkpoint, save_checkpoint, subset
+from cem.storage.tensors import VERSION, CheckpointError, Stateful, load_checkpoint, save_checkpoint, subset
 
 HEADER = {"epoch": 3, "history": [{"loss": 0.5}], "name": "σ"}
 
@@ -128,3 +128,69 @@ def test_a_subset_is_named_without_its_prefix(tensors):
     named = {"encoder.0.weight": tensors["weight"], "encoder_2.weight": tensors["half"], "encoder": tensors["step"]}
     assert list(subset(named, "encoder")) == ["0.weight"]
     assert subset(named, "classifier") == {}
+
+
+class Machine:
+    """A small network under training, with all that its next steps depend on."""
+
+    def __init__(self, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+        self.critic = torch.nn.Linear(2, 1)
+        self.adam = torch.optim.Adam(self.net.parameters(), lr=0.1)
+        self.sgd = torch.optim.SGD(self.critic.parameters(), lr=0.1, momentum=0.9)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.adam, T_max=10)
+        self.draws = torch.Generator().manual_seed(seed)
+        self.stateful = Stateful(
+            {"net": self.net, "critic": self.critic},
+            {"optimizer.net": self.adam, "critic_optimizer": self.sgd},
+            {"draws": self.draws},
+            self.schedule,
+        )
+
+    def steps(self, many: int) -> list[float]:
+        losses = []
+        for _ in range(many):
+            for optimizer in (self.adam, self.sgd):
+                optimizer.zero_grad()
+            loss = self.critic(self.net(torch.randn(8, 3, generator=self.draws))).square().mean()
+            loss.backward()
+            self.adam.step()
+            self.sgd.step()
+            self.schedule.step()
+            losses.append(loss.item())
+        return losses
+
+    def packed(self, **tensors):
+        return self.stateful.pack({"step": 3}, tensors)
+
+
+def equal(one, other) -> bool:
+    """Two packs."""
+    same = one[0].keys() == other[0].keys() and all(torch.equal(one[0][name], other[0][name]) for name in one[0])
+    return same and one[1] == other[1]
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_what_is_packed_is_put_back_and_goes_on_with_the_same_bits(tmp_path, before) -> None:
+    whole = Machine(0)
+    whole.steps(before)
+    save_checkpoint(tmp_path / "a", "state", *whole.packed(best={"weight": torch.ones(2)}, order=torch.arange(3)))
+    tensors, header = load_checkpoint(tmp_path / "a", "state")
+    assert header["step"] == 3
+    assert torch.equal(subset(tensors, "best")["weight"], torch.ones(2))
+    assert torch.equal(tensors["order"], torch.arange(3))
+    again = Machine(1)
+    again.steps(1)  # of which nothing is to be left
+    again.stateful.unpack(tensors, header)
+    assert equal(again.packed(), whole.packed())
+    assert again.steps(4) == whole.steps(4)
+    assert equal(again.packed(), whole.packed())
+
+
+def test_a_pack_lacks_nothing_that_a_module_asks_for() -> None:
+    machine = Machine(0)
+    tensors, header = machine.packed()
+    del tensors["net.0.weight"]
+    with pytest.raises(RuntimeError, match="Missing key"):
+        machine.stateful.unpack(tensors, header)

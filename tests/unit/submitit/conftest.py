@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from snakemake_executor_plugin_submitit.records import Books, Member, Submission
-from snakemake_executor_plugin_submitit.resources import Request
-from snakemake_executor_plugin_submitit.settings import ExecutorSettings
-from snakemake_executor_plugin_submitit.slurm import Cost, Past, Row
-from snakemake_executor_plugin_submitit.task import Task
+from snakemake_executor_plugin_submitit.books.records import Books, Member, Submission
+from snakemake_executor_plugin_submitit.cluster.resources import Request
+from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.cluster.slurm import Cost, Past, Row
+from snakemake_executor_plugin_submitit.head.task import Task
 
 
 class FakeCluster:
@@ -78,6 +78,11 @@ REQUEST = Request(
 
 
 @pytest.fixture
+def request_made() -> Request:
+    return REQUEST
+
+
+@pytest.fixture
 def cluster() -> FakeCluster:
     return FakeCluster()
 
@@ -107,7 +112,6 @@ def make_task() -> Callable[..., Task]:
             "outputs": [f"results/{name}"],
             "command": "true",
             "request": REQUEST,
-            "forced": False,
         }
         return Task(**content | values)
 
@@ -119,7 +123,7 @@ def enter(books) -> Callable[..., Submission]:
     """A submission in the books, as an earlier head left it."""
 
     def entered(*tasks: Task, job_id: str | None = "7", scope: str = "scope", whole: bool = True) -> Submission:
-        members = [Member(task.key, task.name, task.outputs) for task in tasks]
+        members = [Member(key=task.key, rule=task.name, outputs=task.outputs) for task in tasks]
         submission = books.open(scope, REQUEST.asdict(), members)
         submission.job_id = job_id
         submission.save()

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cem.config import AttentionSurrogate, SplitModel, Threshold
+from cem.config import AttentionSurrogate, Threshold, Vgg11
 from cem.mixture import ClassMixture
 from cem.models import make_split, parameter_count, smashed_shape
 from cem.surrogates import MONITORS, SurrogateError, make_surrogate
@@ -37,7 +37,7 @@ def make(statistic: str = "mixture", **settings):
 
 
 def true_leakage() -> float:
-    """One Gaussian a class with independent dimensions: h(z|y) + H(y) − h(ε) in closed form."""
+    """One Gaussian for each class with independent dimensions: h(z|y) + H(y) − h(ε) in closed form."""
     capacity = 0.5 * torch.log1p(population().variances / SIGMA**2).sum(-1).mean()
     return float(capacity) + math.log(CLASSES)
 
@@ -71,27 +71,9 @@ def test_mixture_is_an_upper_bound_untrained_hostile_and_trained_and_training_ti
     assert leakage(hostile) >= 0.99 * truth
 
 
-def test_no_noise_is_legal() -> None:
-    for statistic in ("mixture", "enhanced_variance"):
-        cfg = AttentionSurrogate(statistic=statistic)
-        surrogate = make_surrogate(cfg, smashed_shape=SHAPE, num_classes=CLASSES, noise_std=0.0)
-        terms = surrogate(*draw(12, 0), generator())
-        assert torch.isfinite(terms.loss)
-        assert torch.isinf(terms.leakage_nats)
-
-
 def test_one_sample_cannot_be_cross_fitted() -> None:
     with pytest.raises(ValueError, match="two samples"):
         make()(*draw(1, 0), generator())
-
-
-def test_initial_weights_depend_on_the_seed_alone() -> None:
-    torch.manual_seed(1)
-    before = torch.random.get_rng_state()
-    one = make().state_dict()
-    assert torch.equal(before, torch.random.get_rng_state())
-    torch.manual_seed(2)
-    assert all(torch.equal(one[name], value) for name, value in make().state_dict().items())
 
 
 def _filled(module: torch.nn.Module) -> torch.nn.Module:
@@ -138,7 +120,7 @@ PAPER = {
 def test_spatial_tokens_cost_at_most_a_hundredth_of_the_network(name: str) -> None:
     side, cut, classes, expected = PAPER[name]
     with torch.device("meta"):
-        encoder, classifier = make_split(SplitModel(cut_layer=cut), (3, side, side), classes)
+        encoder, classifier = make_split(Vgg11(cut_layer=cut), (3, side, side), classes)
     shape = smashed_shape(encoder, (3, side, side))
     assert shape == expected
     surrogate = make_surrogate(AttentionSurrogate(), smashed_shape=shape, num_classes=classes, noise_std=SIGMA)

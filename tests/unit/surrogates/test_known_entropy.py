@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cem.config import AttentionSurrogate, GmmSurrogate, Run, SplitModel, SyntheticDataset, Training
+from cem.config import AttentionSurrogate, GmmSurrogate, Run, SyntheticDataset, Training, Vgg11
 from cem.data.loader import Batch
 from cem.training.protocol import make_parties, train_batch
 
@@ -32,7 +32,7 @@ def truth_of(name: str) -> float:
 def train(population: Population, cfg: AttentionSurrogate):
     """The surrogate of a run whose encoder starts as the identity, after some steps of the training protocol."""
     settings = {"noise_std": population.noise_std, "training": Training(epochs=1, warmup_epochs=0)}
-    run = Run(model=SplitModel(), dataset=SyntheticDataset(), surrogate=cfg, **settings)
+    run = Run(model=Vgg11(), dataset=SyntheticDataset(), surrogate=cfg, **settings)
     encoder = nn.Conv2d(population.shape[0], population.shape[0], 1, bias=False)
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(population.dimensions, population.classes))
     nn.init.dirac_(encoder.weight)

@@ -40,7 +40,7 @@ def ready(cfg: AttentionSurrogate | GmmSurrogate):
         surrogate.refit(*NEAR.draw(600, 3))
     elif cfg.statistic == "mixture":
         surrogate.load_state_dict(fitted(cfg.model_copy(update={"threshold": Threshold()})))
-    surrogate.prepare(*NEAR.draw(600, 3))
+    surrogate.measure_threshold(*NEAR.draw(600, 3))
     surrogate.begin_epoch(0.5)
     return surrogate
 
@@ -87,7 +87,7 @@ def estimated_leakage(smashed: torch.Tensor) -> float:
     noisy = (flat + NEAR.noise_std * torch.randn(20, *flat.shape, generator=generator(4))).flatten(0, 1)
     squared = torch.cdist(noisy, flat).square() / NEAR.noise_std**2
     log_density = torch.logsumexp(-0.5 * squared, 1) - math.log(len(flat))
-    # −E log p(z) − h(ε); the Gaussian's constant cancels but for its ½ a dimension.
+    # −E log p(z) − h(ε); the Gaussian's constant cancels, except for its ½ per dimension.
     return float(-log_density.mean()) - 0.5 * flat.shape[1]
 
 
@@ -99,13 +99,11 @@ def loss_and_leakage(surrogate, smashed: torch.Tensor, labels: torch.Tensor) -> 
     return torch.stack([terms.loss, terms.leakage_nats])
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES)
+@pytest.mark.parametrize(("name", "kind"), [case for case in CASES if "mixture" not in case[0]])
 def test_order_of_samples_does_not_matter(name: str, kind: str) -> None:
-    """Of those of one half, where halves score each other: six rows hold one sample for each half of each class."""
+    """Any order, where no half of a batch is scored under the other; for those that do, see tests/unit/families."""
     smashed, labels = NEAR.draw(60, 5)[0], torch.arange(60) % NEAR.classes
     order = torch.randperm(60, generator=generator(2))
-    if "mixture" in name:
-        order = (6 * torch.randperm(10, generator=generator(2)).unsqueeze(1) + torch.arange(6)).flatten()
     before = loss_and_leakage(made(name, kind), smashed, labels)
     torch.testing.assert_close(loss_and_leakage(made(name, kind), smashed[order], labels[order]), before)
 

@@ -25,7 +25,7 @@ def test_kinds_that_do_not_move() -> None:
 
 def test_quantile_is_of_the_variances_within_a_class() -> None:
     module = threshold(kind="quantile", quantile=0.25)
-    with pytest.raises(RuntimeError, match="prepare"):
+    with pytest.raises(RuntimeError, match="measure_threshold"):
         module.value()
     labels = torch.arange(4000) % 4
     scale = torch.linspace(0.1, 1.0, 5)
@@ -43,7 +43,7 @@ def test_schedule_goes_from_start_to_end(shape: str, quarter: float) -> None:
     module = threshold(kind="schedule", start=1.0, end=1e-9, shape=shape)
     found = []
     for progress in (0.0, 0.25, 1.0):
-        module.progress.fill_(progress)
+        module.begin_epoch(progress)
         found.append(module.value())
     assert found == pytest.approx([1.0, quarter, 1e-6], rel=1e-4)  # the end is below the floor
 

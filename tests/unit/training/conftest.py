@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cem.config import Run, SplitModel, SyntheticDataset, Training
+from cem.config import Run, SyntheticDataset, Training, Vgg11
 from cem.data.prepare import prepare_data
 
 DATASET = SyntheticDataset(images=2000, classes=4, channels=1)
@@ -39,7 +39,7 @@ def make_run():
 
     def made(**settings) -> Run:
         settings = {"training": TRAINING, "dataset": DATASET, "noise_std": 0.05, **settings}
-        return Run(model=SplitModel(width=0.05, bottleneck="noRELU_C4S1"), **settings)
+        return Run(model=Vgg11(width=0.05, bottleneck="noRELU_C4S1"), **settings)
 
     return made
 

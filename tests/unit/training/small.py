@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from cem.config import GmmSurrogate, Run
+from cem.config import Run
 from cem.data.loader import Batch, OnDeviceLoader
-from cem.jobs.interruption import Progress
 from cem.jobs.process import make_generator
+from cem.jobs.state import StateStore
 from cem.models import make_split, seed_dropout, smashed_shape
 from cem.storage.tensors import load_checkpoint, save_checkpoint
 from cem.surrogates import Surrogate, make_surrogate
@@ -30,7 +30,7 @@ def make_state(run: Run, surrogate: Surrogate | None = None) -> State:
     dtype = torch.get_default_dtype()
     parties = make_parties(run, encoder.to(dtype), classifier.to(dtype), surrogate.to(dtype), generators)
     state = State(*parties, generators)
-    if isinstance(run.surrogate, GmmSurrogate):
+    if run.surrogate.mixture is not None:
         smashed = torch.rand(60, *smashed_shape(encoder, SHAPE), generator=make_generator(0, "start", "cpu"))
         state.client.surrogate.refit(smashed, torch.arange(60) % CLASSES)
     return state
@@ -49,7 +49,7 @@ def make_loader(run: Run, seed: int, generator: torch.Generator, size: int = 96)
     return OnDeviceLoader(raw, labels, run.training.batch_size, run.dataset.augmentation, generator)
 
 
-class FileProgress(Progress):
+class FileStore(StateStore):
     """Keeps a state in a file, and asks to stop when it has been asked so many times (absent: never)."""
 
     def __init__(self, path: Path, looks: int | None = None) -> None:
@@ -74,7 +74,7 @@ def train(state: State, run: Run, path: Path, until: int | None = None, looks: i
     """Train `state` up to an epoch (absent: all), or until it has asked so many times whether to stop."""
     private = make_loader(run, 1, state.generators["data"])
     val = make_loader(run, 2, make_generator(run.seed, "val", "cpu"))
-    train_epochs(state, run, private, val, until or run.training.epochs, FileProgress(path, looks))
+    train_epochs(state, run, private, val, until or run.training.epochs, FileStore(path, looks))
 
 
 def weights(state: State) -> dict[str, torch.Tensor]:

@@ -44,8 +44,8 @@ class Recorder(Surrogate):
         super().__init__()
         self.told = []
 
-    def prepare(self, smashed, labels) -> None:
-        self.told.append(("prepare", len(smashed)))
+    def measure_threshold(self, smashed, labels) -> None:
+        self.told.append(("measure_threshold", len(smashed)))
 
     def begin_epoch(self, progress) -> None:
         self.told.append(progress)
@@ -61,7 +61,7 @@ def test_what_a_surrogate_is_told_and_when(make_run, tmp_path) -> None:
     quantile = GmmSurrogate(threshold=Threshold(kind="quantile"), refit_every=2)
     epochs = [0.0, 1 / 3, 2 / 3, "refit", 1.0]
     for surrogate, expected, thresholds in (
-        (quantile, [("prepare", 96), *epochs], [None, 2.0, 3.0, 5.0, 6.0]),
+        (quantile, [("measure_threshold", 96), *epochs], [None, 2.0, 3.0, 5.0, 6.0]),
         (GmmSurrogate(refit_every=2), epochs, [None, 1.0, 2.0, 4.0, 5.0]),
         (quantile.model_copy(update={"weight": 0.0}), [], [None] * 5),
         (NoSurrogate(), [], [None] * 5),

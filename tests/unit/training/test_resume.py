@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cem.config import AttentionSurrogate, GmmSurrogate, Threshold
-from cem.jobs.interruption import SAVED, StateError, own_folder
+from cem.jobs.interruption import SAVED
+from cem.jobs.state import StateError, own_folder
 from cem.storage.tensors import load_checkpoint
 
 from .conftest import TRAINING
@@ -25,7 +26,7 @@ RUNS = {
 
 
 def outcome(folder: Path) -> tuple[bytes, bytes, list[dict[str, str]]]:
-    """What must not depend on interruptions: both models' bytes, and the history but for its clock."""
+    """What must not depend on interruptions: both models' bytes, and the history without its clock."""
     with (folder / "run/history.csv").open(newline="") as file:
         rows = [{name: value for name, value in row.items() if name not in CLOCK} for row in csv.DictReader(file)]
     return (folder / "warm/model.safetensors").read_bytes(), (folder / "run/model.safetensors").read_bytes(), rows

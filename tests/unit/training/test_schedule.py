@@ -3,7 +3,7 @@
 import pytest
 
 from cem.config import AttentionSurrogate, GmmSurrogate, NoSurrogate, Training
-from cem.training.schedule import first_selectable, learning_rate, surrogate_measured, surrogate_weight
+from cem.training.schedule import first_selectable, learning_rate, surrogate_computed, surrogate_weight
 
 
 def test_published_milestones() -> None:
@@ -44,10 +44,10 @@ def test_the_attention_modules_own_warm_up_comes_after_the_shared_one() -> None:
     ramp = AttentionSurrogate(weight=2.0, schedule="ramp", warmup_epochs=2)
     weights = [surrogate_weight(ramp, cfg, epoch) for epoch in range(8)]
     assert weights == pytest.approx([0.0, 0.0, 0.0, 0.0, 0.5, 1.0, 1.5, 2.0])
-    assert [surrogate_measured(ramp, cfg, epoch) for epoch in range(8)] == [False] * 2 + [True] * 6
+    assert [surrogate_computed(ramp, cfg, epoch) for epoch in range(8)] == [False] * 2 + [True] * 6
 
 
 @pytest.mark.parametrize("surrogate", [NoSurrogate(), GmmSurrogate(weight=0.0), AttentionSurrogate(weight=0.0)])
 def test_a_surrogate_of_weight_zero_is_never_computed(surrogate) -> None:
     cfg = Training(epochs=4, warmup_epochs=1)
-    assert not any(surrogate_measured(surrogate, cfg, epoch) for epoch in range(4))
+    assert not any(surrogate_computed(surrogate, cfg, epoch) for epoch in range(4))

@@ -1,0 +1,398 @@
+"""The sections of `gpu.py`. Each is a generator, in a process of its own, of rows or of names and numbers."""
+
+import csv
+import signal
+import statistics
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cem.attacks.decoder import DecoderAttack
+from cem.attacks.search import Search
+from cem.config import (
+    AttentionSurrogate,
+    Augment,
+    Decoder,
+    GmmSurrogate,
+    Linear,
+    MixtureFit,
+    NoSurrogate,
+    Run,
+    Split,
+    SyntheticDataset,
+    Training,
+    Vgg11,
+)
+from cem.data.loader import Batch
+from cem.defenses import make_defense
+from cem.evaluation import Victim, attack_run, load_network
+from cem.jobs.process import set_up_process
+from cem.jobs.state import FolderStore
+from cem.mixture import load_mixture
+from cem.models import make_split, smashed_shape
+from cem.storage.files import sha256
+from cem.storage.hdf5 import Reader, open_activations, open_dataset
+from cem.surrogates import make_surrogate
+from cem.training import extract_activations, measure_mixture, train, warm_up
+from cem.training.measure import clean_smashed
+from cem.training.protocol import train_batch
+from cem.training.stages import _Task
+
+SURROGATES = {"none": NoSurrogate(), "gmm bound": GmmSurrogate(), "attention mixture": AttentionSurrogate()}
+AUGMENT = Augment(crop_padding=4, flip=True, rotation_deg=15)
+
+
+class Row(NamedTuple):
+    what: str
+    cpu: str = ""
+    device: str = ""
+    difference: str = ""
+    tolerance: str = ""
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A data set's: side of the images, classes, images a batch, private images."""
+
+    name: str
+    side: int
+    classes: int
+    batch: int
+    private: int
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is done. Width and images are the small study's, seconds those of one repeated measurement."""
+
+    shapes: tuple[Shape, ...]
+    width: float
+    images: int
+    epochs: int
+    net: str
+    seconds: float
+    processes: tuple[int, ...]
+    threads: int  # of the CPU's numbers
+    wide: float = 1.0  # width of the networks whose speed is measured
+
+    @property
+    def run(self) -> Run:
+        """The small study's run."""
+        split = Split(private=self.images, val=self.images // 5, shadow=self.images // 5, test=self.images // 5)
+        dataset = SyntheticDataset(images=2 * self.images, split=split, augment=AUGMENT)
+        training = Training(epochs=self.epochs, lr=0.01, batch_size=64, probe_every=0, threads=self.threads)
+        return Run(dataset=dataset, model=Vgg11(width=self.width), training=training)
+
+
+class HostGenerator(torch.Generator):
+    """Draws on the CPU, whatever device it is made for, so that both devices are given the same numbers."""
+
+    def __new__(cls, device: torch.device | str = "cpu") -> "HostGenerator":
+        made = super().__new__(cls)
+        made.stated = torch.device(device)
+        return made
+
+    device = property(lambda self: self.stated)
+
+
+def draw_on_the_host() -> None:
+    """From here on this process makes its random numbers on the CPU."""
+
+    def moved(draw: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        return lambda *size, device=None, **how: draw(*size, **how).to(device or "cpu")
+
+    def exponential_(tensor: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
+        return tensor.copy_(exponential(torch.empty(tensor.shape, dtype=tensor.dtype), generator=generator))
+
+    exponential, torch.Tensor.exponential_ = torch.Tensor.exponential_, exponential_
+    for name in ("rand", "randn", "randint", "randperm"):
+        setattr(torch, name, moved(getattr(torch, name)))
+    torch.Generator = HostGenerator
+
+
+def agreement(scale: Scale, folder: Path, own: str, **_: Any) -> Iterator[tuple[str, float]]:
+    """Numbers that must not depend on the device. Those of one set of activations are of the CPU's, on both."""
+    draw_on_the_host()
+    run, data, given, out = scale.run, folder / "data.h5", folder / "cpu", folder / own
+    device = set_up_process(run.training.threads)
+    warm = (out / "warm.safetensors", out / "warm.csv")
+    warm_up(run, data, *warm, out / "state")
+    yield "warm-up, epoch 1: cross entropy", float(last_row(warm[1])["cross_entropy"])
+    if own == "cpu":
+        extract_activations(run, data, warm[0], "warm_up", "float16", out / "warm.h5")
+        measure_mixture(run, GmmSurrogate().mixture, out / "warm.h5", out / "start.h5")
+    for name, surrogate in SURROGATES.items():
+        one = run.model_copy(update={"surrogate": surrogate})
+        start = given / "start.h5" if name == "gmm bound" else None
+        with open_dataset(data) as file:
+            task = make_task(one, file, device, start)
+            for step in range(1, 6):
+                found = take_step(task)
+                if step in (1, 5):
+                    yield f"{name}, step {step}: cross entropy", found["cross_entropy"]
+                    if "surrogate_loss" in found:
+                        yield f"{name}, step {step}: surrogate's loss", found["surrogate_loss"]
+        train(one, data, *warm, start, out / name, out / "state")
+        row = last_row(out / name / "history.csv")
+        yield f"{name}, epoch {run.training.epochs}: cross entropy", float(row["cross_entropy"])
+        if row["leakage_nats"]:
+            yield f"{name}, epoch {run.training.epochs}: leakage, nats", float(row["leakage_nats"])
+    model, activations = given / "none" / "model.safetensors", given / "activations.h5"
+    if own == "cpu":
+        extract_activations(run, data, model, "model", "float16", activations)
+    measure_mixture(run, MixtureFit(fit="em"), activations, out / "mixture.h5")
+    with Reader(out / "mixture.h5", kind="mixture") as file:
+        yield "leakage of a mixture, same z: held-out, nats", file.attrs["leakage_nats"]
+        yield "leakage of a mixture, same z: bound, nats", file.attrs["bound_nats"]
+    attacks = [Linear(), Decoder(net=scale.net, lr=1e-3, epochs=3, batch_size=64)]
+    attack_run(
+        run, attacks, activations=activations, data=data, model=model, folder=out, num_images=4, results=out / "state"
+    )
+    for attack, kind in (("linear", "linear, same z"), ("decoder", "decoder")):
+        scores = pd.read_parquet(out / attack / "metrics.parquet")
+        for scope in ("train", "infer"):
+            yield f"attack {kind}: MSE on {scope}", float(scores.query("scope == @scope")["mse"].mean())
+
+
+def resumption(scale: Scale, folder: Path, **_: Any) -> Iterator[Row]:
+    """A job that was stopped and started again must end with the bits of one that was left alone."""
+    run, data, out = scale.run, folder / "data.h5", folder / "resumption"
+    set_up_process(run.training.threads)
+    warm = (out / "warm.safetensors", out / "warm.csv")
+    warm_up(run, data, *warm, out / "state")
+
+    def trained(surrogate: Any, place: Path) -> Path:
+        start = folder / "cpu/start.h5" if isinstance(surrogate, GmmSurrogate) else None
+        train(run.model_copy(update={"surrogate": surrogate}), data, *warm, start, place, out / "state")
+        return place / "model.safetensors"
+
+    def attacked(place: Path) -> Path:
+        attack = Decoder(net=scale.net, lr=1e-3, epochs=3, batch_size=64)
+        paths = {"model": folder / "cpu/none/model.safetensors", "activations": folder / "cpu/activations.h5"}
+        attack_run(run, [attack], data=data, **paths, folder=place, num_images=4, results=out / "state")
+        return place / "decoder/metrics.parquet"
+
+    jobs = {f"training, {name}": partial(trained, surrogate) for name, surrogate in SURROGATES.items()}
+    for name, job in (jobs | {"decoder": attacked}).items():
+        alone = sha256(job(out / name / "alone"))
+        stopped = False
+        with stopping_after((scale.epochs - 1) * scale.images // 100), suppress(SystemExit):
+            stopped = True
+            job(out / name / "stopped")
+            stopped = False
+        again = sha256(job(out / name / "stopped"))
+        verdict = "ok" if stopped and alone == again else "NOT OK"
+        yield Row(f"resume: {name}, sha256", f"alone {alone[:12]}", f"resumed {again[:12]}", "", "equal", verdict)
+
+
+def throughput(scale: Scale, shape: Shape, **_: Any) -> Iterator[Row]:
+    """Loader, training step with each surrogate, refit of the mixture, waits for the device, memory."""
+    device = set_up_process(1 if torch.cuda.is_available() else scale.run.training.threads)
+    file, tasks, beside = Pictures(shape), {}, {}
+    for name, surrogate in SURROGATES.items():
+        before = allocated(device)
+        task = make_task(wide_run(scale, shape, surrogate), file, device)
+        if name == "none":
+            rate = images_per_s(device, scale.seconds, partial(next_batch, task), shape.batch)
+            yield Row(f"{shape.name}, loader", device=f"{rate:,.0f} images/s")
+        if name == "gmm bound":
+            yield Row(f"{shape.name}, first fit of the mixture", device=f"{refit_seconds(task, device):.2f} s")
+        take_step(task)
+        beside[name] = f"{memory(device, before)}; {waits(task, device)}"
+        tasks[name] = task
+    rates: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(3):  # in turn: what else goes on meets all alike
+        for name, task in tasks.items():
+            rates[name].append(images_per_s(device, scale.seconds, partial(take_step, task), shape.batch))
+    plain = statistics.median(rates["none"])
+    for name, found in rates.items():
+        rate = statistics.median(found)
+        over = f"{100 * (plain / rate - 1):+.1f} % time over none" if name != "none" else ""
+        said = f"{rate:,.0f} images/s; {beside[name]}"
+        yield Row(f"{shape.name}, step with {name}", device=said, difference=over)
+    times = [refit_seconds(tasks["gmm bound"], device)]
+    while len(times) < 3 and sum(times) < scale.seconds:
+        times.append(refit_seconds(tasks["gmm bound"], device))
+    again = statistics.median(times)
+    yield Row(f"{shape.name}, refit of the mixture to {shape.private:,} images", device=f"{again:.2f} s")
+
+
+def attacks(scale: Scale, folder: Path, **_: Any) -> Iterator[Row]:
+    """Images a second of a decoder's fit, and images times steps of a white-box search."""
+    run = scale.run
+    device = set_up_process(1 if torch.cuda.is_available() else run.training.threads)
+    cfg = Decoder(net=scale.net, lr=1e-3, epochs=6)
+    with open_dataset(folder / "data.h5") as data, open_activations(folder / "cpu/activations.h5") as smashed:
+        network = load_network(folder / "cpu/none/model.safetensors", run.model, data, device)
+        knowledge = Victim(data, smashed, make_defense(run.noise_std, []), network, 0, device).knowledge(cfg)
+        curve = DecoderAttack(cfg).fit(knowledge).curve
+    seconds = statistics.median(row["seconds"] for row in curve[1:])
+    rate = int((1 - cfg.held_out) * knowledge.num_images) / seconds
+    yield Row(f"decoder {scale.net}, an epoch with its held-out pass", device=f"{rate:,.0f} images/s")
+    shape = scale.shapes[0]
+    batch = Pictures(shape).images("val")[: 2 * shape.batch]
+    images = torch.from_numpy(batch).to(device) / 255
+    encoder, _ = make_split(Vgg11(width=scale.wide), (3, shape.side, shape.side), shape.classes)
+    encoder = encoder.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    search = Search(encoder, steps=100_000, lr=0.4, range_weight=1.0, masked=False)
+    searched = search.images(encoder(images), torch.full_like(images, 0.5), 1e-2)
+    rate = images_per_s(device, scale.seconds, lambda: next(searched), len(images))
+    yield Row(f"white-box search, {len(images)} images at once", device=f"{rate:,.0f} images·steps/s")
+
+
+def side_by_side(scale: Scale, barrier: Any, rank: int, **_: Any) -> Iterator[tuple[str, float]]:
+    """The same training in several processes at once: images a second of each."""
+    device, shape = set_up_process(1), scale.shapes[0]
+    task = make_task(wide_run(scale, shape, NoSurrogate()), Pictures(shape), device)
+    take_step(task)
+    for together in scale.processes:
+        barrier.wait(60)
+        if rank < together:
+            rate = images_per_s(device, 2 * scale.seconds, partial(take_step, task), shape.batch)
+            yield f"{shape.name}, {together} trainings side by side, all together", rate
+
+
+class Pictures:
+    """A prepared data set's interface over seeded images that show their class."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape, self.num_classes, self.image_shape = shape, shape.classes, (3, shape.side, shape.side)
+        self.made: dict[str, np.ndarray] = {}
+
+    def labels(self, split: str) -> np.ndarray:
+        count = self.shape.private if split == "private" else 4 * self.shape.batch
+        return np.arange(count) % self.shape.classes
+
+    def images(self, split: str) -> np.ndarray:
+        if split not in self.made:
+            draws, labels = np.random.default_rng(0), self.labels(split)
+            patterns = draws.integers(0, 128, (self.shape.classes, *self.image_shape), np.uint8)
+            self.made[split] = draws.integers(0, 128, (len(labels), *self.image_shape), np.uint8)
+            self.made[split] += patterns[labels]
+        return self.made[split]
+
+
+def wide_run(scale: Scale, shape: Shape, surrogate: Any) -> Run:
+    """A run whose speed is measured."""
+    dataset, training = SyntheticDataset(side=shape.side, augment=AUGMENT), Training(batch_size=shape.batch)
+    return Run(dataset=dataset, model=Vgg11(width=scale.wide), surrogate=surrogate, training=training)
+
+
+def make_task(run: Run, file: Any, device: torch.device, start: Path | None = None) -> _Task:
+    """A training before its first step, as its stage makes it; a mixture without a start is fitted here."""
+    labels = torch.from_numpy(file.labels("private"))
+    encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
+    surrogate = make_surrogate(
+        run.surrogate,
+        smashed_shape=smashed_shape(encoder, file.image_shape),
+        num_classes=file.num_classes,
+        noise_std=run.noise_std,
+        class_prior=torch.bincount(labels) / len(labels),
+        num_samples=len(labels),
+        mixture=load_mixture(start) if start else None,
+    )
+    task = _Task(run, file, device, surrogate)
+    task.state.order = task.private.order()
+    return task
+
+
+def next_batch(task: _Task) -> Batch:
+    """The loader's next batch; the order begins again at its end."""
+    size, state = task.private.batch_size, task.state
+    state.step = (state.step + 1) % task.private.steps
+    return task.private.batch(state.order[state.step * size : (state.step + 1) * size])
+
+
+def take_step(task: _Task) -> dict[str, float]:
+    """A step of a training with its loader; what it read."""
+    client, server = task.state.client, task.state.server
+    client.encoder.train()
+    server.classifier.train()
+    weight = task.run.surrogate.weight
+    return train_batch(client, server, next_batch(task), weight, weight > 0).readings
+
+
+def images_per_s(device: torch.device, seconds: float, work: Callable[[], Any], images: int) -> float:
+    """Calls `work` for so long; it handles so many images at each call."""
+    work()
+    synchronize(device)
+    began, calls = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        for _ in range(4):
+            work()
+        synchronize(device)
+        calls += 4
+    return calls * images / (time.perf_counter() - began)
+
+
+def refit_seconds(task: _Task, device: torch.device) -> float:
+    began = time.perf_counter()
+    task.state.client.surrogate.refit(*clean_smashed(task.state.client.encoder, task.private))
+    synchronize(device)
+    return time.perf_counter() - began
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def allocated(device: torch.device) -> int:
+    """Bytes in use; the peak is counted from here."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+def memory(device: torch.device, before: int) -> str:
+    """The most memory a training has held, its images included."""
+    if device.type != "cuda":
+        return "peak memory not applicable"
+    return f"at most {(torch.cuda.max_memory_allocated(device) - before) / 1e6:,.0f} MB"
+
+
+def waits(task: _Task, device: torch.device) -> str:
+    """How often a step waits for the device, and where."""
+    if device.type != "cuda":
+        return "waits not applicable"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        for _ in range(4):
+            take_step(task)
+        torch.cuda.set_sync_debug_mode("default")
+    said = [one for one in caught if "called a synchronizing" in str(one.message)]
+    places = Counter(f"{Path(one.filename).name}:{one.lineno}" for one in said)
+    return f"{len(said) / 4:g} waits a step ({', '.join(f'{place} {n / 4:g}' for place, n in places.items())})"
+
+
+@contextmanager
+def stopping_after(batches: int) -> Iterator[None]:
+    """The job in this block gets the signal that asks it to save and stop, after so many batches."""
+    left, ask = iter(range(batches)), FolderStore.asked_to_stop
+
+    def counting(store: FolderStore) -> bool:
+        if next(left, None) is None:
+            signal.raise_signal(signal.SIGUSR2)
+        return ask(store)
+
+    with mock.patch.object(FolderStore, "asked_to_stop", counting):
+        yield
+
+
+def last_row(history: Path) -> dict[str, str]:
+    with history.open(newline="") as file:
+        return list(csv.DictReader(file))[-1]

@@ -1,0 +1,23 @@
+"""Pruning of z to its largest values."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cem.config import TopK
+from cem.defenses.base import Mechanism
+from cem.types import Smashed
+
+
+@dataclass(frozen=True)
+class TopKDefense(Mechanism):
+    """Zeroes the smallest `fraction` of each image's values, by magnitude. Source: docs/theory.md, "The defences"."""
+
+    cfg: TopK
+
+    def act(self, smashed: Smashed, generator: torch.Generator) -> Smashed:
+        flat: Tensor = smashed.flatten(1)
+        pruned = int(self.cfg.fraction * flat.shape[1])
+        smallest = flat.abs().topk(pruned, dim=1, largest=False).indices
+        return flat.scatter(1, smallest, 0.0).view_as(smashed)

@@ -1,0 +1,147 @@
+"""Jobs of earlier heads: which of them is still the right one for a task, and what was submitted for it before.
+
+What makes two jobs the same is their `identity`: rule, parameters, code, outputs and inputs. A live job is adopted only
+by its equal.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_plugin_submitit.books.events import Attempt, has_ended_well, read_attempts
+from snakemake_executor_plugin_submitit.books.records import Member, Submission
+from snakemake_executor_plugin_submitit.cluster.send import is_whole
+from snakemake_executor_plugin_submitit.cluster.slurm import Rows, is_alive
+from snakemake_executor_plugin_submitit.head.task import Task, members_of
+
+Places = list[tuple[Submission, int]]
+
+
+def identity(job: Any, snakefile_folder: Path) -> str:
+    """Digest of everything a job's result depends on: its rule, wildcards, params, outputs, its script's or command's
+    text, and name, size and time of each input that no job of its own group makes. How it is run is not part of it."""
+    singles = members_of(job)
+    made = {str(path) for single in singles for path in single.output}
+    content = [_describe(single, made, snakefile_folder) for single in singles]
+    text = json.dumps(sorted(content, key=lambda one: one["outputs"]), sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _describe(job: Any, made: Iterable[str], folder: Path) -> dict[str, Any]:
+    return {
+        "rule": job.rule.name,
+        "wildcards": dict(job.wildcards_dict),
+        "params": [repr(value) for value in job.params] + sorted(job.params.keys()),
+        "outputs": sorted(map(str, job.output)),
+        "code": [str(job.shellcmd), str(job.rule.run_func_src) if job.is_run else "", _script(job.rule.script, folder)],
+        "inputs": sorted(_stamp(str(path)) for path in job.input if str(path) not in made),
+    }
+
+
+def _script(script: object, folder: Path) -> str:
+    if script is None:
+        return ""
+    path = folder / str(script)
+    return path.read_text(encoding="utf-8") if path.is_file() else str(script)
+
+
+def _stamp(path: str) -> tuple[str, int, int]:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return path, -1, -1
+    return path, found.st_size, found.st_mtime_ns
+
+
+@dataclass(eq=False)
+class Former:
+    """A job that an earlier head entered in the books and did not close."""
+
+    submission: Submission
+    index: int
+
+    @property
+    def member(self) -> Member:
+        return self.submission.members[self.index]
+
+    @property
+    def id(self) -> str:
+        return self.submission.element(self.index)
+
+    @property
+    def last(self) -> Attempt | None:
+        """Its last attempt."""
+        return next(reversed(read_attempts(self.submission.events(self.index))), None)
+
+    @property
+    def ended_well(self) -> bool:
+        return has_ended_well(self.submission.events(self.index))
+
+    def is_alive(self, rows: Rows) -> bool:
+        return is_alive(rows, self.id, self.submission.name)
+
+    def find(self, rows: Rows) -> None:
+        """Learn its id by its name, where the earlier head died between sbatch and its note."""
+        if self.submission.job_id is None:
+            ids = {job.split("_")[0] for job, row in rows.items() if row.name == self.submission.name}
+            if ids:
+                self.submission.job_id = min(ids, key=int)
+                self.submission.save()
+
+
+def classify(task: Task, formers: Iterable[Former], rows: Rows, since: float) -> tuple[Former | None, list[Former]]:
+    """The former job that a task takes over, if any, and those that write the same files and are out of date.
+
+    Taken over is its equal (`identity`) that lives, or that ended well after `since`, when Snakemake decided what has
+    to run: a forced rerun of an older result really runs. One whose submission is not whole could never start.
+    """
+    adopted, outdated = None, []
+    for former in formers:
+        if not set(former.member.outputs) & set(task.outputs):
+            continue
+        last = former.last
+        fresh = former.ended_well and last is not None and last.last is not None and last.last.time > since
+        equal = former.member.key == task.key and former.submission.job_id is not None
+        if (
+            adopted is None
+            and equal
+            and (fresh or (former.is_alive(rows) and is_whole(former.submission, former.index)))
+        ):
+            adopted = former
+        else:
+            outdated.append(former)
+    return adopted, outdated
+
+
+class Histories:
+    """What was submitted to make the same files in the same way, since they were last made, by whichever head."""
+
+    def __init__(self, submissions: Iterable[Submission]) -> None:
+        """submissions: all on record when a head starts, oldest first."""
+        self._places: dict[tuple[str, ...], Places] = defaultdict(list)
+        for submission in submissions:
+            for index, member in enumerate(submission.members):
+                self._places[_same(member.key, member.outputs)].append((submission, index))
+
+    def before(self, key: str, outputs: list[str]) -> Places:
+        """Of a job that is to be submitted now."""
+        return _since_done(self._places[_same(key, outputs)])
+
+    def until(self, submission: Submission, index: int) -> Places:
+        """Of a job that is on record, itself the last."""
+        member = submission.members[index]
+        places = self._places[_same(member.key, member.outputs)]
+        return [*_since_done(places[: places.index((submission, index))]), (submission, index)]
+
+
+def _since_done(places: Places) -> Places:
+    done = [position for position, (one, index) in enumerate(places) if one.members[index].state == "done"]
+    return [place for place in places[done[-1] + 1 if done else 0 :] if place[0].job_id is not None]
+
+
+def _same(key: str, outputs: list[str]) -> tuple[str, ...]:
+    return key, *sorted(outputs)

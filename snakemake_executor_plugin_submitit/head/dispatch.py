@@ -1,0 +1,141 @@
+"""Sending: what is ready goes to the cluster, equal requests together, and again later where sbatch could not."""
+
+import time
+from pathlib import Path
+
+from snakemake_executor_plugin_submitit.books.records import Books, Member, Submission
+from snakemake_executor_plugin_submitit.cluster.local import Local
+from snakemake_executor_plugin_submitit.cluster.send import RefusedError, log_of, send_to_slurm, send_to_this_machine
+from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.cluster.slurm import Rows, Slurm, is_alive
+from snakemake_executor_plugin_submitit.head.task import Reporter, Task
+from snakemake_executor_plugin_submitit.node.command import Command
+
+_LONGEST_PAUSE_S = 3600.0
+_LATEST_S = 600.0  # an sbatch that failed, or whose head died, may be under way for so long
+
+
+class Dispatcher:
+    """Holds the tasks that have no place on the cluster yet."""
+
+    def __init__(
+        self, books: Books, settings: ExecutorSettings, scope: str, cluster: Slurm | Local, reporter: Reporter
+    ) -> None:
+        self.books, self.settings, self.scope = books, settings, scope
+        self.cluster, self.reporter = cluster, reporter
+        self.waiting: list[Task] = []
+        self.unsure: list[Submission] = []  # without an id, and may come to the queue all the same
+
+    def pause(self, tries: int) -> float:
+        """Seconds to wait after so many failures in a row."""
+        return float(min(self.settings.backoff * 2 ** (tries - 1), _LONGEST_PAUSE_S))
+
+    def send(self, rows: Rows | None, active: list[Task]) -> list[Task]:
+        """Send what is ready; the tasks that have a place now. rows: the queue, None when it is silent."""
+        if rows is not None:
+            self._cancel_the_unsure(rows)
+        groups: dict[object, list[Task]] = {}
+        for task in self.waiting:
+            if self._is_ready(task, rows):
+                groups.setdefault(task.request, []).append(task)
+        sent: list[Task] = []
+        for tasks in groups.values():
+            if isinstance(self.cluster, Local):
+                sent += self._start_here(self.cluster, tasks, [*active, *sent])
+                continue
+            size = self.settings.max_array_size or self.cluster.max_array_size
+            if size is None:
+                break  # the controller is silent: later
+            for start in range(0, len(tasks), size):
+                sent += self._submit(tasks[start : start + size])
+        return sent
+
+    def _is_ready(self, task: Task, rows: Rows | None) -> bool:
+        if task.waits_for and rows is not None:
+            task.waits_for = {(job, name) for job, name in task.waits_for if is_alive(rows, job, name)}
+            self.cluster.cancel({job for job, _ in task.waits_for})  # the first order may have been lost
+        return not task.waits_for and task.not_before <= time.time()
+
+    def _submit(self, tasks: list[Task]) -> list[Task]:
+        submission = self._enter(tasks)
+        try:
+            submission.job_id = send_to_slurm(
+                submission, self._commands(submission, tasks), tasks[0].request, self.settings
+            )
+        except RefusedError as error:
+            self._refused(submission, tasks, error)
+            return []
+        self._settle(submission, tasks)
+        what = f"array {submission.job_id} of {len(tasks)} jobs" if len(tasks) > 1 else f"job {submission.job_id}"
+        names = ", ".join(sorted({task.name for task in tasks}))
+        self.reporter.say(f"{what} submitted ({names}), logs in {submission.folder}")
+        return tasks
+
+    def _start_here(self, local: Local, tasks: list[Task], active: list[Task]) -> list[Task]:
+        """Start what this machine has processors and GPUs for; the rest waits for its turn."""
+        started: list[Task] = []
+        for task in tasks:
+            taken = [*active, *started]
+            free = sorted(set(local.gpus) - {gpu for one in taken for gpu in one.place.extra.gpus})
+            wanted = min(task.request.gpus, len(local.gpus))
+            cpus = sum(one.request.cpus for one in taken) + task.request.cpus
+            if len(free) < wanted or (taken and cpus > local.cpus):
+                continue
+            submission = self._enter([task])
+            submission.extra.gpus = free[:wanted]
+            command = self._commands(submission, [task])[0]
+            submission.job_id = send_to_this_machine(
+                local, submission, command, free[:wanted], task.request.minutes, self.settings
+            )
+            self._settle(submission, [task])
+            started.append(task)
+        return started
+
+    def _enter(self, tasks: list[Task]) -> Submission:
+        """Into the books, before anything is sent."""
+        members = [Member(key=task.key, rule=task.name, outputs=task.outputs, attempt=task.attempt) for task in tasks]
+        return self.books.open(self.scope, tasks[0].request.asdict(), members)
+
+    def _commands(self, submission: Submission, tasks: list[Task]) -> list[Command]:
+        settings = self.settings
+        return [
+            Command(
+                task.command,
+                str(Path.cwd()),
+                str(submission.events(index).absolute()),
+                settings.save_time,
+                task.request.minutes,
+                settings.signal_delay,
+            )
+            for index, task in enumerate(tasks)
+        ]
+
+    def _settle(self, submission: Submission, tasks: list[Task]) -> None:
+        for index, task in enumerate(tasks):
+            task.settle(submission, index)
+            task.member.log = log_of(submission, index)
+            self.waiting.remove(task)
+        submission.save()
+        for task in tasks:
+            self.reporter.submitted(task)
+
+    def _refused(self, submission: Submission, tasks: list[Task], error: RefusedError) -> None:
+        """sbatch failed. It may have been heard: whatever carries the name is cancelled, now or when SLURM answers."""
+        for index in range(len(tasks)):
+            submission.members[index].state, submission.members[index].cause = "cancelled", f"not submitted: {error}"
+        submission.save()
+        self.unsure.append(submission)
+        for task in tasks:
+            task.refusals += 1
+            if not error.later:
+                self.waiting.remove(task)
+                self.reporter.failed(task, f"sbatch refused it: {error}", None, "")
+            else:
+                task.not_before = time.time() + self.pause(task.refusals)
+        if error.later:
+            self.reporter.say(f"sbatch failed ({error}); trying again in {self.pause(tasks[0].refusals):.0f} s")
+
+    def _cancel_the_unsure(self, rows: Rows) -> None:
+        for submission in self.unsure:
+            self.cluster.cancel(job for job, row in rows.items() if is_alive(rows, job, submission.name))
+        self.unsure = [one for one in self.unsure if time.time() - one.submitted < _LATEST_S]

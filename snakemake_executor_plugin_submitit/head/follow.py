@@ -1,0 +1,273 @@
+"""What becomes of the jobs: adopted or sent, followed, sent again, reported. One look at a time, on one thread."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from snakemake_executor_plugin_submitit.books.costs import AttemptCost, goal, hand_over, write_costs
+from snakemake_executor_plugin_submitit.books.records import Books, State, Submission
+from snakemake_executor_plugin_submitit.cluster.accounting import costs_of
+from snakemake_executor_plugin_submitit.cluster.local import Local
+from snakemake_executor_plugin_submitit.cluster.send import log_of
+from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.cluster.slurm import ALIVE, PASSING, Row, Rows, Slurm, is_alive, stuck_for
+from snakemake_executor_plugin_submitit.head.adopt import Former, Histories, classify
+from snakemake_executor_plugin_submitit.head.causes import Cause, diagnose
+from snakemake_executor_plugin_submitit.head.dispatch import Dispatcher
+from snakemake_executor_plugin_submitit.head.task import Reporter, Task
+
+BORN = time.time()  # Snakemake imports its plugins before it decides what has to run
+_SOON_S = 10.0  # a job that SLURM calls over may take so long until its last words are on this file system
+_ACCOUNTED_S = 30.0  # the accounting may take so long to know of a job's end, where its costs go into its results
+_PATIENCE = 10  # times lost_after, until a job counts as lost though the accounting does not answer
+
+
+class Follower:
+    """Takes care of tasks on a cluster, and keeps the books."""
+
+    def __init__(self, books: Books, settings: ExecutorSettings, scope: str, reporter: Reporter) -> None:
+        self.books, self.settings, self.scope, self.reporter = books, settings, scope, reporter
+        gpus = [gpu for gpu in settings.local_gpus.split(",") if gpu]
+        self.cluster: Slurm | Local = Slurm() if settings.cluster == "slurm" else Local(books.root, gpus)
+        self.deciding: list[Task] = []  # may be adopted
+        self.active: list[Task] = []
+        self.dispatcher = Dispatcher(books, settings, scope, self.cluster, reporter)
+        submissions, unreadable = books.read()
+        for text in unreadable:
+            reporter.say(f"record not read: {text}")
+        self.histories = Histories(submissions)
+        self.former = [
+            Former(submission, index)
+            for submission in submissions
+            for index, member in enumerate(submission.members)
+            if member.state == "open"
+        ]
+        self.silent_since: float | None = None
+        books.prune(settings.keep_days)
+
+    def finished_alone(self) -> Iterable[tuple[Submission, int]]:
+        """Jobs of former heads that ended well while no head was there; they are closed by this call."""
+        for former in list(self.former):
+            if former.ended_well and former.submission.job_id is not None:
+                history = self.histories.until(former.submission, former.index)
+                self._tell_costs(former.member.rule, former.member.outputs, costs_of(history, self.cluster))
+                self._close(former.submission, former.index, "done")
+                self.former.remove(former)
+                yield former.submission, former.index
+
+    def look(self, new: list[Task]) -> None:
+        """One round."""
+        self.deciding += new
+        if not (self.deciding or self.active or self.dispatcher.waiting or self.dispatcher.unsure):
+            return
+        # One question to the queue serves the whole round. It may be silent: then nothing is decided by absence.
+        rows = self.cluster.queue()
+        self._note_silence(rows)
+        # New tasks: take over an earlier head's job, or line up to be sent. That needs the queue's word.
+        if rows is not None:
+            self._decide(rows)
+        # Send what is ready, old failures too whose pause is over.
+        self.active += self.dispatcher.send(rows, self.active)
+        # See what became of each job that has a place.
+        for task in list(self.active):
+            self._follow(task, rows)
+
+    def _decide(self, rows: Rows) -> None:
+        """Adopt what an earlier head left alive, cancel what is out of date, and queue the rest for sending."""
+        # Earlier jobs of this scope that the plan no longer has are cancelled, whatever the new tasks are.
+        for former in list(self.former):
+            former.find(rows)
+            if former.submission.scope == self.scope and not self.reporter.makes(former.member.outputs):
+                self._outdate(former, rows, "no longer in the plan")
+        for task in self.deciding:
+            adopted, outdated = classify(task, self.former, rows, BORN)
+            # Two jobs must never write the same files: the task waits until those that are out of date are gone.
+            for former in outdated:
+                if self._outdate(former, rows, "out of date"):
+                    task.waits_for.add((former.id, former.submission.name))
+            task.history = self.histories.before(task.key, task.outputs)
+            if adopted is not None:
+                self._adopt(task, adopted)
+            else:
+                self.dispatcher.waiting.append(task)
+        self.deciding = []
+
+    def _adopt(self, task: Task, former: Former) -> None:
+        """Give a task the place that an earlier head's job has in the books."""
+        self.former.remove(former)
+        task.history = self.histories.until(former.submission, former.index)[:-1]
+        task.settle(former.submission, former.index)
+        task.attempt = former.member.attempt
+        self.reporter.say(f"adopted job {former.id} of an earlier run ({task.name} {' '.join(task.outputs)})")
+        self.active.append(task)
+        self.reporter.submitted(task)
+
+    def _outdate(self, former: Former, rows: Rows, why: str) -> bool:
+        """Cancel and close an earlier head's job; whether it was alive."""
+        alive = former.is_alive(rows)
+        if alive:
+            self.reporter.say(
+                f"cancelling job {former.id} of an earlier run: {why} ({' '.join(former.member.outputs)})"
+            )
+            self.cluster.cancel([former.id])
+        if former.submission.job_id is None and former.submission not in self.dispatcher.unsure:
+            self.dispatcher.unsure.append(former.submission)  # its sbatch may outlive its head
+        self._close(former.submission, former.index, "cancelled", why)
+        self.former.remove(former)
+        return alive
+
+    def _follow(self, task: Task, rows: Rows | None) -> None:
+        # The node's own verdict comes first, whatever SLURM says or does not say.
+        code = task.verdict()
+        if code == 0:
+            self._succeed(task)
+            return
+        if code is not None:
+            self._fail(task, "")
+            return
+        # Without a verdict, a job that the queue has is alive; a silent queue tells nothing.
+        if rows is None:
+            return
+        row = rows.get(task.id)
+        if row is not None and is_alive(rows, task.id, task.place.name):
+            task.gone_since = None
+            self._tell_if_stuck(task, row)
+            return
+        # It is gone, or the queue calls it over: its last words may still be on their way through the file system, and
+        # a state of the past is often followed by a requeue. Wait for either.
+        now = time.time()
+        task.gone_since = task.gone_since or now
+        absent = now - task.gone_since
+        patience = self.settings.lost_after
+        if absent < (patience if row is None or row.state in PASSING else min(_SOON_S, patience)):
+            return
+        # All who may know must agree before it counts as lost: first the controller, asked for this job alone, ...
+        known = self.cluster.known(task.id)
+        if known is None or known in ALIVE:
+            return
+        # ... then the accounting, for which patience ends some time.
+        past = None
+        if self.cluster.accounting is not False:
+            answer = self.cluster.past([task.id])
+            past = (answer or {}).get(task.id)
+            if (past is None or past.state in ALIVE) and absent < _PATIENCE * patience:
+                return
+        words = past.words if past is not None and past.state not in ALIVE else (row.state if row else "")
+        self._fail(task, words)
+
+    def _succeed(self, task: Task) -> None:
+        costs = costs_of(task.history, self.cluster)
+        if self._is_to_be_accounted(task, costs):
+            return
+        self._tell_costs(task.name, task.outputs, costs)
+        self.active.remove(task)
+        self._close(task.place, task.index, "done", node=task.attempts()[-1].node)
+        self.reporter.succeeded(task)
+
+    def _is_to_be_accounted(self, task: Task, costs: list[AttemptCost]) -> bool:
+        """Whether to wait for the accounting, which learns of a job's end later than its head does."""
+        task.done_since = task.done_since or time.time()
+        return (
+            self.cluster.accounting is True
+            and goal(self.settings.costs_into, task.name, task.outputs) is not None
+            and any(cost.source != "accounting" for cost in costs)
+            and time.time() - task.done_since < _ACCOUNTED_S
+        )
+
+    def _tell_costs(self, rule: str, outputs: list[str], costs: list[AttemptCost]) -> None:
+        """Write down what a finished job used, in its own results too where that is wished."""
+        write_costs(self.books.root, outputs, costs)
+        path = goal(self.settings.costs_into, rule, outputs)
+        problem = hand_over(path, costs) if path is not None else ""
+        if problem:
+            self.reporter.say(problem)
+
+    def _fail(self, task: Task, state: str) -> None:
+        """Send it again where that can help, else report it."""
+        log = Path(log_of(task.place, task.index))
+        end, attempts = task.log_end(log), task.attempts()
+        cause = diagnose(attempts, end, state, task.request, self.settings.memory_overhead_mb, self._memory_mb(task))
+        self.active.remove(task)
+        node = attempts[-1].node if attempts else ""
+        again = self._again(task, cause)
+        self._close(task.place, task.index, "retried" if again else "failed", cause.text, node)
+        if not again:
+            write_costs(self.books.root, task.outputs, costs_of(task.history, self.cluster))
+            attempt = f"attempt {task.attempt}, " if task.attempt > 1 else ""
+            self.reporter.failed(task, f"{attempt}job {task.id}: {cause.text}", log, end)
+            return
+        pause = self.dispatcher.pause(task.attempt)
+        more = f" with {task.request.memory_mb} MB" if cause.kind == "memory" else ""
+        text = cause.text.rstrip(".")
+        self.reporter.say(f"job {task.id} ({task.name}): {text}. Sending it again{more} in {pause:.0f} s. Log: {log}")
+        task.attempt, task.not_before, task.submission = task.attempt + 1, time.time() + pause, None
+        self.dispatcher.waiting.append(task)
+
+    def _memory_mb(self, task: Task) -> float | None:
+        """The most memory a failed job was seen to use: by itself, else (it was killed before) by the accounting."""
+        lasts = [one.last for one in task.attempts() if one.last is not None]
+        used = [last.max_rss_mb for last in lasts if last.max_rss_mb is not None]
+        if not used and self.cluster.accounting:
+            used = [cost.max_rss_mb for cost in self.cluster.costs(task.id) or [] if cost.max_rss_mb is not None]
+        return max(used, default=None)
+
+    def _again(self, task: Task, cause: Cause) -> bool:
+        """Whether to send a failed task again; with more memory where that was missing."""
+        if task.attempt > self.settings.retries or cause.kind == "final":
+            return False
+        if cause.kind == "memory":
+            if self.settings.memory_growth <= 1:
+                return False
+            task.request = task.request.with_memory(self.settings.memory_growth)
+        return True
+
+    def _tell_if_stuck(self, task: Task, row: Row) -> None:
+        reason = stuck_for(row.reason)
+        if row.state == "PENDING" and reason != task.told:
+            task.told = reason
+            if reason:
+                self.reporter.say(f"job {task.id} ({task.name}) will not start by itself: {row.reason}")
+
+    def _note_silence(self, rows: Rows | None) -> None:
+        if rows is None and self.silent_since is None:
+            self.silent_since = time.time()
+            self.reporter.say("the cluster does not answer; jobs go on, waiting for it")
+        elif rows is not None and self.silent_since is not None:
+            self.reporter.say(f"the cluster answers again after {time.time() - self.silent_since:.0f} s")
+            self.silent_since = None
+
+    def _close(self, submission: Submission, index: int, state: State, cause: str = "", node: str = "") -> None:
+        member = submission.members[index]
+        member.state, member.cause, member.node = state, cause, node or member.node
+        submission.save()
+
+    def leave(self) -> None:
+        """Let the jobs live: they stay open in the books for the next head."""
+        if self.active:
+            self.reporter.say(
+                f"{len(self.active)} job(s) left on the cluster; run the same command again to take them over"
+            )
+
+    def cancel_all(self, new: list[Task]) -> None:
+        """Cancel everything this head has sent, and see it gone."""
+        self.deciding, self.dispatcher.waiting = [], []
+        wanted = {task.id.split("_")[0] for task in self.active}
+        names = {submission.name for submission in self.dispatcher.unsure}
+        deadline = time.monotonic() + 25
+        while wanted or names:
+            taken = self.cluster.cancel(wanted)
+            rows = self.cluster.queue()
+            if rows is not None:
+                named = {job for job, row in rows.items() if row.name in names and row.state in ALIVE}
+                self.cluster.cancel(named)
+                alive = {job.split("_")[0] for job, row in rows.items() if row.state in ALIVE}
+                if taken and not wanted & alive and not named:
+                    break
+            if time.monotonic() > deadline:
+                self.reporter.say(f"some jobs may still be there. Cancel them: scancel {' '.join(sorted(wanted))}")
+                break
+            time.sleep(0.5)
+        for task in self.active:
+            if task.verdict() != 0:  # else the next head finds that it ended well
+                self._close(task.place, task.index, "cancelled", "by this head's end")
+        self.active = []

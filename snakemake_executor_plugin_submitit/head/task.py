@@ -1,0 +1,118 @@
+"""A job that this head takes care of, from the moment Snakemake gives it until its end is reported, and to whom."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from snakemake_executor_plugin_submitit.books.events import Attempt, read_attempts
+from snakemake_executor_plugin_submitit.books.records import Member, Submission
+from snakemake_executor_plugin_submitit.cluster.resources import Request
+
+_LOG_END = 20_000  # bytes of a log that are looked at
+
+
+def members_of(job: Any) -> list[Any]:
+    """The single jobs of Snakemake's job or group."""
+    return list(job.jobs) if job.is_group() else [job]
+
+
+def outputs_of(job: Any) -> list[str]:
+    """Paths a job or group writes, sorted."""
+    return sorted(str(path) for single in members_of(job) for path in single.output)
+
+
+def name_of(job: Any) -> str:
+    """Rule of a job; the rules of a group, joined."""
+    return "+".join(sorted({single.rule.name for single in members_of(job)}))
+
+
+@dataclass
+class Task:
+    """Snakemake's job, what identifies it, what runs it, and its place in the books once it is there."""
+
+    job: Any
+    key: str
+    name: str
+    outputs: list[str]
+    command: str
+    request: Request
+    attempt: int = 1
+    refusals: int = 0
+    not_before: float = 0.0
+    waits_for: set[tuple[str, str]] = field(default_factory=set)  # id and name of jobs to be gone first
+    submission: Submission | None = None
+    index: int = 0
+    gone_since: float | None = None
+    done_since: float | None = None
+    told: str = ""  # the reason for which it is stuck, as far as the user knows
+    history: list[tuple[Submission, int]] = field(default_factory=list)
+    _stamp: tuple[int, int] = (-1, -1)
+    _attempts: list[Attempt] = field(default_factory=list)
+
+    @property
+    def place(self) -> Submission:
+        """Its submission. Only for a task that has one."""
+        assert self.submission is not None
+        return self.submission
+
+    @property
+    def id(self) -> str:
+        """The cluster's id of it."""
+        return self.place.element(self.index)
+
+    @property
+    def member(self) -> Member:
+        """Its line in the books."""
+        return self.place.members[self.index]
+
+    def settle(self, submission: Submission, index: int) -> None:
+        """Take a place in the books."""
+        self.submission, self.index, self.gone_since = submission, index, None
+        self._stamp, self._attempts = (-1, -1), []
+        self.history.append((submission, index))
+
+    def attempts(self) -> list[Attempt]:
+        """What the nodes said of it; read again when there is more."""
+        path = self.place.events(self.index)
+        try:
+            found = path.stat()
+        except OSError:
+            return []
+        stamp = (found.st_size, found.st_mtime_ns)
+        if stamp != self._stamp:
+            self._stamp, self._attempts = stamp, read_attempts(path)
+        return self._attempts
+
+    def verdict(self) -> int | None:
+        """Exit code of its last attempt; None while there is none."""
+        attempts = self.attempts()
+        return attempts[-1].code if attempts else None
+
+    def log_end(self, path: Path) -> str:
+        """The end of a log; empty when there is none."""
+        try:
+            with path.open("rb") as file:
+                file.seek(0, 2)
+                file.seek(max(0, file.tell() - _LOG_END))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+
+class Reporter(Protocol):
+    """Who is told what becomes of the tasks: Snakemake's side, as the follower needs it."""
+
+    def say(self, text: str) -> None:
+        """A line for the user."""
+
+    def makes(self, outputs: list[str]) -> bool:
+        """Whether the workflow, as it is now configured, could make these files."""
+
+    def submitted(self, task: Task) -> None:
+        """A job has a place on the cluster."""
+
+    def succeeded(self, task: Task) -> None:
+        """A job is done."""
+
+    def failed(self, task: Task, text: str, log: Path | None, end: str) -> None:
+        """A job has failed for good. end: the last of its log."""

@@ -1,0 +1,162 @@
+"""What runs on the node: the inner Snakemake, as a child that the signals pass by, and the books of its attempts."""
+
+import contextlib
+import ctypes
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import FrameType
+
+import submitit
+from submitit.core.utils import UncompletedJobError
+
+from snakemake_executor_plugin_submitit.books.events import Kind, append, has_ended_well
+
+_PR_SET_CHILD_SUBREAPER = 36  # orphans below this process become its children, so that it can wait for them
+STOPPED = 143  # this job was told to end, and leaves no verdict
+_EARLY_S = 90  # SLURM looks at time limits every 30 s or so, and may signal that much too early
+
+
+class Command(submitit.helpers.Checkpointable):
+    """Runs a command line; on SIGUSR2 gives it time to save, then lets submitit requeue the job.
+
+    A signal to a SLURM step reaches all of its processes. The inner Snakemake ignores SIGUSR2 (an ignored signal stays
+    ignored through exec), the rule's script may catch it: save, and exit. SIGTERM ends the attempt without a verdict,
+    unless all was done (see `inner`): whoever sent it (a preemption, a requeue, scancel) has decided what becomes of
+    the job.
+    """
+
+    def __init__(self, command: str, folder: str, events: str, save_time_s: int, minutes: int, signal_delay_s: int):
+        self.command, self.folder, self.events = command, folder, events
+        self.save_time_s, self.limit_s, self.signal_delay_s = save_time_s, 60 * minutes, signal_delay_s
+        self.pid, self.started, self.done, self.stopped = 0, 0.0, False, False
+
+    def __call__(self) -> int:
+        """Run until the end; 0, or SystemExit with the command's code."""
+        # The signal came between the command's success and the end of this process, or SLURM requeued what was over.
+        if self.done or has_ended_well(Path(self.events)):
+            return 0
+        self.started = time.time()
+        job = submitit.JobEnvironment().job_id
+        append(
+            Path(self.events),
+            "start",
+            node=os.environ.get("SLURMD_NODENAME", socket.gethostname()),
+            job=job,
+            restarts=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+            gpus=[gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu],
+        )
+        signal.signal(signal.SIGTERM, self._stop)
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        environment = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
+        command = ["/bin/bash", "-c", self.command]
+        child = subprocess.Popen(command, cwd=self.folder, env=environment, preexec_fn=ignore_request_to_save)
+        self.pid = child.pid
+        if self.stopped:  # before there was a child to be told
+            child.send_signal(signal.SIGTERM)
+        try:
+            code = child.wait()
+        except UncompletedJobError as error:  # submitit's handler of SIGUSR2 gave up
+            self._end("end", code=-1, why=str(error))
+            raise
+        if code and self.stopped:
+            with contextlib.suppress(ChildProcessError):
+                while os.wait():  # a shell between Snakemake and its script is killed, but the script may be saving
+                    pass
+            self._end("stopped", code=code)
+            os._exit(STOPPED)
+        self.done = code == 0
+        self._end("end", code=code)
+        if code:
+            raise SystemExit(code)  # no exception: its traceback would push the script's out of the log's end
+        return 0
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission | None:  # type: ignore[override]
+        """Called in submitit's SIGUSR2 handler while `__call__` waits: let the script save. None: no use to requeue."""
+        if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+            self._pass_on(signal.SIGUSR2)
+        left = self.limit_s - (time.time() - self.started)
+        if self._ended_within(self.save_time_s):
+            if self.done:  # it was about to be: the head must not take it for lost
+                self._end("end", code=0)
+            else:
+                self._end("saved")
+        elif left <= self.signal_delay_s + _EARLY_S:
+            return None  # out of time, and what ignores the signal would only run out of it again
+        return submitit.helpers.DelayedSubmission(self)
+
+    def _ended_within(self, seconds: float) -> bool:
+        """Wait for the child without reaping it: Popen.wait holds its lock in the interrupted frame.
+
+        A script that was only starting when the signal came, and ignored it, is told when it can hear.
+        """
+        deadline = time.monotonic() + seconds
+        told = self._listeners()
+        while time.monotonic() < deadline:
+            status = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if status is not None:
+                self.done = status.si_code == os.CLD_EXITED and status.si_status == 0
+                return True
+            for pid in self._listeners() - told:
+                told.add(pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGUSR2)
+            time.sleep(0.2)
+        return False
+
+    def _listeners(self) -> set[int]:
+        """The child's processes that catch SIGUSR2."""
+        return {pid for pid in descendants(self.pid) if _catches(pid, signal.SIGUSR2)}
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self.stopped = True
+        if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+            self._pass_on(signal.Signals(number))
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        for pid in descendants(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _end(self, event: Kind, **values: object) -> None:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if used.ru_maxrss:  # else the child is not reaped, and what it used is unknown
+            values |= {"cpu_s": used.ru_utime + used.ru_stime, "max_rss_mb": used.ru_maxrss / 1024}
+        append(Path(self.events), event, **values, elapsed_s=time.time() - self.started)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "pid": 0, "stopped": False}
+
+
+def ignore_request_to_save() -> None:
+    """Before exec: from its first moment a child ignores SIGUSR2, and stays so until a program catches it."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+
+
+def descendants(root: int) -> list[int]:
+    """A process and all below it; none for 0."""
+    if not root:
+        return []
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found, ahead = [], [root]
+    while ahead:
+        pid = ahead.pop()
+        found.append(pid)
+        ahead += children.get(pid, [])
+    return found
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    with contextlib.suppress(OSError):
+        caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        return caught is not None and bool(int(caught.group(1), 16) >> (number - 1) & 1)
+    return False

@@ -1,0 +1,165 @@
+"""What SLURM says of itself, and what it means for jobs."""
+
+import getpass
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from snakemake_executor_plugin_submitit.cluster.slurm import Answer, ask, ask_config, has_accounting, largest_array
+from snakemake_executor_plugin_submitit.site.doctor.finding import Finding
+
+_NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition as sinfo shows it. gpus: how its nodes spell theirs, such as gpu:a100:4."""
+
+    name: str
+    default: bool
+    up: bool
+    limit: str
+    nodes: int
+    gpus: tuple[str, ...]
+
+
+@dataclass
+class Site:
+    """What was asked of SLURM, and answered. config: empty when the controller is silent."""
+
+    missing: list[str]
+    answer: Answer
+    client: str
+    config: dict[str, str] = field(default_factory=dict)
+    partitions: list[Partition] = field(default_factory=list)
+
+
+def read_site() -> Site | None:
+    """Ask SLURM; None where there is no command of it at all."""
+    missing = [name for name in _NEEDED if shutil.which(name) is None]
+    if len(missing) == len(_NEEDED):
+        return None
+    answer, config = ask_config()
+    site = Site(missing, answer, ask("sinfo", "--version").out.strip(), config)
+    if config:
+        site.partitions = _partitions(ask("sinfo", "-h", "-o", "%P|%a|%l|%D|%G").out)
+    return site
+
+
+def _partitions(text: str) -> list[Partition]:
+    found: dict[str, Partition] = {}
+    for line in text.splitlines():
+        if line.count("|") != 4:
+            continue
+        name, state, limit, nodes, gres = line.strip().split("|")
+        plain = name.rstrip("*")
+        before = found.get(plain)
+        count = (int(nodes) if nodes.isdigit() else 0) + (before.nodes if before else 0)
+        gpus = {*(before.gpus if before else ()), *re.findall(r"gpu(?::[^,(:]+)?:\d+", gres)}
+        found[plain] = Partition(plain, name.endswith("*"), state == "up", limit, count, tuple(sorted(gpus)))
+    return list(found.values())
+
+
+def check_slurm(site: Site | None, partition: str) -> Iterator[Finding]:
+    """partition: the one that jobs will go to, where it is known."""
+    if site is None:
+        advice = (
+            "On a machine of your own: snakemake --profile profiles/local. On a cluster: run this on its login node."
+        )
+        yield Finding("warning", "slurm", "no command of SLURM on PATH", advice)
+        return
+    if site.missing:
+        advice = "Load SLURM's module, or put its commands on PATH."
+        yield Finding("problem", "slurm", f"without the command(s) {', '.join(site.missing)}", advice)
+    if not site.config:
+        advice = "Try again; when it stays so, ask your administrators. Jobs that run go on meanwhile."
+        yield Finding("problem", "slurm", f"the controller does not answer: {site.answer.why}", advice)
+        return
+    yield Finding(
+        "ok", "slurm", f"{site.config.get('SLURM_VERSION', 'unknown version')} answers (client: {site.client})"
+    )
+    yield from _check_partitions(site, partition)
+    yield _check_arrays(site.config)
+    yield from _check_requeue(site.config)
+    yield _check_accounting(site.config)
+    yield from _check_accounts(site.config)
+
+
+def _check_partitions(site: Site, wanted: str) -> Iterator[Finding]:
+    for one in site.partitions:
+        gpus = f"GPUs {', '.join(one.gpus)}" if one.gpus else "no GPUs"
+        text = f"{one.name}{' (default)' if one.default else ''}: limit {one.limit}, {one.nodes} node(s), {gpus}"
+        up = "" if one.up else ", not up"
+        yield Finding("problem" if up and one.name == wanted else "ok", "partition", text + up)
+    names = [one.name for one in site.partitions]
+    if wanted and wanted not in names:
+        advice = "Correct --partition, or submitit-partition and submitit-gpu-partition in the profile."
+        yield Finding("problem", "partition", f"expected one of {', '.join(names)}, got {wanted!r}", advice)
+    with_gpus = [one.name for one in site.partitions if one.gpus]
+    if site.partitions and not with_gpus:
+        yield Finding("warning", "gpus", "no partition shows any", "Jobs that ask for a GPU will be refused.")
+    types = sorted({gpu.split(":")[1] for one in site.partitions for gpu in one.gpus if gpu.count(":") == 2})
+    spellings = " or ".join(f"gpu:{name}:{{gpus}}" for name in types) or "gpu:{gpus}"
+    select = site.config.get("SelectType", "")
+    if with_gpus and select and not select.endswith("cons_tres"):
+        advice = f"Set submitit-gres: {spellings}"
+        yield Finding("warning", "gpus", f"{select} does not know --gpus-per-node", advice)
+    elif with_gpus:
+        yield Finding("ok", "gpus", f"--gpus-per-node works; one type only: submitit-gres: {spellings}")
+
+
+def _check_arrays(config: dict[str, str]) -> Finding:
+    size = largest_array(config)
+    if size < 2:
+        return Finding("warning", "arrays", f"MaxArraySize is {size + 1}", "Jobs will be submitted one by one.")
+    return Finding("ok", "arrays", f"up to {size} jobs each (MaxArraySize {size + 1}); larger ones are divided")
+
+
+def _check_requeue(config: dict[str, str]) -> Iterator[Finding]:
+    if config.get("JobRequeue") == "0":
+        yield Finding("ok", "requeue", "off by default (JobRequeue 0); our jobs ask for it (--requeue)")
+    else:
+        yield Finding("ok", "requeue", "allowed (JobRequeue 1): saved jobs go on after a time limit or a lost node")
+    mode = config.get("PreemptMode", "OFF")
+    if config.get("PreemptType", "preempt/none").endswith("none") or mode == "OFF":
+        yield Finding("ok", "preemption", "none")
+    elif "CANCEL" in mode:
+        advice = "They are sent again by the executor, up to submitit-retries times."
+        yield Finding(
+            "warning", "preemption", "preempted jobs are cancelled, not requeued (PreemptMode CANCEL)", advice
+        )
+    elif "preempt_send_user_signal" in config.get("SlurmctldParameters", ""):
+        yield Finding("ok", "preemption", f"{mode}; preempted jobs are told by SIGUSR2, and save")
+    else:
+        yield Finding("ok", "preemption", f"{mode}; preempted jobs are told by SIGTERM, on which trainings save too")
+
+
+def _check_accounting(config: dict[str, str]) -> Finding:
+    own = "Costs will be taken from the jobs' own notes."
+    if not has_accounting(config):
+        return Finding("ok", "accounting", f"none. {own}")
+    kind = config["AccountingStorageType"]
+    if shutil.which("sacct") is None:
+        return Finding("warning", "accounting", f"{kind}, but no command sacct", own)
+    answer = ask("sacct", "-X", "-n", "-P", "-o", "JobID", "-S", "now-1minutes")
+    if not answer.ok:
+        advice = f"{own} A job that is lost without a word is noticed later."
+        return Finding("warning", "accounting", f"{kind}, but sacct fails: {answer.why}", advice)
+    return Finding("ok", "accounting", f"{kind}, and sacct answers: costs will be taken from it")
+
+
+def _check_accounts(config: dict[str, str]) -> Iterator[Finding]:
+    if not config.get("AccountingStorageType", "").endswith("slurmdbd"):
+        return
+    answer = ask("sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}", "format=account,qos")
+    rows = [line.split("|") for line in answer.out.splitlines() if "|" in line] if answer.ok else []
+    accounts = sorted({row[0] for row in rows if row[0]})
+    qos = sorted({name for row in rows for name in row[1].split(",") if name})
+    enforced = "associations" in config.get("AccountingStorageEnforce", "")
+    if accounts:
+        yield Finding("ok", "accounts", f"{', '.join(accounts)}; QoS {', '.join(qos) or 'none'}")
+    elif enforced and answer.ok:
+        yield Finding("problem", "accounts", "you have none, and jobs need one", "Ask your administrators for one.")
+    else:
+        yield Finding("ok", "accounts", "none known; jobs go without")

@@ -1,0 +1,1 @@
+"""One member of one's own for each family: what docs/extending.md explains."""

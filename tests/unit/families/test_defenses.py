@@ -1,0 +1,115 @@
+"""What holds for every registered defence: what training, attacks and run ids rely on."""
+
+import re
+from itertools import islice, permutations
+
+import pytest
+import torch
+
+from cem.config import DEFENSES, DefenseSettings, Run, SyntheticDataset
+from cem.defenses import Mechanism, make_defense
+from cem.defenses.noise import add_noise
+
+from .examples import cases, one_of_each, wrong_facts
+
+EACH = pytest.mark.parametrize("cfg", cases(DEFENSES))
+ORDERS = [list(order) for order in islice(permutations(one_of_each(DEFENSES)), 1, 24)]  # of all defences together
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+CLEAN = torch.rand(16, 8, 4, 4, generator=generator(1)) * 0.8 + 0.1  # without zeros
+IMAGES = torch.rand(16, 1, 8, 8, generator=generator(2))
+
+
+def made(cfg: DefenseSettings) -> Mechanism:
+    return cfg.load()(cfg)
+
+
+@EACH
+def test_facts_have_their_types(cfg: DefenseSettings) -> None:
+    assert not wrong_facts(cfg, {"order": int, "masks": bool, "label": str})
+    assert re.fullmatch(r"[a-z0-9_.e+-]+", cfg.label), "a label is part of a run's id, and so of a path"
+    assert isinstance(made(cfg), Mechanism)
+
+
+@EACH
+@pytest.mark.parametrize("shape", [(16, 8, 4, 4), (1, 3, 5, 2), (2, 1, 1, 1)])
+def test_z_keeps_its_shape_and_what_was_given_is_not_changed(cfg: DefenseSettings, shape: tuple[int, ...]) -> None:
+    clean = torch.rand(shape, generator=generator(3)) + 0.1
+    images, before = torch.rand(len(clean), 1, 8, 8, generator=generator(4)), clean.clone()
+    z = made(cfg).act(clean, generator())
+    made(cfg).penalty(images, clean)
+    assert (z.shape, z.dtype, z.device) == (clean.shape, clean.dtype, clean.device)
+    assert z.isfinite().all()
+    assert torch.equal(clean, before)
+
+
+@EACH
+def test_what_it_draws_comes_from_the_generator_alone(cfg: DefenseSettings) -> None:
+    own, before = generator(5), torch.random.get_rng_state()
+    start = own.get_state()
+    z = made(cfg).act(CLEAN, own)
+    made(cfg).penalty(IMAGES, CLEAN)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(made(cfg).act(CLEAN, generator(5)), z)
+    draws = not torch.equal(own.get_state(), start)
+    differ = not all(torch.equal(made(cfg).act(CLEAN, generator(seed)), z) for seed in range(6, 12))
+    assert differ == draws
+
+
+@EACH
+def test_masks_says_whether_it_makes_zeros(cfg: DefenseSettings) -> None:
+    defense, zeros = made(cfg), False
+    for seed in range(20):
+        zeros |= bool((defense.act(CLEAN, generator(seed)) == 0).any())
+    assert zeros == cfg.masks
+    assert make_defense(0.1, [cfg]).masks == cfg.masks
+
+
+@EACH
+def test_training_reaches_the_encoder_through_it(cfg: DefenseSettings) -> None:
+    clean = CLEAN.clone().requires_grad_()
+    z = made(cfg).act(clean, generator())
+    (gradient,) = torch.autograd.grad((z * torch.rand(z.shape, generator=generator(7))).sum(), clean)
+    assert gradient.isfinite().all()
+    assert gradient.any()
+
+
+@EACH
+def test_a_penalty_is_a_finite_number_with_a_gradient_or_none(cfg: DefenseSettings) -> None:
+    for clean in (CLEAN, CLEAN[:2], torch.ones_like(CLEAN)):  # the last: an encoder that sends one value
+        moving = clean.clone().requires_grad_()
+        penalty = made(cfg).penalty(IMAGES[: len(clean)], moving)
+        if penalty is None:
+            continue
+        (gradient,) = torch.autograd.grad(penalty, moving)
+        assert penalty.shape == ()
+        assert penalty.isfinite()
+        assert gradient.isfinite().all()
+        assert gradient.any() or (clean == 1).all()
+
+
+@EACH
+def test_the_noise_comes_first(cfg: DefenseSettings) -> None:
+    one, other = generator(8), generator(8)
+    expected = made(cfg).act(add_noise(CLEAN, 0.1, one), one)
+    assert torch.equal(make_defense(0.1, [cfg]).corrupt(CLEAN, other), expected)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: "-".join(cfg.member for cfg in order))
+def test_two_orders_of_one_list_are_one_run(order: list[DefenseSettings]) -> None:
+    listed = one_of_each(DEFENSES)
+    one, other = (Run(dataset=SyntheticDataset(), defenses=tuple(defenses)) for defenses in (listed, order))
+    assert other.id == one.id
+    assert other.base == one.base
+    one, other = (make_defense(0.1, defenses) for defenses in (listed, order))
+    assert torch.equal(other.corrupt(CLEAN, generator(9)), one.corrupt(CLEAN, generator(9)))
+    assert torch.equal(other.penalty(IMAGES, CLEAN), one.penalty(IMAGES, CLEAN))
+
+
+def test_defences_act_in_ascending_order() -> None:
+    order = [cfg.order for cfg in make_defense(0.0, reversed(one_of_each(DEFENSES))).settings]
+    assert order == sorted(order)

@@ -1,0 +1,156 @@
+"""SLURM's answers: read when they make sense, taken for silence when they do not."""
+
+import pytest
+
+from snakemake_executor_plugin_submitit.cluster.slurm import Slurm, ask_config, is_alive, is_name, stuck_for
+
+HEADER = "JOBID|STATE|NAME|REASON"
+PAST = "JobID|State"
+
+
+def says(*lines: str, code: int = 0) -> str:
+    return "\n".join(f"printf '%s\\n' '{line}'" for line in lines) + f"\nexit {code}"
+
+
+def test_the_queue_is_read_element_by_element(programs) -> None:
+    programs("squeue", says(HEADER, "12_3|RUNNING|smk-a|None", "14|PENDING|smk-b|(Resources, | and more)"))
+    rows = Slurm().queue()
+    assert rows is not None
+    assert (rows["12_3"].state, rows["12_3"].name) == ("RUNNING", "smk-a")
+    assert rows["14"].reason == "(Resources, | and more)"
+    assert is_alive(rows, "14", "smk-b")
+    assert not is_alive(rows, "14", "smk-of-another-cluster")  # ids recur where a cluster is set up again
+    assert not is_alive(rows, "15", "smk-b")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(code=1),
+        says(),
+        says("slurm_load_jobs error: Unable to contact slurm controller"),
+        says(HEADER, "12|RUNNING"),
+        says(HEADER, "12|SOMETHING|smk-a|None"),
+        says("<html>proxy error</html>", HEADER),
+        says(HEADER, code=3),
+    ],
+)
+def test_nonsense_is_silence_and_not_an_empty_queue(programs, answer: str) -> None:
+    programs("squeue", answer)
+    assert Slurm().queue() is None
+
+
+def test_an_empty_queue_is_an_answer(programs) -> None:
+    programs("squeue", says(HEADER))
+    assert Slurm().queue() == {}
+
+
+def test_no_slurm_is_silence(monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    slurm = Slurm()
+    assert slurm.queue() is None
+    assert slurm.past(["1"]) is None
+    assert slurm.known("1") is None
+    assert slurm.max_array_size is None
+    assert not slurm.cancel(["1"])
+
+
+def test_the_accountings_words_are_kept(programs) -> None:
+    programs("sacct", says(PAST, "12_3|CANCELLED by 1000", "13|OUT_OF_ME+"))
+    past = Slurm().past(["12_3", "13"])
+    assert past is not None
+    assert (past["12_3"].state, past["12_3"].words) == ("CANCELLED", "CANCELLED by 1000")
+    assert past["13"].state == "OUT_OF_ME"
+
+
+def test_costs_are_those_of_each_attempt(programs) -> None:
+    programs(
+        "sacct",
+        says(
+            "JobID|State|Start|ElapsedRaw|TotalCPU|MaxRSS|AllocTRES",
+            "12_3|NODE_FAIL|1000|60|00:01.500||billing=1,cpu=2,gres/gpu=2",
+            "12_3.batch|CANCELLED|1000|60|00:01|2048K|",
+            "12_3|COMPLETED|2000|3700|1-01:02:03||cpu=2",
+            "12_3.0|COMPLETED|2000|3700|1:00|1.5G|",
+            "12_30|COMPLETED|2000|1|1:00|9G|",
+        ),
+    )
+    lost, done = Slurm().costs("12_3") or []
+    assert (lost.state, lost.elapsed_s, lost.cpu_s, lost.gpus, lost.max_rss_mb) == ("NODE_FAIL", 60, 1.5, 2, 2)
+    assert (done.started, done.cpu_s, done.gpus, done.max_rss_mb) == (2000, 90123, 0, 1536)
+
+
+def test_the_controllers_word_on_one_job(programs) -> None:
+    programs("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    assert Slurm().known("9") == "gone"
+    programs("scontrol", says("JobId=9 JobName=x JobState=RUNNING Reason=None"))
+    assert Slurm().known("9") == "RUNNING"
+    programs("scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1")
+    assert Slurm().known("9") is None
+
+
+@pytest.mark.parametrize(("kind", "there"), [("accounting_storage/none", False), ("accounting_storage/slurmdbd", True)])
+def test_the_sites_settings_are_asked_for_once(programs, kind: str, there: bool) -> None:
+    programs("scontrol", says(f"AccountingStorageType   = {kind}", "MaxArraySize            = 1001"))
+    slurm = Slurm()
+    assert slurm.max_array_size == 1000  # indices are below MaxArraySize
+    programs("scontrol", "exit 1")
+    assert slurm.accounting is there
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says("MaxArraySize            = 1001", code=1),
+        says("AccountingStorageType   = accounting_storage/none"),
+        says("MaxArraySize            = many"),
+        says("<html>a proxy = an error</html>"),
+    ],
+)
+def test_settings_that_make_no_sense_are_silence(programs, answer: str) -> None:
+    programs("scontrol", answer)
+    assert ask_config()[1] == {}
+    assert Slurm().max_array_size is None
+    assert Slurm().accounting is None
+
+
+@pytest.mark.parametrize("kind", ["accounting_storage/none", "(null)", "none", "N/A", ""])
+def test_no_accounting_has_many_names(programs, kind: str) -> None:
+    programs("scontrol", says(f"AccountingStorageType   = {kind}", "MaxArraySize            = 1001"))
+    assert Slurm().accounting is False
+
+
+STUCK = """
+    PartitionTimeLimit PartitionNodeLimit PartitionDown PartitionInactive BadConstraints JobHeldAdmin JobHeldUser
+    InvalidAccount InvalidQOS AccountNotAllowed DependencyNeverSatisfied QOSMaxWallDurationPerJobLimit
+    AssocMaxWallDurationPerJobLimit QOSMaxCpuPerJobLimit AssocMaxCpuMinutesPerJobLimit AssocGrpCPUMinutesLimit
+    MaxMemPerLimit (ReqNodeNotAvail,UnavailableNodes:g1)
+"""
+MOVING = """
+    None Priority Resources BeginTime Dependency QOSMaxJobsPerUserLimit QOSGrpCpuLimit AssocGrpGRES JobArrayTaskLimit
+    AssocGrpCPURunMinutesLimit
+"""
+
+
+@pytest.mark.parametrize("reason", STUCK.split())
+def test_what_needs_somebody_to_act_is_stuck(reason: str) -> None:
+    assert stuck_for(reason)
+
+
+@pytest.mark.parametrize("reason", [*MOVING.split(), "ReqNodeNotAvail, May be reserved for other job"])
+def test_what_starts_when_others_end_is_not_stuck(reason: str) -> None:
+    assert not stuck_for(reason)
+
+
+@pytest.mark.parametrize(
+    "text", ["cpu", "cpu,long", "a100|h100&ib", "[rack1*2&rack2*4]", "(a|b)&c", "gpu:a100:1", "x@y+z=1"]
+)
+def test_names_and_expressions_of_slurm_are_taken(text: str) -> None:
+    assert is_name(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-p", ",a", "a b", "a;b", "$(a)", "`a`", "a\nb", "a\n", "{a}", "a'", "ü", "a/b", "%a", "#a"]
+)
+def test_what_somebody_could_read_otherwise_is_no_name(text: str) -> None:
+    assert not is_name(text)

@@ -1,0 +1,50 @@
+"""Every end has one line that says why, and whether the same may work when it is sent again."""
+
+import re
+
+import pytest
+
+from snakemake_executor_plugin_submitit.books.events import Attempt, Event, Kind
+from snakemake_executor_plugin_submitit.head.causes import diagnose
+
+START = Event(event="start", time=0.0, node="g1")
+
+
+def attempt(how: Kind, code: int | None = None) -> Attempt:
+    return Attempt(START, Event(event=how, time=1.0, code=code))
+
+
+FAILED = attempt("end", 1)
+KILLED = "CalledProcessError: Command 'set -euo pipefail; python x.py' returned non-zero exit status 137."
+SAVED = "Command '…' returned non-zero exit status 75."
+CASES = {
+    "node": ([Attempt(START)], "", "NODE_FAIL", "passing", r"the node failed on g1"),
+    "preempted": ([attempt("stopped")], "", "PREEMPTED", "passing", r"preempted on g1"),
+    "cancelled": ([attempt("stopped")], "", "CANCELLED by 1000", "final", r"cancelled by user 1000 on g1"),
+    "time limit by SLURM": ([Attempt(START)], "", "TIMEOUT", "final", r"time limit.*asked 60 min.*Raise runtime"),
+    "time limit unsaved": ([attempt("end", -1)], "", "", "final", r"did not save and end on SIGUSR2"),
+    "memory by SLURM": ([FAILED], "", "OUT_OF_MEMORY", "memory", r"asked 100 MB.*seen to use 512 MB.*Raise mem_mb"),
+    "memory by its log": ([FAILED], "slurmstepd: error: Exceeded memory limit", "FAILED", "memory", r"out of memory"),
+    "memory by polling": ([FAILED], "exceeded memory limit (1073741824 > 9), being", "", "memory", r"use 1024 MB"),
+    "memory by Python": ([FAILED], "Traceback …\nMemoryError", "", "memory", r"out of memory"),
+    "killed": ([FAILED], KILLED, "", "passing", r"killed on g1 by signal 9"),
+    "saved": ([FAILED], SAVED, "", "passing", r"its state saved"),
+    "never started": ([], "", "FAILED", "passing", r"never started \(FAILED\)"),
+    "lost": ([Attempt(START)], "", "", "passing", r"lost after its start on g1 \(unknown to SLURM\)"),
+    "launch": ([FAILED], "srun: error: Unable to create step for job 3: timeout", "", "passing", r"could not start"),
+    "its own fault": ([FAILED], "ValueError: bad lr\n… non-zero exit status 1.", "", "final", r"failed on g1 with"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_causes(request_made, name: str) -> None:
+    attempts, log, state, kind, text = CASES[name]
+    cause = diagnose(attempts, log, state, request_made, 300, 512.0)
+    assert cause.kind == kind
+    assert re.search(text, cause.text)
+    assert "\n" not in cause.text
+
+
+def test_the_status_of_the_script_is_told_and_not_that_of_what_ran_it(request_made) -> None:
+    log = "returned non-zero exit status 2.\nlater: returned non-zero exit status 3."
+    assert diagnose([FAILED], log, "", request_made, 0, None).text == "failed on g1 with exit code 3"

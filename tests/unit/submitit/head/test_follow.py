@@ -1,0 +1,264 @@
+"""What becomes of jobs, whatever SLURM says or does not say."""
+
+import pytest
+
+from snakemake_executor_plugin_submitit.books.events import append
+from snakemake_executor_plugin_submitit.cluster.send import RefusedError
+from snakemake_executor_plugin_submitit.cluster.slurm import Past, Row
+from snakemake_executor_plugin_submitit.head import dispatch
+from snakemake_executor_plugin_submitit.head.follow import Follower
+
+START = {"node": "g1", "job": "1", "restarts": 0, "gpus": []}
+
+
+class Sbatch:
+    """Gives numbers to what is sent, whose jobs then run; or refuses it."""
+
+    def __init__(self, cluster) -> None:
+        self.cluster = cluster
+        self.sent: list[list[str]] = []
+        self.refusals: list[RefusedError] = []
+
+    def __call__(self, submission, commands, request, settings) -> str:
+        if self.refusals:
+            raise self.refusals.pop()
+        self.sent.append([member.outputs[0] for member in submission.members])
+        submission.job_id = str(len(self.sent))
+        for index in range(len(submission.members)):
+            self.cluster.rows[submission.element(index)] = Row("RUNNING", submission.name, "")
+        return submission.job_id
+
+
+@pytest.fixture
+def sbatch(monkeypatch, cluster) -> Sbatch:
+    found = Sbatch(cluster)
+    monkeypatch.setattr(dispatch, "send_to_slurm", found)
+    return found
+
+
+@pytest.fixture
+def follower(books, settings, cluster, reporter, sbatch) -> Follower:
+    made = Follower(books, settings, "scope", reporter)
+    made.cluster = made.dispatcher.cluster = cluster
+    return made
+
+
+def queue(*tasks, state: str = "RUNNING") -> dict[str, Row]:
+    return {task.id: Row(state, task.place.name, "") for task in tasks}
+
+
+def end(task, code: int) -> None:
+    append(task.place.events(task.index), "start", **START)
+    append(task.place.events(task.index), "end", code=code)
+
+
+def test_jobs_that_are_ready_together_and_ask_for_the_same_are_one_array(follower, sbatch, make_task) -> None:
+    big = make_task("big", request=make_task().request.with_memory(2))
+    follower.look([make_task("a"), big, make_task("b")])
+    assert sbatch.sent == [["results/a", "results/b"], ["results/big"]]
+
+
+def test_arrays_stay_below_the_sites_size(follower, cluster, sbatch, make_task) -> None:
+    cluster.max_array_size = 3
+    follower.look([make_task(str(n)) for n in range(8)])
+    assert [len(array) for array in sbatch.sent] == [3, 3, 2]
+
+
+def test_it_is_in_the_books_before_it_is_sent(follower, books, monkeypatch, make_task) -> None:
+    seen = []
+
+    def look_into_the_books(submission, *_: object) -> str:
+        ((entered,), _) = books.read()
+        seen.append((entered.name, entered.job_id))
+        return "5"
+
+    monkeypatch.setattr(dispatch, "send_to_slurm", look_into_the_books)
+    follower.look([make_task()])
+    ((after,), _) = books.read()
+    assert seen == [(after.name, None)]
+    assert after.job_id == "5"
+
+
+def test_a_result_is_a_success_even_while_slurm_is_silent(follower, cluster, reporter, make_task) -> None:
+    task = make_task()
+    follower.look([task])
+    end(task, 0)
+    cluster.rows = None
+    follower.look([])
+    assert reporter.done == [task]
+    assert follower.active == []
+
+
+def test_silence_means_waiting(follower, cluster, reporter, make_task) -> None:
+    task = make_task()
+    follower.look([task])
+    cluster.rows = None
+    for _ in range(3):
+        follower.look([])
+    assert follower.active == [task]
+    assert reporter.failures == []
+    cluster.rows = queue(task)
+    follower.look([])
+    assert any("answers again" in line for line in reporter.said)
+
+
+@pytest.mark.parametrize("silent", ["rows", "word", "history"])
+def test_a_job_is_lost_only_when_all_who_know_say_so(follower, cluster, reporter, make_task, settings, silent) -> None:
+    settings.lost_after = 0.001
+    task = make_task()
+    follower.look([task])
+    cluster.rows = {}
+    setattr(cluster, silent, None)
+    follower.look([])
+    assert follower.active == [task]
+    assert reporter.failures == []
+
+
+def test_a_job_the_controller_still_knows_is_alive_whatever_the_queue_shows(follower, cluster, make_task) -> None:
+    task = make_task()
+    follower.look([task])
+    cluster.rows, cluster.word = {}, "RUNNING"
+    follower.look([])
+    assert follower.active == [task]
+
+
+def test_a_passing_failure_is_sent_again_so_many_times(follower, cluster, reporter, sbatch, make_task) -> None:
+    task = make_task()
+    follower.look([task])
+    for _ in range(8):
+        cluster.rows = {}
+        cluster.history = {task.id: Past("NODE_FAIL", "NODE_FAIL")} if task.submission else {}
+        follower.look([])
+    assert len(sbatch.sent) == 3  # the first time, and two retries
+    ((_, text),) = reporter.failures
+    assert text.startswith("attempt 3, job 3: the node failed")
+
+
+def test_a_fault_of_its_own_is_not_sent_again(follower, reporter, sbatch, make_task) -> None:
+    task = make_task()
+    follower.look([task])
+    end(task, 1)
+    follower.look([])
+    follower.look([])
+    assert len(sbatch.sent) == 1
+    assert "exit code 1" in reporter.failures[0][1]
+    assert task.member.state == "failed"
+
+
+@pytest.mark.parametrize(("growth", "sizes"), [(1.0, [100]), (1.5, [100, 150, 225])])
+def test_more_memory_is_given_when_the_policy_says_so(
+    follower, cluster, reporter, settings, books, make_task, growth, sizes
+) -> None:
+    settings.memory_growth = growth
+    task = make_task()
+    follower.look([task])
+    for _ in range(8):
+        cluster.rows = {}
+        cluster.history = {task.id: Past("OUT_OF_MEMORY", "OUT_OF_MEMORY")} if task.submission else {}
+        follower.look([])
+    assert [submission.request["memory_mb"] for submission in books.read()[0]] == sizes
+    assert "out of memory" in reporter.failures[0][1]
+
+
+def test_sbatch_that_cannot_now_is_tried_again(follower, reporter, sbatch, make_task) -> None:
+    sbatch.refusals = [RefusedError("Socket timed out on send/recv operation")]
+    follower.look([make_task()])
+    assert (sbatch.sent, reporter.failures) == ([], [])
+    follower.look([])
+    assert sbatch.sent == [["results/a"]]
+
+
+def test_sbatch_that_will_not_is_a_failure(follower, reporter, sbatch, make_task) -> None:
+    sbatch.refusals = [RefusedError("error: invalid partition specified: nope")]
+    follower.look([make_task()])
+    follower.look([])
+    assert sbatch.sent == []
+    assert "invalid partition specified: nope" in reporter.failures[0][1]
+
+
+def test_what_sbatch_did_although_it_failed_is_cancelled(follower, cluster, sbatch, books, make_task) -> None:
+    sbatch.refusals = [RefusedError("timed out")]
+    follower.look([make_task()])
+    ((submission,), _) = books.read()
+    cluster.rows = {"44": Row("PENDING", submission.name, ""), "45": Row("RUNNING", "other", "")}
+    follower.look([])
+    assert cluster.cancelled == ["44"]
+
+
+def test_an_earlier_heads_job_is_taken_over(books, settings, cluster, reporter, sbatch, make_task, enter) -> None:
+    task = make_task()
+    submission = enter(make_task())
+    cluster.rows = {"7": Row("RUNNING", submission.name, "")}
+    follower = Follower(books, settings, "scope", reporter)
+    follower.cluster = follower.dispatcher.cluster = cluster
+    follower.look([task])
+    assert sbatch.sent == []
+    assert (follower.active, reporter.places, task.id) == ([task], [task], "7")
+
+
+def test_an_outdated_job_must_be_gone_before_its_successor_is_sent(
+    books, settings, cluster, reporter, sbatch, make_task, enter
+) -> None:
+    submission = enter(make_task(key="before"))
+    cluster.rows = {"7": Row("RUNNING", submission.name, "")}
+    follower = Follower(books, settings, "scope", reporter)
+    follower.cluster = follower.dispatcher.cluster = cluster
+    follower.look([make_task(key="after")])
+    assert "7" in cluster.cancelled
+    assert sbatch.sent == []
+    cluster.rows = {}
+    follower.look([])
+    assert sbatch.sent == [["results/a"]]
+
+
+@pytest.mark.parametrize(("scope", "cancelled"), [("scope", True), ("another study", False)])
+def test_jobs_of_this_study_that_nothing_asks_for_any_more_are_cancelled(
+    books, settings, cluster, reporter, sbatch, make_task, enter, scope, cancelled
+) -> None:
+    submission = enter(make_task("gone"), scope=scope)
+    reporter.unknown = {"results/gone"}
+    cluster.rows = {"7": Row("RUNNING", submission.name, "")}
+    follower = Follower(books, settings, "scope", reporter)
+    follower.cluster = follower.dispatcher.cluster = cluster
+    follower.look([make_task("a")])
+    assert ("7" in cluster.cancelled) == cancelled
+
+
+def test_the_end_cancels_what_was_sent_and_sees_it_gone(follower, cluster, make_task) -> None:
+    tasks = [make_task("a"), make_task("b")]
+    follower.look(tasks)
+    cluster.obeys = True
+    follower.cancel_all([])
+    assert cluster.cancelled == ["1"]
+    assert [task.member.state for task in tasks] == ["cancelled", "cancelled"]
+
+
+def test_what_is_left_stays_open_for_the_next_head(follower, books, settings, cluster, reporter, make_task) -> None:
+    task = make_task()
+    follower.look([task])
+    follower.leave()
+    assert cluster.cancelled == []
+    assert [former.member.key for former in Follower(books, settings, "scope", reporter).former] == [task.key]
+
+
+def test_a_job_that_will_never_start_is_told_of_once(follower, cluster, reporter, make_task) -> None:
+    task = make_task()
+    follower.look([task])
+    cluster.rows = {task.id: Row("PENDING", task.place.name, "(PartitionTimeLimit)")}
+    follower.look([])
+    follower.look([])
+    assert sum("will not start by itself" in line for line in reporter.said) == 1
+
+
+def test_a_damaged_record_is_named_and_the_others_are_adopted(
+    books, settings, cluster, reporter, sbatch, make_task, enter
+) -> None:
+    good, bad = enter(make_task("a")), enter(make_task("b"))
+    (bad.folder / "record.json").write_text("{")
+    cluster.rows = {"7": Row("RUNNING", good.name, "")}
+    follower = Follower(books, settings, "scope", reporter)
+    follower.cluster = follower.dispatcher.cluster = cluster
+    assert [line for line in reporter.said if "record not read" in line and bad.name in line]
+    follower.look([make_task("a")])
+    assert sbatch.sent == []
+    assert [task.id for task in follower.active] == ["7"]

@@ -1,0 +1,154 @@
+"""The probe asks for what jobs ask for, waits within bounds, and is weighed. Its node is this host."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_plugin_submitit.site import doctor
+from snakemake_executor_plugin_submitit.site.doctor import choose_target
+from snakemake_executor_plugin_submitit.site.doctor import probe as probing
+from snakemake_executor_plugin_submitit.site.doctor.node import main as run_on_node
+from snakemake_executor_plugin_submitit.site.doctor.probe import Target, command, read_report, script
+from snakemake_executor_plugin_submitit.site.doctor.slurm import read_site
+from snakemake_executor_plugin_submitit.site.program import Program
+
+PROGRAM = Program("cem", setup="make .venv/ready")
+
+FIRST = {
+    "node": "n1", "python": "3.11.7", "gpus": ["0"], "token": "t",
+    "locked": True, "torch": "2", "cuda": True, "time": 0.0,
+}  # fmt: skip
+
+
+def test_the_probe_goes_where_the_jobs_with_gpus_go(cluster) -> None:
+    site = read_site()
+    assert site is not None
+    chosen = [
+        choose_target(site, settings, given)
+        for settings, given in (({}, ""), ({"gpu-partition": "gpu", "partition": "cpu"}, ""), ({}, "gpu"))
+    ]
+    assert [(one.partition, one.gpu) for one in chosen] == [("cpu", False), ("gpu", True), ("gpu", True)]
+
+
+def test_the_probe_is_asked_for_as_the_jobs_are(tmp_path) -> None:
+    settings = {
+        "account": "a",
+        "gres": "gpu:a100:{gpus}",
+        "setup": "module load x",
+        "python": "apptainer exec c python",
+    }
+    words = command(tmp_path, tmp_path / "it's", Target("gpu", True, settings), PROGRAM)
+    assert {"--partition=gpu", "--account=a", "--gres=gpu:a100:1", "--no-requeue"} <= set(words)
+    assert words[-1] == str(tmp_path / "it's/job.sh")
+    assert "--gpus-per-node=1" in command(tmp_path, tmp_path, Target("gpu", True, {}), PROGRAM)
+    assert not [word for word in command(tmp_path, tmp_path, Target("cpu", False, settings), PROGRAM) if "gres" in word]
+    text = script(tmp_path / "$(date) it's", Target("gpu", True, settings))
+    assert f"module load x\nsrun --unbuffered apptainer exec c python -m {run_on_node.__module__} '" in text
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+NODE = """
+for last; do :; done
+export SLURMD_NODENAME=n1 CUDA_VISIBLE_DEVICES=0
+folder=${last%/*}
+echo 7
+srun() { shift; exec "$@"; }
+(. "$last" >"$folder/log" 2>&1 & echo $! >"PID")
+"""
+
+
+@pytest.fixture
+def node(cluster, tmp_path, monkeypatch):
+    """sbatch starts the job's script here, scancel signals it, squeue says that it runs."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(doctor.__file__).parents[3]))
+    cluster.program("sbatch", NODE.replace("PID", f"{tmp_path}/pid"))
+    cluster.program("squeue", 'echo "RUNNING|None"')
+    cluster.program("scancel", f'[ "$1" = --signal=USR2 ] && kill -USR2 $(cat {tmp_path}/pid) || true')
+    return cluster
+
+
+def test_the_probe_reports_from_its_node(node, quick, no_slurm, levels, of) -> None:
+    found = list(doctor.examine(PROGRAM, partition="gpu", wait_s=20.0))
+    assert "ran on n1, GPU 0" in of(found, "probe")
+    assert levels(found)["folder there"] == levels(found)["locks there"] == levels(found)["signal"] == "ok"
+    assert "scancel 7" in node.asked
+    assert list(no_slurm.iterdir()) == []
+
+
+def test_a_probe_that_stays_pending_is_taken_back_with_its_reason(node, quick, levels, of) -> None:
+    node.program("sbatch", "echo 7")
+    expected = {"Priority": "warning", "QOSMaxJobsPerUserLimit": "warning", "PartitionTimeLimit": "problem"}
+    for reason, level in expected.items():
+        node.program("squeue", f'echo "PENDING|{reason}"')
+        found = list(doctor.examine(PROGRAM, partition="gpu", wait_s=0.1))
+        assert levels(found)["probe"] == level
+        assert f"reason: {reason}" in of(found, "probe")
+        assert node.asked[-1] == "scancel 7"
+
+
+def test_a_probe_that_is_refused_tells_what_sbatch_said(node, quick, levels, of) -> None:
+    node.program("sbatch", "echo 'sbatch: error: Invalid account' >&2; exit 1")
+    found = list(doctor.examine(PROGRAM, wait_s=1.0))
+    assert levels(found)["probe"] == "problem"
+    assert "Invalid account" in of(found, "probe")
+
+
+def test_a_probe_that_leaves_nothing_means_another_folder(node, quick, monkeypatch, of) -> None:
+    monkeypatch.setattr(probing, "_LATE_S", 0.1)
+    node.program("sbatch", "echo 7")
+    node.program("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    assert "nodes do not see this folder" in of(list(doctor.examine(PROGRAM, wait_s=1.0)), "probe")
+
+
+def test_a_probe_whose_python_fails_shows_its_log(node, quick, of) -> None:
+    node.program("sbatch", 'for last; do :; done; echo "no such module" >"${last%/*}/log"; echo 7')
+    node.program("squeue", "")
+    text = of(list(doctor.examine(PROGRAM, wait_s=1.0)), "probe")
+    assert "no such module" in text
+    assert "submitit-setup" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "subject", "level"),
+    [
+        ({}, "torch there", "ok"),
+        ({"gpus": []}, "gpu there", "problem"),
+        ({"token": "other"}, "folder there", "problem"),
+        ({"locked": False}, "locks there", "warning"),
+        ({"locked": "No locks available"}, "locks there", "warning"),
+        ({"cuda": False}, "torch there", "warning"),
+        ({"torch_error": "ImportError: libcuda"}, "torch there", "problem"),
+        ({"time": -900.0}, "clocks", "warning"),
+    ],
+)
+def test_a_report_is_weighed(change, subject, level, levels) -> None:
+    assert levels(read_report(FIRST | change, "t", Target("gpu", True, {}), now=1.0))[subject] == level
+
+
+def test_the_program_on_the_node_waits_for_the_signal(tmp_path, monkeypatch) -> None:
+    (tmp_path / "token").write_text("t")
+    monkeypatch.setattr(time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGUSR2))
+    before = signal.getsignal(signal.SIGUSR2)
+    try:
+        run_on_node(tmp_path)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    first = json.loads((tmp_path / "first.json").read_text())
+    assert (first["token"], first["locked"]) == ("t", False)
+    assert abs(first["time"] - time.time()) < 60
+    assert json.loads((tmp_path / "last.json").read_text()) == {"signal": True}
+
+
+def test_the_advice_names_the_program_that_asks(node, quick) -> None:
+    node.program("sbatch", "echo 7")
+    node.program("squeue", 'echo "PENDING|Priority"')
+    text = "\n".join(map(str, doctor.examine(Program("mine", setup="make it"), wait_s=0.1)))
+    assert "mine profile install slurm" in text
+    assert "mine doctor --wait 1800" in text
+    assert "cem" not in text
+    assert any("--job-name mine-doctor" in line for line in node.asked)

@@ -1,0 +1,125 @@
+"""What the pages say of the repository, held to the repository."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+POINTER = re.compile(r'docs/(?P<page>\w+)\.md, "(?P<first>[^"]+)"(?: and "(?P<second>[^"]+)")?')
+LINK = re.compile(r"\]\((?!https?:|#)(?P<target>[^)#\s]+)(?:#(?P<anchor>[^)\s]+))?\)")
+PAPER = re.compile(r"\b([A-ZÀ-Ž]\w+)(?: et al\.|(?:, \w+)* & \w+)?,? ((?:19|20)\d\d)\b")
+OWNED = ("cem", "snakemake_executor_plugin_submitit", "workflow", "config", "profiles", "tests", "benchmarks", "docs")
+NAMED = re.compile(rf"`(?P<path>(?:{'|'.join(OWNED)})/[\w./-]*)`")
+HAND_WRITTEN = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+
+
+def tracked(*suffixes: str) -> list[Path]:
+    """Files of the repository with these suffixes, or all."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("this copy is no git checkout, so what belongs to the repository is unknown")
+    paths = (ROOT / name for name in listed.stdout.splitlines())
+    return [path for path in paths if path.is_file() and (not suffixes or path.suffix in suffixes)]
+
+
+def headings(page: Path) -> list[str]:
+    return re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def anchor(heading: str) -> str:
+    """How GitHub names the place of a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def pointers() -> Iterator[tuple[str, str, str]]:
+    """File, page and heading of every reference to a section of a page, which may be broken across lines."""
+    for path in tracked(".py", ".smk", ".yaml"):
+        for found in POINTER.finditer(" ".join(path.read_text(encoding="utf-8").replace("#", " ").split())):
+            for name in ("first", "second"):
+                if found[name]:
+                    yield str(path.relative_to(ROOT)), found["page"], found[name]
+
+
+def test_pointers_into_the_pages_lead_to_headings():
+    found = list(pointers())
+    assert len({where for where, *_ in found if where.startswith("cem/")}) > 10
+    assert [(where, name) for where, page, name in found if name not in headings(ROOT / f"docs/{page}.md")] == []
+
+
+def test_nothing_cites_a_page_that_is_not_in_the_repository():
+    mark = "REFERENCE" + " §"
+    assert [path for path in tracked(".py", ".md", ".smk", ".yaml") if mark in path.read_text(encoding="utf-8")] == []
+
+
+def test_every_paper_that_the_code_cites_is_in_the_theory():
+    code = " ".join(" ".join(path.read_text(encoding="utf-8").split()) for path in (ROOT / "cem").rglob("*.py"))
+    cited = set(PAPER.findall(code))
+    assert ("Locatello", "2020") in cited
+    assert cited - set(PAPER.findall(" ".join((ROOT / "docs/theory.md").read_text(encoding="utf-8").split()))) == set()
+
+
+@pytest.mark.parametrize("page", HAND_WRITTEN)
+def test_links_and_named_paths_exist(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for link in LINK.finditer(text):
+        target = (ROOT / page).parent / link["target"]
+        assert target.exists(), link[0]
+        if link["anchor"]:
+            assert link["anchor"] in map(anchor, headings(target)), link[0]
+    assert [path for path in NAMED.findall(text) if not (ROOT / path).exists()] == []
+
+
+def tree() -> dict[str, str]:
+    """Path and description of each line of the README's file tree."""
+    block = (ROOT / "README.md").read_text(encoding="utf-8").split("## The files")[1].split("```")[1]
+    found, parent = {}, ""
+    for line in block.strip().splitlines():
+        names, description = re.fullmatch(r" *((?:[\w.]+/?(?:, )?)+) +(\S.*)", line).groups()
+        parent = parent if line.startswith("  ") else names
+        for name in names.split(", "):
+            found[f"{parent}{name}" if line.startswith("  ") else name] = description
+    return found
+
+
+def test_the_tree_of_the_readme_is_that_of_the_repository():
+    files = [path.relative_to(ROOT) for path in tracked()]
+    top = {f"{path.parts[0]}/" for path in files if len(path.parts) > 1}
+    packages = {f"cem/{path.parts[1]}/" for path in files if path.match("cem/*/*.py")}
+    assert set(tree()) == top | packages | {"Snakefile"}
+
+
+def test_the_readme_is_short_and_names_every_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 150
+    pages = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")} | {"CONTRIBUTING.md", "config/README.md"}
+    assert {page for page in pages if f"]({page})" not in text} == set()
+
+
+WALKS = {  # the file that CONTRIBUTING names for a question, and a word that the answer cannot do without
+    "cem/training/objective.py": "surrogate",
+    "cem/defenses/corruption.py": "randn",
+    "cem/config/defense.py": "class NoPeek",
+    "cem/config/attack.py": "class Linear",
+    "cem/config/dataset.py": "class NpzDataset",
+    "cem/report/page.py": "def write_report",
+    "cem/jobs/interruption.py": "signal.SIGUSR2",
+    "cem/attacks/decoder.py": "cfg.lr_sweep",
+    "snakemake_executor_plugin_submitit/head/causes.py": "class Cause",
+}
+
+
+@pytest.mark.parametrize("path", WALKS)
+def test_a_walk_ends_where_contributing_says(path):
+    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Where is")[1]
+    (row,) = [line for line in section.splitlines() if f"`{path}`" in line]
+    assert row.split("|")[2].split("`")[1] == path, "a row's first path is its answer"
+    assert WALKS[path] in (ROOT / path).read_text(encoding="utf-8")
+    assert any(path.startswith(folder) for folder in tree())
+
+
+def test_contributing_has_nine_walks():
+    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Where is")[1]
+    assert len([line for line in section.splitlines() if line.startswith("| ")]) - 1 == len(WALKS) == 9
