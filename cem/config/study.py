@@ -87,11 +87,15 @@ class Gate(Settings):
     """When an attack's numbers count: it must invert the undefended reference of a run, at the same budget.
 
     The reference has the run's data, architecture, cut and training, but no surrogate, no defence and σ = 0. It is
-    trained once, with the least seed.
+    trained with every seed of the study's runs, and its spread counts.
     """
 
     max_mse_ratio: float = Field(
-        0.5, gt=0, lt=1, description="most that the attack's MSE there may be, in parts of the mean image's"
+        0.5,
+        gt=0,
+        lt=1,
+        description="most that the attack's MSE there may be, in parts of the mean image's; with several seeds, "
+        "the upper end of its 95 % interval",
     )
 
 

@@ -153,3 +153,19 @@ def everything():
         ),
         *of_every_attack(*ATTACK_FILES),
     ]
+
+
+def report_what_is_finished():
+    """After a failed job: the report of what is finished, and the runs that are not. An interruption makes none."""
+    scheduler = getattr(workflow, "scheduler", None)
+    if not getattr(scheduler, "failed", True):
+        return
+    # Seconds, which a study without failures does not need.
+    from cem.report.finished import describe, report_finished
+
+    try:
+        missing = report_finished(PLAN, at_work=False)
+    except cem.CemError as error:
+        print(f"no report of what is finished: {error}", file=sys.stderr)
+    else:
+        print(describe(PLAN, missing), file=sys.stderr)
