@@ -136,7 +136,7 @@ def test_the_probe_is_fitted_to_private_and_scored_on_val(make_run, tmp_path) ->
 
     held_out, seen = bound(*val), bound(*private)
     assert state.history[-1].probe_leakage_nats == pytest.approx(held_out, rel=1e-5)
-    assert seen < 0.9 * held_out
+    assert seen < 0.95 * held_out
 
 
 def test_no_noise_no_probe(make_run, tmp_path) -> None:
