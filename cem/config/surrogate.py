@@ -51,6 +51,11 @@ class Threshold(Settings):
     shape: Literal["linear", "cosine"] = Field("cosine", description="how a scheduled threshold moves")
     floor: float = Field(1e-6, gt=0, description="no threshold is below this, in units of z squared")
 
+    @property
+    def moves(self) -> bool:
+        """Whether it changes from epoch to epoch."""
+        return self.kind == "schedule" and max(self.start, self.floor) != max(self.end, self.floor)
+
 
 FittedBy = Literal["own", "shared", "frozen"]
 
@@ -108,8 +113,29 @@ class SurrogateSettings(Member):
         """Whether it is fitted again to all private images at the start of an epoch, `since` the shared warm-up."""
         return False
 
+    @property
+    def moves_threshold(self) -> bool:
+        """Whether its threshold moves from epoch to epoch, and is what the settings say in the last one only."""
+        return False
+
+    @property
+    def smallest_class(self) -> int:
+        """Private images that every class must have for it to work at all."""
+        return 1
+
     def check_training(self, training: Training) -> None:
-        """Raise ValueError when it cannot act in a training like this."""
+        """Raise ValueError unless a training like this has an epoch at the final λ(t) and threshold: one to keep."""
+        left = training.epochs - training.warmup_epochs
+        if self.own_warmup_epochs >= left:
+            raise ValueError(
+                f"surrogate.warmup_epochs ({self.own_warmup_epochs}) must be below the {left} epochs that follow the "
+                "shared warm-up: no epoch would have the surrogate's weight"
+            )
+        if self.moves_threshold and self.weight > 0 and left < 2:
+            raise ValueError(
+                f"surrogate.threshold: schedule needs at least 2 epochs after the shared warm-up to reach its end; "
+                f"found {left}. Raise training.epochs, or use kind fixed"
+            )
 
 
 class SurrogateTerm(SurrogateSettings):
@@ -182,6 +208,14 @@ class GmmSurrogate(SurrogateTerm):
     @property
     def measures_threshold(self) -> bool:
         return self.threshold.kind == "quantile"
+
+    @property
+    def moves_threshold(self) -> bool:
+        return self.threshold.moves
+
+    @property
+    def smallest_class(self) -> int:
+        return 2  # of one image there is no variance: its component would be the image itself
 
     def refit_due(self, since: int) -> bool:
         return since > 0 and since % self.refit_every == 0  # it was fitted to the very features of the warm-up's end
@@ -268,16 +302,12 @@ class AttentionSurrogate(SurrogateTerm):
         return self.threshold.kind == "quantile"
 
     @property
+    def moves_threshold(self) -> bool:
+        return self.threshold.moves
+
+    @property
     def checks_size(self) -> bool:
         return self.tokens == "flat"
-
-    def check_training(self, training: Training) -> None:
-        left = training.epochs - training.warmup_epochs
-        if self.warmup_epochs >= left:
-            raise ValueError(
-                f"surrogate.warmup_epochs ({self.warmup_epochs}) must be below the {left} epochs that follow the "
-                "shared warm-up"
-            )
 
     @property
     def formula(self) -> str:

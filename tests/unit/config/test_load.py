@@ -82,6 +82,10 @@ BAD = {
         {"training": {"epochs": 5}, "surrogates": [{"kind": "attention", "warmup_epochs": 4}]},
         ["surrogate.warmup_epochs (4) must be below the 4 epochs"],
     ),
+    "threshold that never reaches its end": (
+        {"training": {"epochs": 3, "warmup_epochs": 2}, "surrogates": [GMM | {"threshold": {"kind": "schedule"}}]},
+        ["at least 2 epochs after the shared warm-up to reach its end; found 1"],
+    ),
     "defence twice": ({"defenses": [{"kind": "dropout"}] * 2}, ["each kind at most once"]),
     "name that is a path": ({"name": "../up"}, ["name", "'../up'"]),
     "name with a line end": ({"name": "up\n"}, ["name", "string should match"]),
