@@ -14,8 +14,9 @@ class Epoch(NamedTuple):
     Terms, norms and train_accuracy are means over the batches that computed them. Gradient norms are L2 over a whole
     batch: of a term at ẑ (λ included), of the surrogate's own parameters (fit), and of what each optimizer descends on
     before clipping (client, server). clipped: share of the batches whose gradient was longer than max_grad_norm, empty
-    without that setting; clip_factor: mean factor that these batches' gradients were scaled by. probe_leakage_nats is of
-    a held-out mixture; leakage_nats the surrogate's own. nonfinite: batches that went without the surrogate. seconds: without the probe.
+    without that setting; clip_factor: mean factor that these batches' gradients were scaled by. probe_leakage_nats is
+    of a held-out mixture; leakage_nats the surrogate's own. nonfinite: batches that went without the surrogate.
+    seconds: without the probe.
     """
 
     epoch: int

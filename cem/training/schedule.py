@@ -19,7 +19,7 @@ def learning_rate(cfg: Training, epoch: int) -> float:
 
 
 def first_selectable(surrogate: SurrogateSettings, cfg: Training) -> int:
-    """First epoch whose model may be chosen: from it on, the learning rate, λ(t) and the threshold are those of the end.
+    """First epoch whose model may be chosen: from it on, learning rate, λ(t) and threshold are those of the last one.
 
     Selecting among earlier epochs would favour models that the defence has not finished with, and report them under a
     weight that they never had.
