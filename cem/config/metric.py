@@ -80,8 +80,8 @@ class Lpips(MetricSettings):
             raise ConfigError("metrics: lpips needs the package lpips: pip install lpips, or leave the metric out.")
         if not Path(self.trunk).is_file():
             raise ConfigError(
-                f"metrics: lpips expects VGG-16's weights (torchvision's vgg16-397923af.pth) in {self.trunk}; there is no "
-                "such file. Put it there, correct `trunk`, or leave the metric out: nothing is downloaded."
+                f"metrics: lpips expects VGG-16's weights, torchvision's vgg16-397923af.pth, in {self.trunk}; there is "
+                "no such file. Put it there, correct `trunk`, or leave the metric out: nothing is downloaded."
             )
 
     def make(self, device: Any) -> Callable[..., Any]:

@@ -94,7 +94,7 @@ class SurrogateSettings(Member):
 
     @property
     def moves_threshold(self) -> bool:
-        """Whether its threshold moves from epoch to epoch, and is what the settings say in the last one only."""
+        """Whether its threshold moves from epoch to epoch, and is at its end in the last one only."""
         return False
 
     @property
@@ -106,14 +106,12 @@ class SurrogateSettings(Member):
         """Raise ValueError unless a training like this has an epoch at the final λ(t) and threshold: one to keep."""
         left = training.epochs - training.warmup_epochs
         if self.own_warmup_epochs >= left:
-            raise ValueError(
-                f"surrogate.warmup_epochs ({self.own_warmup_epochs}) must be below the {left} epochs that follow the "
-                "shared warm-up: no epoch would have the surrogate's weight"
-            )
+            text = f"surrogate.warmup_epochs ({self.own_warmup_epochs}) must be below the {left} epochs that follow"
+            raise ValueError(f"{text} the shared warm-up: no epoch would have the surrogate's weight")
         if self.moves_threshold and self.weight > 0 and left < 2:
             raise ValueError(
-                f"surrogate.threshold: schedule needs at least 2 epochs after the shared warm-up to reach its end; "
-                f"found {left}. Raise training.epochs, or use kind fixed"
+                "surrogate.threshold: a schedule needs 2 epochs after the shared warm-up to reach its end; found 1. "
+                "Raise training.epochs, or use kind fixed"
             )
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from cem.config import load
-from cem.data.check import check_attack, check_run, count_images
+from cem.data.check import check_attack, check_files, check_run, count_prepared
 from cem.planning.plan import Plan
 from cem.storage.files import StoreError
 
@@ -33,15 +33,18 @@ def check_before_start(plan: Plan) -> None:
 
 def _check_images(plan: Plan) -> None:
     """Whether every data set has what the runs on it, and the attacks on these, need."""
-    found = {name: count_images(dataset, plan.data(dataset)) for name, dataset in plan.datasets.items()}
+    found = {
+        name: count_prepared(path) if (path := plan.data(dataset)).exists() else check_files(dataset)
+        for name, dataset in plan.datasets.items()
+    }
     for name, known in found.items():
         if known is not None:
             for attack in plan.study.attacks:
-                check_attack(attack, plan.datasets[name], known[0])
+                check_attack(attack, plan.datasets[name], known)
     for run in plan.runs.values():
         known = found[run.dataset.id]
         if known is not None:
-            check_run(run, *known)
+            check_run(run, known)
 
 
 def _all_scored(plan: Plan) -> bool:
