@@ -31,4 +31,4 @@ def _capped(plan: Plan, run: Run) -> bool:
         return False  # trained by a version that did not record it
     pressed = history[history["weight"] > 0]
     cut = (pressed["client_clipped"] > _OFTEN) & (pressed["client_clip_factor"] < _HARD)
-    return len(pressed) > 0 and cut.mean() >= _OFTEN
+    return bool(cut.mean() >= _OFTEN)  # the mean of no epochs is NaN, which is not
