@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -11,6 +12,9 @@ from cem import CemError
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_]{0,63}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator takes
 TAGS = ("kind", "source")  # settings that tell the classes of a union apart
+
+
+S = TypeVar("S", bound="Settings")
 
 
 class ConfigError(CemError, ValueError):
@@ -35,6 +39,13 @@ class Settings(BaseModel):
             if name in TAGS or value != default:
                 settings[name] = _plain(value)
         return settings
+
+    def model_copy(self: S, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> S:
+        """As pydantic's, without what was computed once of these settings: of the copy's it may be wrong."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in [name for name in copied.__dict__ if name not in type(self).model_fields]:
+            del copied.__dict__[name]
+        return copied
 
     def digest(self, digits: int = 8) -> str:
         """First hexadecimal digits of the SHA-256 of the sparse settings."""

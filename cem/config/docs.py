@@ -57,7 +57,7 @@ For example,
 {{example}}```
 
 asks for these {{count}} runs. The grid multiplies `none` by two noise levels only, as it has no weight; the seed of
-the single row is given, so it is one run and not two. The last four digits stand for all settings that the id does not
+the single row is given, so it is one run and not two. The last digits stand for all settings that the id does not
 name.
 
 ```text

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,7 +13,6 @@ from cem.mixture.model import ClassMixture
 from cem.mixture.samples import Samples
 from cem.mixture.tiles import Tiles
 
-VARIANCE_FLOOR = 1e-6  # in units of z squared; below the noise of any defended run
 TOLERANCE = 1e-3  # nats per image: EM ends when a round gains less
 _MAX_ROUNDS = 100
 
@@ -25,13 +25,15 @@ Share = Callable[[Tiles, Float[Tensor, "tile row d"]], Float[Tensor, "tile k row
 class Moments:
     """Sums over samples that belong to components to given degrees, of centred samples, in float64.
 
-    mass: Σ r. first: Σ r x. second: Σ r x². projected: Σ r (Uᵀx)² along the directions of a basis.
+    mass: Σ r. first: Σ r x. second: Σ r x². projected: Σ r (Uᵀx)² along the directions of a basis. floor: least
+    variance of a dimension, from the scale of the samples.
     """
 
     mass: Float[Tensor, "cls k"]
     first: Float[Tensor, "cls k d"]
     second: Float[Tensor, "cls k d"]
     projected: Float[Tensor, "cls k rank"]
+    floor: float
 
     @property
     def weights(self) -> Float[Tensor, "cls k"]:
@@ -45,8 +47,8 @@ class Moments:
 
     @property
     def variances(self) -> Float[Tensor, "cls k d"]:
-        """Of each dimension, at least VARIANCE_FLOOR; in units of z squared, as are all variances."""
-        return (self.second / self._scale - self.means.square()).clamp_min(VARIANCE_FLOOR)
+        """Of each dimension, at least the floor; in units of z squared, as are all variances."""
+        return (self.second / self._scale - self.means.square()).clamp_min(self.floor)
 
     def along(self, basis: Float[Tensor, "cls d rank"]) -> Float[Tensor, "cls k rank"]:
         """Variance along the directions of the basis the samples were projected on."""
@@ -91,7 +93,7 @@ def accumulate(
         if basis is not None:
             along = torch.bmm(group.points, basis[group.cls]).square()
             projected.index_add_(0, group.cls, torch.bmm(degree, along).double())
-    return Moments(mass, first, second, projected)
+    return Moments(mass, first, second, projected, samples.variance_floor)
 
 
 def from_moments(moments: Moments, covariance: str, class_prior: Float[Tensor, " cls"]) -> ClassMixture:
@@ -105,17 +107,18 @@ def from_moments(moments: Moments, covariance: str, class_prior: Float[Tensor, "
     return ClassMixture(weights, means, variances, class_prior)
 
 
-def em(samples: Samples, mixture: ClassMixture, covariance: str) -> ClassMixture:
+def em(samples: Samples, mixture: ClassMixture, covariance: str, noise_variance: float) -> ClassMixture:
     """Expectation maximisation from a diagonal mixture of centred samples, until each class's log-likelihood stands.
 
-    What a round gains is known without another pass, up to a factor of two: at least what it adds to the expected
-    log-likelihood, and near the end at most twice that. Source: Dempster, Laird & Rubin 1977.
+    The likelihood is that of x + ε, ε ~ N(0, σ²I), in the mean over ε: see `_log_joint`. What a round gains is known
+    without another pass, up to a factor of two: at least what it adds to the expected log-likelihood, and near the end
+    at most twice that. Source: Dempster, Laird & Rubin 1977.
     """
     going = torch.ones_like(mixture.class_prior, dtype=torch.bool)
     for _ in range(_MAX_ROUNDS):
-        _, moments = expect(samples, mixture, going)
+        _, moments = expect(samples, mixture, noise_variance, going)
         new = replaced(mixture, from_moments(moments, covariance, mixture.class_prior), going)
-        gain = _expected(moments, new) - _expected(moments, mixture)
+        gain = _expected(moments, new, noise_variance) - _expected(moments, mixture, noise_variance)
         mixture = new
         going = going & (2 * gain >= TOLERANCE * samples.counts)
         if not bool(going.any()):
@@ -123,30 +126,31 @@ def em(samples: Samples, mixture: ClassMixture, covariance: str) -> ClassMixture
     return mixture
 
 
-def _expected(moments: Moments, mixture: ClassMixture) -> Float[Tensor, " cls"]:
+def _expected(moments: Moments, mixture: ClassMixture, noise_variance: float) -> Float[Tensor, " cls"]:
     """Log-likelihood of each class in nats, were it known how much of each sample belongs to each component."""
-    weights, means, variances = (t.double() for t in (mixture.weights, mixture.means, mixture.variances))
+    weights, means = mixture.weights.double(), mixture.means.double()
+    variances = mixture.variances.double() + noise_variance
     log_norm = weights.clamp_min(torch.finfo(weights.dtype).tiny).log() + normal_log_norm(variances)
-    square = moments.second - 2 * means * moments.first + moments.mass.unsqueeze(-1) * means.square()
+    square = moments.second - 2 * means * moments.first
+    square = square + moments.mass.unsqueeze(-1) * (means.square() + noise_variance)
     return (moments.mass * log_norm - 0.5 * (square / variances).sum(-1)).sum(1)
 
 
 def replaced(old: ClassMixture, new: ClassMixture, classes: Bool[Tensor, " cls"]) -> ClassMixture:
     """The old mixture with some classes of the new one."""
     tensors = old.tensors()
-    return ClassMixture(
-        **{
-            name: torch.where(classes.view(-1, *[1] * (tensor.ndim - 1)), tensor, tensors[name])
-            for name, tensor in new.tensors().items()
-        }
-    )
+    chosen: dict[str, Any] = {
+        name: torch.where(classes.view(-1, *[1] * (tensor.ndim - 1)), tensor, tensors[name])
+        for name, tensor in new.tensors().items()
+    }
+    return ClassMixture(**chosen)
 
 
 def expect(
-    samples: Samples, mixture: ClassMixture, classes: Bool[Tensor, " cls"] | None = None
+    samples: Samples, mixture: ClassMixture, noise_variance: float, classes: Bool[Tensor, " cls"] | None = None
 ) -> tuple[Float[Tensor, " cls"], Moments]:
     """Log-likelihood of each class in nats, summed over its samples, and the moments under the responsibilities."""
-    log_joint = _log_joint(mixture)
+    log_joint = _log_joint(mixture, noise_variance)
     evidence = torch.zeros_like(mixture.class_prior, dtype=torch.float64)
 
     def responsibility(group: Tiles, square: Float[Tensor, "tile row d"]) -> Float[Tensor, "tile k row"]:
@@ -159,16 +163,21 @@ def expect(
     return evidence, moments
 
 
-def _log_joint(mixture: ClassMixture) -> Share:
-    """log π_k + log N(x; μ_k, Σ_k) of a group's samples, from products: the squares are expanded."""
-    precision = mixture.variances.reciprocal()
+def _log_joint(mixture: ClassMixture, noise_variance: float) -> Share:
+    """log π_k + E_ε log N(x + ε; μ_k, Σ_k + σ²I) of a group's samples, from products: the squares are expanded.
+
+    The mean over the noise is log N(x; μ_k, S_k) − ½ σ² tr S_k⁻¹ with S_k = Σ_k + σ²I. With it the maximisation step is
+    that without noise: S_k = cov + σ²I, so Σ_k = cov. At σ = 0 it is plain EM.
+    """
+    variances = mixture.variances + noise_variance
+    precision = variances.reciprocal()
     pull = precision * mixture.means
-    log_norm = mixture.weights.double().log() + normal_log_norm(mixture.variances.double())
-    log_norm = log_norm - 0.5 * (pull.double() * mixture.means).sum(-1)
+    log_norm = mixture.weights.double().log() + normal_log_norm(variances.double())
+    log_norm = log_norm - 0.5 * (pull.double() * mixture.means + noise_variance * precision).sum(-1)
     projector = shift = None
     if mixture.basis is not None and mixture.spread is not None:
-        root, half_log_det = woodbury(mixture.variances, mixture.basis, mixture.spread)
-        log_norm = log_norm - half_log_det
+        root, half_log_det = woodbury(variances, mixture.basis, mixture.spread)
+        log_norm = log_norm - half_log_det + 0.5 * noise_variance * root.square().sum((-1, -2))
         shift = (root @ mixture.means.unsqueeze(-1)).flatten(1)
         projector = root.flatten(1, 2)
     constant = log_norm.to(precision.dtype).unsqueeze(2)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from cem.config import MixtureFit
+from cem.mixture.counts import fewer_note
 from cem.mixture.em import accumulate, em, from_moments, hard
 from cem.mixture.kmeans import kmeans, seed_means
 from cem.mixture.model import ClassMixture
@@ -22,14 +23,17 @@ def estimate(
     components: int,
     generator: torch.Generator,
     start: ClassMixture | None = None,
+    noise_std: float = 0.0,
 ) -> ClassMixture:
     """Fit a mixture of `components` to each class. Raises MixtureError; see `fit_mixture`."""
     _check(samples, settings, components, start)
-    centre = samples.centre.unsqueeze(1)
+    centre, noise_variance = samples.centre.unsqueeze(1), noise_std**2
+    notes = fewer_note(samples.counts, components)
     means = None if start is None else start.means - centre
     shape = "spherical" if settings.covariance == "spherical" else "diag"
     if settings.fit == "em":
-        mixture = em(samples, rough_mixture(samples, components, shape, means, generator), shape)
+        rough = rough_mixture(samples, components, shape, means, generator, noise_variance)
+        mixture = em(samples, rough, shape, noise_variance)
     else:
         component = kmeans(samples, means if means is not None else seed_means(samples, components, generator))
         share = hard(component, components)
@@ -38,20 +42,26 @@ def estimate(
     if settings.covariance == "pca":
         basis = leading_directions(samples, settings.rank, _BASIS_ROUNDS, generator, mixture)
         if settings.fit == "em":
-            mixture = em_with_basis(samples, mixture, basis)
+            mixture = em_with_basis(samples, mixture, basis, noise_variance)
         else:
-            mixture = with_basis(accumulate(samples, components, share, basis), basis, samples.class_prior)
+            moments = accumulate(samples, components, share, basis)
+            mixture = with_basis(moments, basis, samples.class_prior, noise_variance)
         _check_result(mixture)
-    return replace(mixture, means=mixture.means + centre)
+        notes += _empty_note(mixture)
+    return replace(mixture, means=mixture.means + centre, notes=notes)
+
+
+def _empty_note(mixture: ClassMixture) -> tuple[str, ...]:
+    """What a result says of the classes that the basis is of no use to; empty where there are none."""
+    assert mixture.spread is not None
+    empty = (mixture.spread == 0).flatten(1).all(1).nonzero().flatten().tolist()
+    if not empty:
+        return ()
+    listed = ", ".join(map(str, empty[:10])) + (", …" if len(empty) > 10 else "")
+    return (f"the low-rank part is empty, as if the covariance were diag, in {len(empty)} classes: {listed}",)
 
 
 def _check(samples: Samples, settings: MixtureFit, components: int, start: ClassMixture | None) -> None:
-    smallest = int(samples.counts.argmin())
-    if int(samples.counts[smallest]) < components:
-        raise MixtureError(
-            f"class {smallest} has {int(samples.counts[smallest])} samples for {components} components, so no mixture "
-            "can be fitted. Use fewer components, more private images, or drop the class."
-        )
     classes, dimensions = samples.centre.shape
     if settings.covariance == "pca" and settings.rank > dimensions:
         raise MixtureError(

@@ -27,17 +27,22 @@ def fit_mixture(
     generator: torch.Generator,
     num_classes: int | None = None,
     start: ClassMixture | None = None,
+    noise_std: float = 0.0,
 ) -> ClassMixture:
     """Fit a mixture to each class, all classes at once.
 
     components: of each class; auto: the number with the best held-out likelihood, or that of `start`.
     rank: of a pca covariance. fit: hard k-means (k-means++ or `start`, empty components re-seeded from the farthest
-    samples), or EM from there. generator: on the device of `smashed`.
-    Raises MixtureError when a class is empty or has fewer samples than components, when values are not finite, and when
-    `start` has another shape.
+    samples), or EM from there. generator: on the device of `smashed`. noise_std: σ of the noise that the mixture will
+    be used at: components, and what a low-rank part is worth, are those of ẑ + ε.
+    A class has a component for every two of its samples at most; `notes` of the result name those with fewer than
+    `components`. Raises MixtureError when a class is empty, when values are not finite, and when `start` has another
+    shape.
     """
     settings = MixtureFit(components=components, covariance=covariance, rank=rank, fit=fit)
-    return fit_mixture_as(settings, smashed, labels, generator, num_classes=num_classes, start=start)
+    return fit_mixture_as(
+        settings, smashed, labels, generator, num_classes=num_classes, start=start, noise_std=noise_std
+    )
 
 
 @torch.no_grad()
@@ -49,27 +54,35 @@ def fit_mixture_as(
     *,
     num_classes: int | None = None,
     start: ClassMixture | None = None,
+    noise_std: float = 0.0,
 ) -> ClassMixture:
     """`fit_mixture` as settings say."""
-    return _fit(Samples(lambda: [(smashed, labels)], num_classes, in_memory=True), settings, generator, start)
+    samples = Samples(lambda: [(smashed, labels)], num_classes, in_memory=True)
+    return fit_samples(samples, settings, generator, start, noise_std)
 
 
 @torch.no_grad()
-def fit_mixture_stream(settings: MixtureFit, chunks: Chunks, generator: torch.Generator) -> ClassMixture:
+def fit_mixture_stream(
+    settings: MixtureFit, chunks: Chunks, generator: torch.Generator, noise_std: float = 0.0
+) -> ClassMixture:
     """`fit_mixture_as` for data larger than memory: the same fit, up to rounding, however the data are cut into chunks.
 
     chunks: gives all (smashed [n, d], labels [n]) again at each call, in one order; called some ten to a hundred times.
     A sample's label and a few numbers are kept in memory. Raises MixtureError as `fit_mixture`, and when two passes
     differ in length.
     """
-    return _fit(Samples(chunks), settings, generator, None)
+    return fit_samples(Samples(chunks), settings, generator, None, noise_std)
 
 
-def _fit(
-    samples: Samples, settings: MixtureFit, generator: torch.Generator, start: ClassMixture | None
+def fit_samples(
+    samples: Samples,
+    settings: MixtureFit,
+    generator: torch.Generator,
+    start: ClassMixture | None = None,
+    noise_std: float = 0.0,
 ) -> ClassMixture:
+    """`fit_mixture_as` for samples that are read already; without gradients, which the caller turns off."""
     components = settings.components
     if components == "auto":
-        found = choose(samples, settings, generator) if start is None else start.weights.shape[1]
-        components = found
-    return estimate(samples, settings, components, generator, start)
+        components = choose(samples, settings, generator) if start is None else start.weights.shape[1]
+    return estimate(samples, settings, components, generator, start, noise_std)

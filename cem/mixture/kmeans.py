@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from cem.mixture.counts import components_of
 from cem.mixture.samples import Samples
 
 _MAX_ROUNDS = 100
@@ -44,22 +45,24 @@ def kmeans(samples: Samples, means: Float[Tensor, "cls k d"], *, moving: float =
     """Lloyd's iteration from the given centres; the component of each sample.
 
     A class is done when at most the share `moving` of its samples changes its component. An empty component is given
-    one of the farthest samples of its class. Source: Lloyd 1982.
+    one of the farthest samples of its class. A class too small for all components uses the first of them only (see
+    `components_of`). Source: Lloyd 1982.
     """
     samples.hold()
     classes, components, _ = means.shape
+    used = torch.arange(components, device=means.device) < components_of(samples.counts, components).unsqueeze(1)
     component = samples.labels.new_full((len(samples) + 1,), -1)  # the last is padding's
     going = torch.ones_like(samples.counts, dtype=torch.bool)
     for _ in range(_MAX_ROUNDS):
         previous = component[:-1].clone()
-        offset, count, sums = _round(samples, means, going, component)
+        offset, count, sums = _round(samples, means, used, going, component)
         changed = torch.bincount(samples.labels[component[:-1] != previous], minlength=classes)
         going = changed > moving * samples.counts
         if not bool(going.any()):
             break
         new = (sums / count.clamp_min(1).unsqueeze(-1)).to(means.dtype)
         means = torch.where(going[:, None, None], new, means)
-        empty = (count == 0) & going.unsqueeze(1)
+        empty = (count == 0) & used & going.unsqueeze(1)
         if bool(empty.any()):
             farthest = samples.take(samples.largest(offset + samples.norms, components))
             place = (empty.cumsum(1) - 1).clamp_min(0)  # the j-th empty component takes the j-th farthest
@@ -71,6 +74,7 @@ def kmeans(samples: Samples, means: Float[Tensor, "cls k d"], *, moving: float =
 def _round(
     samples: Samples,
     means: Float[Tensor, "cls k d"],
+    used: Bool[Tensor, "cls k"],
     classes: Bool[Tensor, " cls"],
     component: Int[Tensor, " rows"],
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "cls k"], Float[Tensor, "cls k d"]]:
@@ -83,6 +87,7 @@ def _round(
     count, sums = torch.zeros_like(means[..., 0], dtype=torch.float64), torch.zeros_like(means, dtype=torch.float64)
     for group in samples.groups(classes):
         distances = torch.baddbmm(square[group.cls], group.points, means[group.cls].transpose(1, 2), alpha=-2)
+        distances = distances.masked_fill(~used[group.cls].unsqueeze(1), math.inf)
         offset[group.rows], nearest = distances.min(-1)
         component[group.rows] = nearest
         assigned = one_hot(nearest, means.shape[1]).to(means.dtype) * group.present.unsqueeze(-1)

@@ -1,7 +1,8 @@
 """A fitted mixture: density, leakage, samples."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +12,7 @@ from cem.mixture.lowrank import capacity, normal_log_norm, woodbury
 from cem.mixture.tiles import tile
 
 CHUNK = 4096  # samples scored at once
+_MOST_PRODUCTS = 1 << 22  # of samples and directions, at once: 32 MiB
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class ClassMixture:
 
     weights: sum to 1 within a class. variances: v, equal in all dimensions when spherical; all of a component's
     variance unless there is a basis. class_prior: share of each class in the population. basis: U, orthonormal
-    columns. spread: λ, the variance added along each of them.
+    columns. spread: λ, the variance added along each of them. notes: what is to be known of the fit, such as a class
+    with fewer components than others (their weights are 0).
     """
 
     weights: Float[Tensor, "cls component"]
@@ -28,6 +31,7 @@ class ClassMixture:
     class_prior: Float[Tensor, " cls"]
     basis: Float[Tensor, "cls d rank"] | None = None
     spread: Float[Tensor, "cls component rank"] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def covariance_diagonal(self) -> Float[Tensor, "cls component d"]:
@@ -53,6 +57,33 @@ class ClassMixture:
                 distance = self._distance(group.points, group.cls, variances.reciprocal(), projector)
                 found[group.rows] = torch.logsumexp(log_norm[group.cls].unsqueeze(1) - 0.5 * distance, -1)
             parts.append(found[:-1])
+        return torch.cat(parts)
+
+    def log_densities(self, z: Float[Tensor, "n d"], noise_std: float = 0.0) -> Float[Tensor, "n cls"]:
+        """log q(z | y) of every class y, in nats per image, in float64: `log_density` for who does not know the class.
+
+        Squares are expanded into products, which float64 has the digits for.
+        """
+        mixture = self._with({name: tensor.double() for name, tensor in self.tensors().items()})
+        classes, components, _ = mixture.means.shape
+        origin = mixture.means.flatten(0, 1).mean(0)
+        means, variances = mixture.means - origin, mixture.variances + noise_std**2
+        pull = means / variances
+        constant = mixture.weights.log() + normal_log_norm(variances) - 0.5 * (pull * means).sum(-1)
+        projector = shift = None
+        if mixture.basis is not None and mixture.spread is not None:
+            projector, half_log_det = woodbury(variances, mixture.basis, mixture.spread)
+            constant, shift = constant - half_log_det, projector @ means.unsqueeze(-1)
+        parts = [constant.new_zeros(0, classes)]
+        width = classes * components * (1 if projector is None else projector.shape[2])
+        for part in torch.split(z, max(1, min(CHUNK, _MOST_PRODUCTS // width))):
+            points = part.double() - origin
+            joint = constant.flatten() + points @ pull.flatten(0, 1).T
+            joint = joint - 0.5 * points.square() @ variances.reciprocal().flatten(0, 1).T
+            if projector is not None and shift is not None:
+                along = (points @ projector.flatten(0, 2).T - shift.flatten()).square()
+                joint = joint + 0.5 * along.view(len(part), -1, projector.shape[2]).sum(-1)
+            parts.append(joint.view(len(part), classes, components).logsumexp(-1))
         return torch.cat(parts)
 
     def _distance(
@@ -94,18 +125,26 @@ class ClassMixture:
         return nats.double().sum()
 
     def leakage(
-        self, smashed: Float[Tensor, "n d"], labels: Int[Tensor, " n"], noise_std: float, generator: torch.Generator
+        self,
+        smashed: Float[Tensor, "n d"],
+        labels: Int[Tensor, " n"],
+        noise_std: float,
+        generator: torch.Generator,
+        class_prior: Float[Tensor, " cls"] | None = None,
     ) -> Float[Tensor, " n"]:
-        """Per image −log q(ẑ + ε | y) + H(y) − h(ε), in nats, with ε drawn here; inf at σ = 0.
+        """Per image −log π_y − log q(ẑ + ε | y) − h(ε), in nats, with ε drawn here; inf at σ = 0.
 
-        The mean over images that the mixture was not fitted to estimates an upper bound on I(x; z), whatever the
-        mixture: cross-entropy is never below entropy. Source: docs/theory.md, "A bound from any density".
+        class_prior: π, any shares not fitted to the scored images; absent: those of the samples that the mixture was
+        fitted to. The mean over images that the mixture was not fitted to estimates an upper bound on I(x; z) of the
+        population that these images are from, whatever π and the mixture: π_y q(z|y) is below a density of z, and
+        cross-entropy is never below entropy. Source: docs/theory.md, "A bound from any density".
         """
         if noise_std == 0:
             return torch.full_like(smashed[:, 0], math.inf)
         noise = torch.randn(smashed.shape, generator=generator, device=smashed.device, dtype=smashed.dtype)
         log_density = self.log_density(smashed + noise_std * noise, labels, noise_std)
-        return label_entropy(self.class_prior) - log_density - noise_entropy(smashed.shape[1], noise_std)
+        prior = self.class_prior if class_prior is None else class_prior
+        return -prior.log()[labels] - log_density - noise_entropy(smashed.shape[1], noise_std)
 
     def sample(self, labels: Int[Tensor, " n"], *, generator: torch.Generator) -> Float[Tensor, "n d"]:
         """A ẑ for each label, without noise."""
@@ -122,10 +161,13 @@ class ClassMixture:
             found[group.rows] = torch.bmm(group.points, self.basis[group.cls].transpose(1, 2))
         return drawn + found[:-1]
 
+    def _with(self, tensors: dict[str, Any]) -> "ClassMixture":
+        return replace(self, **tensors)
+
     def tensors(self) -> dict[str, Tensor]:
         """Its tensors by name, those it has."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: tensor for name, tensor in found.items() if tensor is not None}
+        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 
 def label_entropy(class_prior: Float[Tensor, " cls"]) -> float:

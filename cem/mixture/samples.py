@@ -13,6 +13,9 @@ from cem.mixture.tiles import Tiles, tile
 
 Chunks = Callable[[], Iterable[tuple[Tensor, Tensor]]]  # each call: all (smashed [n, d], labels [n]), in one order
 
+_FLOOR_SHARE = 1e-6  # of the samples' own scale: amplitudes of 1e-4 are fitted as those of 1 are
+_SMALLEST = 1e-28  # where all samples of a class coincide; its reciprocal is a float32, too
+
 
 class MixtureError(CemError):
     """A mixture that cannot be fitted."""
@@ -75,6 +78,12 @@ class Samples:
         for group in self.groups():
             found[group.rows] = group.points.square().sum(-1)
         return found[:-1]
+
+    @cached_property
+    def variance_floor(self) -> float:
+        """Least variance of a dimension: a small share of the mean variance around the classes' centres."""
+        mean = float(self.norms.double().mean()) / self.centre.shape[1]
+        return max(_FLOOR_SHARE * mean, _SMALLEST)
 
     def squared_distances(self, points: Float[Tensor, "cls k d"]) -> Float[Tensor, "n k"]:
         """From each sample to the points of its class."""

@@ -25,6 +25,7 @@ def rough_mixture(
     covariance: str,
     means: Float[Tensor, "cls k d"] | None,
     generator: torch.Generator,
+    noise_variance: float,
 ) -> ClassMixture:
     """From the given centres and all samples, or else from several seedings and some samples.
 
@@ -49,7 +50,7 @@ def rough_mixture(
         )
     mixture = from_moments(accumulate(few, components, hard(component, components)), covariance, samples.class_prior)
     if few is not samples:
-        mixture = em(few, mixture, covariance)
+        mixture = em(few, mixture, covariance, noise_variance)
     return replace(mixture, means=mixture.means + (few.centre - samples.centre).unsqueeze(1))
 
 

@@ -168,11 +168,6 @@ class DatasetReader(Reader):
         """How many classes there are."""
         return len(self.class_names)
 
-    def most_frequent_share(self, split: str) -> float:
-        """The accuracy of always saying the class that is most frequent in this split."""
-        labels = self.labels(split)
-        return float(np.bincount(labels).max() / len(labels))
-
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cem.config import GmmSurrogate
-from cem.mixture import VARIANCE_FLOOR, ClassMixture, capacity, fit_mixture_as
+from cem.mixture import ClassMixture, capacity, fit_mixture_as
 from cem.surrogates.base import NOISE_VARIANCE_FLOOR, Given, Surrogate, Terms, intra_class_mse
 from cem.surrogates.thresholds import VarianceThreshold, hinge
 from cem.types import Labels, Smashed
@@ -92,10 +92,14 @@ class Gmm(Surrogate):
         """Fit again to the clean ẑ of all private images, from the components as they stand. Raises MixtureError."""
         # One generator a refit: a resumed run draws what the uninterrupted one would have.
         generator = torch.Generator(smashed.device).manual_seed(self.seed + self.refits)
-        start = self.mixture if self.fitted_on else None
-        classes = len(self.class_prior)
         mixture = fit_mixture_as(
-            self.cfg.mixture, smashed.flatten(1), labels, generator, num_classes=classes, start=start
+            self.cfg.mixture,
+            smashed.flatten(1),
+            labels,
+            generator,
+            num_classes=len(self.class_prior),
+            start=self.mixture if self.fitted_on else None,
+            noise_std=self.noise_variance**0.5,
         )
         self._take(mixture, len(labels))
         self.refits += 1
@@ -189,9 +193,9 @@ class Gmm(Surrogate):
             return (diagonal.unsqueeze(1) @ squared).squeeze(1)
 
         target = _moved(along(before) + spread, batch.along, rate, gain)
-        diagonal = (variance - (squared @ spread.unsqueeze(-1)).squeeze(-1)).clamp_min(VARIANCE_FLOOR)
+        diagonal = (variance - (squared @ spread.unsqueeze(-1)).squeeze(-1)).clamp_min(0)
         spread = (target - along(diagonal)).clamp_min(0)
-        return (variance - (squared @ spread.unsqueeze(-1)).squeeze(-1)).clamp_min(VARIANCE_FLOOR), spread
+        return (variance - (squared @ spread.unsqueeze(-1)).squeeze(-1)).clamp_min(0), spread
 
     def _legacy(self, batch: "_BatchMoments", mixture: ClassMixture) -> Float[Tensor, ""]:
         """The released heuristic, log form. Source: docs/theory.md, "The released heuristic"."""

@@ -1,15 +1,19 @@
-"""The leakage of a trained encoder: a mixture fitted to its private ẑ, scored on test."""
+"""The leakage of a trained encoder: densities fitted to its private ẑ, scored on test, and what needs no density."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from cem.config import MixtureFit, Run
+from cem.defenses import make_defense
 from cem.jobs.process import make_generator, set_up_process
-from cem.mixture import fit_mixture_as, fit_mixture_stream, save_mixture
+from cem.mixture import Family, Leakage, Samples, Sandwich, Scored, fit_family, save_mixture
 from cem.storage.hdf5 import ActivationReader, open_activations
 
 HELD_BYTES = 512 << 20  # a private split up to this size, in float32, is held in memory for the fit
@@ -17,30 +21,91 @@ CHUNK_BYTES = 64 << 20  # of what is read at once
 _BLOCK = 16  # divides the rows of a chunk: torch draws normal numbers in such blocks, so chunks draw what a whole does
 
 
-def measure_mixture(run: Run, fit: MixtureFit, activations: Path, out: Path) -> None:
-    """Fit a mixture to the private ẑ and measure the leakage with it on `test`, in nats per image.
+def measure_mixture(run: Run, fit: MixtureFit, activations: Path, out: Path, observations: Sequence[int] = ()) -> None:
+    """Fit a mixture to the private ẑ, save it, and measure the leakage on `test` from both sides, nats per image.
 
-    Activations are read in chunks: a private split that is too large to hold is read again in each pass of the fit.
+    The mixture that is saved is that of `fit`; the leakage is the least of a family that it belongs to. observations:
+    how often attackers see one ẑ; what n of them see is a channel with σ/√n. docs/leakage.md says what each attribute
+    of the file is. Activations are read in chunks. A private split that is too large to hold is read again in each pass
+    of `fit`, and the other members are fitted to as many images of every class as can be held.
     """
     device = set_up_process(run.training.threads)
-    generator = make_generator(run.seed, "mixture", device)
-    draws = make_generator(run.seed, "leakage noise", device)
     with open_activations(activations) as file:
-        if file.count("private") * _row_bytes(file) <= HELD_BYTES:
-            parts, labels = zip(*chunks(file, "private", device), strict=True)
-            mixture = fit_mixture_as(fit, torch.cat(parts), torch.cat(labels), generator)
-            del parts
-        else:
-            mixture = fit_mixture_stream(fit, lambda: chunks(file, "private", device), generator)
-        scores = [mixture.leakage(z, labels, run.noise_std, draws) for z, labels in chunks(file, "test", device)]
-    leakage = torch.cat(scores).double()
-    attrs = {
-        "noise_std": run.noise_std,
-        "leakage_nats": float(leakage.mean()),
-        "leakage_nats_sem": float(leakage.std() / len(leakage) ** 0.5) if run.noise_std else 0.0,
+        private, val, test = (_scored(file, split, device) for split in ("private", "val", "test"))
+        leakage = Leakage(val, test, lambda purpose: make_generator(run.seed, f"leakage/{purpose}", device))
+        free_std = leakage.unsaturated(run.noise_std)
+        family = _fit_family(file, private, fit, run, free_std)
+        measured = {std: leakage.at(std, family) for std in {run.noise_std, free_std}}
+        repeated = {n: leakage.at(run.noise_std / n**0.5, family) for n in sorted({*observations} - {1})}
+    mixture, here = family.members[fit.label], measured[run.noise_std]
+    attrs = _attrs(here) | {f"unsaturated_{name}": value for name, value in _attrs(measured[free_std]).items()}
+    for n, found in repeated.items():
+        attrs |= {f"{name}_seen{n}": value for name, value in _attrs(found).items()}
+    attrs |= {
         "bound_nats": mixture.leakage_bound(run.noise_std),
+        "population": f"images like the {len(test.labels)} of test, with their class shares",
+        "masked": make_defense(run.noise_std, run.defenses).masks,
     }
-    save_mixture(out, mixture, {"activations": activations}, attrs)
+    save_mixture(out, mixture, {"activations": activations}, attrs, {"test_leakage_nats": here.upper})
+
+
+def _attrs(sandwich: Sandwich) -> dict[str, Any]:
+    """What a file says of a channel. An infinite leakage has no standard error, and no member."""
+    contrast = sandwich.contrast
+    found: dict[str, Any] = {
+        "noise_std": sandwich.noise_std,
+        "leakage_nats": float(sandwich.upper.mean()),
+        "leakage_lower_nats": min(float(contrast.lower.mean()), contrast.ceiling),  # a rounding error apart
+        "leakage_lower_nats_sem": _sem(contrast.lower),
+        "leakage_lower_ceiling": contrast.ceiling,
+        "leakage_lower_saturated": contrast.saturated,
+        "leakage_lower_images": len(contrast.lower),
+        "leakage_twin_nats": float(contrast.upper.mean()),
+    }
+    if sandwich.member:
+        found |= {"leakage_member": sandwich.member, "leakage_nats_sem": _sem(sandwich.upper)}
+    return found
+
+
+def _sem(values: Tensor) -> float:
+    return float(values.std() / len(values) ** 0.5)
+
+
+def _fit_family(file: ActivationReader, private: Scored, fit: MixtureFit, run: Run, free_std: float) -> Family:
+    """Densities of the private ẑ, for the run's noise; at σ = 0, which none is scored at, for another σ."""
+    labels = private.labels
+    generator = make_generator(run.seed, "mixture", labels.device)
+    parts = -(-len(labels) * _row_bytes(file) // HELD_BYTES)
+    with torch.no_grad():
+        if parts <= 1:
+            held = torch.cat([smashed for smashed, _ in private.chunks()])
+            whole = some = Samples(lambda: [(held, labels)], in_memory=True)
+        else:
+            whole, kept = Samples(private.chunks), one_in(parts, labels)
+            held = torch.cat([smashed[kept[rows]] for rows, (smashed, _) in _rows(private.chunks())])
+            some = Samples(lambda: [(held, labels[kept])], in_memory=True)
+        return fit_family(whole, some, fit, generator, run.noise_std, run.noise_std or free_std)
+
+
+def one_in(parts: int, labels: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
+    """The first, and then each `parts`-th, image of every class."""
+    counts = torch.bincount(labels)
+    order = torch.argsort(labels, stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(labels), device=labels.device) - (counts.cumsum(0) - counts)[labels[order]]
+    return rank % parts == 0
+
+
+def _rows(parts: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[slice, tuple[Tensor, Tensor]]]:
+    """Each chunk, and where its rows are in the whole."""
+    start = 0
+    for part in parts:
+        yield slice(start, start + len(part[1])), part
+        start += len(part[1])
+
+
+def _scored(file: ActivationReader, split: str, device: torch.device) -> Scored:
+    return Scored(partial(chunks, file, split, device), torch.from_numpy(file.labels(split)).to(device))
 
 
 def chunks(file: ActivationReader, split: str, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:

@@ -9,7 +9,7 @@ from cem.config import MixtureFit, Run, Training
 from cem.data.loader import OnDeviceLoader
 from cem.defenses import Defense
 from cem.jobs.process import make_generator
-from cem.mixture import MixtureError, fit_mixture_as
+from cem.mixture import Background, Family, MixtureError, Scored, fit_mixture_as
 
 _BATCH = 512
 _PROBE = MixtureFit(components=3, covariance="diag", fit="em")
@@ -54,8 +54,8 @@ def probe_leakage(
 ) -> float | None:
     """An upper bound on I(x; ẑ + ε) that no surrogate has a part in, nats per image; None where there is none.
 
-    A mixture is fitted to the clean ẑ of `private` and scored at ẑ + ε on `val`. There is none without noise, nor when
-    a class has fewer images than the mixture has components.
+    A diagonal mixture, one member of the family that measures the trained run, is fitted to the clean ẑ of `private`
+    and scored at ẑ + ε on `val`, for images like those of val. There is none without noise, nor when ẑ is not finite.
     """
     if run.noise_std == 0:
         return None
@@ -64,9 +64,11 @@ def probe_leakage(
     held_out, held_out_labels = clean_smashed(encoder, val)
     with torch.no_grad():
         try:
-            mixture = fit_mixture_as(_PROBE, smashed.flatten(1), labels, generator)
+            mixture = fit_mixture_as(_PROBE, smashed.flatten(1), labels, generator, noise_std=run.noise_std)
         except MixtureError as error:
             print(f"epoch {epoch + 1}: the leakage was not probed: {error}", file=sys.stderr)
             return None
-        leakage = mixture.leakage(held_out.flatten(1), held_out_labels, run.noise_std, generator)
-    return float(leakage.double().mean())
+        family = Family({"probe": mixture}, Background.of([(smashed.flatten(1), labels)]))
+        scored = Scored(lambda: [(held_out.flatten(1), held_out_labels)], held_out_labels)
+        leakage = family.information(["probe"], scored, run.noise_std, generator)["probe"]
+    return float(leakage.mean())

@@ -42,29 +42,44 @@ def any_of(names):
     return "|".join(re.escape(name) for name in sorted(names)) or "(?!)"
 
 
+# Of runs and warm-ups the form alone: Snakemake searches these texts for every file, and thousands of names make it slow.
+# Whether one is planned is asked where it is looked up.
+BASE = "[^/]+/[^/]+/s[0-9]+-[0-9a-f]+"
+RUN = "[^/]+/[^/]+/[^/]+/s[0-9]+-[0-9a-f]+"
+
+
 wildcard_constraints:
     study=re.escape(STUDY.name),
     dataset=any_of(PLAN.datasets),
-    base=any_of(PLAN.warmups),
-    run=any_of(PLAN.runs),
-    trained=any_of(PLAN.trained),
+    base=BASE,
+    run=RUN,
+    trained=f"warmup/{BASE}|runs/{RUN}",
     mixture=any_of(PLAN.mixtures),
     attack=any_of(PLAN.learned),
 
 
+def planned(folder):
+    """The run of a folder below the study's, `runs/…` or `warmup/…`."""
+    if folder not in PLAN.trained:
+        raise WorkflowError(
+            f"Expected a run or warm-up of the study {STUDY.name}, found {folder}. The ids of its runs: cem plan."
+        )
+    return PLAN.trained[folder]
+
+
 def settings_of(name):
     """Settings of a planned run or warm-up, from a function of the wildcards to its folder's name."""
-    return lambda wildcards: PLAN.trained[name(wildcards)].sparse()
+    return lambda wildcards: planned(name(wildcards)).sparse()
 
 
 def data_of(name):
     """The prepared data set of a planned run or warm-up."""
-    return lambda wildcards: str(PLAN.data(PLAN.trained[name(wildcards)].dataset))
+    return lambda wildcards: str(PLAN.data(planned(name(wildcards)).dataset))
 
 
 def threads_of(name):
     """CPU threads that a run's settings fix."""
-    return lambda wildcards: PLAN.trained[name(wildcards)].training.threads
+    return lambda wildcards: planned(name(wildcards)).training.threads
 
 
 def attack_settings(ids):
@@ -81,7 +96,7 @@ def metric_settings():
 
 def tuned_on_reference(wildcards):
     """What says the learning rate of an attack, where it is found on the undefended reference of the run."""
-    path = PLAN.tuned(PLAN.runs[wildcards.run], wildcards.attack)
+    path = PLAN.tuned(planned(of_run(wildcards)), wildcards.attack)
     return [] if path is None else [str(path)]
 
 
@@ -140,3 +155,19 @@ def everything():
         ),
         *of_every_attack(*ATTACK_FILES),
     ]
+
+
+def report_what_is_finished():
+    """After a failed job: the report of what is finished, and the runs that are not. An interruption makes none."""
+    scheduler = getattr(workflow, "scheduler", None)
+    if not getattr(scheduler, "failed", True):
+        return
+    # Seconds, which a study without failures does not need.
+    from cem.report.finished import describe, report_finished
+
+    try:
+        missing = report_finished(PLAN, at_work=False)
+    except cem.CemError as error:
+        print(f"no report of what is finished: {error}", file=sys.stderr)
+    else:
+        print(describe(PLAN, missing), file=sys.stderr)

@@ -36,14 +36,14 @@ rule train:
     input:
         data=data_of(of_run),
         model=lambda wildcards: str(
-            PLAN.warmup(PLAN.runs[wildcards.run]) / "model.safetensors"
+            PLAN.warmup(planned(of_run(wildcards))) / "model.safetensors"
         ),
         history=lambda wildcards: str(
-            PLAN.warmup(PLAN.runs[wildcards.run]) / "history.csv"
+            PLAN.warmup(planned(of_run(wildcards))) / "history.csv"
         ),
         mixture=lambda wildcards: [
             str(path)
-            for path in [PLAN.start_mixture(PLAN.runs[wildcards.run])]
+            for path in [PLAN.start_mixture(planned(of_run(wildcards)))]
             if path
         ],
     output:

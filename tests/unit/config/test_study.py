@@ -12,7 +12,7 @@ from cem.config import Study, load_study
 
 ROOT = Path(__file__).parents[3]
 THREE = [{"kind": "none"}, {"kind": "gmm"}, {"kind": "attention"}]
-SAFE = re.compile(r"[A-Za-z0-9_]+-[a-z0-9]+-c\d+/noise[0-9.e+-]+(\+[a-z0-9.e+-]+)*/[A-Za-z0-9._+-]+/s\d+-[0-9a-f]{4}")
+SAFE = re.compile(r"[A-Za-z0-9_]+-[a-z0-9]+-c\d+/noise[0-9.e+-]+(\+[a-z0-9.e+-]+)*/[A-Za-z0-9._+-]+/s\d+-[0-9a-f]{12}")
 # One value that differs from the default for each setting of a run that no surrogate owns.
 ELSEWHERE = {
     "dataset.side": 48,
@@ -101,10 +101,23 @@ def test_ids_are_unique_and_safe_as_paths(study):
 def test_an_id_never_changes(study):
     """Pinned: a change here makes every user's results orphans and trains all of them again."""
     assert ids(study(surrogates=THREE)) == [
-        "mnist5k-vgg11-c4/noise0.025/none/s0-866f",
-        "mnist5k-vgg11-c4/noise0.025/gmm-bound-w0.1/s0-5d96",
-        "mnist5k-vgg11-c4/noise0.025/attention-mixture-w0.1/s0-80cd",
+        "mnist5k-vgg11-c4/noise0.025/none/s0-866fc69f59ee",
+        "mnist5k-vgg11-c4/noise0.025/gmm-bound-w0.1/s0-5d9629c1bb9b",
+        "mnist5k-vgg11-c4/noise0.025/attention-mixture-w0.1/s0-80cdfc6ba557",
     ]
+
+
+def test_settings_that_are_close_get_ids_of_their_own(study):
+    """Four digits, as they once were, collided here: a grid of 700 learning rates was refused."""
+    found = ids(study(grid={"training.lr": [0.01 + 1e-5 * step for step in range(700)]}))
+    assert len(set(found)) == 700
+    assert len({name[:-8] for name in found}) < 700  # of which four digits each are left
+
+
+def test_a_changed_copy_has_an_id_of_its_own(study):
+    (run,) = study().runs()
+    assert run.id == run.model_copy().id
+    assert len({run.id, run.model_copy(update={"noise_std": 0.5}).id, run.undefended(1).id}) == 3
 
 
 def test_an_id_does_not_depend_on_the_process(study):

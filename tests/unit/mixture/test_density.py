@@ -6,7 +6,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from cem.mixture import ClassMixture, capacity, load_mixture, noise_entropy, save_mixture
+from cem.mixture import Background, ClassMixture, capacity, load_mixture, noise_entropy, save_mixture
 
 
 def dense(mixture: ClassMixture, c: int, noise_std: float = 0.0) -> MixtureSameFamily:
@@ -44,6 +44,34 @@ def test_log_density_is_that_of_full_covariances(mixture, draw, d, rank, noise_s
     for c in range(3):
         expected = dense(true, c, noise_std).log_prob(z[labels == c].double()).float()
         torch.testing.assert_close(found[labels == c], expected, rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+@pytest.mark.parametrize("noise_std", [0.0, 0.05])
+def test_densities_of_all_classes_are_those_of_each(mixture, draw, rank, noise_std) -> None:
+    true = mixture(rank=rank)
+    true = replace(true, means=true.means + 100)  # squares are large
+    z, _ = draw(true, 5000, 3)
+    found = true.log_densities(z, noise_std)
+    assert found.dtype == torch.float64
+    for c in range(3):
+        expected = dense(true, c, noise_std).log_prob(z.double())
+        torch.testing.assert_close(found[:, c], expected, rtol=1e-8, atol=1e-6)
+
+
+def test_the_background_integrates_to_one_and_has_the_moments_of_all_samples(draw, mixture) -> None:
+    z, labels = draw(mixture(d=3), 500, 1)
+    parts = [(z[:0], labels[:0]), (z[:200], labels[:200]), (z[200:], labels[200:])]
+    found = Background.of(parts)
+    torch.testing.assert_close(found.centre, z.double().mean(0))
+    torch.testing.assert_close(found.variances, z.double().var(0, unbiased=False))
+    grid = torch.linspace(-3000, 3000, 2_000_001).double().unsqueeze(1)
+    one = Background(torch.full((1,), 0.5).double(), torch.full((1,), 0.2).double())
+    density = one.log_density(grid, 0.1).exp()
+    assert torch.trapezoid(density, grid.squeeze()) == pytest.approx(1, abs=1e-3)
+    plane = torch.cartesian_prod(*[torch.linspace(-100, 100, 2001).double()] * 2)
+    two = Background(torch.zeros(2).double(), torch.full((2,), 0.2).double())
+    assert two.log_density(plane, 0.1).exp().sum() * 0.01 == pytest.approx(1, abs=0.02)
 
 
 def test_log_density_integrates_to_one(mixture) -> None:
@@ -116,7 +144,7 @@ def test_leakage_of_the_true_mixture_is_the_mutual_information_and_of_any_other_
         return of.leakage(z, labels, noise_std, torch.Generator().manual_seed(9)).mean()
 
     # Separated components: I(x; z) = H(component) + ½ log |Σ + σ²I| / |σ²I|, up to the little that the noise confuses.
-    assert leakage(true) == pytest.approx(true.leakage_bound(noise_std), rel=0.02)
+    assert leakage(true) == pytest.approx(true.leakage_bound(noise_std), rel=0.03)
     for wrong in (
         replace(true, means=true.means + 0.1),
         replace(true, variances=true.variances * 2),
@@ -124,6 +152,24 @@ def test_leakage_of_the_true_mixture_is_the_mutual_information_and_of_any_other_
     ):
         assert leakage(wrong) > leakage(true)
     assert true.leakage_bound(noise_std) > true.leakage_bound(2 * noise_std)
+
+
+def test_class_shares_are_those_of_whom_is_asked_about(mixture, draw) -> None:
+    """Whatever the shares, a bound; the least with those of the population."""
+    true = mixture(apart=40)
+    z, labels = draw(true, 4000, 8)
+    uneven = replace(true, class_prior=torch.tensor([0.98, 0.01, 0.01]))
+
+    def leakage(prior: torch.Tensor | None) -> float:
+        draws = torch.Generator().manual_seed(9)
+        return float(uneven.leakage(z, labels, 0.05, draws, prior).double().mean())
+
+    truth = true.leakage_bound(0.05)
+    assert leakage(true.class_prior) == pytest.approx(truth, rel=0.02)
+    shares = torch.bincount(labels) / 4000
+    assert leakage(None) - leakage(true.class_prior) == pytest.approx(
+        float((shares * (true.class_prior / uneven.class_prior).log()).sum()), rel=1e-3
+    )
 
 
 def test_no_noise_leaks_without_limit(mixture, draw) -> None:

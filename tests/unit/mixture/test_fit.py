@@ -6,7 +6,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 
 from cem.config import MixtureFit
-from cem.mixture import MixtureError, fit_mixture, fit_mixture_stream
+from cem.mixture import MixtureError, fit_mixture, fit_mixture_stream, require_components
 
 
 @pytest.mark.parametrize("fit", ["kmeans", "em"])
@@ -134,10 +134,54 @@ def test_unbalanced_classes_of_any_order_are_fitted_each_on_its_own(generator) -
         torch.testing.assert_close(fitted.variances[c, 0], z[labels == c].var(0, unbiased=False), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("fit", ["kmeans", "em"])
+@pytest.mark.parametrize("covariance", ["diag", "pca"])
+def test_a_class_has_a_component_for_every_two_of_its_images_at_most(generator, covariance, fit) -> None:
+    labels = torch.cat([torch.zeros(40), torch.ones(1), torch.full((5,), 2)]).long()
+    z = labels.unsqueeze(1) + 0.1 * torch.randn(46, 4, generator=generator())
+    options = {"components": 3, "covariance": covariance, "rank": 2, "fit": fit, "generator": generator()}
+    fitted = fit_mixture(z, labels, **options)
+    assert (fitted.weights > 0).sum(1).tolist() == [3, 1, 2]
+    assert fitted.notes[0].endswith("for want of images: class 1 (1 images): 1, class 2 (5 images): 2")
+    torch.testing.assert_close(fitted.weights.sum(1), torch.ones(3))
+    assert torch.isfinite(fitted.log_density(z, labels, 0.1)).all()
+    again = fit_mixture(z, labels, **options, start=fitted)
+    assert (again.weights > 0).sum(1).tolist() == [3, 1, 2]
+    assert not fit_mixture(z, labels, components=1, fit=fit, generator=generator()).notes
+
+
+def test_who_wants_all_components_can_require_them() -> None:
+    require_components([6, 7], 3)
+    with pytest.raises(MixtureError, match=r"at least 6 private.*class 1 \('cat'\) has 3.*1 more.*at most 1"):
+        require_components([6, 3, 5], 3, ["dog", "cat", "bird"])
+
+
+@pytest.mark.parametrize("fit", ["kmeans", "em"])
+def test_an_empty_low_rank_part_is_said(generator, fit) -> None:
+    z, labels = torch.randn(400, 6, generator=generator()), torch.arange(400) % 2
+    z[:, 1] += z[:, 0]
+    z[labels == 1] = 0.5
+    options = {"components": 1, "rank": 1, "fit": fit, "generator": generator()}
+    fitted = fit_mixture(z, labels, covariance="pca", **options)
+    assert (fitted.spread > 0).flatten().tolist() == [True, False]
+    assert fitted.notes == ("the low-rank part is empty, as if the covariance were diag, in 1 classes: 1",)
+    assert not fit_mixture(z, labels, covariance="diag", **options).notes
+
+
+def test_amplitude_scales_the_fit_and_nothing_else(mixture, draw, generator) -> None:
+    z, labels = draw(mixture(components=3, d=24, rank=3, apart=6), 1500, 1)
+    for covariance in ("diag", "pca"):
+        options = {"components": 3, "covariance": covariance, "rank": 3, "fit": "em"}
+        one, small = (
+            fit_mixture(unit * z, labels, **options, generator=generator(2), noise_std=0.05 * unit)
+            for unit in (1.0, 1e-5)
+        )
+        torch.testing.assert_close(1e10 * small.variances, one.variances, rtol=1e-2, atol=1e-6)
+        assert small.leakage_bound(5e-7) == pytest.approx(one.leakage_bound(0.05), rel=1e-3)
+
+
 def test_refusals_name_diagnosis_cause_and_remedies(mixture, draw, generator) -> None:
     z, labels = torch.randn(6, 6, generator=generator()), torch.arange(6) % 3
-    with pytest.raises(MixtureError, match=r"class 0 has 2 samples for 3 components.*fewer components"):
-        fit_mixture(z, labels, components=3, generator=generator())
     with pytest.raises(MixtureError, match=r"class 3 has no samples.*misses a class.*drop the class"):
         fit_mixture(z, labels, components=1, num_classes=4, generator=generator())
     with pytest.raises(MixtureError, match=r"labels below 2.*found 2.*other|different.*number of classes"):

@@ -71,22 +71,29 @@ def test_a_file_read_in_chunks_measures_what_a_file_in_memory_does(
     true = mixture(d=2 * 3 * 4, apart=15)
     activations = tmp_path / "activations.h5"
     with write_file(activations, "activations") as file:
-        for seed, split in enumerate(("private", "test")):
+        for seed, split in enumerate(("private", "val", "test")):
             z, labels = draw(true, 1500, seed)
             file.create_dataset(f"{split}/smashed", data=z.view(-1, 2, 3, 4).numpy().astype("float16"))
             file.create_dataset(f"{split}/labels", data=labels.numpy())
     run = Run(model=Vgg11(), dataset=SyntheticDataset(), noise_std=0.05)
     fit = MixtureFit(components=components, fit="em")
     measure_mixture(run, fit, activations, tmp_path / "held.h5")
-    monkeypatch.setattr(leakage, "HELD_BYTES", 0)
+    monkeypatch.setattr(leakage, "HELD_BYTES", 1000 * 24 * 4)
     monkeypatch.setattr(leakage, "CHUNK_BYTES", 64 * 24 * 4)
-    monkeypatch.setattr(leakage, "fit_mixture_as", None)  # not used
     measure_mixture(run, fit, activations, tmp_path / "read.h5")
     held, read = load_mixture(tmp_path / "held.h5"), load_mixture(tmp_path / "read.h5")
     assert held.weights.shape == (3, 2)
     torch.testing.assert_close(read.means, held.means, rtol=1e-2, atol=1e-3)
     attrs = [Reader(tmp_path / name, kind="mixture").attrs for name in ("held.h5", "read.h5")]
-    for name in ("leakage_nats", "leakage_nats_sem", "bound_nats"):
+    # The configured member is fitted to all images, the others to every second one.
+    for name in ("leakage_lower_nats", "leakage_twin_nats", "bound_nats"):
         assert attrs[1][name] == pytest.approx(attrs[0][name], rel=1e-4)
     truth = true.leakage_bound(0.05)
-    assert truth < attrs[0]["leakage_nats"] + 3 * attrs[0]["leakage_nats_sem"] < 1.1 * truth
+    for found in attrs:
+        assert truth < found["leakage_nats"] + 3 * found["leakage_nats_sem"] < 1.1 * truth
+
+
+def test_the_images_that_are_held_are_of_every_class() -> None:
+    labels = torch.tensor([0, 1, 0, 0, 2, 0, 1, 0])
+    assert leakage.one_in(2, labels).tolist() == [True, True, False, True, True, False, False, True]
+    assert leakage.one_in(9, labels).tolist() == [True, True, False, False, True, False, False, False]

@@ -425,12 +425,3 @@ def test_the_simulation_of_failing_locks_does_stop_hdf5(tmp_path, lockless):
     done = python(WITH_H5PY_ALONE, tmp_path / "a.h5", **environment)
     assert done.returncode != 0
     assert "unable to lock file" in done.stderr
-
-
-def test_the_share_of_the_most_frequent_class_is_each_splits_own(tmp_path):
-    with write_file(tmp_path / "d.h5", "dataset") as file:
-        for split, labels in {"private": [0, 0, 0, 1], "test": [0, 1, 2, 2, 2]}.items():
-            file[f"{split}/labels"] = np.array(labels)
-    with open_dataset(tmp_path / "d.h5") as reader:
-        assert reader.most_frequent_share("private") == 0.75
-        assert reader.most_frequent_share("test") == 0.6

@@ -8,7 +8,7 @@ import torch
 from cem.config import AttentionSurrogate, GmmSurrogate, NoSurrogate, Threshold, Training
 from cem.jobs.interruption import Interrupted
 from cem.jobs.process import make_generator
-from cem.mixture import fit_mixture
+from cem.mixture import Background, Family, Scored, fit_mixture
 from cem.storage.tensors import load_checkpoint
 from cem.surrogates import Surrogate
 from cem.surrogates.base import MONITORS
@@ -126,11 +126,15 @@ def test_the_probe_is_fitted_to_private_and_scored_on_val(make_run, tmp_path) ->
     private = clean_smashed(state.client.encoder, make_loader(run, 1, state.generators["data"]))
     val = clean_smashed(state.client.encoder, make_loader(run, 2, state.generators["data"]))
     draws = make_generator(run.seed, "probe/1", "cpu")
-    mixture = fit_mixture(private[0].flatten(1), private[1], components=3, covariance="diag", fit="em", generator=draws)
-    held_out, seen = (
-        float(mixture.leakage(smashed.flatten(1), labels, run.noise_std, draws).mean())
-        for smashed, labels in (val, private)
-    )
+    options = {"components": 3, "covariance": "diag", "fit": "em", "noise_std": run.noise_std}
+    mixture = fit_mixture(private[0].flatten(1), private[1], **options, generator=draws)
+    family = Family({"probe": mixture}, Background.of([(private[0].flatten(1), private[1])]))
+
+    def bound(smashed: torch.Tensor, labels: torch.Tensor) -> float:
+        scored = Scored(lambda: [(smashed.flatten(1), labels)], labels)
+        return float(family.information(["probe"], scored, run.noise_std, draws)["probe"].mean())
+
+    held_out, seen = bound(*val), bound(*private)
     assert state.history[-1].probe_leakage_nats == pytest.approx(held_out, rel=1e-5)
     assert seen < 0.9 * held_out
 

@@ -1,0 +1,76 @@
+"""The leakage of a channel ẑ + ε from both sides, at one σ or several, of images that no density was fitted to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from cem.mixture.family import Family, Scored, draw_noise, least
+from cem.mixture.pairs import Contrast, Pairs
+
+_MOST_PAIRS = 4096  # images held against each other: two matrices of 128 MiB
+_PAIR_BYTES = 256 << 20  # of their ẑ in float64
+_FIRST = 2.0**-12  # of the images' distance: where the search for a σ starts that is 0 in the study
+Draws = Callable[[str], torch.Generator]  # a new generator for a purpose: the same at each call
+
+
+@dataclass(frozen=True)
+class Sandwich:
+    """The leakage at a σ, in nats per image.
+
+    upper: log p(z|x) − log q(z) of each test image, of the member that did best on val; infinite at σ = 0, where no
+    member is chosen (""). contrast: the lower bound and its twin, of some of these images under the same noise.
+    """
+
+    noise_std: float
+    member: str
+    upper: Float[Tensor, " n"]
+    contrast: Contrast
+
+
+class Leakage:
+    """Measures the channels of one encoder, all with the same draws of N(0, I).
+
+    The population is that which test stands for: each class as its test images are, in its share of test. These shares
+    are π; they define the population and are no part of what is estimated.
+    """
+
+    def __init__(self, val: Scored, test: Scored, draws: Draws) -> None:
+        self.val, self.test, self.draws = val, test, draws
+        self.pairs = Pairs(*self._some())
+
+    def _some(self) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k d"]]:
+        """Clean ẑ and noise of the test images that are held against each other: all, or some drawn at random."""
+        count, kept, start = len(self.test.labels), None, 0
+        smashed: list[Tensor] = []
+        noise: list[Tensor] = []
+        draws, choice = self.draws("scoring"), self.draws("pairs")
+        for part, _ in self.test.chunks():
+            if kept is None:
+                most = min(count, _MOST_PAIRS, max(2, _PAIR_BYTES // (8 * part.shape[1])))
+                kept = torch.zeros(count, dtype=torch.bool, device=part.device)
+                kept[torch.randperm(count, generator=choice, device=part.device)[:most]] = True
+            drawn, mask = draw_noise(part, draws), kept[start : start + len(part)]
+            smashed.append(part[mask])
+            noise.append(drawn[mask])
+            start += len(part)
+        return torch.cat(smashed), torch.cat(noise)
+
+    def unsaturated(self, noise_std: float) -> float:
+        """The first of σ, 2σ, 4σ, … at which the lower bound is not saturated; from a small σ where it is 0."""
+        found = noise_std or _FIRST * self.pairs.spread or 1.0
+        while self.pairs.at(found).saturated:
+            found *= 2
+        return found
+
+    def at(self, noise_std: float, family: Family) -> Sandwich:
+        """Both bounds at a σ: the member is chosen on val, and scored on test under another draw."""
+        contrast = self.pairs.at(noise_std)
+        if noise_std == 0:
+            return Sandwich(0.0, "", torch.full_like(self.test.labels, torch.inf, dtype=torch.float64), contrast)
+        on_val = family.information(family.members, self.val, noise_std, self.draws("selection"))
+        member = least(on_val)
+        on_test = family.information([member], self.test, noise_std, self.draws("scoring"))
+        return Sandwich(noise_std, member, on_test[member], contrast)
