@@ -203,7 +203,7 @@ def test_numbers_on_the_command_line_are_numbers(tmp_path) -> None:
     """Snakemake hands them on as texts."""
     write_study(tmp_path, STUDY)
     changes = ["training={epochs: 5, lr: 1e-3, max_grad_norm: null}", "seeds=[3, 4]"]
-    assert planned(tmp_path, "--config", *changes)["train"] == 2 * 3 + 1
+    assert planned(tmp_path, "--config", *changes)["train"] == 2 * (3 + 1)
     assert "training.epochs: input should be a valid integer; found 2.5" in refused(
         tmp_path, "--config", "training={epochs: 2.5}"
     )
