@@ -16,6 +16,7 @@ from cem.planning.plan import Plan
 from cem.planning.status import RunStatus
 from cem.report.answer import Answer, answer
 from cem.report.charts import accuracy_against_error, attack_curves, training_curves
+from cem.report.clipping import clipping_warnings
 from cem.report.groups import Group, group_plan
 from cem.report.images import reconstruction_grids
 from cem.report.inputs import read_manifest, read_results, read_training
@@ -220,6 +221,7 @@ def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
             f"Test images that the attacker owns, byte for byte ({named}): the data set has the same images in two "
             "splits, and such an attacker knows their answer. Keep them in one split."
         )
+    warnings += clipping_warnings(plan, plan.runs.values())
     numerics = {read_training(plan, run).numerics for run in plan.runs.values()}
     if len(numerics) > 1:
         warnings.append(

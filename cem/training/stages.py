@@ -45,7 +45,8 @@ def train(
 ) -> None:
     """Train a run from its warm-up to the end; write model.safetensors, history.csv and train.json into `out`.
 
-    The model is the one with the best accuracy on `val` since the learning rate last fell; `test` is scored once.
+    The model is the one with the best accuracy on `val` among the epochs that have the learning rate, λ(t) and
+    threshold of the last one; `test` is scored once.
     """
     device = set_up_process(run.training.threads)
     inputs = {"data": sha256(data), "warm_up": sha256(warm_model), "mixture": sha256(mixture) if mixture else ""}

@@ -6,12 +6,14 @@ import shlex
 import sys
 
 import cem
-from cem.config import parse_study
+from cem.config import parse_study, read_settings
 from cem.planning.plan import ATTACK_FILES, Plan
 from cem.planning.preflight import check_before_start
 from snakemake.exceptions import WorkflowError
 
 try:
+    for path in workflow.configfiles:
+        read_settings(path)  # refuses what Snakemake would read without a word, such as a key given twice
     STUDY = parse_study(config, "the study's configuration")
     PLAN = Plan(STUDY)
     check_before_start(PLAN)

@@ -164,6 +164,16 @@ def test_test_images_that_the_attacker_owns_are_warned_of(tmp_path: Path) -> Non
     assert "Test images that the attacker owns, byte for byte (decoder: 3)" in text
 
 
+def test_a_weight_that_scales_nothing_is_warned_of(tmp_path: Path) -> None:
+    plan = write_study(tmp_path)
+    for run in plan.runs.values():
+        path = plan.run(run) / "history.csv"
+        header, *rows = path.read_text().splitlines()
+        told = [f"{row},{run.surrogate.weight},0.9,0.1" for row in rows]
+        path.write_text("\n".join([f"{header},weight,client_clipped,client_clip_factor", *told]) + "\n")
+    assert "no longer scales what it does" in Page(report(plan) / "report.html").text
+
+
 def test_attacks_on_the_reference_alone_are_on_every_seed_of_an_undefended_study(tmp_path: Path) -> None:
     """The references are then runs that the study asks for."""
     attacks = "  - {kind: decoder, net: res_normN1C8, epochs: 3}\n"
