@@ -6,8 +6,7 @@ PY := .venv/bin/python
 .PHONY: study test check test-cluster test-cluster-plain test-cluster-slow
 
 study: .venv/ready
-	$(PY) -m snakemake --profile profiles/local
-	@$(PY) -m cem.cli status
+	$(PY) -m snakemake --profile profiles/local || failed=$$?; $(PY) -m cem.cli status || failed=$$?; exit $${failed:-0}
 
 test: .venv/ready
 	$(PY) -m pytest

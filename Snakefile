@@ -34,3 +34,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/mixture.smk"
 include: "workflow/rules/attack.smk"
 include: "workflow/rules/report.smk"
+
+
+onerror:
+    report_what_is_finished()

@@ -12,7 +12,8 @@ import pandas as pd
 
 COLUMNS = [
     "surrogate", "formula", "weight", "noise_std", "seed", "reference", "accuracy", "leakage_nats", "attack", "mse",
-    "mse_sem", "mse_ratio_to_mean_image", "ssim", "rank1", "attack_ok", "attack_bound", "strongest", "strongest_bound",
+    "mse_image_sem", "mse_ratio_to_mean_image", "ssim", "rank1", "attack_ok", "attack_bound", "strongest",
+    "strongest_bound",
 ]  # fmt: skip
 FLOAT = "%.5g"  # the spread over images is in the third digit
 
@@ -24,7 +25,7 @@ def row(run: pd.Series) -> str:
         f"{run['weight']:g}",
         f"{100 * run['accuracy']:.1f}",
         run["attack"],
-        f"{bound}{run['mse']:.5f} ± {run['mse_sem']:.5f}",
+        f"{bound}{run['mse']:.5f} ± {run['mse_image_sem']:.5f}",
         f"{run['mse_ratio_to_mean_image']:.3f}",
         f"{run['ssim']:.3f}",
         f"{run['leakage_nats']:.0f}",

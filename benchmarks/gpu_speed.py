@@ -83,7 +83,7 @@ class Scale:
         """The small study's run."""
         split = Split(private=self.images, val=self.images // 5, shadow=self.images // 5, test=self.images // 5)
         dataset = SyntheticDataset(images=2 * self.images, split=split, augment=AUGMENT)
-        training = Training(epochs=self.epochs, lr=0.01, batch_size=64, probe_every=0, threads=self.threads)
+        training = Training(epochs=self.epochs, lr=0.001, batch_size=64, probe_every=0, threads=self.threads)
         return Run(dataset=dataset, model=Vgg11(width=self.width), training=training)
 
 

@@ -1,7 +1,8 @@
 """The command line: check a study or a cluster, show what a study takes and how far it is. It needs no torch."""
 
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from cem.config import Run, load_study
 from cem.planning.cluster import find_cluster_jobs
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start
-from cem.report.verdicts import read_verdicts
+from cem.planning.progress import Status, aligned
 from snakemake_executor_plugin_submitit.books.records import FOLDER, Books
 from snakemake_executor_plugin_submitit.site import profile as profiles
 from snakemake_executor_plugin_submitit.site.doctor import Finding, examine
@@ -67,9 +68,9 @@ def plan(file: File = FILE, results: Results = RESULTS) -> None:
     """Show the runs of a study and the jobs they take from nothing."""
     planned = Plan(load_study(file), results)
     titles = ("run", "surrogate", "formula", "weight", "noise", "defences", "seed")
-    typer.echo(_table([titles, *map(_row, planned.runs.values())]))
+    typer.echo(aligned([titles, *map(_row, planned.runs.values())]))
     jobs = planned.jobs()
-    typer.echo("\n" + _table([("rule", "jobs"), *((rule, str(count)) for rule, count in jobs.items() if count)]))
+    typer.echo("\n" + aligned([("rule", "jobs"), *((rule, str(count)) for rule, count in jobs.items() if count)]))
     typer.echo("")
     for name in [name for name in planned.runs if name not in planned.asked]:
         typer.echo(f"added: {name} (undefended reference: an attack must invert it for its numbers to count)")
@@ -77,30 +78,38 @@ def plan(file: File = FILE, results: Results = RESULTS) -> None:
 
 
 @app.command()
-def status(file: File = FILE, results: Results = RESULTS) -> None:
-    """Show which stages of each run are done, and what lies in the results without being part of the study.
+def status(
+    file: File = FILE,
+    results: Results = RESULTS,
+    as_json: Annotated[bool, typer.Option("--json", help="the same as one JSON object, for programs")] = False,
+) -> None:
+    """Show how far each run is, and what lies in the results without being part of the study.
 
-    Exit code 1 when the results say that an attack with training failed.
+    A run is waiting, running (epoch, time left), failed (cause, log), done, or done with other settings than now.
+    Exit code 0: nothing failed; 1: a run failed, or the results say that an attack with training did; 2: the study or a
+    file is not as it should be.
     """
     planned = Plan(load_study(file), results)
-    attacks = [attack.id for attack in planned.study.attacks]
-    done = {name: _stages(planned, run, attacks) for name, run in planned.runs.items()}
-    stages = ("model", "activations", "leakage", *attacks)
-    words = {True: "done", False: "-", None: ""}
-    marks = [(name, *(words[ready] for ready in row)) for name, row in done.items()]
-    columns = [[ready for ready in column if ready is not None] for column in zip(*done.values(), strict=True)]
-    counts = [f"{sum(column)}/{len(column)}" for column in columns]
-    typer.echo(_table([("run", *stages), *marks, ("all", *counts)]))
-    for orphan in planned.orphans():
-        now = planned.renamed(orphan)
-        why = f"made by an earlier version, which is now called {now}" if now else "not in this study"
-        typer.echo(f"orphan: {orphan} ({why}, so in no table; may be deleted)")
-    for state in sorted(planned.root.glob(".state/*/")):
-        typer.echo(f"unfinished training or attack: {state} (running now, or resumed by the next run)")
-    _show_cluster_jobs(planned)
-    failed = _show_verdicts(planned)
-    typer.echo(f"report: {planned.report}" if planned.report.is_file() else "report: not made yet")
-    sys.exit(1 if failed else 0)
+    submissions, unread = Books(BOOKS).read()
+    jobs = find_cluster_jobs(planned, (job for submission in submissions for job in submission.members))
+    found = Status.of(planned, jobs, unread)
+    typer.echo(json.dumps(found.as_json(), indent=2) if as_json else found.text())
+    sys.exit(1 if found.failed else 0)
+
+
+@app.command()
+def report(file: File = FILE, results: Results = RESULTS) -> None:
+    """Make results.csv and the report from what is finished now, and name the runs that are not.
+
+    The workflow makes the whole of it at its end; this can be called at any time. Exit code 0: every run is in it; 1:
+    some are missing; 2: a file is damaged.
+    """
+    from cem.report.finished import describe, report_finished  # pandas and figures: other commands do without
+
+    planned = Plan(load_study(file), results)
+    missing = report_finished(planned)
+    typer.echo(describe(planned, missing))
+    sys.exit(1 if missing else 0)
 
 
 @app.command()
@@ -160,28 +169,6 @@ def show(name: Annotated[str, typer.Argument(help="name or path of a profile")] 
     typer.echo(profiles.describe(name, path, CEM))
 
 
-def _show_verdicts(planned: Plan) -> bool:
-    """Say which attacks do not count by the results as they are now; whether one that is trained failed."""
-    failed = False
-    for verdict in read_verdicts(planned):
-        word = "still improving" if verdict.bound else "attack failed"
-        typer.echo(f"{word}: {verdict.attack} on {verdict.run}: {verdict.why}")
-        failed |= not verdict.bound and verdict.attack in planned.learned
-    return failed
-
-
-def _show_cluster_jobs(planned: Plan) -> None:
-    submissions, unreadable = Books(BOOKS).read()
-    jobs = find_cluster_jobs(planned, (job for submission in submissions for job in submission.members))
-    for job in jobs.failed:
-        typer.echo(f"failed on the cluster: {job.rule} of {job.run} on {job.node}, attempt {job.attempt}: {job.cause}")
-        typer.echo(f"  log: {job.log}")
-    if jobs.open:
-        typer.echo(f"open on the cluster: {jobs.open} (waiting, running, or left by a head that ended: run it again)")
-    for text in unreadable:
-        typer.echo(f"record not read: {text}")
-
-
 def _check_hdf5(scratch: Path) -> Iterator[Finding]:
     """Whether HDF5 files, which every stage needs, can be written and read in a folder."""
     from cem.storage import hdf5  # h5py takes a while
@@ -203,22 +190,6 @@ def _row(run: Run) -> tuple[str, ...]:
     defenses = "+".join(defense.label for defense in run.defenses) or "-"
     weight = f"{surrogate.weight:g}"
     return (run.id, surrogate.member, surrogate.formula or "-", weight, f"{run.noise_std:g}", defenses, str(run.seed))
-
-
-def _stages(planned: Plan, run: Run, attacks: list[str]) -> list[bool | None]:
-    """Whether each stage is done; None for an attack that this run is not scored by."""
-    folder, own = planned.run(run), {attack.id for attack in planned.attacks(run)}
-    done: list[bool | None] = [
-        path.is_file() for path in (folder / "model.safetensors", folder / "activations.h5", planned.leakage(run))
-    ]
-    scores = [(planned.attack(run, attack) / "metrics.parquet").is_file() for attack in attacks]
-    return done + [ready if attack in own else None for attack, ready in zip(attacks, scores, strict=True)]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns, aligned, two spaces apart."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def main(arguments: list[str] | None = None) -> None:

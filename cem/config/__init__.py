@@ -34,7 +34,7 @@ from cem.config.dataset import (
     TorchvisionDataset,
 )
 from cem.config.defense import DEFENSES, Defense, DefenseSettings, Dropout, NoPeek, TopK
-from cem.config.load import load_study, parse_study
+from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
 from cem.config.model import MODELS, Model, ModelSettings, Vgg11, parse_bottleneck
 from cem.config.registry import Family, Member, load
@@ -48,8 +48,8 @@ from cem.config.surrogate import (
     Surrogate,
     SurrogateSettings,
     SurrogateTerm,
-    Threshold,
 )
+from cem.config.threshold import Threshold
 from cem.config.training import Training
 
 FAMILIES: tuple[Family[Any], ...] = (SURROGATES, DEFENSES, ATTACKS, MODELS, DATASETS, METRICS)
@@ -119,4 +119,5 @@ __all__ = [
     "parse_bottleneck",
     "parse_decoder",
     "parse_study",
+    "read_settings",
 ]

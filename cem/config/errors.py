@@ -1,17 +1,39 @@
 """Pydantic's findings, retold: where, what was expected, what came, what to choose from."""
 
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, get_args
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from cem.config.base import Settings
 from cem.config.registry import Family, choices_of
 
+Location = tuple[int | str, ...]
 
-def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """One line a finding, without those that only follow from another."""
-    return "\n".join(_line(f, model) for f in error.errors(include_url=False) if not _follows(f))
+
+def describe(
+    error: ValidationError, model: type[BaseModel], line_of: Callable[[Location], int | None] = lambda location: None
+) -> str:
+    """One line for each finding, without those that only follow from another.
+
+    line_of: the line where the study's file writes what is at a location; None where that is not known.
+    """
+    findings = [finding for finding in error.errors(include_url=False) if not _follows(finding)]
+    return "\n".join(_before(line_of(_place(finding))) + _line(finding, model) for finding in findings)
+
+
+def _before(line: int | None) -> str:
+    return "" if line is None else f"line {line}: "
+
+
+def _place(finding: Any) -> Location:
+    """Where a finding is; one on the study as a whole may begin with it, such as `runs.0: …`."""
+    if finding["loc"]:
+        return tuple(finding["loc"])
+    parts = finding["msg"].removeprefix("Value error, ").split(":")[0].split(".")
+    return tuple(int(part) if part.isdigit() else part for part in parts)
 
 
 def _follows(finding: Any) -> bool:
@@ -37,7 +59,12 @@ def _line(finding: Any, model: type[BaseModel]) -> str:
             hint = _hint(found, [choice.strip("'") for choice in expected.split(", ")])
             return f"{where}: expected one of {expected}; found {found!r}{hint.rstrip('.')}"
         case "union_tag_not_found":
-            return f"{where}: say which kind with {finding['ctx']['discriminator']}; found {finding['input']!r}"
+            return f"{where}: {_expected_settings(finding, model)}; found {finding['input']!r}"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            return f"{where}: {_expected_settings(finding, model)}; found {finding['input']!r}"
+        case "tuple_type" | "list_type":
+            example = _example(finding["input"], _family_at(model, finding["loc"]))
+            return f"{where}: expected a list such as {_yaml([example])}; found {finding['input']!r}"
         case "missing":
             return f"{where}: required, but absent"
         case "value_error":
@@ -52,18 +79,56 @@ def _hint(found: str, choices: list[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else "."
 
 
-def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Names of the settings allowed at a location, which may pass through lists and tagged unions."""
-    candidates: list[type[BaseModel]] = [model]
+def _expected_settings(finding: Any, model: type[BaseModel]) -> str:
+    """What to write where settings are wanted and there are none, or none that say their kind."""
+    family, found = _family_at(model, finding["loc"]), finding["input"]
+    if family is None:
+        names = _fields_at(model, finding["loc"])
+        return "expected settings such as {name: value}" + (f" of {', '.join(names)}" if names else "")
+    example = _yaml(_example(found, family) if isinstance(found, str) else {family.tag: next(iter(family.members))})
+    if isinstance(found, dict):
+        return f"say which kind with '{family.tag}', such as {example}; choose from {', '.join(family.members)}"
+    return f"expected settings such as {example}"
+
+
+def _example(found: Any, family: Family[Any] | None) -> Any:
+    """What was found, said as it should be: the name of a member becomes settings."""
+    if family is None or isinstance(found, dict):
+        return found
+    return {family.tag: found if found in family.members else next(iter(family.members))}
+
+
+def _yaml(value: Any) -> str:
+    return str(yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)).strip()
+
+
+def _family_at(model: type[BaseModel], location: Location) -> Family[Any] | None:
+    """The family whose members may stand at a location, alone or in a list."""
+    return next((f for annotation in _annotations_at(model, location) if (f := _family(annotation)) is not None), None)
+
+
+def _family(annotation: Any) -> Family[Any] | None:
+    if isinstance(annotation, type) and annotation in Family.of_base:
+        return Family.of_base[annotation]
+    return next((found for part in get_args(annotation) if (found := _family(part)) is not None), None)
+
+
+def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
+    """Names of the settings allowed at a location."""
+    models = [choice for annotation in _annotations_at(model, location) for choice in _models(annotation)]
+    return sorted({_key(choice, name) for choice in models for name in choice.model_fields})
+
+
+def _annotations_at(model: type[BaseModel], location: Location) -> list[Any]:
+    """The types of what may stand at a location, which may pass through lists and tagged unions."""
+    found: list[Any] = [model]
     for part in location:
         if isinstance(part, int):
             continue
-        by_name = [
-            c.model_fields[name].annotation for c in candidates for name in c.model_fields if _key(c, name) == part
-        ]
-        tagged = [c for c in candidates if part in _tags(c)]
-        candidates = tagged or [found for annotation in by_name for found in _models(annotation)]
-    return sorted({_key(c, name) for c in candidates for name in c.model_fields})
+        models = [choice for annotation in found for choice in _models(annotation)]
+        by_name = [m.model_fields[name].annotation for m in models for name in m.model_fields if _key(m, name) == part]
+        found = [m for m in models if part in _tags(m)] or by_name
+    return found
 
 
 def _key(model: type[BaseModel], name: str) -> str:

@@ -1,7 +1,5 @@
 """Reading a study from YAML, with every mistake named before any job starts."""
 
-import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +7,34 @@ import yaml
 from pydantic import ValidationError
 
 from cem.config.base import ConfigError
-from cem.config.errors import describe
+from cem.config.errors import Location, describe
+from cem.config.strict import validate
 from cem.config.study import Study
-
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def load_study(path: str | Path) -> Study:
     """Read and check a study.
 
-    Raises ConfigError, naming the file and every finding, when the file is absent, is no YAML, or asks for something
-    that cannot be run.
+    Raises ConfigError, naming the file and every finding with its line, when the file is absent, is no YAML, or asks
+    for something that cannot be run.
+    """
+    settings, node = read_settings(path)
+    return _check(settings, str(path), node)
+
+
+def parse_study(settings: Any, where: str) -> Study:
+    """Check settings that were read already, such as Snakemake's `config`. `where` names them in errors.
+
+    A text that is exactly a number is taken for it where a number is wanted, and nowhere else.
+    """
+    return _check(settings, where, None)
+
+
+def read_settings(path: str | Path) -> tuple[Any, yaml.Node | None]:
+    """What a YAML file says, and its nodes, which know their lines.
+
+    Raises ConfigError when the file is absent, is no YAML, or gives a key twice: YAML keeps the last of the two without
+    a word, and a study must not lose a setting that way.
     """
     path = Path(path)
     try:
@@ -27,26 +42,26 @@ def load_study(path: str | Path) -> Study:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected a study in YAML; cannot read it: {error}") from None
     try:
-        _refuse_doubled_keys(yaml.compose(text, Loader=yaml.SafeLoader))
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
         settings = yaml.safe_load(text)
-    except (yaml.YAMLError, ConfigError) as error:
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    return parse_study(settings, str(path))
+    doubled = _doubled_keys(node)
+    if doubled:
+        raise ConfigError(f"{path}: given twice: {'; '.join(doubled)}. Keep one of each.")
+    return settings, node
 
 
-def parse_study(settings: Any, where: str) -> Study:
-    """Check settings that were read already, such as Snakemake's `config`. `where` names them in errors."""
+def _check(settings: Any, where: str, node: yaml.Node | None) -> Study:
     if not isinstance(settings, dict):
         raise ConfigError(f"{where}: expected settings such as `name: ...`; found {type(settings).__name__}")
     try:
-        text = json.dumps(_with_exponents(_as_now(settings)), allow_nan=True)
+        return validate(Study, _as_now(settings))
     except TypeError as error:
         raise ConfigError(f"{where}: expected text, numbers, lists and mappings; {error}") from None
-    try:
-        # JSON's strict mode takes lists for tuples, but neither "3" nor true for a number.
-        return Study.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise ConfigError(f"{where}: this study cannot be run:\n{describe(error, Study)}") from None
+        found = describe(error, Study, lambda location: _line_of(node, location))
+        raise ConfigError(f"{where}: this study cannot be run:\n{found}") from None
 
 
 def _as_now(settings: dict[str, Any]) -> dict[str, Any]:
@@ -58,24 +73,29 @@ def _as_now(settings: dict[str, Any]) -> dict[str, Any]:
     return settings | {"metrics": [{"kind": "lpips"} | chosen] if chosen else []}
 
 
-def _with_exponents(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 as text; people mean the number."""
-    if isinstance(value, dict):
-        return {str(key): _with_exponents(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_exponents(item) for item in value]
-    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
+def _line_of(node: yaml.Node | None, location: Location) -> int | None:
+    """Line of the innermost part of a location that the file writes, from 1; None where it writes none of it."""
+    line = None
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            key, child = next(((k, v) for k, v in node.value if k.value == part), (None, None))
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            key = child = node.value[part]
+        else:
+            continue
+        if key is not None:
+            line, node = key.start_mark.line + 1, child
+    return line
 
 
-def _refuse_doubled_keys(node: yaml.Node | None) -> None:
-    """YAML keeps the last of two equal keys without a word; a study must not lose a setting that way."""
-    if isinstance(node, yaml.MappingNode):
-        keys = [key.value for key, _ in node.value]
-        doubled = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if doubled:
-            raise ConfigError(f"line {node.start_mark.line + 1}: given twice: {', '.join(doubled)}")
-        for _, child in node.value:
-            _refuse_doubled_keys(child)
-    elif isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            _refuse_doubled_keys(child)
+def _doubled_keys(node: yaml.Node | None) -> list[str]:
+    """What each mapping gives more than once, with the lines."""
+    if isinstance(node, yaml.SequenceNode):
+        return [found for child in node.value for found in _doubled_keys(child)]
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    lines: dict[str, list[str]] = {}
+    for key, _ in node.value:
+        lines.setdefault(str(key.value), []).append(str(key.start_mark.line + 1))
+    doubled = [f"{key} (lines {' and '.join(given)})" for key, given in lines.items() if len(given) > 1]
+    return doubled + [found for _, child in node.value for found in _doubled_keys(child)]

@@ -1,10 +1,13 @@
 """The metrics: how close a reconstruction is to its image."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from cem.config.base import ConfigError
 from cem.config.registry import Family, Member
 
 
@@ -24,6 +27,9 @@ class MetricSettings(Member):
         """The function of reconstructions and images that gives one number per image. device: torch's."""
         made: Callable[..., Any] = self.load()
         return made
+
+    def check(self) -> None:
+        """Raise ConfigError for what it needs and is absent, before any job starts; without torch."""
 
 
 class Mse(MetricSettings):
@@ -68,6 +74,15 @@ class Lpips(MetricSettings):
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="SHA-256 of that file; absent: that of torchvision's"
     )
+
+    def check(self) -> None:
+        if find_spec("lpips") is None:
+            raise ConfigError("metrics: lpips needs the package lpips: pip install lpips, or leave the metric out.")
+        if not Path(self.trunk).is_file():
+            raise ConfigError(
+                f"metrics: lpips expects VGG-16's weights, torchvision's vgg16-397923af.pth, in {self.trunk}; there is "
+                "no such file. Put it there, correct `trunk`, or leave the metric out: nothing is downloaded."
+            )
 
     def make(self, device: Any) -> Callable[..., Any]:
         digest = {} if self.sha256 is None else {"trunk_sha256": self.sha256}

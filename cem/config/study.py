@@ -1,6 +1,5 @@
 """A study: one YAML file, expanded to the runs it asks for."""
 
-import json
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from functools import cached_property
@@ -17,6 +16,7 @@ from cem.config.errors import describe
 from cem.config.metric import METRICS, Metric
 from cem.config.model import Model, Vgg11
 from cem.config.registry import Family
+from cem.config.strict import validate
 from cem.config.surrogate import SURROGATES, MixtureFit, NoSurrogate, Surrogate
 from cem.config.training import Training
 
@@ -87,11 +87,15 @@ class Gate(Settings):
     """When an attack's numbers count: it must invert the undefended reference of a run, at the same budget.
 
     The reference has the run's data, architecture, cut and training, but no surrogate, no defence and σ = 0. It is
-    trained once, with the least seed.
+    trained with every seed of the study's runs, and its spread counts.
     """
 
     max_mse_ratio: float = Field(
-        0.5, gt=0, lt=1, description="most that the attack's MSE there may be, in parts of the mean image's"
+        0.5,
+        gt=0,
+        lt=1,
+        description="most that the attack's MSE there may be, in parts of the mean image's; with several seeds, "
+        "the upper end of its 95 % interval",
     )
 
 
@@ -120,6 +124,13 @@ class Study(Settings):
     metrics: tuple[Metric, ...] = Field((), description="metrics beside those that every study has")
     gate: Gate = Field(Gate(), description="when an attack's numbers count")
     report: ReportSettings = Field(ReportSettings(), description="what the report shows")
+
+    @field_validator("name")
+    @classmethod
+    def _not_taken(cls, value: str) -> str:
+        if value.lower() == "data":  # lower: some file systems do not tell Data from data
+            raise ValueError(f"{value!r} is taken: results/data holds the prepared data sets. Choose another name")
+        return value
 
     @field_validator("seeds")
     @classmethod
@@ -235,6 +246,6 @@ def _set(settings: dict[str, Any], path: str, value: Any) -> None:
 
 def _run(settings: dict[str, Any], where: str) -> Run:
     try:
-        return Run.model_validate_json(json.dumps(settings), strict=True)  # strict as `parse_study` is
+        return validate(Run, settings)
     except ValidationError as error:
         raise ValueError(f"{where}: {describe(error, Run)}") from None

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from cem.config.base import Settings
 from cem.config.registry import Family, Member
+from cem.config.threshold import Threshold
 from cem.config.training import Training
 
 
@@ -33,23 +34,6 @@ class MixtureFit(Settings):
     def label(self) -> str:
         rank = self.rank if self.covariance == "pca" else ""
         return f"k{self.components}-{self.covariance}{rank}-{self.fit}"
-
-
-class Threshold(Settings):
-    """Where the pressure on a variance stops: relu(log(v + σ²) − log(thr + σ²)). Acts in the loss only."""
-
-    kind: Literal["none", "coupled", "fixed", "quantile", "schedule"] = Field(
-        "none",
-        description="none; coupled: τσ² (published); fixed: value; quantile: of the intra-class variances that the "
-        "warm-up ends with; schedule: from start to end over the epochs after the warm-up",
-    )
-    tau: float = Field(0.125, gt=0, description="τ of a coupled threshold")
-    value: float = Field(0.001, gt=0, description="a fixed threshold, in units of z squared")
-    quantile: float = Field(0.5, gt=0, lt=1, description="which quantile of the intra-class variances")
-    start: float = Field(0.01, gt=0, description="first value of a scheduled threshold, in units of z squared")
-    end: float = Field(0.001, gt=0, description="last value of a scheduled threshold, in units of z squared")
-    shape: Literal["linear", "cosine"] = Field("cosine", description="how a scheduled threshold moves")
-    floor: float = Field(1e-6, gt=0, description="no threshold is below this, in units of z squared")
 
 
 FittedBy = Literal["own", "shared", "frozen"]
@@ -108,8 +92,27 @@ class SurrogateSettings(Member):
         """Whether it is fitted again to all private images at the start of an epoch, `since` the shared warm-up."""
         return False
 
+    @property
+    def moves_threshold(self) -> bool:
+        """Whether its threshold moves from epoch to epoch, and is at its end in the last one only."""
+        return False
+
+    @property
+    def smallest_class(self) -> int:
+        """Private images that every class must have for it to work at all."""
+        return 1
+
     def check_training(self, training: Training) -> None:
-        """Raise ValueError when it cannot act in a training like this."""
+        """Raise ValueError unless a training like this has an epoch at the final λ(t) and threshold: one to keep."""
+        left = training.epochs - training.warmup_epochs
+        if self.own_warmup_epochs >= left:
+            text = f"surrogate.warmup_epochs ({self.own_warmup_epochs}) must be below the {left} epochs that follow"
+            raise ValueError(f"{text} the shared warm-up: no epoch would have the surrogate's weight")
+        if self.moves_threshold and self.weight > 0 and left < 2:
+            raise ValueError(
+                "surrogate.threshold: a schedule needs 2 epochs after the shared warm-up to reach its end; found 1. "
+                "Raise training.epochs, or use kind fixed"
+            )
 
 
 class SurrogateTerm(SurrogateSettings):
@@ -182,6 +185,14 @@ class GmmSurrogate(SurrogateTerm):
     @property
     def measures_threshold(self) -> bool:
         return self.threshold.kind == "quantile"
+
+    @property
+    def moves_threshold(self) -> bool:
+        return self.threshold.moves
+
+    @property
+    def smallest_class(self) -> int:
+        return 2  # of one image there is no variance: its component would be the image itself
 
     def refit_due(self, since: int) -> bool:
         return since > 0 and since % self.refit_every == 0  # it was fitted to the very features of the warm-up's end
@@ -268,16 +279,12 @@ class AttentionSurrogate(SurrogateTerm):
         return self.threshold.kind == "quantile"
 
     @property
+    def moves_threshold(self) -> bool:
+        return self.threshold.moves
+
+    @property
     def checks_size(self) -> bool:
         return self.tokens == "flat"
-
-    def check_training(self, training: Training) -> None:
-        left = training.epochs - training.warmup_epochs
-        if self.warmup_epochs >= left:
-            raise ValueError(
-                f"surrogate.warmup_epochs ({self.warmup_epochs}) must be below the {left} epochs that follow the "
-                "shared warm-up"
-            )
 
     @property
     def formula(self) -> str:

@@ -18,6 +18,7 @@ from cem.evaluation.victim import Victim, check_activations, load_network
 from cem.jobs.interruption import resumable
 from cem.jobs.process import device_name, peak_memory_mb, set_up_process
 from cem.jobs.state import StateStore, state_folder
+from cem.jobs.work import name_work
 from cem.storage.files import sha256, whole_or_absent
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
 from cem.storage.records import AttackKnowledge, AttackRecord, write_record
@@ -94,6 +95,7 @@ def run_attacks(
             _run_attack(cfg, victim, *place, StateStore())
         else:
             with resumable(state_of(cfg), device_name(victim.device)) as store:
+                name_work(state_of(cfg), place[0])
                 _run_attack(cfg, victim, *place, store)
 
 

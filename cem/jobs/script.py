@@ -9,13 +9,15 @@ from pathlib import Path
 
 from cem import CemError
 
+DONE = "done"
+
 
 @contextmanager
 def job(log: str) -> Iterator[None]:
     """Send all that is written to standard error (by libraries in C, too) to the rule's log.
 
     An error the user can mend ends the log with its message alone and the process with exit code 1; any other keeps its
-    traceback.
+    traceback; `done` is the last line of all that went well.
     """
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w", encoding="utf-8") as file:
@@ -25,3 +27,4 @@ def job(log: str) -> Iterator[None]:
     except CemError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the work is done: being stopped while Python ends would undo it
+    print(DONE, file=sys.stderr, flush=True)

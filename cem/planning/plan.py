@@ -24,33 +24,51 @@ class Plan:
         return {run.id: run for run in self.study.runs()}
 
     @cached_property
-    def references(self) -> dict[str, Run]:
-        """Run id → the undefended run that its attacks must invert to count; empty where nothing has to."""
+    def _bases(self) -> dict[str, str]:
+        """Id of an asked run → what its undefended runs share."""
+        ids: dict[tuple[Any, ...], str] = {}  # hashed once for each network and training, not for each run
+        for run in self.asked.values():
+            if (key := _base_key(run)) not in ids:
+                ids[key] = run.undefended(0).id
+        return {name: ids[_base_key(run)] for name, run in self.asked.items()}
+
+    @cached_property
+    def _references(self) -> dict[str, dict[str, Run]]:
+        """What undefended runs share → these by id, one a seed of the asked runs, smallest seed first."""
         if all(attack.yardstick for attack in self.study.attacks):
             return {}
-        found: dict[tuple[Any, ...], Run] = {}
-        for run in self.asked.values():
-            key = _undefended(run)
-            if key not in found or run.seed < found[key].seed:
-                found[key] = run.undefended(run.seed)
-        return {name: found[_undefended(run)] for name, run in self.asked.items()}
+        seeds: dict[str, dict[int, Run]] = {}
+        for name, run in self.asked.items():
+            seeds.setdefault(self._bases[name], {}).setdefault(run.seed, run.undefended(run.seed))
+        return {base: {found[seed].id: found[seed] for seed in sorted(found)} for base, found in seeds.items()}
+
+    @cached_property
+    def references(self) -> dict[str, Run]:
+        """Run id → run, of those that attacks must invert to count; empty where nothing has to."""
+        return {name: run for found in self._references.values() for name, run in found.items()}
 
     @cached_property
     def runs(self) -> dict[str, Run]:
         """Run id → run: those the study asks for, then their references."""
-        return self.asked | {run.id: run for run in self.references.values()}
+        return self.asked | self.references
+
+    @cached_property
+    def _undefended(self) -> dict[str, list[Run]]:
+        added = {name: list(found.values()) for found in self._references.values() for name in found}
+        asked = {name: list(self._references.get(base, {}).values()) for name, base in self._bases.items()}
+        return added | asked
+
+    def undefended(self, run: Run) -> list[Run]:
+        """The references of a run or of a reference: one a seed, smallest first; none where no attack needs one."""
+        return self._undefended[run.id]
 
     def reference(self, run: Run) -> Run | None:
-        """The undefended run of the same base, itself for one that is; None where no attack needs one."""
-        return self.references.get(run.id, run if run.id not in self.asked else None)
+        """The one of them where learning rates are found; None where no attack needs one."""
+        return next(iter(self.undefended(run)), None)
 
     def is_reference(self, run: Run) -> bool:
         """Whether attacks must invert this run for their numbers on other runs to count."""
-        return run.id in self._reference_ids
-
-    @cached_property
-    def _reference_ids(self) -> set[str]:
-        return {reference.id for reference in self.references.values()}
+        return run.id in self.references
 
     def attacks(self, run: Run) -> list[AttackSettings]:
         """The attacks that a run is scored by."""
@@ -162,6 +180,6 @@ class Plan:
         return sorted(found - {self.folder / name for name in self.trained})
 
 
-def _undefended(run: Run) -> tuple[Any, ...]:
+def _base_key(run: Run) -> tuple[Any, ...]:
     """What runs have in common that share a reference."""
     return run.dataset, run.model, run.training

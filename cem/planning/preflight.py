@@ -4,25 +4,51 @@ import os
 from pathlib import Path
 
 from cem.config import load
+from cem.data.check import check_attack, check_files, check_run, count_prepared
 from cem.planning.plan import Plan
 from cem.storage.files import StoreError
 
 
 def check_before_start(plan: Plan) -> None:
-    """Raise DataError when a raw file is absent or damaged, SurrogateError when an attention module would be too large,
+    """Raise DataError when a raw file is absent or damaged, or holds too few images for what is asked of it;
+    SurrogateError when an attention module would be too large, ConfigError when a metric lacks a file or a package,
     StoreError when the results cannot be written.
 
-    Once a data set is prepared, its raw files are not needed any more.
+    Once a data set is prepared, its raw files are not needed any more; once all attacks are scored, no metric is.
     """
     for run in plan.runs.values():
         if run.surrogate.checks_size:
             load("cem.surrogates.check:check_surrogate")(run)  # by name: torch takes seconds, and few studies need it
-    for dataset in plan.datasets.values():
-        if not plan.data(dataset).exists():
-            load("cem.data.check:check_files")(dataset)
+    _check_images(plan)
+    if not _all_scored(plan):
+        for metric in plan.study.metrics:
+            metric.check()
     nearest = next(folder for folder in [plan.folder, *plan.folder.parents, Path.cwd()] if folder.exists())
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise StoreError(
             f"{nearest}: results go here, but this user may not write to it. Change its permissions, or work elsewhere "
             "with snakemake --directory."
         )
+
+
+def _check_images(plan: Plan) -> None:
+    """Whether every data set has what the runs on it, and the attacks on these, need."""
+    found = {
+        name: count_prepared(path) if (path := plan.data(dataset)).exists() else check_files(dataset)
+        for name, dataset in plan.datasets.items()
+    }
+    for name, known in found.items():
+        if known is not None:
+            for attack in plan.study.attacks:
+                check_attack(attack, plan.datasets[name], known)
+    for run in plan.runs.values():
+        known = found[run.dataset.id]
+        if known is not None:
+            check_run(run, known)
+
+
+def _all_scored(plan: Plan) -> bool:
+    scores = (
+        plan.attack(run, attack.id) / "metrics.parquet" for run in plan.runs.values() for attack in plan.attacks(run)
+    )
+    return all(path.exists() for path in scores)

@@ -1,58 +1,49 @@
-"""The answer in words, computed from the numbers: what each surrogate changes against the same runs without one."""
+"""The answer in words, at the top of the page: what can be said at equal accuracy, what cannot, and what is left."""
 
 import math
 from collections import Counter
 from dataclasses import dataclass
+from itertools import combinations
 
 import pandas as pd
 
-from cem.report.groups import Group, Spread
-
-# What is known of the factor of two errors, by whether that before and that after are upper limits.
-LIMITS = {(False, False): "", (False, True): "at most ", (True, False): "at least ", (True, True): "a measured "}
+from cem.report.compare import Comparison, compare
+from cem.report.curves import Arena, Doubt, arenas, near_chance
+from cem.report.groups import Group
+from cem.report.scores import Scores
+from cem.report.statistics import over_seeds
+from cem.report.threat import ThreatModel
 
 
 @dataclass(frozen=True)
-class Change:
-    """What one group changes: the factor of the MSE under the strongest attack, and its price in words."""
+class Unsaid:
+    """Why nothing can be said of two curves: each reason with the runs that it is about."""
 
-    label: str
-    text: str
-    factor: float = math.nan
-    limit: str = ""
-    price: str = ""
+    about: str
+    why: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found for one setting: the runs without a surrogate, each surrogate, and the sum of it."""
+    """What was found under one threat model. verdicts: sentences. left: what protection is left, one sentence."""
 
-    setting: str
-    lead: str
-    changes: tuple[Change, ...]
-    verdict: str = ""
-
-
-def answer(groups: list[Group], results: pd.DataFrame) -> list[Answer]:
-    """One answer a group without a surrogate, and one for the groups that have no such counterpart."""
-    answers, alone = [], []
-    groups = [group for group in groups if not group.reference]
-    for group in groups:
-        if not group.first.surrogate.adds_term:
-            others = [other for other in groups if other is not group and other.without_surrogate(groups) is group]
-            changes = tuple(_change(group, other, results) for other in others)
-            answers.append(Answer(group.label, _lead(group, results), changes, _verdict(changes)))
-        elif group.without_surrogate(groups) is None:
-            alone.append(Change(group.label, _numbers(group.headline(results))))
-    if alone:
-        lead = "These runs have no counterpart with surrogate none in the study, so no change can be given."
-        answers.append(Answer("no reference", lead, tuple(alone)))
-    return answers
+    threat: ThreatModel
+    verdicts: tuple[str, ...]
+    unsaid: tuple[Unsaid, ...]
+    left: str
+    comparisons: tuple[Comparison, ...]
+    said: bool
 
 
-def seeds(count: int) -> str:
-    """`1 seed`, `3 seeds`."""
-    return "1 seed" if count == 1 else f"{count} seeds"
+def answer(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> Answer:
+    """Of one threat model: each method held against plain noise, and against the other methods."""
+    found = [one for arena in arenas(groups, results, threat, scores) for one in _comparisons(arena)]
+    said = [one for one in found if not one.why]
+    reasons = [Unsaid(f"{one.method} against {one.other}", _merged(one.why)) for one in found if one.why]
+    verdicts = [_sentence(one) for one in said] or [_nothing(found)]
+    left = _left(groups, results, threat)
+    interval = tuple(one for one in found if one.log.n)
+    return Answer(threat, tuple(verdicts), tuple(reasons), left, interval, bool(said))
 
 
 def attack_names(names: pd.Series) -> str:
@@ -63,69 +54,77 @@ def attack_names(names: pd.Series) -> str:
     return ", ".join(f"{name} ({count})" for name, count in counts.items())
 
 
-def _lead(plain: Group, results: pd.DataFrame) -> str:
-    rows = plain.headline(results)
-    sentence = f"Without a surrogate, {_numbers(rows)}"
-    ratio = Spread.of(rows["mse_ratio_to_mean_image"])
-    if ratio.n:
-        sentence += f" The error is {ratio.text()} times that of answering with the mean image, which needs no z."
-    return sentence
+def _comparisons(arena: Arena) -> list[Comparison]:
+    found = []
+    for method in arena.methods:
+        if arena.plain is None:
+            why = ("there is no run with noise alone to hold it against (surrogates: {kind: none})", method.label)
+            found.append(Comparison(method.label, "plain noise", why=(why,)))
+        else:
+            found += compare(method, arena.plain)
+    for first, second in combinations(arena.methods, 2):
+        found += [one for one in compare(first, second) if not one.why]  # why not is told beside plain noise
+    return found
 
 
-def _verdict(changes: tuple[Change, ...]) -> str:
-    compared = [change for change in changes if not math.isnan(change.factor)]
-    if not compared:
-        return ""
-    best = max(compared, key=lambda change: change.factor)
-    if best.factor <= 1:
-        return "No surrogate raised the error of the strongest attack."
+def _merged(doubts: tuple[Doubt, ...]) -> tuple[str, ...]:
+    """Each reason once, with all that it is about."""
+    runs: dict[str, list[str]] = {}
+    for why, whom in dict.fromkeys(doubts):
+        runs.setdefault(why, []).append(whom)
+    return tuple(f"{why}: {', '.join(whom)}" for why, whom in runs.items())
+
+
+def _sentence(one: Comparison) -> str:
+    less = "less" if one.raises else "more"
     return (
-        f"The error of the strongest attack rose most under {best.label}: to {best.limit}{best.factor:.2f} times that "
-        f"without a surrogate, at {best.price}."
+        f"{one.method}: {less} is rebuilt than under {one.other}. The strongest attack's error is "
+        f"{one.log.factor_text()} times as large ({one.log.n} seeds, 95 % interval in brackets), at a test accuracy of "
+        f"{_percent(one.accuracy.mean)}; {one.how}."
     )
 
 
-def _numbers(rows: pd.DataFrame) -> str:
-    if rows.empty:
-        return "every attack failed (see the table of attacks): nothing is known about the protection of these runs."
-    mse, psnr, ssim = (Spread.of(rows[name]) for name in ("mse", "psnr_db", "ssim"))
-    accuracy, leakage = Spread.of(100 * rows["accuracy"]), Spread.of(rows["leakage_nats"])
-    limit = "at most " if rows["strongest_bound"].any() else ""
+def _nothing(found: list[Comparison]) -> str:
+    if not found:
+        return "Nothing is compared: the study has no method beside plain noise."
+    return "Nothing can be said about what these methods change."
+
+
+def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> str:
+    """Of the runs whose error is the largest part of the mean image's; numbers come before upper limits."""
+    best, key = None, (False, -math.inf)
+    for group in groups:
+        rows = group.headline(results, threat)
+        if group.reference or rows.empty or any(near_chance(row) for _, row in rows.iterrows()):
+            continue
+        mine = (not rows["strongest_bound"].any(), float(rows["mse_ratio_to_mean_image"].mean()))
+        if best is None or mine > key:
+            best, key = group, mine
+    if best is None:
+        return "What protection is left is not known: no attack counts on any run that does its task."
+    rows = best.headline(results, threat)
+    at_most = bool(rows["strongest_bound"].any())
+    at_least = "at least " if at_most else ""
+    told = [f"gives reconstructions that the run's own classifier recognises in {at_least}"
+            f"{_percent(rows['victim_accuracy'].mean())}"]  # fmt: skip
+    if rows["rank1"].notna().all():
+        told.append(
+            f"that are nearer to their own image than to 99 others in {at_least}{_percent(rows['rank1'].mean())}"
+        )
+    ratio = over_seeds(rows["mse_ratio_to_mean_image"])
+    error = f"at most {ratio.mean:.3g}" if at_most else ratio.text()
     return (
-        f"the strongest attack ({attack_names(rows['attack'])}) rebuilds test images to an MSE of {limit}{mse.text()} "
-        f"(PSNR {psnr.text()} dB, SSIM {ssim.text()}) at a test accuracy of {accuracy.text(4)} %; the leakage bound "
-        f"is {leakage.text()} nats ({seeds(len(rows))})."
+        f"What protection is left: where the error is largest ({best.label}; test accuracy "
+        f"{_percent(rows['accuracy'].mean())}), the strongest attack ({attack_names(rows['attack'])}) "
+        f"{', '.join(told)}, and whose error is {error} times that of answering with the mean image, "
+        f"which needs no z ({seeds(len(rows))})."
     )
 
 
-def _change(plain: Group, other: Group, results: pd.DataFrame) -> Change:
-    """Differences are taken seed by seed, so what a seed shares with itself does not count as spread."""
-    before, after = plain.headline(results), other.headline(results)
-    common = before.index.intersection(after.index)
-    if common.empty:
-        reason = "shares no seed with the runs without a surrogate"
-        if before.empty or after.empty:
-            reason = f"every attack failed on {'these runs' if after.empty else 'the runs without a surrogate'}"
-        return Change(other.label, f"{reason}, so no change is given.")
-    before, after = before.loc[common], after.loc[common]
-    if (before["images"] != after["images"]).any():
-        on = [f"{attack_names(rows['attack'])} on {max(rows['images'])}" for rows in (before, after)]
-        text = f"the strongest attacks are scored on different images ({on[0]} → {on[1]}), so no change is given."
-        return Change(other.label, text)
-    error, accuracy = after["mse"] - before["mse"], 100 * (after["accuracy"] - before["accuracy"])
-    factor, points = Spread.of(after["mse"] / before["mse"]), Spread.of(accuracy).text(2, signed=True)
-    then, now = ([Spread.of(rows[name]).text() for name in ("mse", "leakage_nats")] for rows in (before, after))
-    bounds = [bool(rows["strongest_bound"].any()) for rows in (before, after)]
-    then[0], now[0] = (f"≤ {mse}" if bound else mse for mse, bound in zip((then[0], now[0]), bounds, strict=True))
-    limit = LIMITS[bounds[0], bounds[1]]
-    text = (
-        f"MSE under the strongest attack ({attack_names(after['attack'])}) {then[0]} → {now[0]}, "
-        f"{limit}{factor.text()} times; accuracy {points} percentage points; leakage bound {then[1]} → "
-        f"{now[1]} nats "
-    )
-    if len(common) == 1:
-        text += "(1 seed: an example, no spread can be given)."
-    else:
-        text += f"({seeds(len(common))}; the error rose in {int((error > 0).sum())} of them)."
-    price = f"{points} percentage points of test accuracy ({seeds(len(common))})"
-    return Change(other.label, text, factor.mean, limit, price)
+def seeds(count: int) -> str:
+    """`1 seed`, `3 seeds`."""
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

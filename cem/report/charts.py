@@ -8,9 +8,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from cem.planning.plan import Plan
-from cem.report.groups import Group, Spread
+from cem.report.groups import Group
 from cem.report.inputs import read_attack, read_history
 from cem.report.pictures import Picture, colour, empty, finish, line_style, marker, new_figure
+from cem.report.scores import Scores
+from cem.report.statistics import over_seeds
+from cem.report.threat import ThreatModel
 
 PANELS = {
     "val_accuracy": "accuracy on val, %",
@@ -19,24 +22,25 @@ PANELS = {
 }
 
 
-def accuracy_against_error(groups: list[Group], results: pd.DataFrame) -> Picture:
-    """What privacy costs: one point a group with its spread, one faint point a run, labelled at the edge."""
+def accuracy_against_error(
+    groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores, name: str
+) -> Picture:
+    """What privacy costs under a threat model: one point a group with its interval, one faint point a run."""
     figure = new_figure(8.2, max(3.8, 0.34 * len(groups) + 1.6))
     axes = figure.add_subplot()
     ends = []
     for index, group in enumerate(groups):
-        rows = group.headline(results)
+        rows = group.headline(results, threat)
         if rows.empty:
             continue  # every attack failed: there is no error to show
-        accuracy, mse = Spread.of(100 * rows["accuracy"]), Spread.of(rows["mse"])
+        accuracy, mse = over_seeds(100 * rows["accuracy"]), scores.estimate(rows, "mse")
         style: Any = {"color": colour(index), "marker": marker(index), "linestyle": "none"}
         if rows["strongest_bound"].any():
             style["fillstyle"] = "none"
         axes.plot(100 * rows["accuracy"], rows["mse"], **style, alpha=0.35, markersize=4)
-        errors: Any = {"xerr": accuracy.sd, "yerr": mse.sd} if accuracy.n > 1 else {}
         edge = colour(index) if "fillstyle" in style else "white"
-        axes.errorbar(accuracy.mean, mse.mean, **errors, **style, markersize=9, markeredgecolor=edge, capsize=3)
-        ends.append((mse.mean, accuracy.mean, index, group.label))
+        axes.plot(accuracy.mean, mse.mean, **style, markersize=9, markeredgecolor=edge)
+        ends.append((accuracy, mse, index, group.label))
     for error in results.query("scope == 'infer'").groupby("dataset")["mse_mean_image"].mean():
         axes.axhline(error, color="#555555", linewidth=1, linestyle=":")
         axes.annotate("mean image: sees nothing", (0, error), xycoords=("axes fraction", "data"), xytext=(3, 3),
@@ -45,13 +49,17 @@ def accuracy_against_error(groups: list[Group], results: pd.DataFrame) -> Pictur
     axes.set_ylabel("MSE under the strongest attack, Infer\n(up: less is rebuilt)")
     axes.margins(0.12)
     axes.set_ylim(bottom=0)
-    _label_at_edge(axes, sorted(ends))
+    axes.autoscale(False)  # the intervals of two seeds are wide: they leave the chart before they shrink it
+    for accuracy, mse, index, _ in ends:
+        if accuracy.n > 1:
+            axes.errorbar(accuracy.mean, mse.mean, xerr=accuracy.half, yerr=mse.half, color=colour(index), capsize=3)
+    _label_at_edge(axes, sorted((mse.mean, accuracy.mean, index, label) for accuracy, mse, index, label in ends))
     caption = (
-        "Accuracy against reconstruction error under the strongest attack on test images. Large points: mean over "
-        "seeds, bars: sample standard deviation (none for one seed); small points: single runs. Hollow: the attack was "
-        "still improving, or a stronger one was or broke down, so that the error is an upper limit."
+        f"Accuracy against reconstruction error under the strongest attack of one threat model ({threat.label}) on "
+        "test images. Large points: mean over seeds, bars: 95 % interval (none for one seed; a long one leaves the "
+        "chart); small points: single runs. Hollow: an upper limit of the error."
     )
-    return finish(figure, "accuracy_against_error", "svg", caption)
+    return finish(figure, name, "svg", caption)
 
 
 def _label_at_edge(axes: Axes, ends: Sequence[tuple[float, float, int, str]]) -> None:

@@ -1,15 +1,14 @@
-"""Groups: the runs that differ only in their seed, and how a quantity spreads over them."""
+"""Groups: the runs that differ only in their seed."""
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cem.config import Run
 from cem.planning.plan import Plan
+from cem.report.threat import SEPARATOR, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -25,21 +24,19 @@ class Group:
         """The run that pictures are taken from."""
         return self.runs[0]
 
-    def without_surrogate(self, groups: "list[Group]") -> "Group | None":
-        """The group that differs from this one only in having no surrogate; None when the study asks for none."""
-        wanted = _settings(self.first, "seed", "surrogate")
-        plain = [group for group in groups if not group.first.surrogate.adds_term and not group.reference]
-        return next((group for group in plain if _settings(group.first, "seed", "surrogate") == wanted), None)
-
     def rows(self, results: pd.DataFrame) -> pd.DataFrame:
         """The results of this group's runs."""
         return results[results["run"].isin([run.id for run in self.runs])]
 
-    def headline(self, results: pd.DataFrame, scope: str = "infer") -> pd.DataFrame:
-        """One row a seed, indexed by it: the strongest attack on Infer, scored on `scope`. None where all failed."""
+    def headline(self, results: pd.DataFrame, threat: ThreatModel, scope: str = "infer") -> pd.DataFrame:
+        """One row a seed, indexed by it: the strongest attack of one threat model on Infer, scored on `scope`.
+
+        Seeds where all of its attacks failed are absent. A yardstick stands in where no attack is better.
+        """
         rows = self.rows(results)
-        strongest = rows.loc[(rows["scope"] == "infer") & rows["strongest"], ["run", "attack"]]
-        return rows[rows["scope"] == scope].merge(strongest, on=["run", "attack"]).set_index("seed")
+        best = rows[(rows["scope"] == "infer") & rows["strongest"]]
+        named = [threat.label in text.split(SEPARATOR) for text in best["strongest_of"]]
+        return rows[rows["scope"] == scope].merge(best.loc[named, ["run", "attack"]]).set_index("seed")
 
     def about(self, results: pd.DataFrame) -> pd.DataFrame:
         """One row a seed, indexed by it: what does not depend on the attack."""
@@ -49,7 +46,8 @@ class Group:
 def group_plan(plan: Plan) -> list[Group]:
     """The groups of a study, then the references that the plan adds to it."""
     added = [run for name, run in plan.runs.items() if name not in plan.asked]
-    references = [Group(_reference_label(run, added), (run,), reference=True) for run in added]
+    firsts = [group.first for group in group_runs(added)]
+    references = [Group(_reference_label(one.first, firsts), one.runs, reference=True) for one in group_runs(added)]
     return group_runs(plan.asked.values()) + references
 
 
@@ -95,33 +93,3 @@ def _dotted(value: Any, name: str = "") -> dict[str, Any]:
     if isinstance(value, dict):
         return {k: v for key, item in value.items() for k, v in _dotted(item, f"{name}.{key}".strip(".")).items()}
     return {name: value}
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation of one number a seed; the deviation is NaN for a single seed."""
-
-    mean: float
-    sd: float
-    n: int
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> "Spread":
-        """Of the given numbers, NaNs left out."""
-        kept = [float(value) for value in values if not math.isnan(value)]
-        if not kept:
-            return cls(math.nan, math.nan, 0)
-        mean = float(np.mean(kept))
-        sd = float(np.std(kept, ddof=1)) if len(kept) > 1 and math.isfinite(mean) else math.nan
-        return cls(mean, sd, len(kept))
-
-    def text(self, digits: int = 3, signed: bool = False) -> str:
-        """`mean ± sd`, the mean to so many significant digits; only the mean for one seed; – for none."""
-        if math.isnan(self.mean):
-            return "–"
-        if math.isinf(self.mean):
-            return "∞" if self.mean > 0 else "−∞"
-        largest = max(abs(self.mean), 0.0 if math.isnan(self.sd) else self.sd)
-        decimals = min(6, max(0, digits - 1 - math.floor(math.log10(largest)))) if largest > 0 else digits - 1
-        mean = f"{self.mean:{'+' if signed else ''}.{decimals}f}".replace("-", "−")
-        return mean if math.isnan(self.sd) else f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{self.sd:.{decimals}f}"

@@ -12,9 +12,29 @@ from cem.planning.plan import Plan
 from cem.report.groups import Group
 from cem.report.inputs import read_reconstructions
 from cem.report.pictures import Picture, finish, new_figure
+from cem.report.threat import ThreatModel
 
 GAP = 2  # white pixels between images
 PER_LINE = 10
+
+
+def reconstruction_grids(
+    plan: Plan, groups: list[Group], results: pd.DataFrame, threat: ThreatModel, suffix: str
+) -> list[Picture]:
+    """Two pictures a data set, of the first and of the worst protected test images: a row a group, of its first seed.
+
+    Under one threat model, whose pictures' names end with `suffix`. None where every attack failed on every first seed.
+    """
+    pictures = []
+    for dataset in plan.datasets:
+        headlines = {one.label: one.headline(results, threat) for one in groups if one.first.dataset.id == dataset}
+        shown = [one for one in groups if one.first.seed in headlines.get(one.label, pd.DataFrame()).index]
+        best = [headlines[one.label].loc[[one.first.seed]].iloc[0] for one in shown]
+        for choice in (FIRST, WORST) if shown else ():
+            rows = [_row(plan, group, row, choice) for group, row in zip(shown, best, strict=True)]
+            about = f"{dataset}, {threat.label}: {choice.caption}"
+            pictures.append(_grid(rows, choice, about, f"{choice.name}{suffix}_{dataset}"))
+    return pictures
 
 
 @dataclass(frozen=True)
@@ -34,32 +54,17 @@ WORST = _Choice(
     "original test images, worst protected first",
     "the test images that are protected worst, the one with the lowest MSE first",
 )
+Row = tuple[str, UInt8[np.ndarray, "n c h w"], UInt8[np.ndarray, "n c h w"]]
 
 
-def reconstruction_grids(plan: Plan, groups: list[Group], results: pd.DataFrame) -> list[Picture]:
-    """Two pictures a data set, of the first and of the worst protected test images: a row a group, of its first seed.
-
-    None where every attack failed on every first seed.
-    """
-    pictures = []
-    for dataset in plan.datasets:
-        shown = [
-            group
-            for group in groups
-            if group.first.dataset.id == dataset and group.first.seed in group.headline(results).index
-        ]
-        pictures += [_grid(plan, dataset, shown, results, choice) for choice in (FIRST, WORST) if shown]
-    return pictures
+def _row(plan: Plan, group: Group, best: "pd.Series[Any]", choice: _Choice) -> Row:
+    pairs = read_reconstructions(plan, group.first, best["attack"], choice.place, plan.study.report.images)
+    limits = ("≤ ", "≥ ") if best["strongest_bound"] else ("", "")
+    scores = f"MSE {limits[0]}{best['mse']:.4f}, SSIM {limits[1]}{best['ssim']:.3f}"
+    return (f"{group.label}  ·  {best['attack']}  ·  {scores}", *pairs)
 
 
-def _grid(plan: Plan, dataset: str, groups: list[Group], results: pd.DataFrame, choice: _Choice) -> Picture:
-    rows = []
-    for group in groups:
-        best: Any = group.headline(results).loc[group.first.seed].to_dict()
-        pairs = read_reconstructions(plan, group.first, best["attack"], choice.place, plan.study.report.images)
-        limit = "≤ " if best["strongest_bound"] else ""
-        title = f"{group.label}  ·  {best['attack']}  ·  MSE {limit}{best['mse']:.4f}, SSIM {best['ssim']:.3f}"
-        rows.append((title, *pairs))
+def _grid(rows: list[Row], choice: _Choice, about: str, name: str) -> Picture:
     originals = rows[0][1]
     same = all(np.array_equal(images, originals) for _, images, _ in rows)
     strips = [(choice.title, originals)] if same else []
@@ -72,11 +77,11 @@ def _grid(plan: Plan, dataset: str, groups: list[Group], results: pd.DataFrame, 
     for axes, (title, images) in zip(np.ravel(figure.subplots(len(strips), 1)), strips, strict=True):
         _show(axes, title, images)
     caption = (
-        f"{dataset}: {choice.caption}, and what the strongest attack on each group rebuilds of them (first seed of the "
-        "group). MSE and SSIM are means over all test images of that run, not only those shown. Pixels are enlarged "
-        "without smoothing."
+        f"{about}, and what the strongest attack on each group rebuilds of them (first seed of the group). MSE and "
+        "SSIM are means over all scored test images of that run, not only those shown. Pixels are enlarged without "
+        "smoothing."
     )
-    return finish(figure, f"{choice.name}_{dataset}", "png", caption)
+    return finish(figure, name, "png", caption)
 
 
 def _show(axes: Axes, title: str, images: UInt8[np.ndarray, "n c h w"]) -> None:

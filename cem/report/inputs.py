@@ -1,5 +1,6 @@
 """What the report reads of a run: one function a file, each refusing by name what is absent or not as it should be."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ import pandas as pd
 from jaxtyping import UInt8
 
 from cem import CemError
-from cem.config import Run
+from cem.config import Dataset, Run
 from cem.planning.plan import Plan
-from cem.storage.hdf5 import Reader
+from cem.storage.hdf5 import Reader, open_dataset
 from cem.storage.records import AttackRecord, Manifest, TrainRecord, read_record
 
 SCOPES = ("train", "infer")
@@ -21,6 +22,15 @@ _STORED = ("mse", "psnr_db", "ssim", "recognised", "mse_mean_image", "mse_class_
 def metric_columns(plan: Plan) -> tuple[str, ...]:
     """The columns of `METRICS`, then those of the study's own metrics."""
     return tuple(dict.fromkeys((*METRICS, *(metric.member for metric in plan.study.metrics))))
+
+
+# Of I(x; z), nats per image: an upper bound and a lower one, each with its standard error over images; whether the
+# lower one is near the most that it can say; which density gave the upper one.
+LEAKAGE = (
+    "leakage_nats", "leakage_nats_sem", "leakage_lower_nats", "leakage_lower_nats_sem", "leakage_lower_saturated",
+    "leakage_member",
+)  # fmt: skip
+Leakage = Callable[[int], dict[str, Any]]  # how often z is seen → these; None for what is not measured
 
 
 class ReportError(CemError):
@@ -43,12 +53,31 @@ def read_history(plan: Plan, run: Run) -> pd.DataFrame:
     return _read_table(path, "train", expected)
 
 
-def read_leakage(plan: Plan, run: Run) -> tuple[float, float]:
-    """The measured bound on I(x; z) in nats per image (infinite when σ = 0), and its standard error."""
+def read_leakage(plan: Plan, run: Run) -> Leakage:
+    """The measured bounds on I(x; z), given how often the attacker sees z of an image.
+
+    Infinite, without a standard error, when σ = 0. Not measured (None) for a number of observations that the mixture
+    was not scored at: the channel is then another, with noise σ/√n.
+    """
     path = plan.leakage(run)
     with Reader(path, maker="fit_mixture", kind="mixture") as reader:
-        _require(path, "fit_mixture", ("leakage_nats", "leakage_nats_sem"), reader.attrs)
-        return float(reader.attrs["leakage_nats"]), float(reader.attrs["leakage_nats_sem"])
+        _require(path, "fit_mixture", ("leakage_nats",), reader.attrs)
+        attrs = reader.attrs
+
+    def leakage(observations: int) -> dict[str, Any]:
+        suffix = "" if observations == 1 else f"_seen{observations}"
+        found = {name: attrs.get(name + suffix) for name in LEAKAGE}
+        value = found["leakage_nats"]
+        return found if value is not None and np.isfinite(value) else found | {"leakage_nats_sem": None}
+
+    return leakage
+
+
+def read_majority(plan: Plan, dataset: Dataset) -> tuple[float, int]:
+    """The share of the most frequent class on test: the accuracy of always naming it; and how many images are there."""
+    with open_dataset(plan.data(dataset)) as reader:
+        counts = np.bincount(reader.labels("test"), minlength=reader.num_classes)
+    return float(counts.max() / counts.sum()), int(counts.sum())
 
 
 def read_attack(plan: Plan, run: Run, attack: str) -> AttackRecord:
@@ -91,8 +120,9 @@ def read_reconstructions(
 
 def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
     """The aggregated results. Raises ReportError unless they are of exactly the planned runs and attacks."""
-    marks = ("strongest", "strongest_bound", "attack_ok", "attack_bound")
-    results = _read_table(Path(parquet), "aggregate", ("run", "attack", "scope", *marks, *metric_columns(plan)))
+    marks = ("strongest", "strongest_of", "strongest_bound", "attack_ok", "attack_bound", "threat_model")
+    expected = ("run", "attack", "scope", *marks, "majority_accuracy", *metric_columns(plan))
+    results = _read_table(Path(parquet), "aggregate", expected)
     planned = {(name, attack.id) for name, run in plan.runs.items() for attack in plan.attacks(run)}
     found = set(zip(results["run"], results["attack"], strict=True))
     if found != planned:

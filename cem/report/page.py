@@ -1,6 +1,8 @@
 """The page: everything a reader needs in one file that opens offline."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +13,42 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cem.config import every_metric
 from cem.planning.plan import Plan
-from cem.report.answer import answer
+from cem.planning.status import RunStatus
+from cem.report.answer import Answer, answer
 from cem.report.charts import accuracy_against_error, attack_curves, training_curves
+from cem.report.clipping import clipping_warnings
 from cem.report.groups import Group, group_plan
 from cem.report.images import reconstruction_grids
 from cem.report.inputs import read_manifest, read_results, read_training
 from cem.report.maps import smashed_maps
 from cem.report.pictures import Picture, look
+from cem.report.scores import Scores
 from cem.report.tables import (
     Table,
     attacks_table,
     budget_table,
+    comparisons_table,
     costs_table,
     further_metrics_table,
     ladder_table,
+    reasons_table,
     summary_table,
-    verdicts_table,
 )
+from cem.report.threat import ThreatModel, threat_models
 from cem.storage.files import whole_or_absent, write_text
 from cem.storage.hdf5 import SPLITS, open_dataset
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of one threat model."""
+
+    answer: Answer
+    summary: Table
+    further: Table | None  # metrics that the summary has no column for
+    comparisons: Table
+    tradeoff: Picture
+    reconstructions: list[Picture]
 
 
 def write_report(
@@ -44,22 +63,42 @@ def write_report(
     Equal inputs give equal bytes. Raises ReportError or StoreError naming the file and the rule that makes it when one
     is absent, damaged, or not of this study.
     """
-    results = read_results(plan, results_parquet)
-    groups = group_plan(plan)
-    tables = {"summary": summary_table(plan, groups, results), "attacks": attacks_table(plan, groups, results)}
-    tables["verdicts"] = verdicts_table(groups, results)
-    ladder = ladder_table(plan, results)
+    write_page(plan, read_results(plan, results_parquet), out_html, figures_dir, tables_dir)
+
+
+def write_page(
+    plan: Plan,
+    results: pd.DataFrame,
+    out_html: str | Path,
+    figures_dir: str | Path | None = None,
+    tables_dir: str | Path | None = None,
+    *,
+    whole: Plan | None = None,
+    missing: Sequence[RunStatus] = (),
+) -> None:
+    """As `write_report`, from results as they are. whole: all that is planned; missing: runs of it without a result."""
+    whole, groups, scores = whole or plan, group_plan(plan), Scores(plan)
+    with look(), threadpool_limits(1):  # more threads add up in another order, which moves t-SNE's points
+        threats = enumerate(threat_models(whole), 1)
+        sections = [_section(plan, groups, results, threat, scores, number) for number, threat in threats]
+        pictures = {
+            "training": [training_curves(plan, groups)],
+            "attacks": attack_curves(plan, groups),
+            "smashed": [smashed_maps(plan, groups)],
+        }
+    tables = {"attacks": attacks_table(plan, groups, results, scores)}
+    tables |= {table.name: table for bound in (False, True) if (table := reasons_table(groups, results, bound)).rows}
+    ladder = ladder_table(plan, results, scores)
     tables |= {"ladder": ladder} if ladder is not None else {}
-    further = further_metrics_table(plan, groups, results)
-    tables |= {"metrics": further} if further is not None else {}
     tables |= {"budgets": budget_table(plan, results), "costs": costs_table(groups, results)}
-    pictures = _pictures(plan, groups, results)
     environment = Environment(
         loader=PackageLoader("cem.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     html = environment.get_template("report.html").render(
         study=plan.study,
-        answers=answer(groups, results),
+        sections=sections,
+        planned=len(whole.runs),
+        missing=missing,
         tables=tables,
         pictures=pictures,
         data=[_about_data(plan, name) for name in plan.datasets],
@@ -69,19 +108,35 @@ def write_report(
         absent=_absent_metrics(plan, results),
         groups=groups,
     )
-    _write_files(figures_dir, tables_dir, pictures, tables)
+    drawn = [picture for one in sections for picture in (one.tradeoff, *one.reconstructions)]
+    drawn += [picture for several in pictures.values() for picture in several]
+    _write_files(figures_dir, tables_dir, drawn, [*_numbered_tables(sections), *tables.values()])
     write_text(out_html, html)
 
 
-def _pictures(plan: Plan, groups: list[Group], results: pd.DataFrame) -> dict[str, list[Picture]]:
-    with look(), threadpool_limits(1):  # more threads add up in another order, which moves t-SNE's points
-        return {
-            "tradeoff": [accuracy_against_error(groups, results)],
-            "reconstructions": reconstruction_grids(plan, groups, results),
-            "training": [training_curves(plan, groups)],
-            "attacks": attack_curves(plan, groups),
-            "smashed": [smashed_maps(plan, groups)],
-        }
+def _section(
+    plan: Plan, groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores, number: int
+) -> Section:
+    suffix = "" if number == 1 else f"_{number}"  # of the figures' names
+    found = answer(groups, results, threat, scores)
+    return Section(
+        found,
+        summary_table(plan, groups, results, threat, scores),
+        further_metrics_table(plan, groups, results, threat, scores),
+        comparisons_table(found),
+        accuracy_against_error(groups, results, threat, scores, f"accuracy_against_error{suffix}"),
+        reconstruction_grids(plan, groups, results, threat, suffix),
+    )
+
+
+def _numbered_tables(sections: list[Section]) -> list[Table]:
+    """The tables of each threat model, under names that differ."""
+    return [
+        replace(table, name=table.name if number == 1 else f"{table.name}_{number}")
+        for number, section in enumerate(sections, 1)
+        for table in (section.summary, section.further, section.comparisons)
+        if table is not None and table.rows
+    ]
 
 
 def _absent_metrics(plan: Plan, results: pd.DataFrame) -> dict[str, str]:
@@ -152,8 +207,8 @@ def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
     single = [group for group in asked if len(group.runs) == 1]
     if single:
         warnings.append(
-            f"{len(single)} of {len(asked)} rows rest on one training seed: no spread is known, and a difference "
-            "between them may be chance."
+            f"{len(single)} of {len(asked)} rows rest on one training seed: no interval is known, and a difference "
+            "from them may be chance."
         )
     owned = {
         attack.id: max(read_manifest(plan, run, attack.id).scored["infer"].also_owned_by_attacker for run in runs)
@@ -166,6 +221,7 @@ def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
             f"Test images that the attacker owns, byte for byte ({named}): the data set has the same images in two "
             "splits, and such an attacker knows their answer. Keep them in one split."
         )
+    warnings += clipping_warnings(plan, plan.runs.values())
     numerics = {read_training(plan, run).numerics for run in plan.runs.values()}
     if len(numerics) > 1:
         warnings.append(
@@ -175,15 +231,12 @@ def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
 
 
 def _write_files(
-    figures_dir: str | Path | None,
-    tables_dir: str | Path | None,
-    pictures: dict[str, list[Picture]],
-    tables: dict[str, Table],
+    figures_dir: str | Path | None, tables_dir: str | Path | None, pictures: list[Picture], tables: list[Table]
 ) -> None:
     if figures_dir is not None:
-        for picture in (picture for several in pictures.values() for picture in several):
+        for picture in pictures:
             with whole_or_absent(Path(figures_dir) / picture.name) as temporary:
                 temporary.write_bytes(picture.data)
     if tables_dir is not None:
-        for name, table in tables.items():
-            write_text(Path(tables_dir) / f"{name}.tex", table.latex())
+        for table in tables:
+            write_text(Path(tables_dir) / f"{table.name}.tex", table.latex())

@@ -1,4 +1,4 @@
-"""Gathering: one row per run, attack and scope, and which attack on a run is the strongest."""
+"""Gathering: one row per run, attack and scope, and which attack on a run is the strongest of its threat model."""
 
 import json
 from pathlib import Path
@@ -10,49 +10,82 @@ from cem.config import AttackSettings, Run
 from cem.planning.plan import Plan
 from cem.report.costs import cost_of
 from cem.report.gate import judge
-from cem.report.inputs import METRICS, SCOPES, metric_columns, read_attack, read_leakage, read_metrics, read_training
+from cem.report.inputs import (
+    LEAKAGE,
+    METRICS,
+    SCOPES,
+    Leakage,
+    metric_columns,
+    read_attack,
+    read_leakage,
+    read_majority,
+    read_metrics,
+    read_training,
+)
+from cem.report.scores import STORED
+from cem.report.strongest import mark_strongest
+from cem.report.threat import SEPARATOR, ThreatModel
 from cem.storage.files import whole_or_absent
 
 Row = dict[str, Any]
 
 # Of the job that trained the run, as the cluster counted, else itself: all attempts; lost: those without a result.
 COST_COLUMNS = ("cost_source", "train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
-STORED = {"recognised": "victim_accuracy", "identified": "rank1"}  # an attack's column of yes and no → its mean
 COLUMNS = (
     "run", "dataset", "arch", "cut_layer", "noise_std", "defense", "surrogate", "formula", "weight", "seed",
     "accuracy", "attack", "knowledge", "scope", "mse", "psnr_db", "ssim", "mse_ratio_to_mean_image", "attack_ok",
-    "leakage_nats", "train_seconds", "attack_seconds", "mse_sem", "leakage_nats_sem", "images", "converged",
+    "leakage_nats", "train_seconds", "attack_seconds", "mse_image_sem", "leakage_nats_sem", "images", "converged",
     "strongest", "attempts", "lost_seconds", *COST_COLUMNS, *METRICS[3:], "mse_mean_image", "mse_class_mean",
-    "attack_bound", "attack_verdict", "reference", "strongest_bound",
+    "attack_bound", "attack_verdict", "reference", "strongest_bound", "threat_model", "strongest_of",
+    "majority_accuracy", "test_images", *LEAKAGE[2:],
 )  # fmt: skip
 
 
 def aggregate(plan: Plan, parquet: str | Path, csv: str | Path, runs_csv: str | Path) -> None:
-    """Write the study's results: `parquet` and `csv` with a row per run, attack and scope; `runs_csv` with one a run.
+    """Write the study's results: `parquet` and `csv` with a row per run, attack and scope; `runs_csv` with one per run
+    and threat model.
 
-    Metrics are means over a scope's images. Equal inputs give equal bytes.
+    Metrics are means over a scope's images; mse_image_sem is their standard error over these images alone, not over
+    seeds. Equal inputs give equal bytes.
     Raises ReportError or StoreError naming the file and the rule that makes it when one is absent or damaged.
     """
-    rows = [row for run in plan.runs.values() for row in _rows_of_run(plan, run)]
-    _pass_gate(plan, rows)
-    _mark_strongest(plan, rows)
-    # Said, not guessed: a column may be all empty.
-    types = {"converged": "boolean", "mse_ratio_to_mean_image": "float64"}
-    types |= dict.fromkeys((*COST_COLUMNS[1:], *metric_columns(plan)[3:]), "float64")
-    columns = dict.fromkeys((*COLUMNS, *metric_columns(plan)))
-    results = pd.DataFrame(rows, columns=list(columns)).astype(types)
-    runs = pd.DataFrame([_row_of_runs(plan, run, rows) for run in plan.runs.values()])
+    results, runs = gather(plan)
     with whole_or_absent(parquet) as temporary:
         results.to_parquet(temporary, index=False)
+    write_tables(results, runs, csv, runs_csv)
+
+
+def gather(plan: Plan, whole: Plan | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table of runs, attacks and scopes, and that of runs and threat models. Raises as `aggregate` does.
+
+    whole: what the study plans, where `plan` is only what is there of it.
+    """
+    majority = {name: read_majority(plan, dataset) for name, dataset in plan.datasets.items()}
+    rows = [row for run in plan.runs.values() for row in _rows_of_run(plan, run, *majority[run.dataset.id])]
+    _pass_gate(plan, rows)
+    mark_strongest(plan, rows, whole or plan)
+    # Said, not guessed: a column may be all empty.
+    floats = ("mse_ratio_to_mean_image", *LEAKAGE[:4], *COST_COLUMNS[1:], *metric_columns(plan)[3:])
+    types = dict.fromkeys(floats, "float64") | dict.fromkeys(("converged", "leakage_lower_saturated"), "boolean")
+    columns = dict.fromkeys((*COLUMNS, *metric_columns(plan)))
+    results = pd.DataFrame(rows, columns=list(columns)).astype(types)
+    of_run: dict[str, list[Row]] = {name: [] for name in plan.runs}
+    for row in rows:
+        of_run[row["run"]].append(row)
+    runs = [row for name, run in plan.runs.items() for row in _rows_of_runs(plan, run, of_run[name])]
+    return results, pd.DataFrame(runs)
+
+
+def write_tables(results: pd.DataFrame, runs: pd.DataFrame, csv: str | Path, runs_csv: str | Path) -> None:
+    """Write the two tables as text."""
     for path, table in ((csv, results), (runs_csv, runs)):
         with whole_or_absent(path) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _rows_of_run(plan: Plan, run: Run) -> list[Row]:
+def _rows_of_run(plan: Plan, run: Run, majority: float, test_images: int) -> list[Row]:
     training = read_training(plan, run)
     cost = cost_of(training)
-    leakage, leakage_sem = read_leakage(plan, run)
     about_run: Row = {
         "run": run.id,
         "dataset": run.dataset.name,
@@ -65,23 +98,26 @@ def _rows_of_run(plan: Plan, run: Run) -> list[Row]:
         "weight": run.surrogate.weight,
         "seed": run.seed,
         "accuracy": training.accuracy_test,
-        "leakage_nats": leakage,
-        "leakage_nats_sem": leakage_sem,
+        "majority_accuracy": majority,
+        "test_images": test_images,
         "train_seconds": training.seconds,
         "attempts": len(training.attempts),
         "lost_seconds": training.lost_seconds,
         **dict(zip(COST_COLUMNS, (cost.source, cost.gpu_s, cost.cpu_s, cost.max_rss_mb, cost.lost_s), strict=True)),
     }
     about_run["reference"] = plan.is_reference(run)
-    return [about_run | scores for attack in plan.attacks(run) for scores in _scores(plan, run, attack)]
+    leakage = read_leakage(plan, run)
+    return [about_run | scores for attack in plan.attacks(run) for scores in _scores(plan, run, attack, leakage)]
 
 
-def _scores(plan: Plan, run: Run, attack: AttackSettings) -> list[Row]:
-    """An attack's rows, one a scope."""
+def _scores(plan: Plan, run: Run, attack: AttackSettings, leakage: Leakage) -> list[Row]:
+    """An attack's rows, one a scope. The leakage is of the channel that the attacker sees: z once, or several times."""
     about, metrics = read_attack(plan, run, attack.id), read_metrics(plan, run, attack.id)
     shared: Row = {
         "attack": attack.id,
         "knowledge": attack.knowledge_label,
+        "threat_model": ThreatModel.of(attack).label,
+        **leakage(attack.observations),
         "attack_seconds": about.fit_seconds + about.score_seconds,
         "converged": about.converged,
         "failure": about.failure,
@@ -94,7 +130,7 @@ def _scores(plan: Plan, run: Run, attack: AttackSettings) -> list[Row]:
             for name in map(str, images)
             if name not in ("index", "label")
         }
-        means["mse_sem"] = float(images["mse"].std()) / len(images) ** 0.5
+        means["mse_image_sem"] = float(images["mse"].std()) / len(images) ** 0.5
         means["mse_ratio_to_mean_image"] = means["mse"] / means["mse_mean_image"] if means["mse_mean_image"] else None
         rows.append(shared | means | {"scope": scope, "images": len(images)})
     return rows
@@ -110,65 +146,21 @@ def _pass_gate(plan: Plan, rows: list[Row]) -> None:
         row["attack_broken"] = verdict.broken
 
 
-def _mark_strongest(plan: Plan, rows: list[Row]) -> None:
-    """Of each run and scope, the attack with the lowest mse among those that count, on the same images.
-
-    One that was still improving counts here: what it rebuilt it rebuilt, and leaving it out would make the run look
-    better protected than it is known to be. Where all but the yardsticks failed, there is none, unless the study asks
-    for yardsticks alone.
-
-    Its error is but an upper limit (`strongest_bound`) where it was still improving; and where an attack that is
-    stronger on the undefended reference was, or broke down here, so that this one leads for want of a better.
-    """
-    yardsticks = {attack.id for attack in plan.study.attacks if attack.yardstick}
-    only_yardsticks = len(yardsticks) == len(plan.study.attacks)
-    on_infer = {(row["run"], row["attack"]): row["mse"] for row in rows if row["scope"] == "infer"}
-    unsure = [row for row in rows if row["attack_bound"] or row["attack_broken"]]
-    contenders: dict[tuple[str, str], list[Row]] = {}
-
-    def stronger(row: Row, other: Row) -> bool:
-        """On the undefended reference of their run."""
-        reference = plan.reference(plan.runs[row["run"]])
-        assert reference is not None  # the yardsticks alone need none, and are never still improving
-        return bool(on_infer[reference.id, row["attack"]] < on_infer[reference.id, other["attack"]])
-
-    for row in rows:
-        row["strongest"] = row["strongest_bound"] = False
-        if row["attack_ok"] or row["attack_bound"]:
-            contenders.setdefault((row["run"], row["scope"]), []).append(row)
-    for place, found in contenders.items():
-        if only_yardsticks or any(row["attack"] not in yardsticks for row in found):
-            best = _strongest(plan, found)
-            unknown = [row for row in unsure if (row["run"], row["scope"]) == place]
-            best["strongest"] = True
-            best["strongest_bound"] = best["attack_bound"] or any(stronger(row, best) for row in unknown)
-
-
-def _strongest(plan: Plan, found: list[Row]) -> Row:
-    """The least mse of those scored on all images; one scored on the first of them must beat it on these."""
-    found = sorted(found, key=lambda row: (-row["images"], row["mse"]))
-    best = found[0]
-    for row in found[1:]:
-        if row["images"] < best["images"] and row["mse"] < _mse_on_those_of(plan, best, row):
-            best = row
-    return best
-
-
-def _mse_on_those_of(plan: Plan, row: Row, other: Row) -> float:
-    """The mse of a row's attack on the images that another row's was scored on."""
-    mine, theirs = (read_metrics(plan, plan.runs[row["run"]], one["attack"]) for one in (row, other))
-    mine, theirs = (found[found["scope"] == row["scope"]].set_index("index")["mse"] for found in (mine, theirs))
-    return float(mine.loc[theirs.index].astype(float).mean())
-
-
-def _row_of_runs(plan: Plan, run: Run, rows: list[Row]) -> Row:
-    own = [row for row in rows if row["run"] == run.id and row["scope"] == "infer"]
-    best: Row = next((row for row in own if row["strongest"]), {})  # none where every attack failed
-    kept = ("accuracy", "leakage_nats", "leakage_nats_sem", "train_seconds", "attempts", "lost_seconds", *COST_COLUMNS)
-    scores = {"strongest_attack": best.get("attack", ""), "infer_bound": best.get("strongest_bound")}
-    scores |= {f"infer_{name}": best.get(name) for name in metric_columns(plan)}
+def _rows_of_runs(plan: Plan, run: Run, rows: list[Row]) -> list[Row]:
+    """A run's rows, one a threat model; one without a threat model where none of its attacks counts."""
+    infer = [row for row in rows if row["scope"] == "infer"]
+    best = {threat: row for row in infer for threat in row["strongest_of"].split(SEPARATOR) if threat}
+    kept = ("accuracy", "majority_accuracy", "train_seconds", "attempts", "lost_seconds", *COST_COLUMNS, "reference")
     settings = _flat(run.model_dump(mode="json"))
-    return {"run": run.id} | settings | {name: own[0][name] for name in (*kept, "reference")} | scores
+    known = {"run": run.id} | settings | {name: infer[0][name] for name in kept}
+    return [known | _headline(plan, *one) for one in best.items()] or [known | _headline(plan, "", {})]
+
+
+def _headline(plan: Plan, threat: str, best: Row) -> Row:
+    scores = {"threat_model": threat, "strongest_attack": best.get("attack", "")}
+    scores |= {"infer_bound": best.get("strongest_bound")}
+    scores |= {name: best.get(name) for name in LEAKAGE}
+    return scores | {f"infer_{name}": best.get(name) for name in metric_columns(plan)}
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> Row:

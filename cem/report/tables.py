@@ -7,17 +7,20 @@ import pandas as pd
 
 from cem.config import every_metric
 from cem.planning.plan import Plan
-from cem.report.answer import attack_names
-from cem.report.groups import Group, Spread
-from cem.report.inputs import SCOPES, metric_columns, read_attack
+from cem.report.answer import Answer, attack_names
+from cem.report.groups import Group, group_runs
+from cem.report.inputs import METRICS, SCOPES, metric_columns, read_attack
+from cem.report.scores import Scores
+from cem.report.statistics import over_seeds
+from cem.report.threat import ThreatModel
 
-UNCONVERGED = (
-    "† was still improving at the end of its budget in at least one run: a lower bound on the attack, so the MSE is an "
-    "upper limit (≤) of what it would reach. So is the strongest's where an attack that is stronger on the undefended "
-    "reference was still improving, or broke down."
+LIMIT = (
+    "† may do better than this in at least one run (see the reasons below the table of attacks), so that the MSE is an "
+    "upper limit (≤), and a likeness a lower one (≥). So is the strongest's where an attack that is stronger on the "
+    "undefended references may do better, broke down, or has no result yet."
 )
 FAILED = (
-    "attack failed: it does not invert the undefended reference, or its fit broke down; its numbers say nothing about "
+    "attack failed: it does not invert the undefended references, or its fit broke down; its numbers say nothing about "
     "a defence, and count nowhere."
 )
 PART = (
@@ -25,6 +28,11 @@ PART = (
     "called the strongest where it is better than the others on the same images."
 )
 NOTHING = "‡ no attack beats answering with the mean image, or the class's mean, which need no z."
+ONE_SEED = "1 seed: no interval can be given, and no difference from another row be called one."
+INTERVAL = (
+    "±: half the 95 % interval over training seeds (Student's t of the seed means, n − 1), for scores together with "
+    "that over test images, which all seeds share."
+)
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "σ": r"$\sigma$", "λ": r"$\lambda$",
@@ -57,41 +65,68 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
 
 
-def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame) -> Table:
-    """One row a group: accuracy, the strongest attack and its scores, leakage, seconds; mean ± sd over seeds."""
+def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> Table:
+    """One row a group: accuracy, the strongest attack of a threat model and its scores, leakage, seconds."""
     header = (
-        "runs", "strongest attack", "seeds", "accuracy, %", "MSE, Infer", "PSNR, dB", "SSIM", "recognised, %",
-        "rank 1, %", "MSE, Train", "leakage ≤, nats", "training, s", "attack, s",
+        "runs", "strongest attack", "seeds", "accuracy, %", "most frequent class, %", "MSE, Infer", "PSNR, dB", "SSIM",
+        "recognised, %", "rank 1, %", "MSE, Train", *(f"leakage {side}, nats{_seen(threat)}" for side in "≤≥"),
+        "training, s", "attack, s",
     )  # fmt: skip
     rows = []
     for group in groups:
-        infer, train, about = group.headline(results), group.headline(results, "train"), group.about(results)
+        infer, train = (group.headline(results, threat, scope) for scope in ("infer", "train"))
+        about = group.about(results)
         failed = "attack failed" if infer.empty else ""
         cells = [
-            Spread.of(100 * about["accuracy"]).text(4),
-            *(failed or _limit(infer, name) + Spread.of(infer[name]).text() for name in ("mse", "psnr_db", "ssim")),
-            *(failed or Spread.of(100 * infer[name]).text() for name in ("victim_accuracy", "rank1")),
-            failed or _limit(infer, "mse") + Spread.of(train["mse"]).text(),
-            *(Spread.of(about[name]).text() for name in ("leakage_nats", "train_seconds")),
-            "–" if failed else Spread.of(infer["attack_seconds"]).text(),
+            over_seeds(100 * about["accuracy"]).text(4),
+            f"{100 * about['majority_accuracy'].iloc[0]:.1f}",
+            *(failed or _limit(infer, name) + scores.estimate(infer, name).text() for name in METRICS[:3]),
+            *(failed or _limit(infer, name) + scores.estimate(infer, name, 100.0).text() for name in METRICS[3:5]),
+            failed or _limit(infer, "mse") + scores.estimate(train, "mse").text(),
+            *("–" if failed else _leakage(infer, name) for name in ("leakage_nats", "leakage_lower_nats")),
+            over_seeds(about["train_seconds"]).text(),
+            "–" if failed else over_seeds(infer["attack_seconds"]).text(),
         ]
-        rows.append((group.label, failed or _strongest(plan, group, results), str(len(group.runs)), *cells))
+        rows.append((group.label, failed or _strongest(plan, group, infer, results), _seeds(group), *cells))
     return Table("summary", header, rows, _notes(rows), text_columns=2)
 
 
-def attacks_table(plan: Plan, groups: list[Group], results: pd.DataFrame) -> Table:
-    """One row a group, one column an attack: its MSE on Infer, mean ± sd over seeds."""
+def comparisons_table(answer: Answer) -> Table:
+    """One row a comparison at equal accuracy, with the factor of the errors and whether something can be said."""
+    header = (
+        "method",
+        "held against",
+        "how accuracies are equal",
+        "can be said",
+        "accuracy, %",
+        "error, times",
+        "seeds",
+    )
+    rows: list[tuple[str, ...]] = [
+        (one.method, one.other, one.how, "yes" if not one.why else "no", f"{100 * one.accuracy.mean:.2f}",
+         one.log.factor_text(), str(one.log.n))
+        for one in answer.comparisons
+    ]  # fmt: skip
+    note = "error: factor of the strongest attacks' MSE, paired by seed (mean of logarithms), 95 % interval in brackets"
+    several = "" if len(rows) < 2 else f"; each of the {len(rows)} by itself, so that by chance some miss"
+    return Table("comparisons", header, rows, (note + several + ".",), text_columns=4)
+
+
+def attacks_table(plan: Plan, groups: list[Group], results: pd.DataFrame, scores: Scores) -> Table:
+    """One row a group, one column an attack: its MSE on Infer."""
     attacks = [attack.id for attack in plan.study.attacks]
     header = ("runs", "seeds", *(f"{one} §" if _in_part(one, results) else one for one in attacks))
     rows = []
     for group in groups:
         infer = group.rows(results).query("scope == 'infer'")
-        cells = [_attack_cell(infer[infer["attack"] == attack]) for attack in attacks]
-        rows.append((group.label, str(len(group.runs)), *cells))
+        cells = [_attack_cell(infer[infer["attack"] == attack], scores) for attack in attacks]
+        rows.append((group.label, _seeds(group), *cells))
     return Table("attacks", header, rows, _notes([header, *rows]))
 
 
-def further_metrics_table(plan: Plan, groups: list[Group], results: pd.DataFrame) -> Table | None:
+def further_metrics_table(
+    plan: Plan, groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores
+) -> Table | None:
     """One row per group: the strongest attack by the metrics that the summary has no column for; None where none is."""
     own = {metric.member: metric for metric in every_metric(plan.study.metrics)}
     names = [name for name in metric_columns(plan)[5:] if not results[name].isna().all()]
@@ -100,47 +135,56 @@ def further_metrics_table(plan: Plan, groups: list[Group], results: pd.DataFrame
     header = ("runs", *(f"{name}, {own[name].unit}".removesuffix(", ") for name in names))
     rows = []
     for group in groups:
-        infer = group.headline(results)
-        cells = [Spread.of(infer[name]).text() for name in names]
+        infer = group.headline(results, threat)
+        cells = [scores.estimate(infer, name).text() for name in names]
         rows.append((group.label, *(["attack failed"] * len(names) if infer.empty else cells)))
     closer = (f"{name}: a {own[name].better} value says that the reconstruction is closer." for name in names)
     return Table("metrics", header, rows, tuple(closer))
 
 
-def verdicts_table(groups: list[Group], results: pd.DataFrame) -> Table:
-    """One row an attack that does not count on a group, with the reason; no rows where all count."""
+def reasons_table(groups: list[Group], results: pd.DataFrame, bound: bool) -> Table:
+    """One row an attack whose number does not count on a group (or, `bound`, is a limit), with the reason."""
     rows: list[tuple[str, ...]] = []
     for group in groups:
-        bad = group.rows(results).query("scope == 'infer' and not attack_ok")
+        infer = group.rows(results).query("scope == 'infer'")
+        bad = infer[~infer["attack_ok"] & (infer["attack_bound"] == bound)]
         for (attack, why), found in bad.groupby(["attack", "attack_verdict"], sort=False):
             seeds = ", ".join(map(str, sorted(found["seed"])))
             rows.append((group.label, str(attack), str(why), seeds))
-    return Table("verdicts", ("runs", "attack", "why its number does not count", "seeds"), rows, text_columns=4)
+    name, title = ("limits", "why it is a limit") if bound else ("failures", "why it does not count")
+    return Table(name, ("runs", "attack", title, "seeds"), rows, text_columns=4)
 
 
 def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
     """One row an attack: what it knows and is given, what it took (mean over runs), how often it converged."""
     rows: list[tuple[str, ...]] = []
-    header = ("attack", "settings", "images", "parameters", "fitting, s", "scoring, s", "memory, MB", "converged")
+    header = (
+        "attack", "settings", "threat model", "images", "parameters", "fitting, s", "scoring, s", "memory, MB",
+        "converged",
+    )  # fmt: skip
     for attack in plan.study.attacks:
         about = [read_attack(plan, run, attack.id) for run in plan.runs.values() if attack in plan.attacks(run)]
+        if not about:
+            continue  # nothing of it is finished
         known = results.loc[(results["attack"] == attack.id) & (results["scope"] == SCOPES[0]), "converged"].dropna()
         cells = (
-            f"{about[0].knowledge.images} {about[0].knowledge.data}",
+            ThreatModel.of(attack).label,
+            str(about[0].knowledge.images),
             _distinct([found.parameters for found in about]),
             f"{sum(found.fit_seconds for found in about) / len(about):.1f}",
             f"{sum(found.score_seconds for found in about) / len(about):.1f}",
             f"{max(found.peak_memory_mb for found in about):.0f}",
             f"{int(known.sum())} of {len(about)} runs" if attack.trained else "needs no training",
         )
-        settings = {key: value for key, value in attack.sparse().items() if key not in ("name", "data")}
+        known_by_threat = ("name", "data", "data_size", "encoder", "observations", "labels")
+        settings = {key: value for key, value in attack.sparse().items() if key not in known_by_threat}
         settings = {key: value for key, value in settings.items() if value != attack.id}
         rows.append((attack.id, ", ".join(f"{key} {value}" for key, value in settings.items()), *cells))
-    return Table("budgets", header, rows, text_columns=2)
+    return Table("budgets", header, rows, text_columns=3)
 
 
-def ladder_table(plan: Plan, results: pd.DataFrame) -> Table | None:
-    """One row a decoder, smallest first, on each reference: whether more attacker would still help.
+def ladder_table(plan: Plan, results: pd.DataFrame, scores: Scores) -> Table | None:
+    """One row a decoder, smallest first, on the references of each network: whether more attacker would still help.
 
     Only decoders that differ in nothing but their network and their name are on a ladder; None without one.
     """
@@ -150,37 +194,38 @@ def ladder_table(plan: Plan, results: pd.DataFrame) -> Table | None:
             alike = attack.model_copy(update={"net": "", "name": None, "runs": "all"})
             steps.setdefault(repr(alike), []).append(attack.id)
     ladder = max(steps.values(), key=len, default=[])
-    references = [run for run in plan.runs.values() if plan.is_reference(run)]
-    if len(ladder) < 2 or not references:
+    groups = group_runs(plan.references.values())
+    if len(ladder) < 2 or not groups:
         return None
     rows: list[tuple[str, ...]] = []
-    for run in references:
-        infer = results.query("scope == 'infer'")
-        sizes = sorted((read_attack(plan, run, name).parameters, name) for name in ladder)
+    for group in groups:
+        infer = group.rows(results).query("scope == 'infer'")
+        present = {name: found for name in ladder if not (found := infer[infer["attack"] == name]).empty}
+        first = {name: plan.runs[found["run"].iloc[0]] for name, found in present.items()}
+        sizes = {name: read_attack(plan, run, name).parameters for name, run in first.items()}
         before = math.nan
-        for parameters, name in sizes:
-            rung = infer[(infer["run"] == run.id) & (infer["attack"] == name)]
-            cell = _attack_cell(rung)
-            error = math.nan if cell == "attack failed" else float(rung["mse"].iloc[0])
+        for name, parameters in sorted(sizes.items(), key=lambda item: item[1]):
+            cell = _attack_cell(present[name], scores)
+            error = math.nan if cell == "attack failed" else float(present[name]["mse"].mean())
             ratio = error / before  # NaN on the first rung, and beside one that failed
             change = "" if math.isnan(ratio) else f"{100 * (ratio - 1):+.1f}".replace("-", "−")
-            rows.append((run.id, name, f"{parameters:,}", cell, change))
+            rows.append((group.label, _seeds(group), name, f"{parameters:,}", cell, change))
             before = error
-    header = ("undefended reference", "decoder", "parameters", "MSE, Infer", "change, %")
+    header = ("undefended reference", "seeds", "decoder", "parameters", "MSE, Infer", "change, %")
     note = "change: of the error against the next smaller decoder. A last step far below zero says that a larger "
     notes = (note + "attacker would rebuild more still.", *_notes(rows))
-    return Table("ladder", header, rows, notes, text_columns=2)
+    return Table("ladder", header, rows, notes, text_columns=3)
 
 
 def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
-    """One row a group: what the jobs that trained it used, all attempts; mean ± sd over seeds."""
+    """One row a group: what the jobs that trained it used, all attempts; means over seeds with intervals."""
     header = ("runs", "counted by", "GPU, s", "CPU, s", "memory, MB", "broken off, s", "attempts", "lost, s")
     names = ("train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
     rows = []
     for group in groups:
         known = group.rows(results).drop_duplicates("run")
         cells = [
-            "unavailable" if known[name].isna().any() else Spread.of(known[name].astype(float)).text()
+            "unavailable" if known[name].isna().any() else over_seeds(known[name].astype(float)).text()
             for name in (*names, "attempts", "lost_seconds")
         ]
         rows.append((group.label, ", ".join(sorted(set(known["cost_source"]))), *cells))
@@ -192,8 +237,23 @@ def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
     return Table("costs", header, rows, notes, text_columns=2)
 
 
-def _strongest(plan: Plan, group: Group, results: pd.DataFrame) -> str:
-    infer = group.headline(results)
+def _seeds(group: Group) -> str:
+    return "1 seed" if len(group.runs) == 1 else str(len(group.runs))
+
+
+def _seen(threat: ThreatModel) -> str:
+    return "" if threat.observations == 1 else f" at σ/√{threat.observations}"
+
+
+def _leakage(infer: pd.DataFrame, name: str) -> str:
+    """Of the channel that this threat model's attacks see."""
+    if infer[name].isna().any():
+        return "not measured"
+    saturated = name == "leakage_lower_nats" and infer["leakage_lower_saturated"].fillna(False).any()
+    return over_seeds(infer[name]).text() + (" (saturated)" if saturated else "")
+
+
+def _strongest(plan: Plan, group: Group, infer: pd.DataFrame, results: pd.DataFrame) -> str:
     yardsticks = {attack.id for attack in plan.study.attacks if attack.yardstick}
     trivial = all(attack in yardsticks for attack in infer["attack"])
     failed = len(group.runs) - len(infer)
@@ -217,7 +277,7 @@ def _limit(infer: pd.DataFrame, metric: str) -> str:
     return "≤ " if metric == "mse" else "≥ "
 
 
-def _attack_cell(rows: pd.DataFrame) -> str:
+def _attack_cell(rows: pd.DataFrame, scores: Scores) -> str:
     """An attack on a group; seeds where it failed are left out, and said to be."""
     if rows.empty:
         return "–"
@@ -226,12 +286,12 @@ def _attack_cell(rows: pd.DataFrame) -> str:
         return "attack failed"
     mark = ("≤ ", " †") if works["attack_bound"].any() else ("", "")
     failed = f" (attack failed in {len(rows) - len(works)})" if len(works) < len(rows) else ""
-    return Spread.of(works["mse"]).text().join(mark) + failed
+    return scores.estimate(works, "mse").text().join(mark) + failed
 
 
 def _notes(rows: list[tuple[str, ...]]) -> tuple[str, ...]:
     text = "\n".join(cell for row in rows for cell in row[1:])
-    notes = {"†": UNCONVERGED, "failed": FAILED, "‡": NOTHING, "§": PART}
+    notes = {"±": INTERVAL, "†": LIMIT, "failed": FAILED, "‡": NOTHING, "§": PART, "1 seed": ONE_SEED}
     return tuple(note for mark, note in notes.items() if mark in text)
 
 

@@ -75,8 +75,12 @@ def require_finite(readings: Readings, names: tuple[str, ...]) -> None:
         raise NonFiniteError(found)
 
 
-def descend(optimizer: torch.optim.Optimizer, norm: float, limit: float | None) -> None:
-    """A step along the gradient, first scaled down to the norm `limit` where its norm is larger."""
+def descend(optimizer: torch.optim.Optimizer, norm: float, limit: float | None) -> float:
+    """A step along the gradient, first scaled down to the norm `limit` where its norm is larger.
+
+    Gives the factor it was scaled by, 1 where it was not.
+    """
+    factor = 1.0
     if limit is not None:
         # As torch's clip_grads_with_norm_, but that a factor which is a number need not be sent to the device.
         factor = (limit / (torch.tensor(norm) + 1e-6)).clamp(max=1.0).item()
@@ -84,3 +88,15 @@ def descend(optimizer: torch.optim.Optimizer, norm: float, limit: float | None) 
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
     optimizer.step()
+    return factor
+
+
+def clipping(party: str, factor: float, limit: float | None) -> Readings:
+    """What the history says of a party's clipping; `factor`: what `descend` gave. Nothing where there is no limit.
+
+    The factor is read of clipped batches only, so that its mean says how hard these were cut.
+    """
+    if limit is None:
+        return {}
+    cut = factor < 1.0
+    return {f"{party}_clipped": float(cut)} | ({f"{party}_clip_factor": factor} if cut else {})

@@ -13,8 +13,10 @@ class Epoch(NamedTuple):
 
     Terms, norms and train_accuracy are means over the batches that computed them. Gradient norms are L2 over a whole
     batch: of a term at ẑ (λ included), of the surrogate's own parameters (fit), and of what each optimizer descends on
-    before clipping (client, server). probe_leakage_nats is of a held-out mixture; leakage_nats the surrogate's own.
-    nonfinite: batches that went without the surrogate. seconds: without the probe.
+    before clipping (client, server). clipped: share of the batches whose gradient was longer than max_grad_norm, empty
+    without that setting; clip_factor: mean factor that these batches' gradients were scaled by. probe_leakage_nats is
+    of a held-out mixture; leakage_nats the surrogate's own. nonfinite: batches that went without the surrogate.
+    seconds: without the probe.
     """
 
     epoch: int
@@ -32,6 +34,10 @@ class Epoch(NamedTuple):
     fit_grad_norm: float | None = None
     client_grad_norm: float | None = None
     server_grad_norm: float | None = None
+    client_clipped: float | None = None
+    client_clip_factor: float | None = None
+    server_clipped: float | None = None
+    server_clip_factor: float | None = None
     threshold: float | None = None
     attention_gate: float | None = None
     feed_forward_gate: float | None = None
@@ -78,7 +84,7 @@ def history_csv(history: Iterable[Epoch]) -> str:
 
 
 def read_history(path: Path) -> list[Epoch]:
-    """The table of a warm-up, to go on from."""
+    """The table of a warm-up, to go on from; columns that it lacks, of an older version, stay empty."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     parsers = {name: _PARSERS.get(kind, float) for name, kind in Epoch.__annotations__.items()}

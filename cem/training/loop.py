@@ -43,7 +43,7 @@ def train_epochs(
             probed = probe_leakage(client.encoder, run, state.epoch, private, val)
         row = _row(state, run, seconds, private)._replace(val_accuracy=accuracy, probe_leakage_nats=probed)
         state.history.append(row)
-        if state.epoch >= first_selectable(run.training) and accuracy >= state.best_accuracy:
+        if state.epoch >= first_selectable(run.surrogate, run.training) and accuracy >= state.best_accuracy:
             state.best, state.best_accuracy, state.best_epoch = state.model(), accuracy, state.epoch
         state.epoch, state.step, state.elapsed = state.epoch + 1, 0, 0.0
         state.save(store)

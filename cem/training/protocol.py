@@ -12,7 +12,16 @@ from cem.config import Run, Training
 from cem.data.loader import Batch
 from cem.defenses import make_defense
 from cem.surrogates import Surrogate
-from cem.training.gradients import NonFinite, Readings, descend, first_nonfinite, grad_norm, read, require_finite
+from cem.training.gradients import (
+    NonFinite,
+    Readings,
+    clipping,
+    descend,
+    first_nonfinite,
+    grad_norm,
+    read,
+    require_finite,
+)
 from cem.training.objective import ClientObjective, Scalar, Score, Sent, objective, score
 from cem.types import Images, Labels, Smashed
 
@@ -52,7 +61,7 @@ class Server:
         found = self.score(z, labels)
         found.cross_entropy.backward()  # type: ignore[no-untyped-call]
         readings = read(self.values(found))
-        self.step(readings)
+        readings |= self.step(readings)
         assert z.grad is not None
         return z.grad, readings
 
@@ -60,10 +69,14 @@ class Server:
         """What is to be read of a step, after the backward pass."""
         return found._asdict() | {"server_grad_norm": grad_norm(self.classifier)}
 
-    def step(self, readings: Readings) -> None:
-        """Descend along the gradient. Raises NonFiniteError, before it, when it or the cross entropy is not finite."""
+    def step(self, readings: Readings) -> Readings:
+        """Descend along the gradient, and tell how it was clipped.
+
+        Raises NonFiniteError, before it, when the gradient or the cross entropy is not finite.
+        """
         require_finite(readings, _SERVER)
-        descend(self.optimizer, readings["server_grad_norm"], self.cfg.max_grad_norm)
+        limit = self.cfg.max_grad_norm
+        return clipping("server", descend(self.optimizer, readings["server_grad_norm"], limit), limit)
 
 
 @dataclass
@@ -114,10 +127,11 @@ class Client(ClientObjective):
             readings = {name: value for name, value in readings.items() if name not in _OF_SURROGATE}
         elif self.routing == "shared" and "fit_grad_norm" in readings:
             readings["client_grad_norm"] = math.hypot(readings["client_grad_norm"], readings["fit_grad_norm"])
-        descend(self.optimizer, readings["client_grad_norm"], self.cfg.max_grad_norm)
+        limit = self.cfg.max_grad_norm
+        factor = descend(self.optimizer, readings["client_grad_norm"], limit)
         if self.surrogate_optimizer is not None:
             self.surrogate_optimizer.step()
-        return Step(readings, failure)
+        return Step(readings | clipping("client", factor, limit), failure)
 
 
 def train_batch(client: Client, server: Server, batch: Batch, weight: float, with_surrogate: bool) -> Step:
@@ -133,7 +147,7 @@ def train_batch(client: Client, server: Server, batch: Batch, weight: float, wit
         of_server, of_client = server.values(found), client.values(sent)
         together = read(of_server | of_client)  # at once: each reading waits for the device
         readings, own = ({name: together[name] for name in values} for values in (of_server, of_client))
-        server.step(readings)
+        readings |= server.step(readings)
     else:
         gradient, readings = server.answer(sent.z.detach(), batch.labels)
         client.receive(sent, gradient)

@@ -18,13 +18,18 @@ def learning_rate(cfg: Training, epoch: int) -> float:
     return cfg.lr * cfg.lr_decay**passed
 
 
-def first_selectable(cfg: Training) -> int:
-    """First epoch whose model may be chosen: the learning rate has fallen for the last time, the warm-up is over.
+def first_selectable(surrogate: SurrogateSettings, cfg: Training) -> int:
+    """First epoch whose model may be chosen: from it on, learning rate, λ(t) and threshold are those of the last one.
 
-    Selecting among earlier epochs would favour models that the defence has not finished with.
+    Selecting among earlier epochs would favour models that the defence has not finished with, and report them under a
+    weight that they never had.
     """
-    settled = min(math.ceil(max(cfg.milestones, default=0.0) * cfg.epochs), cfg.epochs - 1)
-    return max(settled, cfg.warmup_epochs)
+    last = cfg.epochs - 1
+    settled = min(math.ceil(max(cfg.milestones, default=0.0) * cfg.epochs), last)
+    weights = [surrogate_weight(surrogate, cfg, epoch) for epoch in range(cfg.epochs)]
+    others = [epoch for epoch, weight in enumerate(weights) if weight != weights[last]]
+    moving = last if surrogate.weight > 0 and surrogate.moves_threshold else 0
+    return max(settled, cfg.warmup_epochs, max(others, default=-1) + 1, moving)
 
 
 def surrogate_computed(surrogate: SurrogateSettings, cfg: Training, epoch: int) -> bool:

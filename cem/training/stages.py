@@ -12,6 +12,7 @@ from cem.data.loader import OnDeviceLoader
 from cem.jobs.interruption import resumable
 from cem.jobs.process import device_name, make_generator, peak_memory_mb, set_up_process
 from cem.jobs.state import StateStore, state_folder
+from cem.jobs.work import name_work
 from cem.mixture import load_mixture
 from cem.models import make_split, parameter_count, seed_dropout, smashed_shape
 from cem.storage.files import sha256, write_text
@@ -32,6 +33,7 @@ def warm_up(run: Run, data: Path, model: Path, history: Path, results: Path) -> 
     plain = run.model_copy(update={"surrogate": NoSurrogate()})
     folder = state_folder(results, {"warm_up": plain.sparse()}, {"data": sha256(data)})
     with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
+        name_work(folder, model.parent)
         task = _Task(plain, file, device, Surrogate())
         task.fit(store, until=run.training.warmup_epochs)
         save_checkpoint(model, "warm_up", *task.state.learned())
@@ -43,12 +45,14 @@ def train(
 ) -> None:
     """Train a run from its warm-up to the end; write model.safetensors, history.csv and train.json into `out`.
 
-    The model is the one with the best accuracy on `val` since the learning rate last fell; `test` is scored once.
+    The model is the one with the best accuracy on `val` among the epochs that have the learning rate, λ(t) and
+    threshold of the last one; `test` is scored once.
     """
     device = set_up_process(run.training.threads)
     inputs = {"data": sha256(data), "warm_up": sha256(warm_model), "mixture": sha256(mixture) if mixture else ""}
     folder = state_folder(results, {"train": run.sparse()}, inputs)
     with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
+        name_work(folder, out)
         labels = torch.from_numpy(file.labels("private"))
         encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
         surrogate = make_surrogate(

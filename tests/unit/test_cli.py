@@ -1,6 +1,7 @@
 """The command line checks a study, shows its runs, and says how far they are."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from cem import __version__, cli
 from cem.cli import main
 from cem.config import load_study
+from cem.jobs.work import name_work
 from cem.planning.plan import Plan
 from snakemake_executor_plugin_submitit.books.records import Books, Member
 
@@ -135,8 +137,8 @@ def test_the_status_of_nothing_is_nothing(cem, file, plan):
     code, out, err = cem("status", file)
     assert (code, err) == (0, "")
     for run in plan.runs:
-        assert lines_with(out, run)[0].split()[1:] == ["-"] * 5
-    assert lines_with(out, "all ")[0].split()[1:] == ["0/3"] * 5
+        assert lines_with(out, run)[0].split()[1:] == ["waiting", *["-"] * 5]
+    assert lines_with(out, "all ")[0].split()[1:] == ["0/3"] * 6
     assert out.splitlines()[-1] == "report: not made yet"
     assert lines_with(out, "orphan") + lines_with(out, "unfinished") == []
 
@@ -151,10 +153,12 @@ def test_the_status_follows_the_stages(cem, file, plan):
     make(plan.attack(second, "decoder") / "reconstructions.h5")  # not the whole of an attack
     make(plan.report)
     out = cem("status", file)[1]
-    assert lines_with(out, "run ")[0].split() == ["run", "model", "activations", "leakage", "mean_image", "decoder"]
-    assert lines_with(out, first.id)[0].split()[1:] == ["done", "done", "done", "-", "done"]
-    assert lines_with(out, second.id)[0].split()[1:] == ["done", "-", "-", "-", "-"]
-    assert lines_with(out, "all ")[0].split()[1:] == ["2/3", "1/3", "1/3", "0/3", "1/3"]
+    assert lines_with(out, "run ")[0].split() == [
+        "run", "state", "model", "activations", "leakage", "mean_image", "decoder",
+    ]  # fmt: skip
+    assert lines_with(out, first.id)[0].split()[1:] == ["waiting", "done", "done", "done", "-", "done"]
+    assert lines_with(out, second.id)[0].split()[1:] == ["waiting", "done", "-", "-", "-", "-"]
+    assert lines_with(out, "all ")[0].split()[1:] == ["0/3", "2/3", "1/3", "1/3", "0/3", "1/3"]
     assert out.splitlines()[-1] == "report: results/test/report.html"
 
 
@@ -185,7 +189,7 @@ def test_only_failed_fits_of_this_study_are_an_error(cem, file, plan):
     )
     code, out, _ = cem("status", file)
     assert code == 0
-    assert lines_with(out, "still improving") == [f"still improving: decoder on {first}: {why}"]
+    assert lines_with(out, "upper limit") == [f"upper limit: decoder on {first}: {why}"]
     assert len(lines_with(out, "attack failed")) == 1
 
 
@@ -201,13 +205,51 @@ def test_orphans_and_unfinished_trainings_are_listed(cem, file, plan):
     (first, *_) = plan.runs.values()
     make(plan.run(first) / "model.safetensors")
     make(plan.folder / "runs" / "old" / "none" / "s0-0000" / "model.safetensors")
-    make(plan.root / ".state" / "0123456789abcdef" / "state.safetensors")
+    name_work(plan.root / ".state" / "0123456789abcdef", plan.run(first))
+    name_work(plan.root / ".state" / "fedcba9876543210", plan.root / "other" / "runs" / "a")
     out = cem("status", file)[1]
     (orphan,) = lines_with(out, "orphan")
     assert orphan.startswith("orphan: results/test/runs/old/none/s0-0000 ")
     assert "in no table; may be deleted" in orphan
     (state,) = lines_with(out, "unfinished")
-    assert "results/.state/0123456789abcdef" in state
+    assert state == f"unfinished: {plan.run(first)} (the next run goes on from: results/.state/0123456789abcdef)"
+
+
+def test_a_failed_run_is_told_with_its_log_and_is_the_exit_code(cem, file, plan):
+    first, *_ = plan.runs
+    log = Path("logs/test") / first / "train.log"
+    make(log)
+    log.write_text("TrainingError: epoch 1: [bold]nan[/bold]\n")
+    code, out, _ = cem("status", file)
+    assert code == 1
+    assert f"{first}: failed: train, TrainingError: epoch 1: [bold]nan[/bold]\n  log: {log}\n" in out
+    code, out, _ = cem("status", file, "--json")
+    told = json.loads(out)
+    assert code == 1
+    assert told["failed"]
+    assert told["runs"][0] == {
+        "run": first, "state": "failed", "rule": "train", "cause": "TrainingError: epoch 1: [bold]nan[/bold]",
+        "log": str(log), "epoch": None, "epochs": None, "eta_s": None,
+    }  # fmt: skip
+    assert [one["state"] for one in told["runs"][1:]] == ["waiting", "waiting"]
+    assert told["report"] == {"path": None, "older_than": []}
+
+
+def test_a_report_that_is_older_than_a_result_is_told(cem, file, plan):
+    (first, *_) = plan.runs.values()
+    make(plan.report)
+    make(plan.run(first) / "model.safetensors")
+    os.utime(plan.report, (1, 1))
+    assert cem("status", file)[1].splitlines()[-1] == (
+        "report: results/test/report.html (older than the results of 1 runs: run the workflow, or cem report)"
+    )
+
+
+def test_a_report_of_nothing_is_none_and_names_the_runs(cem, file, plan):
+    code, out, _ = cem("report", file)
+    assert code == 1
+    assert [line.split(": ")[1] for line in out.splitlines()[:3]] == ["waiting"] * 3
+    assert out.splitlines()[-1] == "report: not made, no run of the study is finished"
 
 
 def test_the_results_may_be_elsewhere(cem, file, tmp_path):

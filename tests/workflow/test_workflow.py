@@ -184,11 +184,38 @@ def test_a_folder_whose_name_a_shell_would_run_is_refused(tmp_path) -> None:
 
 def test_a_bad_study_stops_before_any_job(tmp_path) -> None:
     write_study(tmp_path, {**STUDY, "noise_sd": 1})
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "did you mean 'noise_std'?" in refused(tmp_path)
+
+
+def test_a_key_given_twice_is_refused_in_any_file_that_snakemake_reads(tmp_path) -> None:
+    """It would take the last of the two without a word."""
+    write_study(tmp_path, STUDY)
+    default = tmp_path / "config/config.yaml"
+    text = default.read_text()
+    (tmp_path / "more.yaml").write_text("noise_std: 0.1\nseeds: [1]\nnoise_std: 0.2\n")
+    message = "given twice: noise_std (lines 1 and 3)"
+    assert f"more.yaml: {message}" in refused(tmp_path, "--configfile", str(default), "more.yaml")
+    default.write_text(f"noise_std: 0.1\n{text}noise_std: 0.2\n")
+    assert "config.yaml: given twice: noise_std (lines 1 and " in refused(tmp_path)
+
+
+def test_numbers_on_the_command_line_are_numbers(tmp_path) -> None:
+    """Snakemake hands them on as texts."""
+    write_study(tmp_path, STUDY)
+    changes = ["training={epochs: 5, lr: 1e-3, max_grad_norm: null}", "seeds=[3, 4]"]
+    assert planned(tmp_path, "--config", *changes)["train"] == 2 * (3 + 1)
+    assert "training.epochs: input should be a valid integer; found 2.5" in refused(
+        tmp_path, "--config", "training={epochs: 2.5}"
+    )
+
+
+def refused(folder: Path, *arguments: str) -> str:
+    """What Snakemake prints when it stops before any job."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "1", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert "did you mean 'noise_std'?" in done.stdout + done.stderr
-    assert not (tmp_path / "results").exists()
+    assert not (folder / "results").exists()
+    return done.stdout + done.stderr
 
 
 def test_the_same_study_twice_gives_the_same_bytes(done, tmp_path) -> None:

@@ -6,12 +6,14 @@ import shlex
 import sys
 
 import cem
-from cem.config import parse_study
+from cem.config import parse_study, read_settings
 from cem.planning.plan import ATTACK_FILES, Plan
 from cem.planning.preflight import check_before_start
 from snakemake.exceptions import WorkflowError
 
 try:
+    for path in workflow.configfiles:
+        read_settings(path)  # refuses what Snakemake would read without a word, such as a key given twice
     STUDY = parse_study(config, "the study's configuration")
     PLAN = Plan(STUDY)
     check_before_start(PLAN)
@@ -153,3 +155,19 @@ def everything():
         ),
         *of_every_attack(*ATTACK_FILES),
     ]
+
+
+def report_what_is_finished():
+    """After a failed job: the report of what is finished, and the runs that are not. An interruption makes none."""
+    scheduler = getattr(workflow, "scheduler", None)
+    if not getattr(scheduler, "failed", True):
+        return
+    # Seconds, which a study without failures does not need.
+    from cem.report.finished import describe, report_finished
+
+    try:
+        missing = report_finished(PLAN, at_work=False)
+    except cem.CemError as error:
+        print(f"no report of what is finished: {error}", file=sys.stderr)
+    else:
+        print(describe(PLAN, missing), file=sys.stderr)

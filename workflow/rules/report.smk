@@ -2,6 +2,8 @@
 
 REQUIRED INPUTS: every planned run's training, leakage and attacks; results of runs no longer planned are not looked at.
 OUTPUTS: results.parquet, results.csv, runs.csv; report.html with figures/ and tables/.
+After a failure, and by `cem report` at any time, results.csv, runs.csv and the report are made of what is finished.
+results.parquet is then absent, so that these rules run again once everything is there.
 """
 
 
@@ -11,6 +13,7 @@ rule aggregate:
         of_every_run("train.json", "history.csv"),
         [str(PLAN.leakage(run)) for run in PLAN.runs.values()],
         of_every_attack("metrics.parquet", "attack.json"),
+        data=[str(PLAN.data(dataset)) for dataset in PLAN.datasets.values()],
     output:
         parquet="results/{study}/results.parquet",
         csv="results/{study}/results.csv",
@@ -35,7 +38,9 @@ rule report:
     """Write the report: tables, figures and pictures, in one file that opens anywhere."""
     input:
         of_every_run("activations.h5", "history.csv", "train.json"),
-        of_every_attack("reconstructions.h5", "attack.json"),
+        of_every_attack(
+            "reconstructions.h5", "attack.json", "metrics.parquet", "manifest.json"
+        ),
         results="results/{study}/results.parquet",
         data=[str(PLAN.data(dataset)) for dataset in PLAN.datasets.values()],
     output:

@@ -58,7 +58,8 @@ def check_labels(
     class; absent: the classes are 0 to the largest label.
 
     Raises DataError when the labels are not whole numbers, are outside the range of the classes, or leave a class
-    without images, and when `is_test` has another length or puts all images on one side.
+    without images, when two classes have one name, and when `is_test` has another length or puts all images on one
+    side.
     """
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
@@ -78,6 +79,12 @@ def check_labels(
     names = tuple(class_names) if class_names is not None else tuple(map(str, range(int(labels.max()) + 1)))
     if len(names) < 2:
         raise DataError(f"{where}: expected at least 2 classes, found {len(names)}.")
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise DataError(
+            f"{where}: expected a name of its own for each class, found {', '.join(map(repr, doubled))} more than once."
+            " Rename one, or give the images of both one label."
+        )
     _check_classes(where, np.bincount(labels, minlength=len(names)), names)
     if is_test is not None:
         _check_is_test(where, is_test, len(labels))

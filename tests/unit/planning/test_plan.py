@@ -20,7 +20,7 @@ ATTACKS = [{"kind": "mean_image"}, {"kind": "linear"}, {"kind": "decoder"}, {"ki
 
 @pytest.fixture
 def plan(study, tmp_path) -> Plan:
-    """Ten runs from two warm-ups, and the undefended reference from its own."""
+    """Ten runs from two warm-ups, and the undefended references of both seeds, each from its own."""
     return Plan(study(surrogates=SURROGATES, seeds=[0, 1], attacks=ATTACKS), tmp_path)
 
 
@@ -35,14 +35,14 @@ def test_every_product_has_a_place_of_its_own(plan):
     places = [plan.run(run) for run in runs] + [plan.leakage(run) for run in runs]
     places += [plan.attack(run, attack.id) for run in runs for attack in plan.study.attacks]
     places += [plan.report, *{plan.warmup(run) for run in runs}, *{plan.data(run.dataset) for run in runs}]
-    assert len(set(places)) == len(places) == 11 + 11 + 11 * 4 + 1 + 3 + 1
+    assert len(set(places)) == len(places) == 12 + 12 + 12 * 4 + 1 + 4 + 1
     assert all(place.is_relative_to(plan.root) for place in places)
 
 
 def test_runs_of_a_seed_share_the_warm_up_and_runs_of_a_fit_the_mixture(plan):
     starts = [plan.start_mixture(run) for run in plan.runs.values()]
-    assert len(plan.warmups) == 3
-    assert sum(path is None for path in starts) == 5  # none, attention and the reference
+    assert len(plan.warmups) == 4
+    assert sum(path is None for path in starts) == 6  # none, attention and the references
     assert len({path for path in starts if path is not None}) == 4  # two fits of two warm-ups
     pairs = zip(starts, plan.runs.values(), strict=True)
     assert all(path.parent == plan.warmup(run) for path, run in pairs if path is not None)
@@ -68,12 +68,12 @@ def test_every_fit_that_is_needed_is_known_by_its_label(plan):
 def test_the_jobs_are_those_of_a_study_from_nothing(plan):
     assert plan.jobs() == Counter(
         prepare_data=1,
-        warm_up=3,
-        extract_activations=2 + 11,
-        fit_mixture=4 + 11,
-        train=11,
-        baseline_attacks=11,
-        attack=22,
+        warm_up=4,
+        extract_activations=2 + 12,
+        fit_mixture=4 + 12,
+        train=12,
+        baseline_attacks=12,
+        attack=24,
         aggregate=1,
         report=1,
     )
@@ -99,7 +99,7 @@ def test_what_is_planned_is_no_orphan(plan):
     assert plan.orphans() == []
     for name in plan.trained:
         made(plan.folder / name)
-    assert len(plan.trained) == 14
+    assert len(plan.trained) == 16
     assert plan.orphans() == []
 
 
@@ -108,7 +108,7 @@ def test_what_is_no_longer_planned_is_an_orphan(plan, study, tmp_path):
         made(plan.folder / name)
     fewer = Plan(study(surrogates=SURROGATES[:2], attacks=ATTACKS), tmp_path)
     gone = {plan.folder / name for name in plan.trained if name not in fewer.trained}
-    assert len(gone) == 14 - 5
+    assert len(gone) == 16 - 5
     assert fewer.orphans() == sorted(gone)
 
 
@@ -153,26 +153,34 @@ def test_an_attacks_settings_move_no_model(plan, study, tmp_path):
     assert other.trained.keys() == plan.trained.keys()
 
 
-def test_there_is_one_reference_for_all_runs_of_a_network_and_training(study):
+def test_there_is_a_reference_of_every_seed_for_each_network_and_training(study):
     grid = {"noise_std": [0.01, 0.1], "model.cut_layer": [3, 4]}
     plan = Plan(study(surrogates=SURROGATES, seeds=[2, 1], attacks=ATTACKS, grid=grid))
     added = [run for name, run in plan.runs.items() if name not in plan.asked]
     assert {(run.model.cut_layer, run.noise_std, run.surrogate.kind, run.defenses, run.seed) for run in added} == {
-        (3, 0.0, "none", (), 1), (4, 0.0, "none", (), 1),
+        (cut, 0.0, "none", (), seed) for cut in (3, 4) for seed in (1, 2)
     }  # fmt: skip
-    assert len(added) == 2
+    assert len(added) == 4
     for run in plan.runs.values():
-        reference = plan.reference(run)
-        assert reference in added
-        assert reference.model == run.model
+        found = plan.undefended(run)
+        assert [reference.seed for reference in found] == [1, 2]
+        assert all(reference in added and reference.model == run.model for reference in found)
+        assert plan.reference(run) == found[0]
         assert plan.is_reference(run) == (run in added)
 
 
-def test_a_run_that_is_undefended_is_its_own_reference(study):
-    plan = Plan(study(attacks=ATTACKS, noise_std=0.0, seeds=[0, 1]))
+def test_a_seed_of_one_network_alone_adds_no_reference_to_another(study):
+    rows = [{"surrogate": {"kind": "gmm"}, "model.cut_layer": 3, "seed": 7}]
+    plan = Plan(study(seeds=[0, 1], attacks=ATTACKS, runs=rows))
+    added = sorted((run.model.cut_layer, run.seed) for name, run in plan.runs.items() if name not in plan.asked)
+    assert added == [(3, 7), (4, 0), (4, 1)]
+
+
+def test_runs_that_are_undefended_are_their_own_references(study):
+    plan = Plan(study(attacks=ATTACKS, noise_std=0.0, seeds=[1, 0]))
     assert plan.runs == plan.asked
-    first, second = plan.runs.values()
-    assert plan.reference(first) == plan.reference(second) == first
+    second, first = plan.runs.values()
+    assert plan.undefended(first) == plan.undefended(second) == [first, second]
 
 
 def test_what_needs_no_z_needs_no_reference(study):

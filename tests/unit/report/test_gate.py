@@ -22,6 +22,7 @@ from cem.models import make_split
 from cem.planning.plan import Plan
 from cem.report.groups import group_plan
 from cem.report.results import aggregate
+from cem.report.scores import Scores
 from cem.report.tables import attacks_table
 from cem.storage.hdf5 import SPLITS, open_dataset, write_file
 from cem.storage.tensors import save_checkpoint
@@ -103,7 +104,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 def test_each_of_them_is_failed_in_the_table_and_the_sound_one_is_not(attacked: Plan) -> None:
     results = pd.read_parquet(attacked.folder / "results.parquet")
-    table = attacks_table(attacked, group_plan(attacked), results)
+    table = attacks_table(attacked, group_plan(attacked), results, Scores(attacked))
     for row in table.rows:
         cells = dict(zip(table.header, row, strict=True))
         assert {cells[name] for name in BAD} == {"attack failed"}

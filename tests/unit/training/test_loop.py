@@ -136,7 +136,7 @@ def test_the_probe_is_fitted_to_private_and_scored_on_val(make_run, tmp_path) ->
 
     held_out, seen = bound(*val), bound(*private)
     assert state.history[-1].probe_leakage_nats == pytest.approx(held_out, rel=1e-5)
-    assert seen < 0.9 * held_out
+    assert seen < 0.95 * held_out
 
 
 def test_no_noise_no_probe(make_run, tmp_path) -> None:
@@ -203,6 +203,40 @@ def test_the_table_says_what_the_history_holds(make_run, tmp_path) -> None:
     assert last.defense_penalty is None
     for name in ("attention_gate", "slot_usage_entropy", "surrogate_grad_norm", "probe_leakage_nats", "leakage_nats"):
         assert math.isfinite(getattr(last, name)), name
+
+
+def test_the_table_says_how_often_and_how_hard_gradients_were_clipped(make_run, tmp_path) -> None:
+    norms = [finished(make_run, tmp_path / "a", epochs=2).history[0]]
+    limit = norms[0].client_grad_norm  # the mean: some batches are above it, some are below
+    row = finished(make_run, tmp_path / "b", epochs=2, max_grad_norm=limit).history[0]
+    assert 0 < row.client_clipped < 1
+    assert 0 < row.client_clip_factor < 1
+    hard = finished(make_run, tmp_path / "c", epochs=2, max_grad_norm=1e-4).history[0]
+    assert (hard.client_clipped, hard.server_clipped) == (1.0, 1.0)
+    assert hard.client_clip_factor < 0.1
+    never = finished(make_run, tmp_path / "d", epochs=2, max_grad_norm=1e6).history[0]
+    assert (never.client_clipped, never.client_clip_factor) == (0.0, None)
+    assert norms[0].client_clipped is None
+
+
+def test_a_table_of_an_older_version_is_read(make_run, tmp_path) -> None:
+    row = finished(make_run, tmp_path / "state", epochs=2, max_grad_norm=1e-4).history[0]
+    new = [name for name in Epoch._fields if "clip" in name]
+    assert len(new) == 4
+    old = {name: value for name, value in row._asdict().items() if name not in new}
+    values = ["" if value is None else str(value) for value in old.values()]
+    (tmp_path / "history.csv").write_text(f"{','.join(old)}\n{','.join(values)}\n")
+    assert read_history(tmp_path / "history.csv") == [row._replace(**dict.fromkeys(new))]
+
+
+def test_the_kept_epoch_has_the_final_weight(make_run, tmp_path, monkeypatch) -> None:
+    """Though the accuracy falls as soon as the surrogate presses."""
+    falling = iter([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    monkeypatch.setattr("cem.training.loop.measure_accuracy", lambda *args: next(falling))
+    surrogate = ATTENTION.model_copy(update={"warmup_epochs": 3, "weight": 4.0})
+    state = finished(make_run, tmp_path / "state", surrogate, epochs=6, milestones=())
+    assert [row.weight for row in state.history] == [0.0, 0.0, 0.0, 0.0, 4.0, 4.0]
+    assert (state.best_epoch, state.best_accuracy) == (4, 0.5)
 
 
 def test_means_are_over_the_batches_that_have_a_reading() -> None:

@@ -115,6 +115,8 @@ def test_each_party_is_clipped_by_itself(double, make_run, surrogate, protocol) 
     readings, _ = train_batch(state.client, state.server, make_batch(0), 0.7, surrogate != "none")
     for name, party in parties.items():
         assert readings[f"{name}_grad_norm"] > limit
+        assert readings[f"{name}_clipped"] == 1.0
+        assert readings[f"{name}_clip_factor"] == pytest.approx(limit / readings[f"{name}_grad_norm"], rel=1e-2)
         moved = [b.detach() - a for a, b in zip(before[name], party, strict=True)]
         scale = readings[f"{name}_grad_norm"] / (readings[f"{name}_grad_norm"] + 1e-6)  # as PyTorch clips
         assert float(torch.nn.utils.get_total_norm(moved)) == pytest.approx(settings.lr * limit * scale, rel=1e-6)

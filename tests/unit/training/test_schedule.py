@@ -2,7 +2,7 @@
 
 import pytest
 
-from cem.config import AttentionSurrogate, GmmSurrogate, NoSurrogate, Training
+from cem.config import AttentionSurrogate, GmmSurrogate, NoSurrogate, Threshold, Training
 from cem.training.schedule import first_selectable, learning_rate, surrogate_computed, surrogate_weight
 
 
@@ -13,12 +13,39 @@ def test_published_milestones() -> None:
     assert falls == [60, 120, 180, 210]
     assert rates[0] == 0.05
     assert rates[239] == pytest.approx(0.05 * 0.2**4)
-    assert first_selectable(cfg) == 210
+    assert first_selectable(NoSurrogate(), cfg) == 210
 
 
 def test_selection_waits_for_the_warm_up() -> None:
-    assert first_selectable(Training(epochs=10, warmup_epochs=4, milestones=())) == 4
-    assert first_selectable(Training(epochs=3)) == 2  # too short for the last milestone: the last epoch
+    assert first_selectable(NoSurrogate(), Training(epochs=10, warmup_epochs=4, milestones=())) == 4
+    assert first_selectable(NoSurrogate(), Training(epochs=3)) == 2  # too short for the last milestone: the last epoch
+
+
+MOVING = Threshold(kind="schedule", start=0.01, end=0.001)
+SELECTABLE = {
+    "constant": (GmmSurrogate(), {}, 1),
+    "own warm-up": (AttentionSurrogate(weight=4.0, warmup_epochs=4), {}, 5),
+    "own warm-up of weight 0": (AttentionSurrogate(weight=0.0, warmup_epochs=4), {}, 1),
+    "ramp": (GmmSurrogate(schedule="ramp"), {}, 7),
+    "ramp after an own warm-up": (AttentionSurrogate(schedule="ramp", warmup_epochs=2), {}, 7),
+    "ramp of one epoch": (GmmSurrogate(schedule="ramp"), {"warmup_epochs": 7}, 7),
+    "legacy_lr": (GmmSurrogate(schedule="legacy_lr"), {"milestones": (0.5,)}, 4),
+    "legacy_lr that never falls": (GmmSurrogate(schedule="legacy_lr"), {}, 1),
+    "late milestone": (AttentionSurrogate(warmup_epochs=2), {"milestones": (0.75,)}, 6),
+    "moving threshold": (GmmSurrogate(threshold=MOVING), {}, 7),
+    "moving threshold of the module": (AttentionSurrogate(threshold=MOVING), {}, 7),
+    "moving threshold of weight 0": (GmmSurrogate(weight=0.0, threshold=MOVING), {}, 1),
+    "threshold that stays": (GmmSurrogate(threshold=MOVING.model_copy(update={"end": 0.01})), {}, 1),
+    "threshold below its floor": (GmmSurrogate(threshold=MOVING.model_copy(update={"floor": 0.1})), {}, 1),
+}
+
+
+@pytest.mark.parametrize(("surrogate", "changes", "first"), SELECTABLE.values(), ids=SELECTABLE.keys())
+def test_selection_waits_for_the_final_weight_and_threshold(surrogate, changes, first) -> None:
+    cfg = Training(**{"epochs": 8, "warmup_epochs": 1, "milestones": (), **changes})
+    assert first_selectable(surrogate, cfg) == first
+    weights = [surrogate_weight(surrogate, cfg, epoch) for epoch in range(first, 8)]
+    assert set(weights) == {surrogate_weight(surrogate, cfg, 7)}
 
 
 @pytest.mark.parametrize("schedule", ["constant", "ramp", "legacy_lr"])

@@ -1,0 +1,140 @@
+"""What `cem status` says: how far each run is, what failed, what is left over, and whether the report is up to date."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cem.config import Run
+from cem.planning.cluster import ClusterJobs
+from cem.planning.plan import Plan
+from cem.planning.status import RunStatus, State, Unfinished, newer_than_report, study_status, unfinished
+from cem.report.verdicts import FailedAttack, read_verdicts
+
+
+@dataclass(frozen=True)
+class Status:
+    """Of a study. unread: damaged records of the cluster's jobs. newer: runs with a file newer than the report."""
+
+    plan: Plan
+    runs: list[RunStatus]
+    unfinished: list[Unfinished]
+    orphans: list[Path]
+    attacks: list[FailedAttack]
+    cluster: ClusterJobs
+    unread: list[str]
+    newer: list[str]
+
+    @classmethod
+    def of(cls, plan: Plan, cluster: ClusterJobs, unread: list[str]) -> "Status":
+        """As it is now."""
+        states, verdicts = study_status(plan), read_verdicts(plan)
+        left = (unfinished(plan), plan.orphans())
+        return cls(plan, states, *left, verdicts, cluster, unread, newer_than_report(plan))
+
+    @property
+    def failed(self) -> bool:
+        """Whether a run failed, or an attack that is trained did."""
+        attacks = any(not one.bound and one.attack in self.plan.learned for one in self.attacks)
+        return attacks or any(one.state == State.FAILED for one in self.runs)
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        report = str(self.plan.report) if self.plan.report.is_file() else None
+        return {
+            "study": self.plan.study.name,
+            "failed": self.failed,
+            "runs": [asdict(one) for one in self.runs],
+            "attacks": [asdict(one) for one in self.attacks],
+            "unfinished": [
+                {"folder": str(one.folder), "makes": str(one.makes), "alive": one.alive} for one in self.unfinished
+            ],
+            "orphans": [str(path) for path in self.orphans],
+            "cluster": {"open": self.cluster.open, "failed": [asdict(job) for job in self.cluster.failed]},
+            "report": {"path": report, "older_than": self.newer},
+        }
+
+    def text(self) -> str:
+        """For people."""
+        return "\n".join(
+            [self._table(), *self._runs(), *self._left_over(), *self._cluster(), *self._attacks(), self._report()]
+        )
+
+    def _table(self) -> str:
+        """Which stages of each run are done."""
+        attacks = [attack.id for attack in self.plan.study.attacks]
+        done = {name: _stages(self.plan, name, run, attacks) for name, run in self.plan.runs.items()}
+        words = {True: "done", False: "-", None: ""}
+        states = [str(one.state) for one in self.runs]
+        marks = [
+            (name, state, *(words[ready] for ready in row))
+            for (name, row), state in zip(done.items(), states, strict=True)
+        ]
+        columns = [[ready for ready in column if ready is not None] for column in zip(*done.values(), strict=True)]
+        counts = [f"{sum(column)}/{len(column)}" for column in columns]
+        ended = sum(one.state in (State.DONE, State.CHANGED) for one in self.runs)
+        total = ("all", f"{ended}/{len(states)}", *counts)
+        return aligned([("run", "state", "model", "activations", "leakage", *attacks), *marks, total])
+
+    def _runs(self) -> list[str]:
+        """What there is to say of runs beyond their state."""
+        lines = []
+        for one in self.runs:
+            if one.state not in (State.DONE, State.WAITING):
+                lines.append(f"{one.run}: {one.text}")
+            if one.state == State.FAILED:
+                lines.append(f"  log: {one.log}")
+        return lines
+
+    def _left_over(self) -> list[str]:
+        orphans = []
+        for path in self.orphans:
+            now = self.plan.renamed(path)
+            why = f"made by an earlier version, and now called {now}" if now else "not in this study"
+            orphans.append(f"orphan: {path} ({why}, so in no table; may be deleted)")
+        return orphans + [
+            f"unfinished: {one.makes} ({'running now' if one.alive else 'the next run goes on from'}: {one.folder})"
+            for one in self.unfinished
+        ]
+
+    def _cluster(self) -> list[str]:
+        lines = []
+        for job in self.cluster.failed:
+            lines.append(
+                f"failed on the cluster: {job.rule} of {job.run} on {job.node}, attempt {job.attempt}: {job.cause}"
+            )
+            lines.append(f"  log: {job.log}")
+        if self.cluster.open:
+            what = "waiting, running, or left by a head that ended: run it again"
+            lines.append(f"open on the cluster: {self.cluster.open} ({what})")
+        return lines + [f"record not read: {text}" for text in self.unread]
+
+    def _attacks(self) -> list[str]:
+        """Which attacks do not count by the results as they are now."""
+        return [
+            f"{'upper limit' if one.bound else 'attack failed'}: {one.attack} on {one.run}: {one.why}"
+            for one in self.attacks
+        ]
+
+    def _report(self) -> str:
+        path = self.plan.report
+        if not path.is_file():
+            return "report: not made yet"
+        older = f" (older than the results of {len(self.newer)} runs: run the workflow, or cem report)"
+        return f"report: {path}" + (older if self.newer else "")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns, aligned, two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _stages(plan: Plan, name: str, run: Run, attacks: list[str]) -> list[bool | None]:
+    """Whether each stage is done; None for an attack that this run is not scored by."""
+    folder, own = plan.folder / "runs" / name, {attack.id for attack in plan.attacks(run)}
+    done: list[bool | None] = [
+        path.is_file() for path in (folder / "model.safetensors", folder / "activations.h5", plan.leakage(run))
+    ]
+    scores = [(folder / "attacks" / attack / "metrics.parquet").is_file() for attack in attacks]
+    return done + [ready if attack in own else None for attack, ready in zip(attacks, scores, strict=True)]

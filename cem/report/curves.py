@@ -1,0 +1,154 @@
+"""Curves of accuracy against error: the same method at several strengths, and plain noise at several σ."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cem.config import Run
+from cem.report.groups import Group
+from cem.report.scores import Scores
+from cem.report.statistics import LogErrors, PerSeed, over_seeds
+from cem.report.threat import ThreatModel
+
+NEAR_CHANCE = 3  # standard errors
+Doubt = tuple[str, str]  # why nothing can be said, and by which runs
+
+
+@dataclass(frozen=True)
+class Point:
+    """A group under the strongest attack of one threat model. rows: one a seed, indexed by it."""
+
+    group: Group
+    rows: pd.DataFrame
+    scores: Scores
+
+    def accuracy(self, seeds: list[int]) -> PerSeed:
+        """Of each of these seeds, in [0, 1]."""
+        return self.rows.loc[seeds, "accuracy"].to_numpy(float)
+
+    def errors(self, seeds: list[int]) -> LogErrors:
+        """Of each of these seeds, on test images."""
+        rows = self.rows.loc[seeds]
+        named = zip(rows["run"], rows["attack"], strict=True)
+        return LogErrors.of([self.scores.images(run, attack, "infer", "mse").to_numpy() for run, attack in named])
+
+    def doubts(self) -> list[Doubt]:
+        """Why nothing can be said by these runs; empty where something can."""
+        name, count = self.group.label, len(self.group.runs)
+        if self.rows.empty:
+            return [("no attack counts", name)]
+        found = []
+        if missing := count - len(self.rows):
+            found.append(("no attack counts", f"{name} ({missing} of {count} seeds)"))
+        if len(self.rows) == 1:
+            found.append(("1 seed", name))
+        if near := [seed for seed, row in self.rows.iterrows() if near_chance(row)]:
+            lowest = 100 * self.rows.loc[near, "accuracy"].min()
+            share = 100 * self.rows["majority_accuracy"].iloc[0]
+            always = f"always the most frequent class {share:.1f} %"
+            found.append(("near chance", f"{name} (test accuracy {lowest:.1f} % in one seed, {always})"))
+        if limits := int(self.rows["strongest_bound"].sum()):
+            found.append(("the error is only an upper limit (≤)", f"{name} ({limits} of {len(self.rows)} seeds)"))
+        if (self.rows["mse"] <= 0).any():
+            found.append(("every pixel is rebuilt, and no factor of an error of 0 can be given", name))
+        return found
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points that differ in one strength, weakest first. by: its name."""
+
+    label: str
+    by: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Arena:
+    """What may be compared: equal data, network and training, one threat model. plain: noise alone, None without."""
+
+    plain: Curve | None
+    methods: tuple[Curve, ...]
+
+
+def near_chance(row: "pd.Series[Any]") -> bool:
+    """Whether an accuracy is within three standard errors of always naming the most frequent class."""
+    share = float(row["majority_accuracy"])
+    error = math.sqrt(share * (1 - share) / row["test_images"])
+    return bool(row["accuracy"] <= share + NEAR_CHANCE * error)
+
+
+def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> list[Arena]:
+    """All of a study, in its order."""
+    found: dict[str, dict[str, list[Group]]] = {}
+    for group in groups:
+        outside = repr(_without(group.first, "seed", "surrogate", "noise_std", "defenses"))
+        family = "" if is_plain(group.first) else repr(_family(group.first))
+        found.setdefault(outside, {}).setdefault(family, []).append(group)
+
+    def curve(family: str, members: list[Group]) -> Curve:
+        def strength(group: Group) -> float:
+            return group.first.noise_std if family == "" else group.first.surrogate.weight
+
+        ordered = sorted(members, key=strength)
+        points = [Point(one, one.headline(results, threat), scores) for one in ordered]
+        label = "plain noise" if family == "" else " / ".join(one.label for one in ordered)
+        return Curve(label, "σ" if family == "" else "λ", tuple(points))
+
+    return [
+        Arena(
+            curve("", families[""]) if "" in families else None,
+            tuple(curve(family, members) for family, members in families.items() if family != ""),
+        )
+        for families in found.values()
+    ]
+
+
+def is_plain(run: Run) -> bool:
+    """Whether nothing but noise, or nothing at all, tells a run from the undefended one."""
+    return run.model_copy(update={"noise_std": 0.0}) == run.undefended(run.seed)
+
+
+def _family(run: Run) -> dict[str, Any]:
+    """What the runs of a curve share: all but the seed and the weight."""
+    settings = _without(run, "seed")
+    surrogate = {name: value for name, value in settings.get("surrogate", {}).items() if name != "weight"}
+    return settings | {"surrogate": surrogate}
+
+
+def _without(run: Run, *names: str) -> dict[str, Any]:
+    return {name: value for name, value in run.sparse().items() if name not in names}
+
+
+@dataclass(frozen=True)
+class Between:
+    """A place on a curve, seed by seed: between two neighbours, so far from the first (0) to the second (1)."""
+
+    first: Point
+    second: Point
+    part: PerSeed
+    errors: LogErrors
+
+    @property
+    def label(self) -> str:
+        """In words."""
+        return f"between {self.first.group.label} and {self.second.group.label}"
+
+
+def places_at(curve: Curve, point: Point, seeds: list[int]) -> list[Between]:
+    """Where a curve has a point's accuracy, in every one of the seeds; logs of errors are interpolated linearly."""
+    wanted, found = point.accuracy(seeds), []
+    for first, second in zip(curve.points, curve.points[1:], strict=False):
+        if not set(seeds) <= set(first.rows.index) & set(second.rows.index):
+            continue
+        start, end = first.accuracy(seeds), second.accuracy(seeds)
+        if not ((np.minimum(start, end) <= wanted) & (wanted <= np.maximum(start, end))).all():
+            continue
+        apart = end - start
+        part = np.divide(wanted - start, apart, out=np.zeros_like(apart), where=apart != 0)
+        errors = first.errors(seeds).times(1 - part).plus(second.errors(seeds), part)
+        found.append(Between(first, second, part, errors))
+    return sorted(found, key=lambda place: -over_seeds(place.errors.mean).mean)

@@ -1,0 +1,75 @@
+"""The report of what is finished: made at any time, from the runs and attacks that are whole, with the others named."""
+
+from functools import cached_property
+
+from cem.config import AttackSettings, Run
+from cem.planning.plan import ATTACK_FILES, Plan
+from cem.planning.status import RunStatus, State, study_status
+from cem.report.page import write_page
+from cem.report.results import gather, write_tables
+
+
+class Finished(Plan):
+    """The part of a plan whose files are all there: runs that are trained and measured, and the attacks on them."""
+
+    def __init__(self, whole: Plan) -> None:
+        super().__init__(whole.study, whole.root)
+        self.whole = whole
+
+    @cached_property
+    def asked(self) -> dict[str, Run]:
+        return {name: run for name, run in self.whole.asked.items() if name in self.runs}
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        return {name: run for name, run in self.whole.runs.items() if self._measured(run) and self.attacks(run)}
+
+    @cached_property
+    def references(self) -> dict[str, Run]:
+        return {name: run for name, run in self.whole.references.items() if name in self.runs}
+
+    def undefended(self, run: Run) -> list[Run]:
+        """All that are planned: an attack that has no result on one of them yet is not known to work."""
+        return self.whole.undefended(run)
+
+    def attacks(self, run: Run) -> list[AttackSettings]:
+        """The finished ones."""
+        return [
+            attack
+            for attack in self.whole.attacks(run)
+            if all((self.attack(run, attack.id) / name).is_file() for name in ATTACK_FILES)
+        ]
+
+    def _measured(self, run: Run) -> bool:
+        names = ("history.csv", "train.json", "activations.h5")
+        return self.leakage(run).is_file() and all((self.run(run) / name).is_file() for name in names)
+
+
+def report_finished(plan: Plan, *, at_work: bool | None = None) -> list[RunStatus]:
+    """Write results.csv, runs.csv and the report from what is finished; give the runs that are not.
+
+    results.parquet, which only the whole study has, is taken away, so that the workflow makes everything again when it
+    can. Nothing is written where nothing is finished. at_work: see `study_status`.
+    Raises ReportError or StoreError when a file that is there is damaged.
+    """
+    missing = [one for one in study_status(plan, at_work=at_work) if one.state not in (State.DONE, State.CHANGED)]
+    finished = Finished(plan)
+    if not finished.asked:
+        return missing
+    results, runs = gather(finished, plan)
+    write_tables(results, runs, plan.folder / "results.csv", plan.folder / "runs.csv")
+    figures, tables = plan.folder / "figures", plan.folder / "tables"
+    write_page(finished, results, plan.report, figures, tables, whole=plan, missing=missing)
+    (plan.folder / "results.parquet").unlink(missing_ok=True)
+    return missing
+
+
+def describe(plan: Plan, missing: list[RunStatus]) -> str:
+    """What became of the report, and each run that is not in it, with its cause and log, in lines of text."""
+    lines = [f"{one.run}: {one.text}" + (f"\n  log: {one.log}" if one.log else "") for one in missing]
+    finished = len(plan.runs) - len(missing)
+    if plan.report.is_file():
+        lines.append(f"report of the {finished} finished of {len(plan.runs)} runs: {plan.report}")
+    else:
+        lines.append("report: not made, no run of the study is finished")
+    return "\n".join(lines)

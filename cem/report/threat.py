@@ -1,0 +1,61 @@
+"""Threat models: what an attacker knows. Numbers are compared within one, never across."""
+
+from dataclasses import dataclass
+
+from cem.config import AttackSettings
+from cem.planning.plan import Plan
+
+SEPARATOR = "; "  # between the labels of several in one cell of results
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """What an attacker is given beside the defence and its strength. data_size: None is all of the split."""
+
+    data: str
+    data_size: int | None
+    encoder: str
+    observations: int
+    labels: bool
+
+    @classmethod
+    def of(cls, attack: AttackSettings) -> "ThreatModel":
+        """That an attack is run under."""
+        return cls(attack.data, attack.data_size, attack.encoder, attack.observations, attack.labels)
+
+    @property
+    def label(self) -> str:
+        """In short and in full, such as `private 500, query, 4 observations, labels`."""
+        words = [self.data if self.data_size is None else f"{self.data} {self.data_size}", self.encoder]
+        words.append("1 observation" if self.observations == 1 else f"{self.observations} observations")
+        return ", ".join([*words, "labels" if self.labels else "no labels"])
+
+    @property
+    def sentence(self) -> str:
+        """In words."""
+        owner = {"private": "the defender's private images", "shadow": "shadow images (disjoint from the private ones)"}
+        few = "" if self.data_size is None else f"{self.data_size} of "
+        access = {
+            "none": "has no access to the encoder",
+            "query": "gets z for its own images",
+            "weights": "holds the encoder's weights",
+        }
+        times = "once" if self.observations == 1 else f"{self.observations} times, with fresh noise"
+        classes = "knows the classes" if self.labels else "knows no classes"
+        return f"owns {few}{owner[self.data]}, {access[self.encoder]}, sees z of each image {times}, and {classes}"
+
+    def allows(self, yardstick: "ThreatModel") -> bool:
+        """Whether a yardstick, which needs no z, is within reach of this attacker: the same images, no more labels."""
+        same = (self.data, self.data_size) == (yardstick.data, yardstick.data_size)
+        return same and self.labels >= yardstick.labels
+
+
+def threat_models(plan: Plan) -> list[ThreatModel]:
+    """Those of the attacks on the runs that the study asks for, in the study's order.
+
+    Yardsticks make no threat model of their own, unless the study has nothing else.
+    """
+    used = {attack.id for run in plan.asked.values() for attack in plan.attacks(run)}
+    attacks = [attack for attack in plan.study.attacks if attack.id in used]
+    real = [attack for attack in attacks if not attack.yardstick]
+    return list(dict.fromkeys(map(ThreatModel.of, real or attacks)))

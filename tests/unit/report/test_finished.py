@@ -1,0 +1,87 @@
+"""The report of what is finished: what is missing is named, has no number, and makes no other number look better."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cem.planning.plan import Plan
+from cem.planning.status import State
+from cem.planning.steps import steps_of
+from cem.report.finished import describe, report_finished
+from cem.report.page import write_report
+from cem.report.results import aggregate
+
+from .test_page import Page
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def lose(plan: Plan, number: int, cause: str = "") -> str:
+    """Take away a run's training, and leave the log of its failure."""
+    name, run = list(plan.runs.items())[number]
+    (plan.run(run) / "train.json").unlink()
+    (log,) = [step.log for step in steps_of(plan, name, run) if step.rule == "train"]
+    if cause:
+        log.parent.mkdir(parents=True)
+        log.write_text(cause + "\n")
+    return name
+
+
+def test_of_a_whole_study_it_is_the_report_of_the_workflow(plan: Plan) -> None:
+    out = plan.root / "out"
+    aggregate(plan, out / "results.parquet", out / "results.csv", out / "runs.csv")
+    write_report(plan, out / "results.parquet", out / "report.html")
+    assert report_finished(plan) == []
+    for name in ("results.csv", "runs.csv", "report.html"):
+        assert (plan.folder / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_runs_without_a_result_are_named_and_have_no_number(plan: Plan) -> None:
+    failed, waiting = lose(plan, 2, "TrainingError: epoch 1: loss is <nan>"), lose(plan, 4)
+    (plan.folder / "results.parquet").touch()  # of before: the workflow must make it again
+    missing = report_finished(plan)
+    assert [(one.run, one.state) for one in missing] == [(failed, State.FAILED), (waiting, State.WAITING)]
+    assert not (plan.folder / "results.parquet").exists()
+    for name in ("results.csv", "runs.csv"):
+        assert not {failed, waiting} & set(pd.read_csv(plan.folder / name)["run"])
+    text = Page(plan.report).text
+    assert "2 of 8 runs have no result, or not all of it" in text
+    assert f"{failed} failed: train, TrainingError: epoch 1: loss is <nan>" in text
+    assert f"{waiting} waiting" in text
+    assert "report of the 6 finished of 8 runs" in describe(plan, missing)
+
+
+def test_an_attack_that_is_missing_makes_the_others_error_a_limit(plan: Plan) -> None:
+    """The decoder has no result on one run; the error of the attack that leads there may not be the last word."""
+    run = next(run for run in plan.asked.values() if run.surrogate.kind == "none" and run.seed == 0)
+    shutil.rmtree(plan.attack(run, "decoder"))
+    report_finished(plan)
+    results = pd.read_csv(plan.folder / "results.csv")
+    best = results[(results["run"] == run.id) & (results["scope"] == "infer") & results["strongest"]].iloc[0]
+    assert (best["attack"], bool(best["strongest_bound"])) == ("linear", True)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_without_its_references_an_attack_is_not_known_to_work(plan: Plan, both: bool) -> None:
+    for number in (6, 7) if both else (6,):
+        lose(plan, number)
+    report_finished(plan)
+    results = pd.read_csv(plan.folder / "results.csv").query("attack == 'decoder'")
+    assert not results["attack_ok"].any()
+    assert results["attack_bound"].all()
+    count = "2 of the 2" if both else "1 of the 2"
+    assert results["attack_verdict"].str.contains(f"has no result yet on {count} undefended references").any()
+
+
+def test_of_nothing_there_is_no_report(plan: Plan) -> None:
+    for number in range(8):
+        lose(plan, number)
+    missing = report_finished(plan)
+    assert len(missing) == 8
+    assert not plan.report.exists()
+    assert "report: not made, no run of the study is finished" in describe(plan, missing)
