@@ -25,16 +25,16 @@ def cost(attempts: list[dict], costs: list[dict] | tuple = ()) -> Cost:
 
 
 def test_all_attempts_count_and_lost_ones_are_told_apart() -> None:
-    assert cost([ENDED], [LOST, DONE]) == Cost("accounting", gpu_s=140, cpu_s=55, max_rss_mb=950, lost_s=10)
+    assert cost([ENDED], [LOST, DONE]) == Cost("accounting", gpu_s=140.0, cpu_s=55.0, max_rss_mb=950.0, lost_s=10.0)
     assert cost([ENDED], [DONE]).lost_s == 0
 
 
 def test_a_sum_with_an_unknown_part_is_unknown() -> None:
-    assert cost([ENDED], [SILENT, DONE]) == Cost("mixed", gpu_s=None, cpu_s=None, max_rss_mb=900, lost_s=None)
+    assert cost([ENDED], [SILENT, DONE]) == Cost("mixed", gpu_s=None, cpu_s=None, max_rss_mb=900.0, lost_s=None)
 
 
 def test_without_a_cluster_the_job_counts_itself() -> None:
-    assert cost([KILLED, ENDED]) == Cost("job", gpu_s=0, cpu_s=None, max_rss_mb=900, lost_s=7)
+    assert cost([KILLED, ENDED]) == Cost("job", gpu_s=0.0, cpu_s=None, max_rss_mb=900.0, lost_s=7.0)
 
 
 @pytest.mark.parametrize("attempts", [[LOST, DONE], [SILENT, DONE]])
