@@ -91,7 +91,7 @@ def read_reconstructions(
 
 def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
     """The aggregated results. Raises ReportError unless they are of exactly the planned runs and attacks."""
-    marks = ("strongest", "strongest_bound", "attack_ok", "attack_bound")
+    marks = ("strongest", "strongest_bound", "attack_ok", "attack_bound", "constant")
     results = _read_table(Path(parquet), "aggregate", ("run", "attack", "scope", *marks, *metric_columns(plan)))
     planned = {(name, attack.id) for name, run in plan.runs.items() for attack in plan.attacks(run)}
     found = set(zip(results["run"], results["attack"], strict=True))

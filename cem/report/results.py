@@ -23,7 +23,7 @@ COLUMNS = (
     "accuracy", "attack", "knowledge", "scope", "mse", "psnr_db", "ssim", "mse_ratio_to_mean_image", "attack_ok",
     "leakage_nats", "train_seconds", "attack_seconds", "mse_sem", "leakage_nats_sem", "images", "converged",
     "strongest", "attempts", "lost_seconds", *COST_COLUMNS, *METRICS[3:], "mse_mean_image", "mse_class_mean",
-    "attack_bound", "attack_verdict", "reference", "strongest_bound",
+    "attack_bound", "attack_verdict", "reference", "strongest_bound", "constant",
 )  # fmt: skip
 
 
@@ -85,6 +85,7 @@ def _scores(plan: Plan, run: Run, attack: AttackSettings) -> list[Row]:
         "attack_seconds": about.fit_seconds + about.score_seconds,
         "converged": about.converged,
         "failure": about.failure,
+        "constant": about.constant,
     }
     rows = []
     for scope in SCOPES:
@@ -107,6 +108,8 @@ def _pass_gate(plan: Plan, rows: list[Row]) -> None:
     for row in rows:
         verdict = judge(plan, plan.runs[row["run"]], attacks[row["attack"]], table)
         row |= {"attack_ok": verdict.ok, "attack_bound": verdict.bound, "attack_verdict": verdict.why}
+        if row["constant"]:
+            row["attack_verdict"] = "; ".join(filter(None, [verdict.why, "the encoder sends a constant"]))
         row["attack_broken"] = verdict.broken
 
 
