@@ -261,7 +261,7 @@ class Optimization(AttackSettings):
     tv: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (0.0, 1e-3, 1e-2, 1e-1, 1.0),
         min_length=1,
-        description="weights of the total variation, with z in units of its spread, to choose from on images the attacker holds out",
+        description="weights of the total variation, z in units of its spread; chosen on images the attacker holds out",
     )
     range_weight: float = Field(1.0, ge=0, description="weight of what lies outside [0, 1], squared")
     batch_size: int = Field(256, ge=1, description="images optimised together")

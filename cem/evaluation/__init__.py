@@ -1,7 +1,7 @@
 """One attack on one run: fitted on what the attacker owns, scored once on private and on test images."""
 
 from cem.evaluation.run import attack_run, run_attacks
-from cem.evaluation.victim import EvaluationError, Network, Victim, load_network, sends_a_constant
+from cem.evaluation.victim import EvaluationError, Network, Victim, load_network
 
 __all__ = [
     "EvaluationError",

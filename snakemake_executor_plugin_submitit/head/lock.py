@@ -22,7 +22,7 @@ class HeadLock:
         self._file: TextIO | None = None
 
     def acquire(self) -> None:
-        """Take the lock. Raises WorkflowError when another head lives, naming it, and for a folder that others may write to.
+        """Take the lock. Raises WorkflowError when another head lives, naming its host and pid; and see `claim`.
 
         Where the file system has no locks, a holder on this host that is gone is recognised by its pid; one on another
         host cannot be, and the message says which file to remove.
