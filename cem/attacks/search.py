@@ -28,8 +28,8 @@ class Search:
     constant, and where the mask of dropout is seen the likelihood of the rest is exact. Of a top-k mask this uses that
     values are hidden, not that they are small.
 
-    encoder: frozen, in evaluation mode; its parameters get no gradients. scale: s, the spread of z: with it the
-    weights, and Adam, mean the same for every encoder.
+    encoder: frozen, in evaluation mode; its parameters get no gradients. scale: s, in parts of the spread of z: with
+    it the weights, and Adam, mean the same for every encoder.
     """
 
     encoder: nn.Module

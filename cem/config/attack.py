@@ -259,9 +259,9 @@ class Optimization(AttackSettings):
         description="Adam's learning rate; falls to a hundredth along a cosine; absent: 0.4, or 0.01 from a decoder",
     )
     tv: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        (0.0, 1e-3, 1e-2, 1e-1, 1.0),
+        (0.0, 1e-3, 1e-2, 3e-2, 1e-1),
         min_length=1,
-        description="weights of the total variation, z in units of its spread; chosen on images the attacker holds out",
+        description="weights of the total variation to choose from, on images the attacker holds out",
     )
     range_weight: float = Field(1.0, ge=0, description="weight of what lies outside [0, 1], squared")
     batch_size: int = Field(256, ge=1, description="images optimised together")
