@@ -42,8 +42,8 @@ class OptimizationAttack:
     on images the attacker holds out. No step at all is a choice, too: a search from a decoder is not worse than it.
     An image whose search overflows keeps its start; where that happens to a held-out image under the chosen weight, the
     attack has failed.
-    The weights are of sums over an image, with z rescaled to a spread of 0.1 over the attacker's images: 2σ² times those
-    of a maximum a posteriori estimate under noise of σ, rescaled too.
+    The weights are of sums over an image, with z rescaled to a spread of 0.1 over the attacker's images: 2σ² times
+    those of a maximum a posteriori estimate under noise of σ, rescaled too.
 
     Sources: Mahendran & Vedaldi 2015 (inversion with a total variation prior); He, Zhang & Lee 2019 (of split models).
     """
