@@ -59,7 +59,7 @@ class DecoderAttack(NetworkAttack):
 
         def step(rows: Int[Tensor, " rows"]) -> Readings:
             target = knowledge.targets(rows)
-            reconstruction = net(loop.observe(rows, generators["corruption"]))
+            reconstruction = net(knowledge.observe(rows, generators["corruption"]))
             error = mse_loss(reconstruction, target)
             plain = self.cfg.loss == Loss()
             loss = error if plain else weighted_loss(self.cfg.loss, reconstruction, target)

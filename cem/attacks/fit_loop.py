@@ -1,4 +1,4 @@
-"""What all attacks by a fitted network share: its input, the loop that fits it, the verdict, its answers."""
+"""What all attacks by a fitted network share: the loop that fits it, the verdict, its answers."""
 
 import sys
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from tqdm import tqdm
 from cem.attacks.base import Fitted, Knowledge, hold_out
 from cem.attacks.fit_state import FitState, Readings
 from cem.attacks.mean_image import MeanImageAttack
+from cem.attacks.standard import Standardised, observed_spread
 from cem.config import DecoderFit, Gan
 from cem.jobs.interruption import Checkpoints
 from cem.jobs.state import StateStore
@@ -21,7 +22,6 @@ from cem.types import Images, Labels, Smashed
 IMPROVEMENT = 0.02  # part of the held-out error that a last fifth of the epochs may still bring
 MIN_EPOCHS = 5
 LATE = 0.6  # part of the epochs before which the learning rate is still high, and an early end says nothing
-Input = Float[Tensor, "batch input_channel z_height z_width"]  # z, and what a network is told beside it
 Step = Callable[[Int[Tensor, " rows"]], Readings]  # learns from these images, gives `train_mse` and what else it read
 
 
@@ -33,20 +33,19 @@ class NetworkAttack:
     """
 
     net: nn.Module
-    masked: bool
     mean: Float[Tensor, "channel height width"]
 
     def know(self, knowledge: Knowledge) -> None:
         """Keep what the answers need beside the network."""
         mean_image = MeanImageAttack()
         mean_image.fit(knowledge)
-        self.mean, self.masked = mean_image.mean, knowledge.masked
+        self.mean = mean_image.mean
 
     @torch.no_grad()
     def reconstruct(
         self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
     ) -> Images:
-        images: Tensor = self.net.eval()(with_mask(smashed, self.masked))
+        images: Tensor = self.net.eval()(smashed)
         finite = images.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
         return torch.where(finite, images, self.mean)
 
@@ -77,15 +76,13 @@ class FitLoop:
         """Those that every fit draws from, at their start."""
         return {"shuffle": self.generator("shuffle", "cpu"), "corruption": self.generator("corruption")}
 
-    def observe(self, rows: Int[Tensor, " rows"], corruption: torch.Generator) -> Input:
-        """The network's input for images of the attacker."""
-        return with_mask(self.knowledge.observe(rows, corruption), self.knowledge.masked)
-
     def make_net(self) -> nn.Module:
-        """The attacker's network with its first weights."""
-        z = self.observe(torch.zeros(1, dtype=torch.int64), self.generator("validation"))
-        net = make_decoder(self.cfg.net, _shape(z), self.image_shape, self.generator("weights", "cpu"))
-        return net.to(self.knowledge.device)
+        """The attacker's network with its first weights, behind the standardisation of z."""
+        spread, masked = observed_spread(self.knowledge, visible=True), self.knowledge.masked
+        channels, height, width = spread.mean.shape
+        shape = (2 * channels if masked else channels, height, width)
+        net = make_decoder(self.cfg.net, shape, self.image_shape, self.generator("weights", "cpu"))
+        return Standardised(net, spread.by_channel(), masked).to(self.knowledge.device)
 
     def run(self, state: FitState, step: Step, store: StateStore) -> None:
         """Fit from where the state or an earlier attempt stands to the end, and give the net its best weights.
@@ -113,7 +110,7 @@ class FitLoop:
         net.eval()
         with torch.no_grad():
             for rows in torch.split(self.held_rows, self.cfg.batch_size):
-                error = net(self.observe(rows, corruption)) - self.knowledge.targets(rows)
+                error = net(self.knowledge.observe(rows, corruption)) - self.knowledge.targets(rows)
                 total += error.square().flatten(1).mean(1).sum(dtype=torch.float64)
         return total.item() / len(self.held_rows)
 
@@ -161,14 +158,6 @@ class FitLoop:
             file=sys.stderr,
             flush=True,
         )
-
-
-def with_mask(smashed: Smashed, masked: bool) -> Input:
-    """A network's input: z; under a defence that masks, z and beside it, as channels more, which values are not hidden.
-
-    Without these a hidden value looks like one that is 0.
-    """
-    return torch.cat([smashed, (smashed != 0).to(smashed.dtype)], dim=1) if masked else smashed
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""]) -> None:

@@ -79,7 +79,7 @@ class _Game:
     def step(self, rows: Int[Tensor, " rows"]) -> Readings:
         """Learn from a batch."""
         state, (net, critic) = self.state, self.state.nets.values()
-        z = self.loop.observe(rows, state.generators["corruption"])
+        z = self.loop.knowledge.observe(rows, state.generators["corruption"])
         real = self.loop.knowledge.targets(rows)
         with torch.no_grad():
             fake = net(z)

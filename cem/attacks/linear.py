@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cem.attacks.base import AttackError, ClosedFormAttack, Fitted, Knowledge, chunks, hold_out
+from cem.attacks.standard import Standard, observed_spread
 from cem.types import Images, Labels, Smashed
 
 HELD_OUT = 0.1
@@ -53,16 +54,19 @@ class Moments:
 class LinearAttack(ClosedFormAttack):
     """Least squares with an intercept and a ridge; the images are clamped to [0, 1].
 
+    z is standardised first, by one scale for all its values; where it does not vary the answer is the mean image.
     A z whose image is not a number, such as one with a NaN, is answered with the mean of the attacker's images.
     """
 
-    weight: Float[Tensor, "dim pixels"]
+    standard: Standard
+    weight: Float[Tensor, "dim pixels"]  # of z, standardised
     intercept: Float[Tensor, " pixels"]
     mean: Float[Tensor, " pixels"]
     image_shape: torch.Size
 
     def fit(self, knowledge: Knowledge) -> Fitted:
-        fitted_on, selected_on = _accumulate(knowledge)
+        self.standard = observed_spread(knowledge, visible=False).by_value()
+        fitted_on, selected_on = _accumulate(knowledge, self.standard)
         ridge = choose_ridge(fitted_on, selected_on)
         moments = fitted_on + selected_on
         weight, intercept = solve(moments, ridge)
@@ -74,7 +78,7 @@ class LinearAttack(ClosedFormAttack):
     def reconstruct(
         self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
     ) -> Images:
-        pixels = self.intercept + smashed.flatten(1) @ self.weight
+        pixels = self.intercept + self.standard(smashed).flatten(1) @ self.weight
         pixels = torch.where(pixels.isnan().any(1, keepdim=True), self.mean, pixels)
         return pixels.clamp(0, 1).reshape(len(pixels), *self.image_shape)
 
@@ -82,7 +86,7 @@ class LinearAttack(ClosedFormAttack):
 def solve(moments: Moments, ridge: float) -> tuple[Float[Tensor, "dim pixels"], Float[Tensor, " pixels"]]:
     """Weight and intercept that minimise the mean of ‖x − Wᵀz − b‖² plus ridge · (mean variance of z) · ‖W‖²."""
     values, vectors, rotated = _eigen(moments)
-    weight = vectors @ (rotated / (values + ridge * values.mean())[:, None])
+    weight = vectors @ (rotated * _shrunk(values, ridge)[:, None])
     return weight, moments.x / moments.count - moments.z / moments.count @ weight
 
 
@@ -99,7 +103,7 @@ def choose_ridge(fitted_on: Moments, selected_on: Moments) -> float:
     linear = (rotated * (vectors.T @ zx)).sum(1)
     errors = []
     for ridge in RIDGES:
-        scale = 1 / (values + ridge * values.mean())
+        scale = _shrunk(values, ridge)
         errors.append(float(scale @ quadratic @ scale - 2 * linear @ scale))
     return RIDGES[errors.index(min(errors))]
 
@@ -114,12 +118,16 @@ def _eigen(moments: Moments) -> tuple[Tensor, Tensor, Tensor]:
     zz, zx = moments.about(moments.z / moments.count, moments.x / moments.count)
     values, vectors = torch.linalg.eigh(zz)
     values = values.clamp_min(0)  # rounding leaves eigenvalues of 0 a little below it
-    if not values.mean() > 0:
-        raise AttackError("Expected z to vary over the attacker's images; it is constant. Check the encoder.")
     return values, vectors, vectors.T @ zx
 
 
-def _accumulate(knowledge: Knowledge) -> tuple[Moments, Moments]:
+def _shrunk(values: Float[Tensor, " dim"], ridge: float) -> Float[Tensor, " dim"]:
+    """1 / (value + ridge · their mean); 0 where none varies, as what does not vary tells nothing."""
+    total = values + ridge * values.mean()
+    return torch.where(total > 0, 1 / total, 0.0)
+
+
+def _accumulate(knowledge: Knowledge, standard: Standard) -> tuple[Moments, Moments]:
     """Moments of the rows to fit on and of those held out, from one z of each image."""
     held = torch.zeros(knowledge.num_images, dtype=torch.bool)
     held[hold_out(knowledge.num_images, HELD_OUT, knowledge.generator("split", "cpu"))[1]] = True
@@ -127,7 +135,7 @@ def _accumulate(knowledge: Knowledge) -> tuple[Moments, Moments]:
     corruption = knowledge.generator("corruption")
     parts: list[Moments] = []
     for rows in chunks(knowledge.images.shape):
-        z, x = knowledge.observe(rows, corruption).flatten(1), knowledge.targets(rows).flatten(1)
+        z, x = standard(knowledge.observe(rows, corruption)).flatten(1), knowledge.targets(rows).flatten(1)
         if not parts:
             parts = [Moments.zeros(z.shape[1], x.shape[1], knowledge.device) for _ in range(2)]
         for part, chosen in zip(parts, (~held[rows], held[rows]), strict=True):

@@ -15,7 +15,8 @@ class NearestAttack(ClosedFormAttack):
 
     knowledge: Knowledge
     centre: Float[Tensor, " dim"]
-    keys: Float[Tensor, "n dim"]  # z − centre
+    scale: Float[Tensor, ""]  # the largest deviation from it; 1 where there is none
+    keys: Float[Tensor, "n dim"]  # (z − centre) / scale
     half_norms: Float[Tensor, " n"]
 
     def fit(self, knowledge: Knowledge) -> Fitted:
@@ -23,9 +24,13 @@ class NearestAttack(ClosedFormAttack):
         rows = chunks(knowledge.images.shape)
         self.knowledge = knowledge
         self.keys = torch.cat([knowledge.observe(part, generator).flatten(1) for part in rows])
-        # Distances do not change with the origin, but their rounding does: what all z share would drown the rest.
+        # The order of distances does not change with origin and scale, but their rounding does: what all z share would
+        # drown the rest, and the squares of small numbers vanish.
         self.centre = self.keys.mean(0)
         self.keys -= self.centre
+        largest = self.keys.abs().max()
+        self.scale = torch.where(largest > 0, largest, 1.0)
+        self.keys /= self.scale
         self.half_norms = self.keys.square().sum(1) / 2
         return Fitted(parameters=0)
 
@@ -36,7 +41,7 @@ class NearestAttack(ClosedFormAttack):
 
     def search(self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None) -> Int[Tensor, " batch"]:
         """Rows of the nearest images, never `own`; the first of equals, or where z is not a number the first of all."""
-        queries = smashed.flatten(1) - self.centre
+        queries = (smashed.flatten(1) - self.centre) / self.scale
         best = torch.full((len(queries),), torch.inf, device=queries.device)
         nearest = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
         nearest += 0 if own is None else own == 0

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from cem.attacks.base import AttackError, CurveRow, Fitted, Knowledge, hold_out
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.search import Search
+from cem.attacks.standard import observed_spread
 from cem.config import Optimization
 from cem.jobs.interruption import Interrupted
 from cem.jobs.state import StateStore
@@ -26,6 +27,7 @@ LATE = 0.6  # part of the steps after which little may be left to gain
 SHARE = 0.05  # part of the whole fall that is little
 IMPROVEMENT = 0.02  # part of the error that is little
 GREY = 0.5
+SPREAD = 0.1  # of z, for which the settings give the weights: an encoder's own is brought to it
 # Large steps pass over poor minima, and would leave a decoder's reconstruction.
 RATES = {"zero": 0.4, "random": 0.4, "decoder": 0.01}
 
@@ -40,7 +42,8 @@ class OptimizationAttack:
     on images the attacker holds out. No step at all is a choice, too: a search from a decoder is not worse than it.
     An image whose search overflows keeps its start; where that happens to a held-out image under the chosen weight, the
     attack has failed.
-    The weights are of sums over an image: 2σ² times those of a maximum a posteriori estimate under noise of σ.
+    The weights are of sums over an image, with z rescaled to a spread of 0.1 over the attacker's images: they are 2σ²
+    times those of a maximum a posteriori estimate under noise of σ, rescaled too.
 
     Sources: Mahendran & Vedaldi 2015 (inversion with a total variation prior); He, Zhang & Lee 2019 (of split models).
     """
@@ -58,7 +61,8 @@ class OptimizationAttack:
         lr = self.cfg.lr or RATES[self.cfg.start]
         # Channels last is a quarter faster, on a CPU for many images together above all. Weights stay what they are.
         encoder = knowledge.encoder.to(memory_format=torch.channels_last)
-        self.search = Search(encoder, self.cfg.steps, lr, self.cfg.range_weight, knowledge.masked)
+        scale = observed_spread(knowledge, visible=True).by_value().scale.item() / SPREAD
+        self.search = Search(encoder, self.cfg.steps, lr, self.cfg.range_weight, knowledge.masked, scale)
         shape = (self.cfg.restarts, *knowledge.images.shape[1:])
         draws = knowledge.generator(f"{self.cfg.seed}/starts", "cpu")
         starts = torch.rand(shape, generator=draws) if self.cfg.start == "random" else torch.full(shape, GREY)

@@ -18,17 +18,18 @@ ROUND = 1e-6  # under total variation's root, so that it has a slope where the i
 
 @dataclass(frozen=True)
 class Search:
-    """Minimises, for each image, ‖m ⊙ (F(x) − z)‖² + tv · TV(x) + range_weight · ‖what of x lies outside [0, 1]‖².
+    """Minimises, for each image, ‖m ⊙ (F(x) − z)‖²/s² + tv · TV(x) + range_weight · ‖what of x lies outside [0, 1]‖².
 
-    All are sums over an image's numbers, so the first is −2σ² times the log-likelihood of x under noise of σ, and the
-    others are its prior: an image's answer does not depend on those beside it, up to rounding (of which
+    All are sums over an image's numbers, so the first is −2σ²/s² times the log-likelihood of x under noise of σ, and
+    the others are its prior: an image's answer does not depend on those beside it, up to rounding (of which
     a kink of the encoder may make much, in float32). m hides what a defence has hidden: where `masked`, zeros of z.
 
     Under additive noise the expectation over the defence's randomness, E‖F(x) + ε − z‖², is the first term plus a
     constant, and where the mask of dropout is seen the likelihood of the rest is exact. Of a top-k mask this uses that
     values are hidden, not that they are small.
 
-    encoder: frozen, in evaluation mode; its parameters get no gradients.
+    encoder: frozen, in evaluation mode; its parameters get no gradients. scale: s, in parts of the spread of z: with
+    it the weights, and Adam, mean the same for every encoder.
     """
 
     encoder: nn.Module
@@ -36,10 +37,11 @@ class Search:
     lr: float
     range_weight: float
     masked: bool
+    scale: float = 1.0
 
     def residual(self, images: Images, smashed: Smashed) -> PerImage:
-        """‖m ⊙ (F(x) − z)‖²."""
-        difference: Tensor = self.encoder(images) - smashed
+        """‖m ⊙ (F(x) − z)‖²/s²."""
+        difference: Tensor = (self.encoder(images) - smashed) / self.scale
         return (difference * (smashed != 0) if self.masked else difference).square().flatten(1).sum(1)
 
     def images(self, smashed: Smashed, start: Images, tv: float) -> Iterator[Images]:

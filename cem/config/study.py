@@ -120,7 +120,10 @@ class Study(Settings):
         [], alias="runs", description="single rows: what differs from the study; without a seed, one for every seed"
     )
     leakage: MixtureFit = Field(MixtureFit(fit="em"), description="mixture that measures the leakage of a trained run")
-    smashed_dtype: Literal["float16", "float32"] = Field("float16", description="number format of stored activations")
+    smashed_dtype: Literal["auto", "float16", "float32"] = Field(
+        "auto",
+        description="number format of stored activations; auto: float16 where it is off by at most σ/100, else float32",
+    )
     metrics: tuple[Metric, ...] = Field((), description="metrics beside those that every study has")
     gate: Gate = Field(Gate(), description="when an attack's numbers count")
     report: ReportSettings = Field(ReportSettings(), description="what the report shows")

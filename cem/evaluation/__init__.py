@@ -1,14 +1,13 @@
 """One attack on one run: fitted on what the attacker owns, scored once on private and on test images."""
 
 from cem.evaluation.run import attack_run, run_attacks
-from cem.evaluation.victim import EvaluationError, Network, Victim, check_activations, load_network
+from cem.evaluation.victim import EvaluationError, Network, Victim, load_network
 
 __all__ = [
     "EvaluationError",
     "Network",
     "Victim",
     "attack_run",
-    "check_activations",
     "load_network",
     "run_attacks",
 ]

@@ -14,7 +14,7 @@ from cem.defenses import make_defense
 from cem.evaluation.manifest import manifest
 from cem.evaluation.scoring import SCOPES, Metric, Scoring, pair_metrics
 from cem.evaluation.tuning import as_tuned
-from cem.evaluation.victim import Victim, check_activations, load_network
+from cem.evaluation.victim import Victim, load_network, sends_a_constant
 from cem.jobs.interruption import resumable
 from cem.jobs.process import device_name, peak_memory_mb, set_up_process
 from cem.jobs.state import StateStore, state_folder
@@ -81,26 +81,34 @@ def run_attacks(
 
     state_of: folder for the state of a learned attack; absent, nothing is kept of one that is interrupted.
 
+    An encoder that sends a constant is attacked like any other, and the records say so.
+
     Raises StoreError unless the activations were made from this data set, EvaluationError for activations that are not
-    finite or all equal, AttackError when a fit cannot be made, MetricError when LPIPS's weights are not what they ought
+    finite, AttackError when a fit cannot be made, MetricError when LPIPS's weights are not what they ought
     to be.
     """
     victim.activations.check_source("data", victim.data.path)
-    for split in sorted({*SCOPES.values(), *(cfg.data for cfg in attacks)}):
-        check_activations(victim.activations, split)
+    splits = sorted({*SCOPES.values(), *(cfg.data for cfg in attacks)})
+    constant = sends_a_constant(victim.activations, splits)
     pair = pair_metrics(min(victim.data.image_shape[1:]), metrics, victim.device)
     for cfg in attacks:
         place = (Path(folder) / cfg.id, num_images, pair)
         if state_of is None or not cfg.trained:
-            _run_attack(cfg, victim, *place, StateStore())
+            _run_attack(cfg, victim, *place, StateStore(), constant)
         else:
             with resumable(state_of(cfg), device_name(victim.device)) as store:
                 name_work(state_of(cfg), place[0])
-                _run_attack(cfg, victim, *place, store)
+                _run_attack(cfg, victim, *place, store, constant)
 
 
 def _run_attack(
-    cfg: AttackSettings, victim: Victim, folder: Path, num_images: int, pair: Mapping[str, Metric], store: StateStore
+    cfg: AttackSettings,
+    victim: Victim,
+    folder: Path,
+    num_images: int,
+    pair: Mapping[str, Metric],
+    store: StateStore,
+    constant: bool,
 ) -> None:
     if victim.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(victim.device)
@@ -118,11 +126,17 @@ def _run_attack(
         for name, values in scoring.images().items():
             file[name] = values
     write_record(folder / "manifest.json", manifest(victim, cfg, fitted))
-    write_record(folder / "attack.json", _record(cfg, victim, fitted, fit_seconds, score_seconds, store))
+    write_record(folder / "attack.json", _record(cfg, victim, fitted, fit_seconds, score_seconds, store, constant))
 
 
 def _record(
-    cfg: AttackSettings, victim: Victim, fitted: Fitted, fit_seconds: float, score_seconds: float, store: StateStore
+    cfg: AttackSettings,
+    victim: Victim,
+    fitted: Fitted,
+    fit_seconds: float,
+    score_seconds: float,
+    store: StateStore,
+    constant: bool,
 ) -> AttackRecord:
     """What a finished attack says of itself. Closes the attempts."""
     attempts = store.end()
@@ -141,4 +155,5 @@ def _record(
         threads=torch.get_num_threads(),
         attempts=attempts,
         lost_seconds=sum(attempt.lost_seconds for attempt in attempts),
+        constant=constant,
     )

@@ -1,6 +1,6 @@
 """A trained run as its attackers meet it: what each of them is given, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,26 +121,33 @@ class Victim:
         return logits.argmax(1) == labels
 
 
-def check_activations(activations: ActivationReader, split: str) -> None:
-    """Raise EvaluationError when a split's activations are not finite, or are one number everywhere."""
+def sends_a_constant(activations: ActivationReader, splits: Iterable[str]) -> bool:
+    """Whether every image of these splits has the same ẑ: an encoder that collapsed, which is a result.
+
+    Raises EvaluationError when a value is not finite, which is none.
+    """
+    ends = [_extremes(activations, split) for split in splits]
+    low = np.min([low for low, _ in ends], axis=0)
+    high = np.max([high for _, high in ends], axis=0)
+    return bool((low == high).all())
+
+
+def _extremes(activations: ActivationReader, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest of each value of ẑ. Raises EvaluationError when one is not finite."""
     lows, highs = [], []
     for start in range(0, activations.count(split), CHECKED_ROWS):
-        low, high = activations.read(split, slice(start, start + CHECKED_ROWS), _extremes)
+        low, high = activations.read(split, slice(start, start + CHECKED_ROWS), _ends)
         lows.append(low)
         highs.append(high)
-    low, high = min(lows), max(highs)
     # The smallest and largest of numbers are finite only if all are; NaN spreads within a read, not between reads.
     if not np.isfinite([*lows, *highs]).all():
         raise EvaluationError(
             f"{activations.path}: expected finite activations of {split}, found values that are not. The training of "
-            "this run diverged: lower its lr or weight, and train again."
+            "this run diverged: lower its lr or weight, and train again. (Or they exceed what float16 holds, where "
+            "the study asks for smashed_dtype: float16; then leave that out.)"
         )
-    if low == high:
-        raise EvaluationError(
-            f"{activations.path}: expected activations of {split} that differ, found {low:g} everywhere. The encoder "
-            "sends nothing: lower the weight of its surrogate or defence, and train again."
-        )
+    return np.min(lows, axis=0), np.max(highs, axis=0)
 
 
-def _extremes(clean: np.ndarray) -> tuple[float, float]:
-    return float(clean.min()), float(clean.max())
+def _ends(clean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return clean.min(0), clean.max(0)

@@ -120,7 +120,7 @@ def read_reconstructions(
 
 def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
     """The aggregated results. Raises ReportError unless they are of exactly the planned runs and attacks."""
-    marks = ("strongest", "strongest_of", "strongest_bound", "attack_ok", "attack_bound", "threat_model")
+    marks = ("strongest", "strongest_of", "strongest_bound", "attack_ok", "attack_bound", "threat_model", "constant")
     expected = ("run", "attack", "scope", *marks, "majority_accuracy", *metric_columns(plan))
     results = _read_table(Path(parquet), "aggregate", expected)
     planned = {(name, attack.id) for name, run in plan.runs.items() for attack in plan.attacks(run)}

@@ -37,7 +37,7 @@ COLUMNS = (
     "leakage_nats", "train_seconds", "attack_seconds", "mse_image_sem", "leakage_nats_sem", "images", "converged",
     "strongest", "attempts", "lost_seconds", *COST_COLUMNS, *METRICS[3:], "mse_mean_image", "mse_class_mean",
     "attack_bound", "attack_verdict", "reference", "strongest_bound", "threat_model", "strongest_of",
-    "majority_accuracy", "test_images", *LEAKAGE[2:],
+    "majority_accuracy", "test_images", *LEAKAGE[2:], "constant",
 )  # fmt: skip
 
 
@@ -121,6 +121,7 @@ def _scores(plan: Plan, run: Run, attack: AttackSettings, leakage: Leakage) -> l
         "attack_seconds": about.fit_seconds + about.score_seconds,
         "converged": about.converged,
         "failure": about.failure,
+        "constant": about.constant,
     }
     rows = []
     for scope in SCOPES:
@@ -143,6 +144,8 @@ def _pass_gate(plan: Plan, rows: list[Row]) -> None:
     for row in rows:
         verdict = judge(plan, plan.runs[row["run"]], attacks[row["attack"]], table)
         row |= {"attack_ok": verdict.ok, "attack_bound": verdict.bound, "attack_verdict": verdict.why}
+        if row["constant"]:
+            row["attack_verdict"] = "; ".join(filter(None, [verdict.why, "the encoder sends a constant"]))
         row["attack_broken"] = verdict.broken
 
 

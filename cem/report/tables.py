@@ -260,6 +260,7 @@ def _strongest(plan: Plan, group: Group, infer: pd.DataFrame, results: pd.DataFr
     marks = {"†": infer["strongest_bound"].any(), "‡": trivial}
     marks["§"] = any(_in_part(attack, results) for attack in infer["attack"])
     words = attack_names(infer["attack"]) + "".join(f" {mark}" for mark, holds in marks.items() if holds)
+    words += " (sends a constant)" if infer["constant"].any() else ""
     return words + (f" (attack failed in {failed})" if failed else "")
 
 

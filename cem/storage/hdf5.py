@@ -106,6 +106,38 @@ class Reader:
                 f"{path}: expected kind {self.kind!r} version {VERSION}, found {found!r} version {version}. "
                 f"Delete it and rerun {self.maker}."
             )
+        try:
+            self._refuse_what_lies_elsewhere()
+        except StoreError:
+            self.file.close()
+            raise
+
+    def _refuse_what_lies_elsewhere(self) -> None:
+        """Raise StoreError unless every name is of an object in this file, and every dataset has its bytes there.
+
+        Nothing is followed or read to find that out: a file from elsewhere could name any file that its reader may
+        read, and hand its bytes out as images.
+        """
+        # Each link once; those that are soft or lead out of the file are visited but not followed.
+        found: list[tuple[str, h5py.HardLink]] = []
+        self.file.visititems_links(lambda name, link: found.append((name, link)))
+        for name, link in found:
+            if not isinstance(link, h5py.HardLink):
+                raise self._foreign(name, f"a {type(link).__name__}", str(getattr(link, "filename", link.path)))
+            item = self.file[name]
+            if not isinstance(item, h5py.Dataset):
+                continue
+            if item.is_virtual:
+                raise self._foreign(name, "a virtual dataset", item.virtual_sources()[0].file_name)
+            if item.external:
+                raise self._foreign(name, "a dataset with external storage", item.external[0][0])
+
+    def _foreign(self, name: str, what: str, target: str) -> StoreError:
+        return StoreError(
+            f"{self.path}: expected all data inside the file, found {name!r} to be {what}, which leads to {target!r}. "
+            f"Files of cem have none: somebody else made or changed this one. Do not use it; delete it and rerun "
+            f"{self.maker}."
+        )
 
     def check_source(self, name: str, path: str | Path) -> None:
         """Raise StoreError unless this file was made from exactly the file at `path`."""

@@ -100,8 +100,12 @@ class AttackKnowledge(Part):
 
 
 class AttackRecord(JobRecord):
-    """`attack.json`: settings, knowledge, what the fit has to say for itself (see `cem.attacks.Fitted`), and cost."""
+    """`attack.json`: settings, knowledge, what the fit has to say for itself (see `cem.attacks.Fitted`), and cost.
 
+    constant: the encoder sends the same for every image. Version 1 did not say: such runs were refused.
+    """
+
+    VERSION: ClassVar[int] = 2
     attack: str
     kind: str
     settings: dict[str, Any]
@@ -118,6 +122,7 @@ class AttackRecord(JobRecord):
     torch: str
     device: str
     threads: int
+    constant: bool = False
 
 
 class KnownImages(Part):

@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -23,8 +24,10 @@ from cem.surrogates import Surrogate, make_surrogate
 from cem.training.history import history_csv, read_history
 from cem.training.loop import train_epochs
 from cem.training.measure import measure_accuracy
+from cem.training.precision import DType, stored_dtype
 from cem.training.protocol import make_parties
 from cem.training.state import State
+from cem.types import Smashed
 
 
 def warm_up(run: Run, data: Path, model: Path, history: Path, results: Path) -> None:
@@ -76,25 +79,35 @@ def train(
         write_record(out / "train.json", _record(task, file, store))
 
 
-def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: str, out: Path) -> None:
-    """Write the clean ẑ of all splits. kind: `model` (a trained run) or `warm_up`."""
+def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DType, out: Path) -> None:
+    """Write the clean ẑ of all splits. kind: `model` (a trained run) or `warm_up`. dtype: see `stored_dtype`.
+
+    The file's attributes say which format the numbers have, and why.
+    """
     device = set_up_process(run.training.threads)
     with open_dataset(data) as file:
         encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
         encoder.load_state_dict(subset(load_checkpoint(model, kind)[0], "encoder"))
         encoder.to(device)
         shape = smashed_shape(encoder, file.image_shape)
-        with write_file(out, "activations", sources={"data": data, "model": model}) as target:
+        encoder.eval()
+
+        def encoded(split: str) -> Iterator[Smashed]:
+            with torch.no_grad():
+                for images, _ in _loader(run, file, split, device).plain(512):
+                    yield encoder(images)
+
+        stored_as, why = stored_dtype(dtype, run.noise_std, (part for split in SPLITS for part in encoded(split)))
+        attrs = {"smashed_dtype": stored_as, "smashed_dtype_why": why}
+        with write_file(out, "activations", sources={"data": data, "model": model}, attrs=attrs) as target:
             for split in SPLITS:
-                loader = _loader(run, file, split, device)
-                stored = target.create_dataset(f"{split}/smashed", (len(loader.labels), *shape), dtype=dtype)
-                encoder.eval()
+                labels = file.labels(split)
+                stored = target.create_dataset(f"{split}/smashed", (len(labels), *shape), dtype=stored_as)
                 row = 0
-                with torch.no_grad():
-                    for images, _ in loader.plain(512):
-                        stored[row : row + len(images)] = encoder(images).cpu().numpy()
-                        row += len(images)
-                target.create_dataset(f"{split}/labels", data=file.labels(split))
+                for part in encoded(split):
+                    stored[row : row + len(part)] = part.cpu().numpy()
+                    row += len(part)
+                target.create_dataset(f"{split}/labels", data=labels)
 
 
 class _Task:

@@ -11,6 +11,8 @@ from typing import TextIO
 
 from snakemake_interface_common.exceptions import WorkflowError
 
+from snakemake_executor_plugin_submitit.head.folder import claim
+
 
 class HeadLock:
     """Held for the life of a head. The file names its holder; the lock itself goes with the process."""
@@ -20,12 +22,12 @@ class HeadLock:
         self._file: TextIO | None = None
 
     def acquire(self) -> None:
-        """Take the lock. Raises WorkflowError when another head lives, naming its host and pid.
+        """Take the lock. Raises WorkflowError when another head lives, naming its host and pid; and see `claim`.
 
         Where the file system has no locks, a holder on this host that is gone is recognised by its pid; one on another
         host cannot be, and the message says which file to remove.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        claim(self.path.parent)
         file = self.path.open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -90,8 +90,8 @@ def attack_settings(ids):
 
 
 def metric_settings():
-    """Settings of the study's own metrics; of none a mapping, as it was before there was a list (ATTACK_NUMERICS 2)."""
-    return [metric.sparse() for metric in STUDY.metrics] or {}
+    """Settings of the study's own metrics."""
+    return [metric.sparse() for metric in STUDY.metrics]
 
 
 def tuned_on_reference(wildcards):

@@ -19,5 +19,5 @@ with job(snakemake.log[0]):
         tuned=next(map(Path, snakemake.input.get("tuned", [])), None),
         folder=Path(snakemake.output[0]).parents[1],
         num_images=snakemake.params.images,
-        metrics=TypeAdapter(list[Metric]).validate_python(snakemake.params.metrics or []),
+        metrics=TypeAdapter(list[Metric]).validate_python(snakemake.params.metrics),
     )

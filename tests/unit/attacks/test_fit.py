@@ -8,8 +8,8 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from cem.attacks.decoder import DecoderAttack
-from cem.attacks.fit_loop import with_mask
 from cem.attacks.mean_image import MeanImageAttack
+from cem.attacks.standard import Standard, Standardised
 from cem.config import Decoder, Dropout, StartingDecoder
 from cem.defenses.dropout import DropoutDefense
 from cem.models import parameter_count
@@ -156,10 +156,12 @@ def test_a_starting_decoder_is_fitted_like_a_decoder(knowledge, capsys):
     assert capsys.readouterr().err.startswith("start of x: epoch 1/2")
 
 
-def test_with_mask_says_which_values_are_hidden():
+def test_a_network_is_told_which_values_are_hidden_and_they_are_the_mean_to_it():
     z = torch.tensor([0.5, 0.0, -2.0, -0.0]).view(1, 1, 2, 2)
-    assert torch.equal(with_mask(z, False), z)
-    assert with_mask(z, True).flatten().tolist() == [0.5, 0, -2, 0, 1, 0, 1, 0]
+    standard = Standard(torch.tensor(0.5), torch.tensor(2.0))
+    assert Standardised(torch.nn.Identity(), standard, False)(z).flatten().tolist() == [0, -0.25, -1.25, -0.25]
+    seen = Standardised(torch.nn.Identity(), standard, True)(z)
+    assert seen.flatten().tolist() == [0, 0, -1.25, 0, 1, 0, 1, 0]
 
 
 def test_a_decoder_that_sees_the_mask_beats_one_that_is_blind_to_it(problem):

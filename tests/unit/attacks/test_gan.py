@@ -184,7 +184,7 @@ def test_divergence_and_no_epochs_are_failures_with_finite_images(knowledge, ima
 
 def test_masks_are_seen(knowledge):
     attack, record = fitted(replace(knowledge, masked=True), epochs=1)
-    assert attack.net.layers[0].body[0].num_features == 4
+    assert attack.net.inner.layers[0].body[0].num_features == 4
     assert math.isfinite(record.curve[0]["critic"])
     assert attack.reconstruct(torch.zeros(2, 2, 4, 4)).shape == (2, 1, 16, 16)
 

@@ -239,10 +239,26 @@ def test_activations_that_are_not_finite_are_refused(tmp_path, bad):
         attack(tmp_path, MeanImage(), files=write_run(tmp_path, encode=diverged))
 
 
-def test_an_encoder_that_sends_one_number_is_refused(tmp_path):
-    files = write_run(tmp_path, encode=lambda images: np.full((len(images), 2, 4, 4), 0.5))
-    with pytest.raises(EvaluationError, match=r"differ, found 0\.5 everywhere"):
-        attack(tmp_path, MeanImage(), files=files)
+@pytest.mark.parametrize("noise_std", [0.0, 0.05])
+def test_an_encoder_that_sends_a_constant_is_a_result_in_which_no_attack_beats_the_mean_image(tmp_path, noise_std):
+    constant = np.linspace(-1, 1, 32).reshape(1, 2, 4, 4)
+    files = write_run(tmp_path, encode=lambda images: np.repeat(constant, len(images), axis=0))
+    out = attack(tmp_path, *ATTACKS, noise_std=noise_std, files=files)
+    for cfg in ATTACKS:
+        assert json.loads((out / cfg.id / "attack.json").read_text())["constant"] is True
+        table = scores(out, cfg.id, "infer")
+        if cfg.kind != "class_mean":  # which is told the class
+            assert table["mse"].mean() > 0.99 * table["mse_mean_image"].mean()
+    linear = scores(out, "linear", "infer")
+    np.testing.assert_allclose(
+        linear["mse"].mean(), linear["mse_mean_image"].mean(), rtol=1e-5 if not noise_std else 0.1
+    )
+
+
+def test_an_encoder_that_sends_two_values_does_not_send_a_constant(tmp_path):
+    files = write_run(tmp_path, encode=lambda images: np.where(images[:, :, :4, :4] > 127, 0.5, 0.25).repeat(2, axis=1))
+    out = attack(tmp_path, MeanImage(), files=files)
+    assert json.loads((out / "mean_image/attack.json").read_text())["constant"] is False
 
 
 def test_the_worst_protected_images_are_kept_beside_the_first(tmp_path):

@@ -199,6 +199,20 @@ def test_a_fit_that_broke_down_fails_on_its_own_run_alone(plan: Plan) -> None:
     assert found["none", 0] == (True, False, "")
 
 
+def test_an_encoder_that_sends_a_constant_is_named_and_the_other_runs_are_there(plan: Plan) -> None:
+    constant = next(run for run in plan.asked.values() if run.surrogate.kind == "gmm")
+    for attack in plan.study.attacks:
+        path = plan.attack(constant, attack.id) / "attack.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"constant": True, "version": 2}))
+    results, _ = gather(plan)
+    own = results[results["run"] == constant.id]
+    assert own["constant"].all()
+    assert own["attack_verdict"].str.endswith("the encoder sends a constant").all()
+    assert not results.loc[results["run"] != constant.id, "constant"].any()
+    rows = summary_table(plan, group_plan(plan), results).rows
+    assert ["sends a constant" in row[1] for row in rows] == ["gmm" in row[0] for row in rows]
+
+
 def test_where_all_but_the_yardsticks_failed_no_attack_is_the_strongest(tmp_path: Path) -> None:
     attacks = "attacks:\n  - {kind: mean_image}\n  - {kind: nearest}\n"
     text = STUDY[: STUDY.index("attacks:")] + attacks

@@ -425,3 +425,65 @@ def test_the_simulation_of_failing_locks_does_stop_hdf5(tmp_path, lockless):
     done = python(WITH_H5PY_ALONE, tmp_path / "a.h5", **environment)
     assert done.returncode != 0
     assert "unable to lock file" in done.stderr
+
+
+# Nothing from elsewhere
+
+
+def soft(file: h5py.File) -> None:
+    file["private/images"] = h5py.SoftLink("/private/labels")
+
+
+def soft_to_nothing(file: h5py.File) -> None:
+    file["notes/more"] = h5py.SoftLink("/absent")
+
+
+def external(file: h5py.File) -> None:
+    file["private/images"] = h5py.ExternalLink("other.h5", "/private/images")
+
+
+def whole_group(file: h5py.File) -> None:
+    file["test"] = h5py.ExternalLink("other.h5", "/private")
+
+
+def virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((9, 1, 2, 2), np.uint8)
+    layout[:] = h5py.VirtualSource("other.h5", "private/images", (9, 1, 2, 2))
+    file.create_virtual_dataset("private/images", layout)
+
+
+def raw_bytes(file: h5py.File) -> None:
+    place = [(str(Path(file.filename).parent / "secret"), 0, 36)]
+    file.create_dataset("private/images", (9, 1, 2, 2), np.uint8, external=place)
+
+
+CRAFTED = {
+    soft: "SoftLink, which leads to '/private/labels'",
+    soft_to_nothing: "SoftLink, which leads to '/absent'",
+    external: "ExternalLink, which leads to 'other.h5'",
+    whole_group: "ExternalLink, which leads to 'other.h5'",
+    virtual: "a virtual dataset, which leads to 'other.h5'",
+    raw_bytes: "a dataset with external storage, which leads to '.*secret'",
+}
+
+
+@pytest.mark.parametrize("craft", CRAFTED, ids=lambda craft: craft.__name__)
+def test_a_crafted_file_cannot_hand_out_the_bytes_of_another(tmp_path, craft):
+    (tmp_path / "secret").write_bytes(b"the private key of somebody else ...")
+    with write_file(tmp_path / "other.h5", "dataset") as file:
+        file["private/images"] = np.full((9, 1, 2, 2), 7, np.uint8)
+    with write_file(tmp_path / "crafted.h5", "dataset") as file:
+        file["private/labels"] = np.zeros(9)
+    with h5py.File(tmp_path / "crafted.h5", "r+") as file:
+        craft(file)
+    with pytest.raises(StoreError, match=f"inside the file, found .* to be (a )?{CRAFTED[craft]}.*delete it and rerun"):
+        open_dataset(tmp_path / "crafted.h5").images("private")
+
+
+def test_two_names_of_one_object_in_the_file_are_no_harm(tmp_path):
+    with write_file(tmp_path / "data.h5", "dataset") as file:
+        file["private/images"] = np.full((9, 1, 2, 2), 7, np.uint8)
+        file["test"] = file["private"]
+        file["test/loop"] = file["/test"]
+    with open_dataset(tmp_path / "data.h5") as data:
+        assert (data.images("test") == 7).all()

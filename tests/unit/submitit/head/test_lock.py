@@ -71,3 +71,45 @@ def test_without_locks_a_head_of_another_host_stands(tmp_path, monkeypatch) -> N
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "born": "1", "since": "2026-01-01"}))
     with pytest.raises(WorkflowError, match="process 1 on elsewhere, since 2026-01-01"):
         HeadLock(path).acquire()
+
+
+def test_the_folder_is_made_for_its_owner_alone_whatever_the_umask(tmp_path) -> None:
+    old = os.umask(0)
+    try:
+        lock = HeadLock(tmp_path / "results" / "submitit" / "head.json")
+        lock.acquire()
+    finally:
+        os.umask(old)
+    assert lock.path.parent.stat().st_mode & 0o777 == 0o700
+    lock.release()
+    lock.acquire()  # the next head finds it in order
+    lock.release()
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o777])
+def test_a_folder_that_others_may_write_to_is_refused_with_what_to_run(tmp_path, mode) -> None:
+    folder = tmp_path / "with space" / "submitit"
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+    lock = HeadLock(folder / "head.json")
+    with pytest.raises(WorkflowError, match=f"found mode 0{mode:o}: .*chmod -R go-rwx") as refusal:
+        lock.acquire()
+    assert list(folder.iterdir()) == []
+    command = str(refusal.value).split("run: ")[1].split(". If not")[0]
+    subprocess.run(command, shell=True, check=True)
+    lock.acquire()
+    lock.release()
+
+
+def test_results_that_a_group_may_write_to_are_no_obstacle(tmp_path) -> None:
+    tmp_path.chmod(0o775)
+    lock = HeadLock(tmp_path / "submitit" / "head.json")
+    lock.acquire()
+    lock.release()
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch) -> None:
+    (tmp_path / "submitit").mkdir(mode=0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(WorkflowError, match=r"belong to this user \(12345\), found user .*folder of your own"):
+        HeadLock(tmp_path / "submitit" / "head.json").acquire()
