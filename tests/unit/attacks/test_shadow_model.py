@@ -16,6 +16,8 @@ from . import real
 MODEL = Vgg11(width=0.125, cut_layer=2, bottleneck="noRELU_C4S2")
 DECODER = StartingDecoder(net="res_normN0C8", epochs=4, batch_size=32, lr=1e-2)
 QUICK = ShadowModel(encoder_epochs=6, encoder_lr=5e-3, encoder_batch_size=32, decoder=DECODER)
+# How well it goes hangs on the rounding of the processor where the encoder has not learned the digits.
+PATIENT = QUICK.model_copy(update={"encoder_epochs": 20, "encoder_lr": 2e-3})
 TINY = QUICK.model_copy(
     update={"encoder_epochs": 3, "decoder": DECODER.model_copy(update={"epochs": 2, "net": "res_normN0C4"})}
 )
@@ -24,13 +26,13 @@ SIGMA = 0.05
 
 @pytest.fixture(scope="module")
 def split():
-    """A plain loop: Adam, three passes over 3,000 digits."""
+    """A plain loop: Adam, eight passes over 3,000 digits."""
     images, labels = (part[:3000] for part in real.digits())
     draws = torch.Generator().manual_seed(0)
     encoder, classifier = make_split(MODEL, (1, 32, 32), 10, draws)
     seed_dropout(classifier, draws)
     optimizer = torch.optim.Adam([*encoder.parameters(), *classifier.parameters()], lr=3e-3)
-    for _ in range(3):
+    for _ in range(8):
         for rows in torch.randperm(3000, generator=draws).split(64):
             z = real.noise(SIGMA)(encoder(images[rows].float() / 255), draws)
             optimizer.zero_grad()
@@ -41,9 +43,9 @@ def split():
 
 @pytest.fixture(scope="module")
 def asking(split):
-    """An attacker of 800 digits who may ask the encoder."""
+    """An attacker of 1,000 digits who may ask the encoder."""
     own = real.make_knowledge(
-        real.digits()[0][3000:3800], split[0], real.noise(SIGMA), labels=real.digits()[1][3000:3800]
+        real.digits()[0][3000:4000], split[0], real.noise(SIGMA), labels=real.digits()[1][3000:4000]
     )
     return replace(own, encoder=None)
 
@@ -75,11 +77,11 @@ def run(knowledge, z, cfg=TINY, store=None):
 
 
 def test_it_beats_the_mean_image_and_is_no_stronger_than_one_who_asks(asking, knowledge, test_images):
-    shadow = make_attack(QUICK)
+    shadow = make_attack(PATIENT)
     record = shadow.fit(knowledge)
     assert record.failure == ""
-    assert record.choices["encoder_accuracy"] > 0.4  # guessing is right once in ten
-    assert 1 <= record.choices["encoder_epoch"] <= 6
+    assert record.choices["encoder_accuracy"] > 0.7  # guessing is right once in ten
+    assert 1 <= record.choices["encoder_epoch"] <= 20
     assert len(record.curve) == 4
     decoder = make_attack(Decoder(**DECODER.model_dump()))
     decoder.fit(asking)
