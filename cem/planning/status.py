@@ -16,6 +16,7 @@ from typing import Any
 
 from cem import ATTACK_NUMERICS, NUMERICS
 from cem.config import Run
+from cem.jobs.attempts import FILE as ATTEMPTS
 from cem.jobs.attempts import HEARTBEAT
 from cem.jobs.script import DONE
 from cem.jobs.work import read_work
@@ -90,8 +91,18 @@ def unfinished(plan: Plan) -> list[Unfinished]:
     for folder in sorted(plan.root.glob(".state/*/")):
         makes = read_work(folder)
         if makes is not None and makes.is_relative_to(plan.folder):
-            found.append(Unfinished(folder, makes, time.time() - _modified(folder / HEARTBEAT) < ALIVE_S))
+            found.append(Unfinished(folder, makes, _is_alive(folder)))
     return sorted(found, key=lambda one: one.makes)
+
+
+def _is_alive(folder: Path) -> bool:
+    """Whether a job gave a sign of life a moment ago, and has not said since that it ended."""
+    try:
+        attempts = json.loads((folder / ATTEMPTS).read_text(encoding="utf-8"))
+        ended = attempts[-1]["ended"]
+    except (OSError, ValueError, LookupError, TypeError):
+        ended = ""  # damaged: the job itself says so when it is started again
+    return not ended and time.time() - _modified(folder / HEARTBEAT) < ALIVE_S
 
 
 def newer_than_report(plan: Plan, logs: Path = LOGS) -> list[str]:

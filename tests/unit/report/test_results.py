@@ -209,7 +209,7 @@ def test_an_encoder_that_sends_a_constant_is_named_and_the_other_runs_are_there(
     assert own["constant"].all()
     assert own["attack_verdict"].str.endswith("the encoder sends a constant").all()
     assert not results.loc[results["run"] != constant.id, "constant"].any()
-    rows = summary_table(plan, group_plan(plan), results).rows
+    rows = summary_table(plan, group_plan(plan), results, *threat_models(plan), Scores(plan)).rows
     assert ["sends a constant" in row[1] for row in rows] == ["gmm" in row[0] for row in rows]
 
 
