@@ -142,6 +142,8 @@ def everything():
     measured = [PLAN.leakage(run) for run in PLAN.runs.values()]
     paths = [
         PLAN.report,
+        # Absent after a report of what was finished: then both are made again, although the report is there.
+        PLAN.folder / "results.parquet",
         *map(PLAN.data, PLAN.datasets.values()),
         *warm,
         *starts,
