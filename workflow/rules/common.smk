@@ -12,8 +12,9 @@ from cem.planning.preflight import check_before_start
 from snakemake.exceptions import WorkflowError
 
 try:
+    # Refuses what Snakemake would read without a word, such as a key given twice.
     for path in workflow.configfiles:
-        read_settings(path)  # refuses what Snakemake would read without a word, such as a key given twice
+        read_settings(path)
     STUDY = parse_study(config, "the study's configuration")
     PLAN = Plan(STUDY)
     check_before_start(PLAN)
