@@ -95,6 +95,12 @@ def metric_settings():
     return [metric.sparse() for metric in STUDY.metrics]
 
 
+def observations_of(wildcards):
+    """How often attackers see one image's z, where more than once. Of a warm-up none: trainings start from its mixture."""
+    several = {attack.observations for attack in STUDY.attacks} - {1}
+    return sorted(several) if wildcards.trained.startswith("runs/") else []
+
+
 def tuned_on_reference(wildcards):
     """What says the learning rate of an attack, where it is found on the undefended reference of the run."""
     path = PLAN.tuned(planned(of_run(wildcards)), wildcards.attack)

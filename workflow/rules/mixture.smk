@@ -27,6 +27,7 @@ rule fit_mixture:
     params:
         run=settings_of(of_trained),
         fit=lambda wildcards: PLAN.mixtures[wildcards.mixture].sparse(),
+        observations=observations_of,
         numerics=cem.NUMERICS,
     script:
         "../scripts/fit_mixture.py"

@@ -13,4 +13,5 @@ with job(snakemake.log[0]):
         MixtureFit.model_validate(snakemake.params.fit),
         activations=Path(snakemake.input.activations),
         out=Path(snakemake.output[0]),
+        observations=snakemake.params.observations,
     )
