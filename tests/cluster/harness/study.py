@@ -81,6 +81,7 @@ class Study:
 def is_amid_an_epoch(state: Path) -> bool:
     """Whether a job has saved its state in its present start, and has worked since: that is lost if it dies now."""
     with contextlib.suppress(OSError):
-        began, saved = ((state / name).stat().st_mtime for name in ("attempts.json", "state.safetensors"))
+        began = (state / "attempts.json").stat().st_mtime
+        saved = max((part.stat().st_mtime for part in state.glob("state*.safetensors")), default=0.0)
         return began < saved < time.time() - 0.2
     return False
