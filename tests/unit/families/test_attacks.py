@@ -94,7 +94,7 @@ def labels(victim: Victim, cfg: AttackSettings, split: str = "test") -> Tensor |
 
 def global_state() -> list[str]:
     """Of the generators that nobody owns. (Python's own is not among them: the checks of types draw from it.)"""
-    return [str(torch.random.get_rng_state().tolist()), str(np.random.get_state())]  # noqa: NPY002
+    return [str(torch.random.get_rng_state().tolist()), str(np.random.get_state())]  # noqa: NPY002 (the global state is what is watched)
 
 
 def are_images(found: Tensor, n: int) -> bool:
