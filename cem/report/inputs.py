@@ -25,11 +25,15 @@ def metric_columns(plan: Plan) -> tuple[str, ...]:
 
 
 # Of I(x; z), nats per image: an upper bound and a lower one, each with its standard error over images; whether the
-# lower one is near the most that it can say; which density gave the upper one.
+# lower one is near the most that it can say, and that; which density gave the upper one.
 LEAKAGE = (
     "leakage_nats", "leakage_nats_sem", "leakage_lower_nats", "leakage_lower_nats_sem", "leakage_lower_saturated",
-    "leakage_member",
+    "leakage_member", "leakage_lower_ceiling",
 )  # fmt: skip
+# The same at the σ, the run's or a larger one, where the lower bound is not saturated.
+UNSATURATED = tuple(
+    f"unsaturated_{name}" for name in ("noise_std", "leakage_nats", "leakage_lower_nats", "leakage_member")
+)
 Leakage = Callable[[int], dict[str, Any]]  # how often z is seen → these; None for what is not measured
 
 
@@ -67,6 +71,7 @@ def read_leakage(plan: Plan, run: Run) -> Leakage:
     def leakage(observations: int) -> dict[str, Any]:
         suffix = "" if observations == 1 else f"_seen{observations}"
         found = {name: attrs.get(name + suffix) for name in LEAKAGE}
+        found |= {name: attrs.get(name) for name in UNSATURATED}
         value = found["leakage_nats"]
         return found if value is not None and np.isfinite(value) else found | {"leakage_nats_sem": None}
 

@@ -20,6 +20,7 @@ from cem.report.clipping import clipping_warnings
 from cem.report.groups import Group, group_plan
 from cem.report.images import reconstruction_grids
 from cem.report.inputs import read_manifest, read_results, read_training
+from cem.report.leakage import Orders, compare_orders, leakage_table, orders_table
 from cem.report.maps import smashed_maps
 from cem.report.pictures import Picture, look
 from cem.report.scores import Scores
@@ -47,6 +48,9 @@ class Section:
     summary: Table
     further: Table | None  # metrics that the summary has no column for
     comparisons: Table
+    leakage: Table | None  # where it is measured
+    orders: Orders
+    swaps: Table | None
     tradeoff: Picture
     reconstructions: list[Picture]
 
@@ -118,12 +122,15 @@ def _section(
     plan: Plan, groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores, number: int
 ) -> Section:
     suffix = "" if number == 1 else f"_{number}"  # of the figures' names
-    found = answer(groups, results, threat, scores)
+    found, orders = answer(groups, results, threat, scores), compare_orders(groups, results, threat, scores)
     return Section(
         found,
         summary_table(plan, groups, results, threat, scores),
         further_metrics_table(plan, groups, results, threat, scores),
         comparisons_table(found),
+        leakage_table(groups, results, threat),
+        orders,
+        orders_table(orders),
         accuracy_against_error(groups, results, threat, scores, f"accuracy_against_error{suffix}"),
         reconstruction_grids(plan, groups, results, threat, suffix),
     )
@@ -134,7 +141,7 @@ def _numbered_tables(sections: list[Section]) -> list[Table]:
     return [
         replace(table, name=table.name if number == 1 else f"{table.name}_{number}")
         for number, section in enumerate(sections, 1)
-        for table in (section.summary, section.further, section.comparisons)
+        for table in (section.summary, section.further, section.comparisons, section.leakage, section.swaps)
         if table is not None and table.rows
     ]
 

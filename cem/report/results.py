@@ -14,6 +14,7 @@ from cem.report.inputs import (
     LEAKAGE,
     METRICS,
     SCOPES,
+    UNSATURATED,
     Leakage,
     metric_columns,
     read_attack,
@@ -37,7 +38,7 @@ COLUMNS = (
     "leakage_nats", "train_seconds", "attack_seconds", "mse_image_sem", "leakage_nats_sem", "images", "converged",
     "strongest", "attempts", "lost_seconds", *COST_COLUMNS, *METRICS[3:], "mse_mean_image", "mse_class_mean",
     "attack_bound", "attack_verdict", "reference", "strongest_bound", "threat_model", "strongest_of",
-    "majority_accuracy", "test_images", *LEAKAGE[2:], "constant",
+    "majority_accuracy", "test_images", *LEAKAGE[2:], *UNSATURATED, "constant",
 )  # fmt: skip
 
 
@@ -65,7 +66,14 @@ def gather(plan: Plan, whole: Plan | None = None) -> tuple[pd.DataFrame, pd.Data
     _pass_gate(plan, rows)
     mark_strongest(plan, rows, whole or plan)
     # Said, not guessed: a column may be all empty.
-    floats = ("mse_ratio_to_mean_image", *LEAKAGE[:4], *COST_COLUMNS[1:], *metric_columns(plan)[3:])
+    floats = (
+        "mse_ratio_to_mean_image",
+        *LEAKAGE[:4],
+        LEAKAGE[6],
+        *UNSATURATED[:3],
+        *COST_COLUMNS[1:],
+        *metric_columns(plan)[3:],
+    )
     types = dict.fromkeys(floats, "float64") | dict.fromkeys(("converged", "leakage_lower_saturated"), "boolean")
     columns = dict.fromkeys((*COLUMNS, *metric_columns(plan)))
     results = pd.DataFrame(rows, columns=list(columns)).astype(types)
@@ -162,7 +170,7 @@ def _rows_of_runs(plan: Plan, run: Run, rows: list[Row]) -> list[Row]:
 def _headline(plan: Plan, threat: str, best: Row) -> Row:
     scores = {"threat_model": threat, "strongest_attack": best.get("attack", "")}
     scores |= {"infer_bound": best.get("strongest_bound")}
-    scores |= {name: best.get(name) for name in LEAKAGE}
+    scores |= {name: best.get(name) for name in (*LEAKAGE, *UNSATURATED)}
     return scores | {f"infer_{name}": best.get(name) for name in metric_columns(plan)}
 
 

@@ -83,7 +83,7 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat
             *(failed or _limit(infer, name) + scores.estimate(infer, name).text() for name in METRICS[:3]),
             *(failed or _limit(infer, name) + scores.estimate(infer, name, 100.0).text() for name in METRICS[3:5]),
             failed or _limit(infer, "mse") + scores.estimate(train, "mse").text(),
-            *("–" if failed else _leakage(infer, name) for name in ("leakage_nats", "leakage_lower_nats")),
+            *("–" if failed else text(infer) for text in (_upper, lower_text)),
             over_seeds(about["train_seconds"]).text(),
             "–" if failed else over_seeds(infer["attack_seconds"]).text(),
         ]
@@ -245,12 +245,19 @@ def _seen(threat: ThreatModel) -> str:
     return "" if threat.observations == 1 else f" at σ/√{threat.observations}"
 
 
-def _leakage(infer: pd.DataFrame, name: str) -> str:
+def _upper(infer: pd.DataFrame) -> str:
     """Of the channel that this threat model's attacks see."""
-    if infer[name].isna().any():
+    return "not measured" if infer["leakage_nats"].isna().any() else over_seeds(infer["leakage_nats"]).text()
+
+
+def lower_text(rows: pd.DataFrame, prefix: str = "") -> str:
+    """The lower bound of runs; `≥ log K (saturated)` where it says no more than that in any of them."""
+    values = rows[f"{prefix}leakage_lower_nats"]
+    if values.isna().any():
         return "not measured"
-    saturated = name == "leakage_lower_nats" and infer["leakage_lower_saturated"].fillna(False).any()
-    return over_seeds(infer[name]).text() + (" (saturated)" if saturated else "")
+    if not prefix and rows["leakage_lower_saturated"].fillna(False).any():
+        return f"≥ log {math.exp(rows['leakage_lower_ceiling'].max()):.0f} (saturated)"
+    return over_seeds(values).text()
 
 
 def _strongest(plan: Plan, group: Group, infer: pd.DataFrame, results: pd.DataFrame) -> str:

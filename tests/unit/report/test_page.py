@@ -230,7 +230,7 @@ def test_every_figure_is_in_the_page_and_beside_it(shown: tuple[Plan, Path]) -> 
     figures = list((shown[1] / "figures").iterdir())
     assert page.tags.count("img") == len(figures) == 6
     made = {path.stem for path in (shown[1] / "tables").iterdir()}
-    assert made == {"summary", "attacks", "failures", "limits", "budgets", "costs"}
+    assert made == {"summary", "attacks", "leakage", "failures", "limits", "budgets", "costs"}
 
 
 def test_the_probe_is_drawn_beside_the_surrogates_own_leakage(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,156 @@
+"""Leakage from both sides, and whether its order of the runs is that of what the attacks rebuilt."""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from cem.report.curves import Point, arenas
+from cem.report.groups import Group
+from cem.report.scores import Scores
+from cem.report.statistics import Estimate, over_seeds
+from cem.report.tables import Table, lower_text
+from cem.report.threat import ThreatModel
+
+BOUNDS = {"≤": "leakage_nats", "≥": "leakage_lower_nats"}  # never mixed
+_MOST_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Two groups of which the one with the larger bound on its leakage lets *less* be rebuilt, both beyond chance.
+
+    sign: of the bound. nats: of `more` and `less`. log: of the error of `more` over that of `less`, above 0.
+    """
+
+    more: str
+    less: str
+    sign: str
+    nats: tuple[Estimate, Estimate]
+    log: Estimate
+
+
+@dataclass(frozen=True)
+class Orders:
+    """swaps: pairs that the two orders rank differently. agreeing: pairs that both rank alike, beyond chance."""
+
+    swaps: tuple[Swap, ...]
+    agreeing: int
+
+
+def compare_orders(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> Orders:
+    """Each pair of groups of equal data, network and training, by each bound: paired by seed, with 95 % intervals.
+
+    A saturated lower bound ranks nothing. Pairs of which an interval holds "no difference" are in neither count.
+    """
+    swaps: list[Swap] = []
+    agreeing = 0
+    for arena in arenas(groups, results, threat, scores):
+        curves = (*arena.methods, *([arena.plain] if arena.plain else []))
+        points = [point for curve in curves for point in curve.points if not point.doubts()]
+        for first, second in combinations(points, 2):
+            for sign, name in BOUNDS.items():
+                found = _swap(first, second, sign, name)
+                if isinstance(found, Swap):
+                    swaps.append(found)
+                agreeing += found is True
+    return Orders(tuple(sorted(swaps, key=lambda swap: -swap.log.mean)), agreeing)
+
+
+def _swap(first: Point, second: Point, sign: str, name: str) -> Swap | bool:
+    """True where both orders are the same, False where nothing can be said."""
+    seeds = sorted(set(first.rows.index) & set(second.rows.index))
+    pair = [point.rows.loc[seeds] for point in (first, second)]
+    if len(seeds) < 2 or any(not _ranks(rows, name) for rows in pair):
+        return False
+    mine, theirs = (rows[name].to_numpy(float) for rows in pair)
+    sides = _side(mine, theirs)
+    if sides == 0:
+        return False
+    more, less, nats = (first, second, (mine, theirs)) if sides > 0 else (second, first, (theirs, mine))
+    log = (more.errors(seeds) - less.errors(seeds)).estimate()
+    if log.low > 0:
+        return Swap(more.group.label, less.group.label, sign, (over_seeds(nats[0]), over_seeds(nats[1])), log)
+    return log.high < 0
+
+
+def _side(mine: np.ndarray, theirs: np.ndarray) -> int:
+    """1 where the first are larger by the interval of the paired differences, −1 where smaller; else 0.
+
+    Infinite bounds (σ = 0) are larger than finite ones in every seed, and equal to each other.
+    """
+    infinite = np.isinf(mine), np.isinf(theirs)
+    if any(one.any() for one in infinite):
+        sure = [one.all() and not other.any() for one, other in (infinite, infinite[::-1])]
+        return int(sure[0]) - int(sure[1])
+    apart = over_seeds(mine - theirs)
+    return int(apart.low > 0) - int(apart.high < 0)
+
+
+def _ranks(rows: pd.DataFrame, name: str) -> bool:
+    """Whether a bound is measured, and not saturated, in all seeds."""
+    saturated = name == BOUNDS["≥"] and rows["leakage_lower_saturated"].fillna(True).any()
+    return not (rows[name].isna().any() or saturated)
+
+
+def orders_table(orders: Orders) -> Table | None:
+    """One row a pair whose orders differ, the largest factor first; None where there is none."""
+    rows: list[tuple[str, ...]] = [
+        (one.more, one.less, f"{one.sign} {one.nats[0].text()}", f"{one.sign} {one.nats[1].text()}",
+         one.log.factor_text(), str(one.log.n))
+        for one in orders.swaps[:_MOST_ROWS]
+    ]  # fmt: skip
+    if not rows:
+        return None
+    more = f" {len(orders.swaps) - _MOST_ROWS} more pairs are not shown." if len(orders.swaps) > _MOST_ROWS else ""
+    notes = (
+        "error: factor of the strongest attacks' MSE, of the first over the second, paired by seed, 95 % interval in "
+        f"brackets; each pair by itself, so that by chance some are here.{more}",
+    )
+    header = ("larger bound", "smaller bound", "nats of the first", "nats of the second", "error, times", "seeds")
+    return Table("orders", header, rows, notes, text_columns=2)
+
+
+def leakage_table(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> Table | None:
+    """One row a group and σ: both bounds and the density that gave the upper one; None where nothing is measured.
+
+    A group whose lower bound is saturated has one more row, at the first σ, 2σ, 4σ, … where it is not.
+    """
+    rows: list[tuple[str, ...]] = []
+    seen = threat.observations
+    for group in groups:
+        known = results[results["threat_model"] == threat.label]
+        about = group.about(known)
+        about = about[about["leakage_nats"].notna()]
+        if about.empty:
+            continue
+        own = group.first.noise_std
+        at = f"{own:g}" if seen == 1 or not own else f"{own:g}/√{seen}"
+        rows.append(_row(group, about, at, ""))
+        for std, those in about[about["leakage_lower_saturated"].fillna(False)].groupby("unsaturated_noise_std"):
+            rows.append(_row(group, those, f"{std:g}", "unsaturated_"))
+    if not rows:
+        return None
+    notes = (
+        "upper: of the densities fitted to private images, the one that does best on val, scored on test; lower: from "
+        "pairs of test images, at most log K. Where it is within 5 % of log K it says only that all K images are told "
+        "apart (saturated), and ranks nothing; the next row then has both at a larger σ, which is not the run's.",
+        *(("σ: of what an attacker has who sees z several times.",) if seen > 1 else ()),
+    )
+    header = ("runs", "σ", "density", "seeds", "lower, nats", "upper, nats", "log K")
+    return Table("leakage", header, rows, notes, text_columns=3)
+
+
+def _row(group: Group, about: pd.DataFrame, std: str, prefix: str) -> tuple[str, ...]:
+    members = about[f"{prefix}leakage_member"].dropna()
+    ceiling = about["leakage_lower_ceiling"].iloc[0]
+    return (
+        group.label,
+        std,
+        ", ".join(dict.fromkeys(members)) or "none (no noise)",
+        "1 seed" if len(about) == 1 else str(len(about)),
+        lower_text(about, prefix),
+        over_seeds(about[f"{prefix}leakage_nats"]).text(),
+        "–" if np.isnan(ceiling) else f"{ceiling:.2f}",
+    )
