@@ -137,7 +137,7 @@ class NpzDataset(DatasetSettings):
 
 
 class ImageFolderDataset(DatasetSettings):
-    """A folder with one folder of images a class."""
+    """A folder with one folder of images per class."""
 
     source: Literal["image_folder"] = "image_folder"
     implementation = "cem.data.sources.folder:IMAGE_FOLDER"
