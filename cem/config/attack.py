@@ -1,6 +1,7 @@
 """The attacks every run is scored by, and what each attacker knows."""
 
 import re
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -58,7 +59,7 @@ class AttackSettings(Member):
     yardstick: ClassVar[bool] = False
     on_ladder: ClassVar[bool] = False
 
-    @property
+    @cached_property  # asked for each file of each run
     def id(self) -> str:
         return self.name if self.name is not None else self.member
 
