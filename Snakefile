@@ -26,7 +26,7 @@ localrules:  # seconds of work, and a download that nodes may have no network fo
 rule all:
     """Everything the study asks for."""
     input:
-        everything(),
+        lambda wildcards: everything(),
 
 
 include: "workflow/rules/data.smk"

@@ -37,7 +37,7 @@ from cem.storage.hdf5 import open_activations, open_dataset
 from cem.surrogates import make_surrogate
 from cem.training.measure import clean_smashed
 from cem.training.protocol import train_batch
-from cem.training.stages import _Task
+from cem.training.stages import Task
 
 SURROGATES = {"none": NoSurrogate(), "gmm bound": GmmSurrogate(), "attention mixture": AttentionSurrogate()}
 AUGMENT = Augment(crop_padding=4, flip=True, rotation_deg=15)
@@ -54,7 +54,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Shape:
-    """A data set's: side of the images, classes, images a batch, private images."""
+    """A data set's: side of the images, classes, images per batch, private images."""
 
     name: str
     side: int
@@ -145,7 +145,7 @@ def attacks(scale: Scale, folder: Path, **_: Any) -> Iterator[Row]:
 
 
 def side_by_side(scale: Scale, barrier: Any, rank: int, **_: Any) -> Iterator[tuple[str, float]]:
-    """The same training in several processes at once: images a second of each."""
+    """The same training in several processes at once: images per second of each."""
     device, shape = set_up_process(1), scale.shapes[0]
     task = make_task(wide_run(scale, shape, NoSurrogate()), Pictures(shape), device)
     take_step(task)
@@ -182,7 +182,7 @@ def wide_run(scale: Scale, shape: Shape, surrogate: Any) -> Run:
     return Run(dataset=dataset, model=Vgg11(width=scale.wide), surrogate=surrogate, training=training)
 
 
-def make_task(run: Run, file: Any, device: torch.device, start: Path | None = None) -> _Task:
+def make_task(run: Run, file: Any, device: torch.device, start: Path | None = None) -> Task:
     """A training before its first step, as its stage makes it; a mixture without a start is fitted here."""
     labels = torch.from_numpy(file.labels("private"))
     encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
@@ -195,19 +195,19 @@ def make_task(run: Run, file: Any, device: torch.device, start: Path | None = No
         num_samples=len(labels),
         mixture=load_mixture(start) if start else None,
     )
-    task = _Task(run, file, device, surrogate)
+    task = Task(run, file, device, surrogate)
     task.state.order = task.private.order()
     return task
 
 
-def next_batch(task: _Task) -> Batch:
+def next_batch(task: Task) -> Batch:
     """The loader's next batch; the order begins again at its end."""
     size, state = task.private.batch_size, task.state
     state.step = (state.step + 1) % task.private.steps
     return task.private.batch(state.order[state.step * size : (state.step + 1) * size])
 
 
-def take_step(task: _Task) -> dict[str, float]:
+def take_step(task: Task) -> dict[str, float]:
     """A step of a training with its loader; what it read."""
     client, server = task.state.client, task.state.server
     client.encoder.train()
@@ -229,7 +229,7 @@ def images_per_s(device: torch.device, seconds: float, work: Callable[[], Any], 
     return calls * images / (time.perf_counter() - began)
 
 
-def refit_seconds(task: _Task, device: torch.device) -> float:
+def refit_seconds(task: Task, device: torch.device) -> float:
     began = time.perf_counter()
     task.state.client.surrogate.refit(*clean_smashed(task.state.client.encoder, task.private))
     synchronize(device)
@@ -256,7 +256,7 @@ def memory(device: torch.device, before: int) -> str:
     return f"at most {(torch.cuda.max_memory_allocated(device) - before) / 1e6:,.0f} MB"
 
 
-def waits(task: _Task, device: torch.device) -> str:
+def waits(task: Task, device: torch.device) -> str:
     """How often a step waits for the device, and where."""
     if device.type != "cuda":
         return "waits not applicable"

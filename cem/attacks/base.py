@@ -82,7 +82,7 @@ class Server:
 class Fitted:
     """What a fit has to say for itself, in JSON's types.
 
-    parameters: how many numbers were fitted. curve: one row an epoch. converged: None where the word has no meaning.
+    parameters: how many numbers were fitted. curve: one row per epoch. converged: None where the word has no meaning.
     choices: what the attacker selected on images it held out. failure: why the fit is no attack; empty: it is one.
     """
 

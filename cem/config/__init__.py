@@ -36,18 +36,20 @@ from cem.config.dataset import (
 from cem.config.defense import DEFENSES, Defense, DefenseSettings, Dropout, NoPeek, TopK
 from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
+from cem.config.mixture import MixtureFit
 from cem.config.model import MODELS, Model, ModelSettings, Vgg11, parse_bottleneck
 from cem.config.registry import Family, Member, load
 from cem.config.study import Run, Study
 from cem.config.surrogate import (
+    LEGACY_LR,
     SURROGATES,
     AttentionSurrogate,
     GmmSurrogate,
-    MixtureFit,
     NoSurrogate,
     Surrogate,
     SurrogateSettings,
     SurrogateTerm,
+    ThresholdTerm,
 )
 from cem.config.threshold import Threshold
 from cem.config.training import Training
@@ -59,6 +61,7 @@ __all__ = [
     "DATASETS",
     "DEFENSES",
     "FAMILIES",
+    "LEGACY_LR",
     "METRICS",
     "MODELS",
     "SURROGATES",
@@ -109,6 +112,7 @@ __all__ = [
     "SurrogateTerm",
     "SyntheticDataset",
     "Threshold",
+    "ThresholdTerm",
     "TopK",
     "TorchvisionDataset",
     "Training",

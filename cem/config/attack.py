@@ -1,6 +1,7 @@
 """The attacks every run is scored by, and what each attacker knows."""
 
 import re
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -58,7 +59,7 @@ class AttackSettings(Member):
     yardstick: ClassVar[bool] = False
     on_ladder: ClassVar[bool] = False
 
-    @property
+    @cached_property  # asked for each file of each run
     def id(self) -> str:
         return self.name if self.name is not None else self.member
 
@@ -158,7 +159,7 @@ class DecoderFit(Settings):
     patience: int | None = Field(
         None, ge=1, description="epochs without a better held-out error after which the fit ends; absent: no early end"
     )
-    batch_size: int = Field(256, ge=2, description="images a step")
+    batch_size: int = Field(256, ge=2, description="images per step")
     weight_decay: float = Field(1e-4, ge=0, description="Adam's weight decay")
     held_out: float = Field(0.1, gt=0, lt=0.5, description="part of the attacker's images kept for selection")
     seed: Seed = Field(0, description="seed of the attack's own generators")
@@ -216,7 +217,7 @@ class Gan(AttackSettings):
     )
     decoder: StartingDecoder | None = Field(None, description="how that decoder is fitted; its net is the generator's")
     epochs: int = Field(150, ge=0, description="passes over the attacker's images")
-    batch_size: int = Field(128, ge=2, description="images a step")
+    batch_size: int = Field(128, ge=2, description="images per step")
     critic_steps: int = Field(10, ge=1, description="steps of the critic for one of the generator")
     mse_weight: float = Field(1500.0, ge=0, description="weight of the squared error beside the critic's verdict")
     gradient_penalty: float = Field(10.0, ge=0, description="weight of the critic's gradient penalty")
@@ -288,7 +289,7 @@ class ShadowModel(AttackSettings):
     labels: bool = Field(True, description="must be true: its own encoder learns from the classes")
     encoder_epochs: int = Field(20, ge=0, description="passes over the attacker's images for its own encoder")
     encoder_lr: float = Field(1e-3, gt=0, description="learning rate of that encoder's Adam")
-    encoder_batch_size: int = Field(128, ge=2, description="images a step of that encoder")
+    encoder_batch_size: int = Field(128, ge=2, description="images per step of that encoder")
     decoder: StartingDecoder = Field(StartingDecoder(), description="how the decoder for it is fitted")
     seed: Seed = Field(0, description="seed of its own encoder's generators")
     runs: Literal["all", "reference"] = _RUNS

@@ -1,5 +1,6 @@
 """Data sets: where images come from, what size they become, how they are split and augmented."""
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -66,7 +67,7 @@ class DatasetSettings(Member):
         """Paths of the raw files the user must provide."""
         return []
 
-    @property
+    @cached_property  # asked for each job
     def id(self) -> str:
         """Readable, path-safe and unique: the name and a digest of all that decides the prepared file."""
         prepared = {key: value for key, value in self.sparse().items() if key != "augment"}
@@ -137,7 +138,7 @@ class NpzDataset(DatasetSettings):
 
 
 class ImageFolderDataset(DatasetSettings):
-    """A folder with one folder of images a class."""
+    """A folder with one folder of images per class."""
 
     source: Literal["image_folder"] = "image_folder"
     implementation = "cem.data.sources.folder:IMAGE_FOLDER"

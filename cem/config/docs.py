@@ -89,7 +89,7 @@ def _classes(annotation: Any) -> Iterator[type[Settings]]:
 
 
 def readme() -> str:
-    """The page: an introduction with an example, then a table a class."""
+    """The page: an introduction with an example, then a table per class."""
     runs = parse_study(yaml.safe_load(EXAMPLE), "the example").runs()
     listed = "\n".join(run.id for run in runs)
     parts = [INTRODUCTION.format(example=EXAMPLE, count=len(runs), runs=listed), *map(_section, sections())]

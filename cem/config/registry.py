@@ -7,7 +7,7 @@ entry-point group (docs/extending.md). Everything else asks the settings for fac
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
@@ -51,6 +51,7 @@ def load(name: str) -> Any:
         ) from error
 
 
+@cache
 def tag_of(member: type[Settings]) -> tuple[str, str]:
     """Name and value of the tag that tells a member from the others: its one setting with a single choice.
 

@@ -14,10 +14,11 @@ from cem.config.dataset import Dataset
 from cem.config.defense import Defense, DefenseSettings
 from cem.config.errors import describe
 from cem.config.metric import METRICS, Metric
+from cem.config.mixture import MixtureFit
 from cem.config.model import Model, Vgg11
 from cem.config.registry import Family
 from cem.config.strict import validate
-from cem.config.surrogate import SURROGATES, MixtureFit, NoSurrogate, Surrogate
+from cem.config.surrogate import SURROGATES, NoSurrogate, Surrogate
 from cem.config.training import Training
 
 DIGITS = 12  # of the digest in a run's id: among millions of runs no two are expected to be equal

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from cem.config.base import Settings
+from cem.config.mixture import MixtureFit
 from cem.config.registry import Family, Member
 from cem.config.threshold import Threshold
 from cem.config.training import Training
@@ -18,25 +18,8 @@ def _by(name: str, defaults: dict[str, Any], *, description: str, **bounds: Any)
     )
 
 
-class MixtureFit(Settings):
-    """How a per-class Gaussian mixture is fitted to smashed data."""
-
-    components: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        3, description="components of each class; auto: the number with the best held-out likelihood, up to 8"
-    )
-    covariance: Literal["spherical", "diag", "pca"] = Field(
-        "diag", description="shape of a component; pca: diagonal plus a part of rank `rank` in a basis of its class"
-    )
-    rank: int = Field(8, ge=1, description="rank of a pca covariance")
-    fit: Literal["kmeans", "em"] = Field("kmeans", description="hard k-means, or EM started from it")
-
-    @property
-    def label(self) -> str:
-        rank = self.rank if self.covariance == "pca" else ""
-        return f"k{self.components}-{self.covariance}{rank}-{self.fit}"
-
-
 FittedBy = Literal["own", "shared", "frozen"]
+LEGACY_LR = 4.1e-4  # below this learning rate the schedule legacy_lr has λ itself, as in the released code
 
 
 class SurrogateSettings(Member):
@@ -113,6 +96,13 @@ class SurrogateSettings(Member):
                 "surrogate.threshold: a schedule needs 2 epochs after the shared warm-up to reach its end; found 1. "
                 "Raise training.epochs, or use kind fixed"
             )
+        lowest = training.lr_at(training.epochs - 1)
+        if self.schedule == "legacy_lr" and self.weight > 0 and lowest >= LEGACY_LR:
+            raise ValueError(
+                f"surrogate.schedule: legacy_lr has the stated weight only at learning rates below {LEGACY_LR:g}; "
+                f"the last epoch's is {lowest:g}. Lower training.lr or training.lr_decay, add training.milestones, or "
+                "use schedule constant"
+            )
 
 
 class SurrogateTerm(SurrogateSettings):
@@ -121,8 +111,25 @@ class SurrogateTerm(SurrogateSettings):
     schedule: Literal["constant", "ramp", "legacy_lr"] = Field(
         "constant",
         description="λ(t): constant; ramp: linear from 0 over the epochs after the warm-up; legacy_lr: the published "
-        "factor, 1 if lr < 4.1e-4 else 0.001/lr",
+        "factor, 1 if lr < 4.1e-4 else 0.001/lr; the learning rate must fall below that",
     )
+
+
+class ThresholdTerm(SurrogateTerm):
+    """What the surrogates whose pressure ends at a threshold share. Each declares it, with a default of its own."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def threshold(self) -> Threshold: ...
+
+    @property
+    def measures_threshold(self) -> bool:
+        return self.threshold.kind == "quantile"
+
+    @property
+    def moves_threshold(self) -> bool:
+        return self.threshold.moves
 
 
 class NoSurrogate(SurrogateSettings):
@@ -149,7 +156,7 @@ class NoSurrogate(SurrogateSettings):
         return "none"
 
 
-class GmmSurrogate(SurrogateTerm):
+class GmmSurrogate(ThresholdTerm):
     """Per-class Gaussian mixtures: `bound` is Theorem 2 of arXiv 2503.00383, `legacy` the heuristic as released."""
 
     kind: Literal["gmm"] = "gmm"
@@ -183,14 +190,6 @@ class GmmSurrogate(SurrogateTerm):
         return MixtureFit(components=self.components, covariance=self.covariance, rank=self.rank, fit=self.fit)
 
     @property
-    def measures_threshold(self) -> bool:
-        return self.threshold.kind == "quantile"
-
-    @property
-    def moves_threshold(self) -> bool:
-        return self.threshold.moves
-
-    @property
     def smallest_class(self) -> int:
         return 2  # of one image there is no variance: its component would be the image itself
 
@@ -202,7 +201,7 @@ class GmmSurrogate(SurrogateTerm):
         return f"gmm-{self.formula}-w{self.weight:g}"
 
 
-class AttentionSurrogate(SurrogateTerm):
+class AttentionSurrogate(ThresholdTerm):
     """Slot attention and gated cross-attention.
 
     `mixture` predicts a density from one half of the batch and scores the other half: an upper bound on the leakage
@@ -273,14 +272,6 @@ class AttentionSurrogate(SurrogateTerm):
     @property
     def own_warmup_epochs(self) -> int:
         return self.warmup_epochs
-
-    @property
-    def measures_threshold(self) -> bool:
-        return self.threshold.kind == "quantile"
-
-    @property
-    def moves_threshold(self) -> bool:
-        return self.threshold.moves
 
     @property
     def checks_size(self) -> bool:

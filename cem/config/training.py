@@ -12,7 +12,7 @@ class Training(Settings):
 
     epochs: int = Field(240, ge=1, description="passes over the private images, warm-up included")
     warmup_epochs: int = Field(1, ge=0, description="first epochs, trained without a surrogate and shared by runs")
-    batch_size: int = Field(128, ge=2, description="images a step; the incomplete batch of an epoch is left out")
+    batch_size: int = Field(128, ge=2, description="images per step; the incomplete batch of an epoch is left out")
     lr: float = Field(0.05, gt=0, description="SGD's learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD's momentum")
     weight_decay: float = Field(5e-4, ge=0, description="SGD's weight decay")
@@ -34,6 +34,15 @@ class Training(Settings):
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="number format of the forward pass")
     threads: int = Field(1, ge=1, le=128, description="CPU threads of a training or attack job")
+
+    def lr_at(self, epoch: int) -> float:
+        """Learning rate of an epoch (from 0): falls by `lr_decay` at each milestone, a part of all epochs.
+
+        The published milestones 60, 120, 180, 210 of 240 are the parts ¼, ½, ¾, ⅞. Source: docs/theory.md,
+        "The schedules".
+        """
+        passed = sum(epoch >= part * self.epochs for part in self.milestones)
+        return self.lr * self.lr_decay**passed
 
     @model_validator(mode="after")
     def _warmup_inside(self) -> "Training":

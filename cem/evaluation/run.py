@@ -72,8 +72,8 @@ def run_attacks(
 ) -> None:
     """Fit and score each attack; its results go to `folder/<attack.id>/`.
 
-    * `metrics.parquet`: one row an image: scope (train: private images, infer: test images), index in the split, label,
-      a column a metric, and the errors of the mean image and of the class's mean on the same image;
+    * `metrics.parquet`: one row per image: scope (train: private images, infer: test images), index in the split,
+      label, a column per metric, and the errors of the mean image and of the class's mean on the same image;
     * `reconstructions.h5`: index, images and reconstructions of the first `num_images` of each scope, and of those the
       attack came nearest to;
     * `attack.json`: settings, knowledge, cost, training curve, convergence, versions;

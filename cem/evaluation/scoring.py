@@ -1,4 +1,4 @@
-"""Scoring an attack: every image of both scopes once, a number an image, and some reconstructions to look at."""
+"""Scoring an attack: every image of both scopes once, a number per image, and some reconstructions to look at."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -187,7 +187,7 @@ class Scoring:
         self.store.save(*Stateful(generators=self.generators).pack(values, tensors))
 
     def table(self) -> pd.DataFrame:
-        """One row an image."""
+        """One row per image."""
         tables = []
         for scope, split in SCOPES.items():
             count = self.scopes[scope].row

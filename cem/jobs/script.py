@@ -16,8 +16,8 @@ DONE = "done"
 def job(log: str) -> Iterator[None]:
     """Send all that is written to standard error (by libraries in C, too) to the rule's log.
 
-    An error the user can mend ends the log with its message alone and the process with exit code 1; any other keeps its
-    traceback; `done` is the last line of all that went well.
+    An error that the user can correct ends the log with its message alone and the process with exit code 1; any other
+    keeps its traceback; `done` is the last line of all that went well.
     """
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w", encoding="utf-8") as file:

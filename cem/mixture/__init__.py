@@ -1,7 +1,6 @@
 """Per-class Gaussian mixtures of smashed data: fit, density, leakage."""
 
 from cem.mixture.background import Background
-from cem.mixture.counts import require_components
 from cem.mixture.family import Family, Scored, fit_family
 from cem.mixture.files import load_mixture, save_mixture
 from cem.mixture.fit import fit_mixture, fit_mixture_as, fit_mixture_stream
@@ -30,6 +29,5 @@ __all__ = [
     "label_entropy",
     "load_mixture",
     "noise_entropy",
-    "require_components",
     "save_mixture",
 ]

@@ -18,7 +18,7 @@ _SAME = 1e-12  # ẑ whose squared distance is below this part of their squares 
 class Contrast:
     """What K images say of the leakage, all in nats.
 
-    lower: one number an image, whose mean is the lower bound and whose SEM is that of the mean. upper: the
+    lower: one number per image, whose mean is the lower bound and whose SEM is that of the mean. upper: the
     leave-one-out twin, likewise. ceiling: log K, which no lower bound of K images exceeds.
     """
 

@@ -34,7 +34,7 @@ class Plan:
 
     @cached_property
     def _references(self) -> dict[str, dict[str, Run]]:
-        """What undefended runs share → these by id, one a seed of the asked runs, smallest seed first."""
+        """What undefended runs share → these by id, one per seed of the asked runs, smallest seed first."""
         if all(attack.yardstick for attack in self.study.attacks):
             return {}
         seeds: dict[str, dict[int, Run]] = {}
@@ -59,7 +59,7 @@ class Plan:
         return added | asked
 
     def undefended(self, run: Run) -> list[Run]:
-        """The references of a run or of a reference: one a seed, smallest first; none where no attack needs one."""
+        """The references of a run or of a reference: one per seed, smallest first; none where no attack needs one."""
         return self._undefended[run.id]
 
     def reference(self, run: Run) -> Run | None:

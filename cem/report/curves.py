@@ -19,7 +19,7 @@ Doubt = tuple[str, str]  # why nothing can be said, and by which runs
 
 @dataclass(frozen=True)
 class Point:
-    """A group under the strongest attack of one threat model. rows: one a seed, indexed by it."""
+    """A group under the strongest attack of one threat model. rows: one per seed, indexed by it."""
 
     group: Group
     rows: pd.DataFrame

@@ -54,7 +54,7 @@ def judge(plan: Plan, run: Run, attack: AttackSettings, rows: dict[tuple[str, st
 
 
 def _on_references(there: list[Row], planned: int, max_ratio: float) -> Verdict:
-    """Whether an attack with these scores, a row a seed, inverts the undefended references.
+    """Whether an attack with these scores, a row per seed, inverts the undefended references.
 
     bound: in the mean, but not surely: what it rebuilds elsewhere is rebuilt, and more may be possible.
     """

@@ -29,7 +29,7 @@ class Group:
         return results[results["run"].isin([run.id for run in self.runs])]
 
     def headline(self, results: pd.DataFrame, threat: ThreatModel, scope: str = "infer") -> pd.DataFrame:
-        """One row a seed, indexed by it: the strongest attack of one threat model on Infer, scored on `scope`.
+        """One row per seed, indexed by it: the strongest attack of one threat model on Infer, scored on `scope`.
 
         Seeds where all of its attacks failed are absent. A yardstick stands in where no attack is better.
         """
@@ -39,7 +39,7 @@ class Group:
         return rows[rows["scope"] == scope].merge(best.loc[named, ["run", "attack"]]).set_index("seed")
 
     def about(self, results: pd.DataFrame) -> pd.DataFrame:
-        """One row a seed, indexed by it: what does not depend on the attack."""
+        """One row per seed, indexed by it: what does not depend on the attack."""
         return self.rows(results).drop_duplicates("run").set_index("seed")
 
 

@@ -21,7 +21,7 @@ PER_LINE = 10
 def reconstruction_grids(
     plan: Plan, groups: list[Group], results: pd.DataFrame, threat: ThreatModel, suffix: str
 ) -> list[Picture]:
-    """Two pictures a data set, of the first and of the worst protected test images: a row a group, of its first seed.
+    """Two pictures per data set, of the first and the worst protected test images: a row per group, of its first seed.
 
     Under one threat model, whose pictures' names end with `suffix`. None where every attack failed on every first seed.
     """

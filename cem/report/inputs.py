@@ -51,7 +51,7 @@ def read_training(plan: Plan, run: Run) -> TrainRecord:
 
 
 def read_history(plan: Plan, run: Run) -> pd.DataFrame:
-    """A run's training, one row an epoch."""
+    """A run's training, one row per epoch."""
     path = plan.run(run) / "history.csv"
     expected = ("epoch", "phase", "cross_entropy", "val_accuracy", "leakage_nats", "probe_leakage_nats")
     return _read_table(path, "train", expected)
@@ -96,7 +96,7 @@ def read_manifest(plan: Plan, run: Run, attack: str) -> Manifest:
 
 
 def read_metrics(plan: Plan, run: Run, attack: str) -> pd.DataFrame:
-    """An attack's scores, one row an image. Raises ReportError when a scope is absent or an error is not finite."""
+    """An attack's scores, one row per image. Raises ReportError when a scope is absent or an error is not finite."""
     path, rule = plan.attack(run, attack) / "metrics.parquet", _rule(plan, attack)
     metrics = _read_table(path, rule, ("scope", *_STORED))
     for scope in SCOPES:

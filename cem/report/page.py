@@ -151,7 +151,7 @@ def _absent_metrics(plan: Plan, results: pd.DataFrame) -> dict[str, str]:
     chosen = {metric.member for metric in plan.study.metrics}
     reasons = {"rank1": ("Rank 1 of 100", "a scope has fewer than 100 images.")}
     reasons |= {
-        metric.member: (metric.member, f"it needs images of {metric.smallest_side} pixels a side.")
+        metric.member: (metric.member, f"it needs images of {metric.smallest_side} pixels per side.")
         for metric in every_metric(())
     }
     if "lpips" not in chosen:

@@ -119,7 +119,7 @@ def _rows_of_run(plan: Plan, run: Run, majority: float, test_images: int) -> lis
 
 
 def _scores(plan: Plan, run: Run, attack: AttackSettings, leakage: Leakage) -> list[Row]:
-    """An attack's rows, one a scope. The leakage is of the channel that the attacker sees: z once, or several times."""
+    """An attack's rows, one per scope. The leakage is of the channel that it sees: z once, or several times."""
     about, metrics = read_attack(plan, run, attack.id), read_metrics(plan, run, attack.id)
     shared: Row = {
         "attack": attack.id,

@@ -15,7 +15,7 @@ _COLUMN = {mean: column for column, mean in STORED.items()}
 
 
 class Scores:
-    """Reads each attack's scores once. rows: of results, one a seed, all of one scope."""
+    """Reads each attack's scores once. rows: of results, one per seed, all of one scope."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -29,7 +29,7 @@ class Scores:
         return self._read[run, attack].xs(scope)[_COLUMN.get(column, column)].astype(float)
 
     def table(self, rows: pd.DataFrame, column: str) -> Float[np.ndarray, "seeds images"] | None:
-        """One line a row, in its order; None where they are scored on different images."""
+        """One line per row, in its order; None where they are scored on different images."""
         named = zip(rows["run"], rows["attack"], rows["scope"], strict=True)
         lines = [self.images(run, attack, scope, column) for run, attack, scope in named]
         if any(not line.index.equals(lines[0].index) for line in lines):

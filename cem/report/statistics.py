@@ -54,7 +54,7 @@ class Estimate:
 
 
 def over_seeds(values: Iterable[float]) -> Estimate:
-    """Mean of one number a seed (NaNs left out), and Student's t interval with n − 1 degrees of freedom."""
+    """Mean of one number per seed (NaNs left out), and Student's t interval with n − 1 degrees of freedom."""
     kept = [float(value) for value in values if not math.isnan(value)]
     if not kept:
         return Estimate(math.nan, math.nan, 0)
@@ -86,7 +86,7 @@ def crossed(values: PerImage) -> Estimate:
 
 @dataclass(frozen=True)
 class LogErrors:
-    """Logarithms of mean errors, one a seed, with each image's part in them. Sums and multiples of these are such, too.
+    """Logarithms of mean errors, one per seed, with each image's part in them. So are sums and multiples of these.
 
     mean: log of a seed's mean error. share: an image's error over its seed's mean, minus 1: by so much of 1/n does the
     log move with the image (its influence). None where seeds are scored on different images.
@@ -115,7 +115,7 @@ class LogErrors:
         return LogErrors(self.mean + weight * other.mean, share)
 
     def times(self, weight: PerSeed) -> "LogErrors":
-        """These times a number a seed."""
+        """These times a number per seed."""
         return LogErrors(self.mean * weight, None if self.share is None else self.share * weight[:, None])
 
     def estimate(self) -> Estimate:

@@ -66,7 +66,7 @@ def escape_latex(text: str) -> str:
 
 
 def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> Table:
-    """One row a group: accuracy, the strongest attack of a threat model and its scores, leakage, seconds."""
+    """One row per group: accuracy, the strongest attack of a threat model and its scores, leakage, seconds."""
     header = (
         "runs", "strongest attack", "seeds", "accuracy, %", "most frequent class, %", "MSE, Infer", "PSNR, dB", "SSIM",
         "recognised, %", "rank 1, %", "MSE, Train", *(f"leakage {side}, nats{_seen(threat)}" for side in "≤≥"),
@@ -92,7 +92,7 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat
 
 
 def comparisons_table(answer: Answer) -> Table:
-    """One row a comparison at equal accuracy, with the factor of the errors and whether something can be said."""
+    """One row per comparison at equal accuracy, with the factor of the errors and whether something can be said."""
     header = (
         "method",
         "held against",
@@ -113,7 +113,7 @@ def comparisons_table(answer: Answer) -> Table:
 
 
 def attacks_table(plan: Plan, groups: list[Group], results: pd.DataFrame, scores: Scores) -> Table:
-    """One row a group, one column an attack: its MSE on Infer."""
+    """One row per group, one column per attack: its MSE on Infer."""
     attacks = [attack.id for attack in plan.study.attacks]
     header = ("runs", "seeds", *(f"{one} §" if _in_part(one, results) else one for one in attacks))
     rows = []
@@ -143,7 +143,7 @@ def further_metrics_table(
 
 
 def reasons_table(groups: list[Group], results: pd.DataFrame, bound: bool) -> Table:
-    """One row an attack whose number does not count on a group (or, `bound`, is a limit), with the reason."""
+    """One row per attack whose number does not count on a group (or, `bound`, is a limit), with the reason."""
     rows: list[tuple[str, ...]] = []
     for group in groups:
         infer = group.rows(results).query("scope == 'infer'")
@@ -156,7 +156,7 @@ def reasons_table(groups: list[Group], results: pd.DataFrame, bound: bool) -> Ta
 
 
 def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
-    """One row an attack: what it knows and is given, what it took (mean over runs), how often it converged."""
+    """One row per attack: what it knows and is given, what it took (mean over runs), how often it converged."""
     rows: list[tuple[str, ...]] = []
     header = (
         "attack", "settings", "threat model", "images", "parameters", "fitting, s", "scoring, s", "memory, MB",
@@ -218,7 +218,7 @@ def ladder_table(plan: Plan, results: pd.DataFrame, scores: Scores) -> Table | N
 
 
 def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
-    """One row a group: what the jobs that trained it used, all attempts; means over seeds with intervals."""
+    """One row per group: what the jobs that trained it used, all attempts; means over seeds with intervals."""
     header = ("runs", "counted by", "GPU, s", "CPU, s", "memory, MB", "broken off, s", "attempts", "lost, s")
     names = ("train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
     rows = []

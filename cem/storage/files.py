@@ -21,7 +21,7 @@ def sha256(path: str | Path) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        why = f"expected a file; cannot read it: {error.strerror}. Make it, or mend its path."
+        why = f"expected a file; cannot read it: {error.strerror}. Make it, or correct its path."
         raise StoreError(f"{path}: {why}") from None
 
 

@@ -118,23 +118,28 @@ class Reader:
         Nothing is followed or read to find that out: a file from elsewhere could name any file that its reader may
         read, and hand its bytes out as images.
         """
-        # Each link once; those that are soft or lead out of the file are visited but not followed.
-        found: list[tuple[str, h5py.HardLink]] = []
-        self.file.visititems_links(lambda name, link: found.append((name, link)))
-        for name, link in found:
-            if not isinstance(link, h5py.HardLink):
-                raise self._foreign(name, f"a {type(link).__name__}", str(getattr(link, "filename", link.path)))
+        # Each link once; those that are soft or lead out of the file are visited but not followed. h5py's own classes
+        # of links know no user-defined ones.
+        found: list[tuple[bytes, int]] = []
+        self.file.id.links.visit(lambda name, info: found.append((name, info.type)), info=True)
+        for name, kind in found:
+            if kind in (h5py.h5l.TYPE_SOFT, h5py.h5l.TYPE_EXTERNAL):
+                link = self.file.get(name, getlink=True)
+                raise self._foreign(name, f"a {type(link).__name__}", repr(getattr(link, "filename", link.path)))
+            if kind != h5py.h5l.TYPE_HARD:
+                raise self._foreign(name, f"a user-defined link of type {kind}", "what only its maker knows")
             item = self.file[name]
             if not isinstance(item, h5py.Dataset):
                 continue
             if item.is_virtual:
-                raise self._foreign(name, "a virtual dataset", item.virtual_sources()[0].file_name)
+                raise self._foreign(name, "a virtual dataset", repr(item.virtual_sources()[0].file_name))
             if item.external:
-                raise self._foreign(name, "a dataset with external storage", item.external[0][0])
+                raise self._foreign(name, "a dataset with external storage", repr(item.external[0][0]))
 
-    def _foreign(self, name: str, what: str, target: str) -> StoreError:
+    def _foreign(self, name: bytes, what: str, target: str) -> StoreError:
+        shown = name.decode(errors="replace")
         return StoreError(
-            f"{self.path}: expected all data inside the file, found {name!r} to be {what}, which leads to {target!r}. "
+            f"{self.path}: expected all data inside the file, found {shown!r} to be {what}, which leads to {target}. "
             f"Files of cem have none: somebody else made or changed this one. Do not use it; delete it and rerun "
             f"{self.maker}."
         )
@@ -192,7 +197,7 @@ class DatasetReader(Reader):
 
     @property
     def class_names(self) -> list[str]:
-        """One name a class, in the order of the labels."""
+        """One name per class, in the order of the labels."""
         return list(json.loads(self.file.attrs["class_names"]))
 
     @property

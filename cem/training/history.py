@@ -1,4 +1,4 @@
-"""The history of a training: one row an epoch, one declaration for the table's columns."""
+"""The history of a training: one row per epoch, one declaration for the table's columns."""
 
 import csv
 import io

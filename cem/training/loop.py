@@ -16,7 +16,7 @@ from cem.training.gradients import NonFinite, NonFiniteError
 from cem.training.history import Epoch, Means
 from cem.training.measure import clean_smashed, measure_accuracy, probe_due, probe_leakage
 from cem.training.protocol import train_batch
-from cem.training.schedule import first_selectable, learning_rate, surrogate_computed, surrogate_weight
+from cem.training.schedule import first_selectable, surrogate_computed, surrogate_weight
 from cem.training.state import State
 
 
@@ -55,7 +55,7 @@ def _start_epoch(state: State, run: Run, private: OnDeviceLoader) -> None:
     cfg, client = run.training, state.client
     for optimizer in (client.optimizer, state.server.optimizer):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(cfg, state.epoch)
+            group["lr"] = cfg.lr_at(state.epoch)
     if state.step == 0:
         if surrogate_computed(run.surrogate, cfg, state.epoch):
             since = state.epoch - cfg.warmup_epochs
@@ -132,7 +132,7 @@ def _row(state: State, run: Run, seconds: float, private: OnDeviceLoader) -> Epo
         **state.means.values(),
         **told,
         nonfinite=state.nonfinite,
-        lr=learning_rate(run.training, state.epoch),
+        lr=run.training.lr_at(state.epoch),
         weight=surrogate_weight(run.surrogate, run.training, state.epoch),
         images_per_s=private.steps * private.batch_size / seconds,
         seconds=seconds,

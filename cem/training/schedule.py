@@ -1,21 +1,10 @@
-"""What changes from epoch to epoch: the learning rate and λ."""
+"""λ(t), and the epochs whose model may be chosen."""
 
 import math
 
-from cem.config import SurrogateSettings, Training
+from cem.config import LEGACY_LR, SurrogateSettings, Training
 
-_LEGACY_LR = 4.1e-4  # below this the released code stops scaling λ up
 _LEGACY_SCALE = 0.001
-
-
-def learning_rate(cfg: Training, epoch: int) -> float:
-    """Learning rate of an epoch (from 0): falls by `lr_decay` at each milestone, a part of all epochs.
-
-    The published milestones 60, 120, 180, 210 of 240 are the parts ¼, ½, ¾, ⅞. Source: docs/theory.md,
-    "The schedules".
-    """
-    passed = sum(epoch >= part * cfg.epochs for part in cfg.milestones)
-    return cfg.lr * cfg.lr_decay**passed
 
 
 def first_selectable(surrogate: SurrogateSettings, cfg: Training) -> int:
@@ -49,6 +38,6 @@ def surrogate_weight(surrogate: SurrogateSettings, cfg: Training, epoch: int) ->
     if surrogate.schedule == "ramp":
         return surrogate.weight * (epoch - start + 1) / (cfg.epochs - start)
     if surrogate.schedule == "legacy_lr":
-        lr = learning_rate(cfg, epoch)
-        return surrogate.weight * (1.0 if lr < _LEGACY_LR else _LEGACY_SCALE / lr)
+        lr = cfg.lr_at(epoch)
+        return surrogate.weight * (1.0 if lr < LEGACY_LR else _LEGACY_SCALE / lr)
     return surrogate.weight

@@ -37,7 +37,7 @@ def warm_up(run: Run, data: Path, model: Path, history: Path, results: Path) -> 
     folder = state_folder(results, {"warm_up": plain.sparse()}, {"data": sha256(data)})
     with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
         name_work(folder, model.parent)
-        task = _Task(plain, file, device, Surrogate())
+        task = Task(plain, file, device, Surrogate())
         task.fit(store, until=run.training.warmup_epochs)
         save_checkpoint(model, "warm_up", *task.state.learned())
         write_text(history, history_csv(task.state.history))
@@ -68,7 +68,7 @@ def train(
             mixture=load_mixture(mixture) if mixture else None,
             seed=run.seed,
         )
-        task = _Task(run, file, device, surrogate)
+        task = Task(run, file, device, surrogate)
         tensors, header = load_checkpoint(warm_model, "warm_up")
         task.state.restore_learned(tensors, header)
         task.state.history = read_history(warm_history)
@@ -110,7 +110,7 @@ def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DTy
                 target.create_dataset(f"{split}/labels", data=labels)
 
 
-class _Task:
+class Task:
     """A training: its modules, loaders and state."""
 
     def __init__(self, run: Run, file: DatasetReader, device: torch.device, surrogate: Surrogate) -> None:
@@ -150,7 +150,7 @@ def _loader(
     )
 
 
-def _record(task: _Task, file: DatasetReader, store: StateStore) -> TrainRecord:
+def _record(task: Task, file: DatasetReader, store: StateStore) -> TrainRecord:
     """What a finished training says of itself. Scores the selected model on test, and closes the attempts."""
     run, state = task.run, task.state
     client, classifier = state.client, state.server.classifier

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import cem
+
 ROOT = Path(__file__).parents[2]
 POINTER = re.compile(r'docs/(?P<page>\w+)\.md, "(?P<first>[^"]+)"(?: and "(?P<second>[^"]+)")?')
 LINK = re.compile(r"\]\((?!https?:|#)(?P<target>[^)#\s]+)(?:#(?P<anchor>[^)\s]+))?\)")
@@ -123,3 +125,12 @@ def test_a_walk_ends_where_contributing_says(path):
 def test_contributing_has_nine_walks():
     section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Where is")[1]
     assert len([line for line in section.splitlines() if line.startswith("| ")]) - 1 == len(WALKS) == 9
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/results").glob("*.md")), ids=lambda page: page.stem)
+def test_a_page_of_results_says_which_numerics_made_them(page):
+    text = page.read_text(encoding="utf-8")
+    for name in ("NUMERICS", "ATTACK_NUMERICS"):
+        told = [int(value) for value in re.findall(rf"`{name}` (\d+)", text)]
+        assert told, f"{page.name}: expected a sentence with `{name}` and its value in cem/__init__.py then"
+        assert all(1 <= value <= getattr(cem, name) for value in told)

@@ -2,7 +2,7 @@
 
 REQUIRED INPUTS: a run's model, its activations and its prepared data set; for an attack whose learning rate is to be
 found, its result on the undefended reference.
-OUTPUTS: of each attack metrics.parquet (one row an image), reconstructions.h5, attack.json and manifest.json.
+OUTPUTS: of each attack metrics.parquet (one row per image), reconstructions.h5, attack.json and manifest.json.
 """
 
 OUT = "results/{study}/runs/{run}/attacks/{attack}"

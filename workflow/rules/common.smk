@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+from functools import cache
 
 import cem
 from cem.config import parse_study, read_settings
@@ -68,9 +69,15 @@ def planned(folder):
     return PLAN.trained[folder]
 
 
+@cache
+def sparse_settings(folder):
+    """Of a planned folder, made once: all jobs on one run ask for them, and hold the same ones."""
+    return planned(folder).sparse()
+
+
 def settings_of(name):
     """Settings of a planned run or warm-up, from a function of the wildcards to its folder's name."""
-    return lambda wildcards: planned(name(wildcards)).sparse()
+    return lambda wildcards: sparse_settings(name(wildcards))
 
 
 def data_of(name):
@@ -85,9 +92,8 @@ def threads_of(name):
 
 def attack_settings(ids):
     """Settings of the attacks that `ids` names, given the wildcards."""
-    return lambda wildcards: [
-        attack.sparse() for attack in STUDY.attacks if attack.id in ids(wildcards)
-    ]
+    known = {attack.id: attack.sparse() for attack in STUDY.attacks}
+    return lambda wildcards: [known[name] for name in ids(wildcards)]
 
 
 def metric_settings():
@@ -119,19 +125,20 @@ def of_trained(wildcards):
     return wildcards.trained
 
 
+# Rules give these lists by functions of the wildcards: of a list that it is given, Snakemake holds another copy.
 def of_every_run(*names):
     """These files of every planned run."""
-    return [str(PLAN.run(run) / name) for run in PLAN.runs.values() for name in names]
+    return [f"{PLAN.run(run)}/{name}" for run in PLAN.runs.values() for name in names]
 
 
 def of_every_attack(*names):
     """These files of every attack on every planned run."""
-    return [
-        str(PLAN.attack(run, attack.id) / name)
+    folders = [
+        PLAN.attack(run, attack.id)
         for run in PLAN.runs.values()
         for attack in PLAN.attacks(run)
-        for name in names
     ]
+    return [f"{folder}/{name}" for folder in folders for name in names]
 
 
 def everything():

@@ -10,9 +10,9 @@ results.parquet is then absent, so that these rules run again once everything is
 rule aggregate:
     """Put the results of all runs and attacks into one table."""
     input:
-        of_every_run("train.json", "history.csv"),
-        [str(PLAN.leakage(run)) for run in PLAN.runs.values()],
-        of_every_attack("metrics.parquet", "attack.json"),
+        lambda wildcards: of_every_run("train.json", "history.csv"),
+        lambda wildcards: [str(PLAN.leakage(run)) for run in PLAN.runs.values()],
+        lambda wildcards: of_every_attack("metrics.parquet", "attack.json"),
         data=[str(PLAN.data(dataset)) for dataset in PLAN.datasets.values()],
     output:
         parquet="results/{study}/results.parquet",
@@ -37,8 +37,8 @@ rule aggregate:
 rule report:
     """Write the report: tables, figures and pictures, in one file that opens anywhere."""
     input:
-        of_every_run("activations.h5", "history.csv", "train.json"),
-        of_every_attack(
+        lambda wildcards: of_every_run("activations.h5", "history.csv", "train.json"),
+        lambda wildcards: of_every_attack(
             "reconstructions.h5", "attack.json", "metrics.parquet", "manifest.json"
         ),
         results="results/{study}/results.parquet",

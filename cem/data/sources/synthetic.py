@@ -7,7 +7,7 @@ from cem.config import SyntheticDataset
 from cem.data.sources.packages import array_digest
 from cem.data.sources.source import Format, Labelling, Source, check_labels, make_source
 
-_COARSE = 5  # a smooth field is this many values a side, interpolated
+_COARSE = 5  # a smooth field is this many values per side, interpolated
 _CONTRAST, _VARIATION, _NOISE = 24.0, 32.0, 12.0  # standard deviations in grey levels
 _CHUNK = 1000  # images made at a time: bounds the memory
 

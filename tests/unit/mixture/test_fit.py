@@ -6,7 +6,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 
 from cem.config import MixtureFit
-from cem.mixture import MixtureError, fit_mixture, fit_mixture_stream, require_components
+from cem.mixture import MixtureError, fit_mixture, fit_mixture_stream
 
 
 @pytest.mark.parametrize("fit", ["kmeans", "em"])
@@ -148,12 +148,6 @@ def test_a_class_has_a_component_for_every_two_of_its_images_at_most(generator, 
     again = fit_mixture(z, labels, **options, start=fitted)
     assert (again.weights > 0).sum(1).tolist() == [3, 1, 2]
     assert not fit_mixture(z, labels, components=1, fit=fit, generator=generator()).notes
-
-
-def test_who_wants_all_components_can_require_them() -> None:
-    require_components([6, 7], 3)
-    with pytest.raises(MixtureError, match=r"at least 6 private.*class 1 \('cat'\) has 3.*1 more.*at most 1"):
-        require_components([6, 3, 5], 3, ["dog", "cat", "bird"])
 
 
 @pytest.mark.parametrize("fit", ["kmeans", "em"])

@@ -457,11 +457,23 @@ def raw_bytes(file: h5py.File) -> None:
     file.create_dataset("private/images", (9, 1, 2, 2), np.uint8, external=place)
 
 
+def user_defined(file: h5py.File) -> None:
+    """The link's type is a byte before its name: 64 of an external one, and from 65 on free for anyone's own."""
+    whole_group(file)
+    file.flush()
+    path = Path(file.filename)
+    file.close()
+    content = path.read_bytes()
+    assert content.count(b"\x40\x04test") == 1
+    path.write_bytes(content.replace(b"\x40\x04test", b"\xc8\x04test"))
+
+
 CRAFTED = {
     soft: "SoftLink, which leads to '/private/labels'",
     soft_to_nothing: "SoftLink, which leads to '/absent'",
     external: "ExternalLink, which leads to 'other.h5'",
     whole_group: "ExternalLink, which leads to 'other.h5'",
+    user_defined: "user-defined link of type 200, which leads to what only its maker knows",
     virtual: "a virtual dataset, which leads to 'other.h5'",
     raw_bytes: "a dataset with external storage, which leads to '.*secret'",
 }

@@ -3,12 +3,12 @@
 import pytest
 
 from cem.config import AttentionSurrogate, GmmSurrogate, NoSurrogate, Threshold, Training
-from cem.training.schedule import first_selectable, learning_rate, surrogate_computed, surrogate_weight
+from cem.training.schedule import first_selectable, surrogate_computed, surrogate_weight
 
 
 def test_published_milestones() -> None:
     cfg = Training(epochs=240)
-    rates = [learning_rate(cfg, epoch) for epoch in range(240)]
+    rates = [cfg.lr_at(epoch) for epoch in range(240)]
     falls = [epoch for epoch in range(1, 240) if rates[epoch] < rates[epoch - 1]]
     assert falls == [60, 120, 180, 210]
     assert rates[0] == 0.05
@@ -29,8 +29,7 @@ SELECTABLE = {
     "ramp": (GmmSurrogate(schedule="ramp"), {}, 7),
     "ramp after an own warm-up": (AttentionSurrogate(schedule="ramp", warmup_epochs=2), {}, 7),
     "ramp of one epoch": (GmmSurrogate(schedule="ramp"), {"warmup_epochs": 7}, 7),
-    "legacy_lr": (GmmSurrogate(schedule="legacy_lr"), {"milestones": (0.5,)}, 4),
-    "legacy_lr that never falls": (GmmSurrogate(schedule="legacy_lr"), {}, 1),
+    "legacy_lr": (GmmSurrogate(schedule="legacy_lr"), {"lr": 1e-3, "milestones": (0.5,)}, 4),
     "late milestone": (AttentionSurrogate(warmup_epochs=2), {"milestones": (0.75,)}, 6),
     "moving threshold": (GmmSurrogate(threshold=MOVING), {}, 7),
     "moving threshold of the module": (AttentionSurrogate(threshold=MOVING), {}, 7),
@@ -38,6 +37,31 @@ SELECTABLE = {
     "threshold that stays": (GmmSurrogate(threshold=MOVING.model_copy(update={"end": 0.01})), {}, 1),
     "threshold below its floor": (GmmSurrogate(threshold=MOVING.model_copy(update={"floor": 0.1})), {}, 1),
 }
+
+
+@pytest.mark.parametrize("surrogate", [GmmSurrogate(), AttentionSurrogate(warmup_epochs=2)])
+@pytest.mark.parametrize(
+    ("training", "refused"),
+    [
+        ({}, True),  # 0.05 to the end: λ / 50
+        ({"milestones": (0.5,)}, True),  # 0.01: λ / 10
+        ({"milestones": (0.25, 0.5, 0.75)}, False),  # 0.0004
+        ({"lr": 4.1e-4}, True),  # the limit itself: 2.4 λ
+        ({"lr": 4e-4}, False),
+        ({"milestones": (0.9,), "lr_decay": 1e-3}, True),  # only the last epoch is over 0.9 of 8: none is
+    ],
+)
+def test_legacy_lr_is_refused_where_no_epoch_has_the_stated_weight(surrogate, training, refused) -> None:
+    cfg = Training(**{"epochs": 8, "warmup_epochs": 1, "milestones": (), **training})
+    pressed = surrogate.model_copy(update={"schedule": "legacy_lr"})
+    if refused:
+        with pytest.raises(ValueError, match=r"legacy_lr has the stated weight only at .* below 0\.00041"):
+            pressed.check_training(cfg)
+    else:
+        pressed.check_training(cfg)
+        assert surrogate_weight(pressed, cfg, first_selectable(pressed, cfg)) == pressed.weight
+    surrogate.check_training(cfg)
+    pressed.model_copy(update={"weight": 0.0}).check_training(cfg)
 
 
 @pytest.mark.parametrize(("surrogate", "changes", "first"), SELECTABLE.values(), ids=SELECTABLE.keys())
