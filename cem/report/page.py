@@ -23,8 +23,8 @@ from cem.report.inputs import read_manifest, read_results, read_training
 from cem.report.maps import smashed_maps
 from cem.report.pictures import Picture, look
 from cem.report.scores import Scores
+from cem.report.table import Table
 from cem.report.tables import (
-    Table,
     attacks_table,
     budget_table,
     comparisons_table,
