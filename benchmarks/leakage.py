@@ -17,7 +17,8 @@ from cem.report.groups import group_plan
 from cem.report.inputs import read_results
 from cem.report.leakage import compare_orders, leakage_table, orders_table
 from cem.report.scores import Scores
-from cem.report.tables import Table, summary_table
+from cem.report.table import Table
+from cem.report.tables import summary_table
 from cem.report.threat import threat_models
 
 SHOWN = ("runs", "seeds", "accuracy, %", "strongest attack", "MSE, Infer", "leakage ≤, nats", "leakage ≥, nats")

@@ -92,19 +92,23 @@ def _nothing(found: list[Comparison]) -> str:
 
 def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> str:
     """Of the runs whose error is the largest part of the mean image's; numbers come before upper limits."""
-    best, key = None, (False, -math.inf)
+    found: list[tuple[bool, float, Group, pd.DataFrame]] = []
     for group in groups:
         rows = group.headline(results, threat)
-        if group.reference or rows.empty or any(near_chance(row) for _, row in rows.iterrows()):
+        part = rows["mse_ratio_to_mean_image"].mean()
+        if group.reference or math.isnan(part) or any(near_chance(row) for _, row in rows.iterrows()):
             continue
-        mine = (not rows["strongest_bound"].any(), float(rows["mse_ratio_to_mean_image"].mean()))
-        if best is None or mine > key:
-            best, key = group, mine
-    if best is None:
+        found.append((not rows["strongest_bound"].any(), float(part), group, rows))
+    if not found:
         return "What protection is left is not known: no attack counts on any run that does its task."
-    rows = best.headline(results, threat)
-    at_most = bool(rows["strongest_bound"].any())
-    at_least = "at least " if at_most else ""
+    sure, _, best, rows = max(found, key=lambda one: one[:2])
+    if not sure:
+        where = "where the upper limit of the error is largest"
+    elif all(one[0] for one in found):
+        where = "where the error is largest"
+    else:
+        where = "where the error is largest among those that are no upper limits"
+    at_least = "" if sure else "at least "
     told = [f"gives reconstructions that the run's own classifier recognises in {at_least}"
             f"{_percent(rows['victim_accuracy'].mean())}"]  # fmt: skip
     if rows["rank1"].notna().all():
@@ -112,9 +116,9 @@ def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> st
             f"that are nearer to their own image than to 99 others in {at_least}{_percent(rows['rank1'].mean())}"
         )
     ratio = over_seeds(rows["mse_ratio_to_mean_image"])
-    error = f"at most {ratio.mean:.3g}" if at_most else ratio.text()
+    error = ratio.text() if sure else f"at most {ratio.mean:.3g}"
     return (
-        f"What protection is left: where the error is largest ({best.label}; test accuracy "
+        f"What protection is left: {where} ({best.label}; test accuracy "
         f"{_percent(rows['accuracy'].mean())}), the strongest attack ({attack_names(rows['attack'])}) "
         f"{', '.join(told)}, and whose error is {error} times that of answering with the mean image, "
         f"which needs no z ({seeds(len(rows))})."

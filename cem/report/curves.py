@@ -35,6 +35,11 @@ class Point:
         named = zip(rows["run"], rows["attack"], strict=True)
         return LogErrors.of([self.scores.images(run, attack, "infer", "mse").to_numpy() for run, attack in named])
 
+    @property
+    def exact(self) -> bool:
+        """Whether a seed's error is 0, which has no logarithm."""
+        return bool((self.rows["mse"] <= 0).any())
+
     def doubts(self) -> list[Doubt]:
         """Why nothing can be said by these runs; empty where something can."""
         name, count = self.group.label, len(self.group.runs)
@@ -52,14 +57,14 @@ class Point:
             found.append(("near chance", f"{name} (test accuracy {lowest:.1f} % in one seed, {always})"))
         if limits := int(self.rows["strongest_bound"].sum()):
             found.append(("the error is only an upper limit (≤)", f"{name} ({limits} of {len(self.rows)} seeds)"))
-        if (self.rows["mse"] <= 0).any():
+        if self.exact:
             found.append(("every pixel is rebuilt, and no factor of an error of 0 can be given", name))
         return found
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Points that differ in one strength, weakest first. by: its name."""
+    """Points that differ in one strength, weakest first. by: its name; empty where the method has none."""
 
     label: str
     by: str
@@ -95,8 +100,10 @@ def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scor
 
         ordered = sorted(members, key=strength)
         points = [Point(one, one.headline(results, threat), scores) for one in ordered]
-        label = "plain noise" if family == "" else " / ".join(one.label for one in ordered)
-        return Curve(label, "σ" if family == "" else "λ", tuple(points))
+        if family == "":
+            return Curve("plain noise", "σ", tuple(points))
+        by = "λ" if ordered[0].first.surrogate.adds_term else ""
+        return Curve(" / ".join(one.label for one in ordered), by, tuple(points))
 
     return [
         Arena(
@@ -125,11 +132,11 @@ def _without(run: Run, *names: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Between:
-    """A place on a curve, seed by seed: between two neighbours, so far from the first (0) to the second (1)."""
+    """A place on a curve, seed by seed: between two neighbours, and the errors there."""
 
     first: Point
     second: Point
-    part: PerSeed
+    seeds: list[int]
     errors: LogErrors
 
     @property
@@ -138,17 +145,28 @@ class Between:
         return f"between {self.first.group.label} and {self.second.group.label}"
 
 
-def places_at(curve: Curve, point: Point, seeds: list[int]) -> list[Between]:
-    """Where a curve has a point's accuracy, in every one of the seeds; logs of errors are interpolated linearly."""
-    wanted, found = point.accuracy(seeds), []
+def place_at(curve: Curve, point: Point) -> Between | None:
+    """Where a curve has a point's accuracy in every seed that the neighbours there share with it; None: nowhere.
+
+    Logs of errors are interpolated linearly. Of several places that with the most seeds, then the largest error.
+    """
+    found = []
     for first, second in zip(curve.points, curve.points[1:], strict=False):
-        if not set(seeds) <= set(first.rows.index) & set(second.rows.index):
+        if any(one.exact for one in (point, first, second)):
             continue
-        start, end = first.accuracy(seeds), second.accuracy(seeds)
-        if not ((np.minimum(start, end) <= wanted) & (wanted <= np.maximum(start, end))).all():
+        seeds = common_seeds(point, first, second)
+        wanted, start, end = (one.accuracy(seeds) for one in (point, first, second))
+        if not seeds or not ((np.minimum(start, end) <= wanted) & (wanted <= np.maximum(start, end))).all():
             continue
-        apart = end - start
-        part = np.divide(wanted - start, apart, out=np.zeros_like(apart), where=apart != 0)
-        errors = first.errors(seeds).times(1 - part).plus(second.errors(seeds), part)
-        found.append(Between(first, second, part, errors))
-    return sorted(found, key=lambda place: -over_seeds(place.errors.mean).mean)
+        low, high, apart = first.errors(seeds), second.errors(seeds), end - start
+        # Neighbours of equal accuracy have it both: the one with the larger error is held against the point.
+        part = np.where(high.mean > low.mean, 1.0, 0.0)
+        np.divide(wanted - start, apart, out=part, where=apart != 0)
+        found.append(Between(first, second, seeds, low.times(1 - part).plus(high, part)))
+    return max(found, key=lambda place: (len(place.seeds), over_seeds(place.errors.mean).mean), default=None)
+
+
+def common_seeds(*points: Point) -> list[int]:
+    """Seeds that all of these have."""
+    shared = set.intersection(*(set(point.rows.index) for point in points))
+    return sorted(shared)

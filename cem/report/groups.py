@@ -24,6 +24,11 @@ class Group:
         """The run that pictures are taken from."""
         return self.runs[0]
 
+    @property
+    def masked(self) -> bool:
+        """Whether a defence sends only part of ẑ + ε."""
+        return any(defense.masks for defense in self.first.defenses)
+
     def rows(self, results: pd.DataFrame) -> pd.DataFrame:
         """The results of this group's runs."""
         return results[results["run"].isin([run.id for run in self.runs])]

@@ -10,11 +10,16 @@ from cem.report.curves import Point, arenas
 from cem.report.groups import Group
 from cem.report.scores import Scores
 from cem.report.statistics import Estimate, over_seeds
-from cem.report.tables import Table, lower_text
+from cem.report.table import Table
+from cem.report.tables import lower_text
 from cem.report.threat import ThreatModel
 
 BOUNDS = {"≤": "leakage_nats", "≥": "leakage_lower_nats"}  # never mixed
 _MOST_ROWS = 20
+MASKED = (
+    "Under dropout or top-k both are of ẑ + ε, before the mask. What is sent says no more than that: the upper bound "
+    "holds for it, the lower one need not."
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ def _swap(first: Point, second: Point, sign: str, name: str) -> Swap | bool:
     """True where both orders are the same, False where nothing can be said."""
     seeds = sorted(set(first.rows.index) & set(second.rows.index))
     pair = [point.rows.loc[seeds] for point in (first, second)]
-    if len(seeds) < 2 or any(not _ranks(rows, name) for rows in pair):
+    masked = sign == "≥" and (first.group.masked or second.group.masked)  # of ẑ + ε, of which less is sent
+    if masked or len(seeds) < 2 or any(not _ranks(rows, name) for rows in pair):
         return False
     mine, theirs = (rows[name].to_numpy(float) for rows in pair)
     sides = _side(mine, theirs)
@@ -137,6 +143,7 @@ def leakage_table(groups: list[Group], results: pd.DataFrame, threat: ThreatMode
         "pairs of test images, at most log K. Where it is within 5 % of log K it says only that all K images are told "
         "apart (saturated), and ranks nothing; the next row then has both at a larger σ, which is not the run's.",
         *(("σ: of what an attacker has who sees z several times.",) if seen > 1 else ()),
+        *((MASKED,) if any(group.masked for group in groups) else ()),
     )
     header = ("runs", "σ", "density", "seeds", "lower, nats", "upper, nats", "log K")
     return Table("leakage", header, rows, notes, text_columns=3)

@@ -24,8 +24,8 @@ from cem.report.leakage import Orders, compare_orders, leakage_table, orders_tab
 from cem.report.maps import smashed_maps
 from cem.report.pictures import Picture, look
 from cem.report.scores import Scores
+from cem.report.table import Table
 from cem.report.tables import (
-    Table,
     attacks_table,
     budget_table,
     comparisons_table,

@@ -36,7 +36,7 @@ class Estimate:
         """Upper end of the interval; NaN without one."""
         return self.mean + self.half
 
-    def text(self, digits: int = 3, signed: bool = False) -> str:
+    def text(self, digits: int = 3) -> str:
         """`mean ± half`, the larger to so many significant digits; the mean alone for one seed; – for none."""
         if math.isnan(self.mean):
             return "–"
@@ -44,12 +44,20 @@ class Estimate:
             return "∞" if self.mean > 0 else "−∞"
         largest = max(abs(self.mean), 0.0 if math.isnan(self.half) else self.half)
         decimals = min(6, max(0, digits - 1 - math.floor(math.log10(largest)))) if largest > 0 else digits - 1
-        mean = f"{self.mean:{'+' if signed else ''}.{decimals}f}".replace("-", "−")
+        shown = round(self.mean, decimals) + 0.0  # a mean that rounds to 0 has no sign
+        mean = f"{shown:.{decimals}f}".replace("-", "−")
         return mean if math.isnan(self.half) else f"{mean}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{self.half:.{decimals}f}"
 
     def factor_text(self) -> str:
-        """Of a mean of logarithms: the factor and its interval, such as `1.50 [1.21, 1.86]`."""
-        factor, low, high = (f"{math.exp(value):.2f}" for value in (self.mean, self.low, self.high))
+        """Of a mean of logarithms: the factor and its interval, such as `1.50 [1.21, 1.86]`.
+
+        With more digits where it is surely not 1, and would read as 1.
+        """
+        ends, digits = (self.mean, self.low, self.high), 2
+        if self.low > 0 or self.high < 0:
+            while digits < 6 and any(abs(math.expm1(value)) < 0.5 * 10**-digits for value in ends):
+                digits += 1
+        factor, low, high = (f"{math.exp(value):.{digits}f}" for value in ends)
         return factor if math.isnan(self.half) else f"{factor} [{low}, {high}]"
 
 

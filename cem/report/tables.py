@@ -1,17 +1,18 @@
-"""The report's tables, as rows of text: one source for the page and for LaTeX."""
+"""The report's tables."""
 
 import math
-from dataclasses import dataclass
 
 import pandas as pd
 
 from cem.config import every_metric
 from cem.planning.plan import Plan
 from cem.report.answer import Answer, attack_names
+from cem.report.compare import Comparison
 from cem.report.groups import Group, group_runs
 from cem.report.inputs import METRICS, SCOPES, metric_columns, read_attack
 from cem.report.scores import Scores
 from cem.report.statistics import over_seeds
+from cem.report.table import Table
 from cem.report.threat import ThreatModel
 
 LIMIT = (
@@ -33,36 +34,6 @@ INTERVAL = (
     "±: half the 95 % interval over training seeds (Student's t of the seed means, n − 1), for scores together with "
     "that over test images, which all seeds share."
 )
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "σ": r"$\sigma$", "λ": r"$\lambda$",
-    "∞": r"$\infty$", "−": r"$-$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}", "–": "--",
-    "≤": r"$\le$", "≥": r"$\ge$", "×": r"$\times$", "\N{NO-BREAK SPACE}": "~",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Table:
-    """Text cells under a header; the first `text_columns` are words, the rest numbers."""
-
-    name: str
-    header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    notes: tuple[str, ...] = ()
-    text_columns: int = 1
-
-    def latex(self) -> str:
-        """A `tabular` that needs no package."""
-        form = "l" * self.text_columns + "r" * (len(self.header) - self.text_columns)
-        lines = [" & ".join(map(escape_latex, row)) + r" \\" for row in [self.header, *self.rows]]
-        notes = [f"% {note}" for note in self.notes]
-        body = [r"\hline", lines[0], r"\hline", *lines[1:], r"\hline"]
-        return "\n".join([*notes, rf"\begin{{tabular}}{{{form}}}", *body, r"\end{tabular}", ""])
-
-
-def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it stands."""
-    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> Table:
@@ -83,7 +54,7 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat
             *(failed or _limit(infer, name) + scores.estimate(infer, name).text() for name in METRICS[:3]),
             *(failed or _limit(infer, name) + scores.estimate(infer, name, 100.0).text() for name in METRICS[3:5]),
             failed or _limit(infer, "mse") + scores.estimate(train, "mse").text(),
-            *("–" if failed else text(infer) for text in (_upper, lower_text)),
+            *("–" if failed else text(group, infer) for text in (_upper, _lower)),
             over_seeds(about["train_seconds"]).text(),
             "–" if failed else over_seeds(infer["attack_seconds"]).text(),
         ]
@@ -103,13 +74,18 @@ def comparisons_table(answer: Answer) -> Table:
         "seeds",
     )
     rows: list[tuple[str, ...]] = [
-        (one.method, one.other, one.how, "yes" if not one.why else "no", f"{100 * one.accuracy.mean:.2f}",
+        (one.method, one.other, one.how, _can_be_said(one), f"{100 * one.accuracy.mean:.2f}",
          one.log.factor_text(), str(one.log.n))
         for one in answer.comparisons
     ]  # fmt: skip
     note = "error: factor of the strongest attacks' MSE, paired by seed (mean of logarithms), 95 % interval in brackets"
     several = "" if len(rows) < 2 else f"; each of the {len(rows)} by itself, so that by chance some miss"
     return Table("comparisons", header, rows, (note + several + ".",), text_columns=4)
+
+
+def _can_be_said(one: Comparison) -> str:
+    why = "; ".join(dict.fromkeys(reason for reason, _ in one.why))
+    return f"no: {why}" if why else "yes"
 
 
 def attacks_table(plan: Plan, groups: list[Group], results: pd.DataFrame, scores: Scores) -> Table:
@@ -245,9 +221,14 @@ def _seen(threat: ThreatModel) -> str:
     return "" if threat.observations == 1 else f" at σ/√{threat.observations}"
 
 
-def _upper(infer: pd.DataFrame) -> str:
+def _upper(_: Group, infer: pd.DataFrame) -> str:
     """Of the channel that this threat model's attacks see."""
     return "not measured" if infer["leakage_nats"].isna().any() else over_seeds(infer["leakage_nats"]).text()
+
+
+def _lower(group: Group, infer: pd.DataFrame) -> str:
+    """It is of ẑ + ε, of which a mask sends less."""
+    return "not measured behind the mask" if group.masked else lower_text(infer)
 
 
 def lower_text(rows: pd.DataFrame, prefix: str = "") -> str:

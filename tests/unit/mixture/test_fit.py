@@ -162,6 +162,21 @@ def test_an_empty_low_rank_part_is_said(generator, fit) -> None:
     assert not fit_mixture(z, labels, covariance="diag", **options).notes
 
 
+@pytest.mark.parametrize("components", [1, 2])
+def test_what_the_low_rank_part_leaves_may_be_far_below_the_noise(generator, components) -> None:
+    """Dimensions that are one number a component, up to a thousandth: the rest of their variance leaks nothing."""
+    d, noise_std = 32, 0.02
+    labels, component = torch.zeros(2000).long(), torch.arange(2000) % components
+    draws = generator(1)
+    z = torch.randn(2000, 1, generator=draws) + 1e-3 * torch.randn(2000, d, generator=draws)
+    z = z + 20 * component.unsqueeze(1) * (torch.arange(d) % 2)
+    options = {"components": components, "covariance": "pca", "rank": 1, "fit": "em", "generator": generator(2)}
+    fitted = fit_mixture(z, labels, **options, noise_std=noise_std)
+    truth = 0.5 * math.log1p(d / noise_std**2) + math.log(components)
+    # Components share a basis, which what separates them turns: two read up to 2.5 nats too high, and never 20.
+    assert truth - 0.5 < fitted.leakage_bound(noise_std) < truth + 0.5 + 2 * (components - 1)
+
+
 def test_amplitude_scales_the_fit_and_nothing_else(mixture, draw, generator) -> None:
     z, labels = draw(mixture(components=3, d=24, rank=3, apart=6), 1500, 1)
     for covariance in ("diag", "pca"):

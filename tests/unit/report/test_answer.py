@@ -13,6 +13,7 @@ from cem.report.answer import Answer, answer
 from cem.report.groups import group_plan
 from cem.report.results import gather
 from cem.report.scores import Scores
+from cem.report.tables import comparisons_table
 from cem.report.threat import threat_models
 from cem.storage.files import write_json
 
@@ -30,20 +31,32 @@ report: {{images: 4, map_samples: 30}}
 Facts = dict[tuple[str, float], tuple[float, list[float]]]  # surrogate's label, σ → accuracy, mse of each seed
 
 
-def answered(folder: Path, facts: Facts, seeds: int = 3, late: str = "", max_ratio: float = 0.5) -> Answer:
-    """The answer of a study whose decoder reaches these errors. late: the label whose decoder had not converged."""
+def answered(
+    folder: Path,
+    facts: Facts,
+    seeds: int = 3,
+    late: str = "",
+    max_ratio: float = 0.5,
+    more: str = "",
+    dropout: tuple[float, list[float]] | None = None,
+) -> Answer:
+    """The answer of a study whose decoder reaches these errors. late: the label whose decoder had not converged.
+
+    more: single rows of the study; dropout: facts of those that have it.
+    """
     surrogates = {"none": "{kind: none}", "gmm-bound-w0.1": "{kind: gmm}", "gmm-bound-w0.2": "{kind: gmm, weight: 0.2}"}
     surrogates["attention-mixture-w0.1"] = "{kind: attention}"
-    used = ", ".join(text for name, text in surrogates.items() if any(label == name for label, _ in facts))
-    noises = sorted({noise for _, noise in facts})
+    asked = {label for label, noise in facts if noise != SINGLE_NOISE}
+    used = ", ".join(text for name, text in surrogates.items() if name in asked)
+    noises = sorted({noise for _, noise in facts} - {SINGLE_NOISE})
     text = STUDY.format(surrogates=used, seeds=list(range(seeds)), grid=f"{{noise_std: {noises}}}")
-    plan = write_study(folder, text + f"gate: {{max_mse_ratio: {max_ratio:f}}}\n")
+    plan = write_study(folder, text + f"gate: {{max_mse_ratio: {max_ratio:f}}}\n{more}")
     for run in plan.runs.values():
-        found = facts.get((run.surrogate.label, run.noise_std))
+        found = dropout if run.defenses else facts.get((run.surrogate.label, run.noise_std))
         if found is not None:
             set_facts(plan, run, found[0], found[1][run.seed], converged=run.surrogate.label != late)
         else:
-            set_facts(plan, run, 0.99, 0.01, converged=True)
+            set_facts(plan, run, 0.99, 0.01, converged=late != "reference")
     results, _ = gather(plan)
     (threat,) = threat_models(plan)
     return answer(group_plan(plan), results, threat, Scores(plan))
@@ -61,6 +74,7 @@ def set_facts(plan: Plan, run: Run, accuracy: float, mse: float, converged: bool
 
 
 PLAIN: Facts = {("none", 0.1): (0.98, [0.02, 0.021, 0.022]), ("none", 0.2): (0.94, [0.04, 0.042, 0.044])}
+SINGLE_NOISE = 0.4  # of single rows, not of the grid
 LABEL = "gmm-bound-w0.1, σ 0.1"
 
 
@@ -153,8 +167,11 @@ def test_a_limit_is_never_ranked_above_a_number(tmp_path: Path) -> None:
     found = answered(tmp_path, facts, late="attention-mixture-w0.1")
     assert [one.partition(":")[0] for one in found.verdicts] == ["gmm-bound-w0.1"]
     assert "the error is only an upper limit (≤): attention-mixture-w0.1 (3 of 3 seeds)" in about(found)
-    assert "where the error is largest (gmm-bound-w0.1;" in found.left
+    assert "where the error is largest among those that are no upper limits (gmm-bound-w0.1;" in found.left
     assert "at most" not in found.left
+    can_be_said = {row[0]: row[3] for row in comparisons_table(found).rows if row[1].endswith("and none")}
+    late = "no: the error is only an upper limit (≤)"
+    assert can_be_said == {"gmm-bound-w0.1": "yes", "attention-mixture-w0.1": late}
 
 
 def test_where_no_attack_counts_that_is_said(tmp_path: Path) -> None:
@@ -179,3 +196,90 @@ def test_what_is_left_is_told_in_one_sentence(tmp_path: Path) -> None:
         "gives reconstructions that the run's own classifier recognises in 50.0 %, and whose error is 0.600 ± " in left
     )
     assert left.endswith(" times that of answering with the mean image, which needs no z (3 seeds).")
+
+
+# What is said where little can be.
+
+
+def test_equal_accuracies_are_not_said_to_differ(tmp_path: Path) -> None:
+    """No accuracy of one curve lies between two of the other; the errors cross from seed to seed."""
+    facts: Facts = {("none", 0.1): (0.96, [0.02, 0.03, 0.04]), ("gmm-bound-w0.1", 0.1): (0.957, [0.04, 0.03, 0.02])}
+    found = answered(tmp_path, facts)
+    assert found.verdicts == ("Nothing can be said about what these methods change.",)
+    assert "differ" not in about(found)
+    assert "the factor of the errors may be 1 by its interval: gmm-bound-w0.1: 1.00 [" in about(found)
+    (row,) = found.comparisons
+    assert (row.method, row.other, row.how) == ("gmm-bound-w0.1", "none", "equal (0.5 points are allowed for)")
+
+
+def test_equal_accuracies_and_a_sure_factor_are_a_verdict(tmp_path: Path) -> None:
+    facts: Facts = {("none", 0.1): (0.96, [0.02, 0.021, 0.022]), ("gmm-bound-w0.1", 0.1): (0.957, [0.03, 0.031, 0.034])}
+    (said,) = [one for one in answered(tmp_path, facts).verdicts if "under none." in one]
+    assert said.startswith("gmm-bound-w0.1: less is rebuilt than under none.")
+    assert said.endswith("at a test accuracy of 95.7 %; equal (0.5 points are allowed for).")
+
+
+def test_neighbours_of_one_accuracy_are_held_against_a_method_by_the_larger_error(tmp_path: Path) -> None:
+    """Every σ leaves the task at 99 %. More noise alone does what the method does, and more."""
+    plain: Facts = {("none", 0.1): (0.99, [0.02, 0.021, 0.022]), ("none", 0.2): (0.99, [0.04, 0.042, 0.044])}
+    method: Facts = {("gmm-bound-w0.1", 0.1): (0.99, [0.03, 0.0315, 0.033])}
+    found = answered(tmp_path, plain | method | {("gmm-bound-w0.1", 0.2): (0.5, [0.03, 0.0315, 0.033])})
+    (said,) = [one for one in found.verdicts if one.startswith(LABEL)]
+    assert "more is rebuilt than under plain noise, between none, σ 0.1 and none, σ 0.2" in said
+    assert "is 0.75 [0.75, 0.75] times" in said
+
+
+def test_seeds_in_common_are_counted_where_they_are_needed(tmp_path: Path) -> None:
+    """A third σ has one seed: that takes nothing from what the other two, of three seeds, say between them."""
+    single = "runs: [{surrogate: {kind: none}, noise_std: 0.4, seed: 0}]\n"
+    between = [math.sqrt(a * b) for a, b in zip(PLAIN["none", 0.1][1], PLAIN["none", 0.2][1], strict=True)]
+    facts = PLAIN | gmm(0.96, *(1.5 * one for one in between)) | {("none", 0.4): (0.6, [0.06])}
+    found = answered(tmp_path, facts, more=single)
+    assert any(
+        one.startswith(f"{LABEL}: less is rebuilt than under plain noise, between none, σ 0.1")
+        for one in found.verdicts
+    )
+    assert not any("1 seed in common" in one and LABEL in one for one in about(found).split(" | "))
+
+
+def test_where_no_seed_is_shared_that_is_the_reason(tmp_path: Path) -> None:
+    rows = ", ".join(f"{{surrogate: {{kind: gmm}}, noise_std: 0.4, seed: {seed}}}" for seed in (7, 8, 9))
+    facts: Facts = {("none", 0.1): (0.96, [0.02, 0.021, 0.022]), ("gmm-bound-w0.1", 0.4): (0.96, [0.03] * 10)}
+    reasons = about(answered(tmp_path, facts, more=f"runs: [{rows}]\n", late="reference"))
+    assert "would tell" not in reasons
+    assert "no seed in common: gmm-bound-w0.1, σ 0.4 and plain noise" in reasons
+
+
+def test_where_every_run_is_doubtful_nothing_is_said_of_accuracies(tmp_path: Path) -> None:
+    facts: Facts = {("none", 0.1): (0.96, [0.02] * 3), ("gmm-bound-w0.1", 0.1): (0.96, [0.03, 0.031, 0.032])}
+    reasons = about(answered(tmp_path, facts, late="gmm-bound-w0.1"))
+    assert "the error is only an upper limit (≤): gmm-bound-w0.1 (3 of 3 seeds)" in reasons
+    assert "accuracies differ" not in reasons
+
+
+def test_of_limits_the_largest_is_called_a_limit(tmp_path: Path) -> None:
+    facts: Facts = {("gmm-bound-w0.1", 0.1): (0.96, [0.03, 0.031, 0.032])}
+    left = answered(tmp_path, facts, late="gmm-bound-w0.1").left
+    assert "where the upper limit of the error is largest (gmm-bound-w0.1;" in left
+    assert "whose error is at most 0.443 times" in left
+
+
+def test_noise_alone_is_no_method(tmp_path: Path) -> None:
+    found = answered(tmp_path, PLAIN)
+    assert found.verdicts == ("Nothing is compared: the study has no method beside plain noise.",)
+    assert found.unsaid == ()
+    assert not found.said
+
+
+def test_an_error_of_0_has_no_factor(tmp_path: Path) -> None:
+    facts: Facts = {("none", 0.1): (0.96, [0.0] * 3), ("gmm-bound-w0.1", 0.1): (0.96, [0.03, 0.031, 0.032])}
+    found = answered(tmp_path, facts)
+    assert "every pixel is rebuilt, and no factor of an error of 0 can be given: none" in about(found)
+    assert not any("none" in one for one in found.verdicts)
+
+
+def test_what_tells_a_defence_of_one_strength_is_more_noise_and_no_weight(tmp_path: Path) -> None:
+    single = "runs: [{surrogate: {kind: none}, noise_std: 0.1, defenses: [{kind: dropout}]}]\n"
+    facts: Facts = {("none", 0.1): (0.97, [0.02, 0.021, 0.022])}
+    reasons = about(answered(tmp_path, facts, more=single, dropout=(0.9, [0.06, 0.061, 0.062])))
+    assert "(more values of σ would tell)" in reasons

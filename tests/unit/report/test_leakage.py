@@ -10,7 +10,7 @@ from cem.report.groups import group_plan
 from cem.report.leakage import Orders, compare_orders, leakage_table, orders_table
 from cem.report.results import gather
 from cem.report.scores import Scores
-from cem.report.tables import Table
+from cem.report.table import Table
 from cem.report.threat import threat_models
 from cem.storage.hdf5 import write_file
 

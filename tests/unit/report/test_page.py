@@ -19,7 +19,8 @@ from cem.report.maps import principal_components, tsne
 from cem.report.page import settings_text, write_report
 from cem.report.results import aggregate
 from cem.report.scores import Scores
-from cem.report.tables import attacks_table, escape_latex, summary_table
+from cem.report.table import escape_latex
+from cem.report.tables import attacks_table, summary_table
 from cem.report.threat import threat_models
 from cem.storage.files import StoreError
 
@@ -193,7 +194,7 @@ def test_the_top_of_the_page_says_what_cannot_be_said_and_what_is_left(shown: tu
     assert "Nothing can be said about what these methods change." in top
     assert "gmm-bound-w0.1 against plain noise" in top
     assert "the error is only an upper limit (≤): gmm-bound-w0.1 (1 of 2 seeds)" in top
-    assert "What protection is left: where the error is largest" in top
+    assert "What protection is left: where the upper limit of the error is largest" in top
     assert not re.search(r"rose most|[0-9.]+ times that without", text)
 
 

@@ -290,6 +290,31 @@ def test_the_leakage_of_several_observations_is_of_their_channel_or_not_measured
     assert row["leakage ≤, nats at σ/√4"] == "not measured"  # on the other seed
 
 
+LOWER = {"leakage_lower_nats": 4.0, "leakage_lower_nats_sem": 0.1, "leakage_lower_ceiling": 4.09}
+
+
+@pytest.mark.parametrize(
+    ("saturated", "more", "shown"),
+    [
+        (False, "", "4.00\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.00"),
+        (True, "", "≥ log 60 (saturated)"),  # the spread of what cannot be larger is no spread
+        (False, "defenses: [{kind: dropout}]\n", "not measured behind the mask"),
+        (False, "defenses: [{kind: nopeek}]\n", "4.00\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.00"),
+    ],
+)
+def test_the_lower_bound_says_no_more_than_it_shows(tmp_path: Path, saturated: bool, more: str, shown: str) -> None:
+    plan = write_study(tmp_path, STUDY + more)
+    for run in plan.asked.values():
+        attrs = LOWER | {"leakage_nats": 300.0, "leakage_lower_saturated": saturated}
+        plan.leakage(run).unlink()
+        with write_file(plan.leakage(run), "mixture", attrs=attrs):
+            pass
+    results, _ = gather(plan)
+    groups = [group for group in group_plan(plan) if not group.reference]
+    table = summary_table(plan, groups, results, *threat_models(plan), Scores(plan))
+    assert {dict(zip(table.header, row, strict=True))["leakage ≥, nats"] for row in table.rows} == {shown}
+
+
 def test_a_yardstick_that_needs_labels_is_no_attack_of_one_who_has_none(several: Plan) -> None:
     for run in several.runs.values():
         folder = several.attack(run, "class_mean")

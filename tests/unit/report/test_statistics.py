@@ -61,6 +61,7 @@ def test_over_seeds_is_students_interval() -> None:
         ([math.inf, math.inf], "∞"),  # and no error of 0
         ([], "–"),
         ([0.0], "0.00"),
+        ([-1e-9], "0.000000"),
         ([-0.5, -0.51, -0.52], "−0.510 ± 0.025"),
         ([1234.4], "1234"),
     ],
@@ -83,6 +84,16 @@ def test_a_factor_of_two_and_of_a_half_is_no_factor() -> None:
     assert math.exp(found.mean) == pytest.approx(1)
     assert found.low < 0 < found.high
     assert found.factor_text().startswith("1.00 [")
+
+
+@pytest.mark.parametrize(
+    ("factor", "text"),
+    [(1.001, "1.001 [1.001, 1.001]"), (0.9997, "0.9997 [0.9997, 0.9997]"), (1.0, "1.00 [1.00, 1.00]")],
+)
+def test_a_factor_that_is_not_1_does_not_read_as_1(factor: float, text: str) -> None:
+    logs = [LogErrors.of([scale * np.array([1.0, 2.0, 4.0]) for scale in (1, 3)]) for _ in range(2)]
+    moved = LogErrors(logs[0].mean + math.log(factor), logs[0].share)
+    assert (moved - logs[1]).estimate().factor_text() == text
 
 
 def test_a_factor_that_all_seeds_share_needs_no_spread_of_its_own() -> None:

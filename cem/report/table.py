@@ -1,0 +1,34 @@
+"""A table as rows of text: one source for the page and for LaTeX."""
+
+from dataclasses import dataclass
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "σ": r"$\sigma$", "λ": r"$\lambda$",
+    "∞": r"$\infty$", "−": r"$-$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}", "–": "--",
+    "≤": r"$\le$", "≥": r"$\ge$", "×": r"$\times$", "\N{NO-BREAK SPACE}": "~",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text cells under a header; the first `text_columns` are words, the rest numbers."""
+
+    name: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+    text_columns: int = 1
+
+    def latex(self) -> str:
+        """A `tabular` that needs no package."""
+        form = "l" * self.text_columns + "r" * (len(self.header) - self.text_columns)
+        lines = [" & ".join(map(escape_latex, row)) + r" \\" for row in [self.header, *self.rows]]
+        notes = [f"% {note}" for note in self.notes]
+        body = [r"\hline", lines[0], r"\hline", *lines[1:], r"\hline"]
+        return "\n".join([*notes, rf"\begin{{tabular}}{{{form}}}", *body, r"\end{tabular}", ""])
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX prints as it stands."""
+    return "".join(_LATEX.get(character, character) for character in text)
