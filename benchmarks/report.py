@@ -6,8 +6,6 @@ Usage: python benchmarks/report.py [--noises 100] [--folder DIR]   (DIR is kept,
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from planning import study
+from planning import measure, study
 
 from cem import ATTACK_NUMERICS, NUMERICS
 from cem.config import AttackSettings, Run, load_study
@@ -130,22 +128,13 @@ def _write_attack(
     records.write_record(folder / "manifest.json", manifest)
 
 
-def measure(words: list[str]) -> tuple[float, float]:
-    """CPU seconds and largest memory in MB of a process. Raises CalledProcessError when it fails."""
-    process = subprocess.Popen(words, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    _, status, used = os.wait4(process.pid, 0)
-    if status:
-        raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), words)
-    return used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--noises", type=int, default=100, help="noise levels; 20 runs for each")
     parser.add_argument("--folder", type=Path, help="where the results are made, and kept")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = args.folder or Path(name)
+        folder = (args.folder or Path(name)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "study.yaml"
         file.write_text(yaml.safe_dump(study(args.noises)))
@@ -156,7 +145,7 @@ def main() -> int:
         print(f"| stage of {len(plan.runs)} runs | CPU s | memory, MB |\n|---|---|---|", flush=True)
         seconds, memory = 0.0, 0.0
         for stage, code in STAGES.items():
-            taken, used = measure([sys.executable, "-c", SETUP + code, str(file), str(folder / "results")])
+            taken, used = measure([sys.executable, "-c", SETUP + code, str(file), str(folder / "results")], folder)
             print(f"| {stage} | {taken:.1f} | {used:.0f} |", flush=True)
             seconds, memory = seconds + taken, max(memory, used)
         page = plan.report.stat().st_size / 1e6

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
-from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+from pyarrow.parquet import ParquetFile
 
 from cem import CemError
 from cem.config import Dataset, Run
