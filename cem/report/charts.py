@@ -23,10 +23,13 @@ PANELS = {
 
 
 def accuracy_against_error(
-    groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores, name: str
+    groups: list[Group], shown: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores, name: str
 ) -> Picture:
-    """What privacy costs under a threat model: one point a group with its interval, one faint point a run."""
-    figure = new_figure(8.2, max(3.8, 0.34 * len(groups) + 1.6))
+    """What privacy costs under a threat model: one point a group with its interval, one faint point a run.
+
+    shown: the groups whose points have their names beside them.
+    """
+    figure = new_figure(8.2, max(3.8, 0.34 * len(shown) + 1.6))
     axes = figure.add_subplot()
     ends = []
     for index, group in enumerate(groups):
@@ -53,7 +56,9 @@ def accuracy_against_error(
     for accuracy, mse, index, _ in ends:
         if accuracy.n > 1:
             axes.errorbar(accuracy.mean, mse.mean, xerr=accuracy.half, yerr=mse.half, color=colour(index), capsize=3)
-    _label_at_edge(axes, sorted((mse.mean, accuracy.mean, index, label) for accuracy, mse, index, label in ends))
+    named = {group.label for group in shown}
+    labels = [(mse.mean, accuracy.mean, index, label) for accuracy, mse, index, label in ends if label in named]
+    _label_at_edge(axes, sorted(labels))
     caption = (
         f"Accuracy against reconstruction error under the strongest attack of one threat model ({threat.label}) on "
         "test images. Large points: mean over seeds, bars: 95 % interval (none for one seed; a long one leaves the "

@@ -1,7 +1,9 @@
 """Curves of accuracy against error: the same method at several strengths, and plain noise at several σ."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -31,17 +33,31 @@ class Point:
 
     def errors(self, seeds: list[int]) -> LogErrors:
         """Of each of these seeds, on test images."""
-        rows = self.rows.loc[seeds]
-        named = zip(rows["run"], rows["attack"], strict=True)
-        return LogErrors.of([self.scores.images(run, attack, "infer", "mse").to_numpy() for run, attack in named])
+        return self._errors(tuple(seeds))
 
     @property
     def exact(self) -> bool:
         """Whether a seed's error is 0, which has no logarithm."""
         return bool((self.rows["mse"] <= 0).any())
 
-    def doubts(self) -> list[Doubt]:
+    @cached_property
+    def _errors(self) -> Callable[[tuple[int, ...]], LogErrors]:
+        """Made once for each choice of seeds: a point is held against every point of another curve."""
+
+        @cache
+        def errors(seeds: tuple[int, ...]) -> LogErrors:
+            rows = self.rows.loc[list(seeds)]
+            named = zip(rows["run"], rows["attack"], strict=True)
+            return LogErrors.of([self.scores.images(run, attack, "infer", "mse").to_numpy() for run, attack in named])
+
+        return errors
+
+    @cached_property
+    def doubts(self) -> tuple[Doubt, ...]:
         """Why nothing can be said by these runs; empty where something can."""
+        return tuple(self._doubts())
+
+    def _doubts(self) -> list[Doubt]:
         name, count = self.group.label, len(self.group.runs)
         if self.rows.empty:
             return [("no attack counts", name)]

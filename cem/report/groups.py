@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cem.config import Run
@@ -40,8 +41,10 @@ class Group:
         """
         rows = self.rows(results)
         best = rows[(rows["scope"] == "infer") & rows["strongest"]]
-        named = [threat.label in text.split(SEPARATOR) for text in best["strongest_of"]]
-        return rows[rows["scope"] == scope].merge(best.loc[named, ["run", "attack"]]).set_index("seed")
+        named = zip(best["run"], best["attack"], best["strongest_of"], strict=True)
+        chosen = {(run, attack) for run, attack, of in named if threat.label in of.split(SEPARATOR)}
+        mine = [pair in chosen for pair in zip(rows["run"], rows["attack"], strict=True)]
+        return rows[(rows["scope"] == scope) & np.array(mine, bool)].set_index("seed")
 
     def about(self, results: pd.DataFrame) -> pd.DataFrame:
         """One row per seed, indexed by it: what does not depend on the attack."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
+from pyarrow.parquet import ParquetFile
 
 from cem import CemError
 from cem.config import Dataset, Run
@@ -99,9 +100,10 @@ def read_metrics(plan: Plan, run: Run, attack: str) -> pd.DataFrame:
     """An attack's scores, one row per image. Raises ReportError when a scope is absent or an error is not finite."""
     path, rule = plan.attack(run, attack) / "metrics.parquet", _rule(plan, attack)
     metrics = _read_table(path, rule, ("scope", *_STORED))
+    scopes, all_errors = metrics["scope"].to_numpy(), metrics["mse"].to_numpy(float)
     for scope in SCOPES:
-        errors = metrics.loc[metrics["scope"] == scope, "mse"]
-        if errors.empty or not np.isfinite(errors).all():
+        errors = all_errors[scopes == scope]
+        if not len(errors) or not np.isfinite(errors).all():
             bad = f"{int((~np.isfinite(errors)).sum())} of {len(errors)}" if len(errors) else "no images at all"
             raise ReportError(
                 f"{path}: expected a finite mse for every image of scope {scope}; found {bad} without. "
@@ -143,9 +145,9 @@ def _rule(plan: Plan, attack: str) -> str:
 
 
 def _read_table(path: Path, rule: str, expected: tuple[str, ...]) -> pd.DataFrame:
-    read = pd.read_parquet if path.suffix == ".parquet" else pd.read_csv
     try:
-        table: pd.DataFrame = read(path)
+        # pandas' own reading of Parquet opens a data set of many files first, which takes longer than to read one.
+        table = ParquetFile(path).read().to_pandas() if path.suffix == ".parquet" else pd.read_csv(path)
     except FileNotFoundError:
         raise ReportError(f"{path}: expected a file, found none. Run {rule}.") from None
     except (OSError, ValueError) as error:

@@ -53,7 +53,7 @@ def compare_orders(groups: list[Group], results: pd.DataFrame, threat: ThreatMod
     agreeing = 0
     for arena in arenas(groups, results, threat, scores):
         curves = (*arena.methods, *([arena.plain] if arena.plain else []))
-        points = [point for curve in curves for point in curve.points if not point.doubts()]
+        points = [point for curve in curves for point in curve.points if not point.doubts]
         for first, second in combinations(points, 2):
             for sign, name in BOUNDS.items():
                 found = _swap(first, second, sign, name)

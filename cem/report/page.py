@@ -24,6 +24,7 @@ from cem.report.leakage import Orders, compare_orders, leakage_table, orders_tab
 from cem.report.maps import smashed_maps
 from cem.report.pictures import Picture, look
 from cem.report.scores import Scores
+from cem.report.shown import shown_groups, shown_note
 from cem.report.table import Table
 from cem.report.tables import (
     attacks_table,
@@ -83,12 +84,15 @@ def write_page(
     """As `write_report`, from results as they are. whole: all that is planned; missing: runs of it without a result."""
     whole, groups, scores = whole or plan, group_plan(plan), Scores(plan)
     with look(), threadpool_limits(1):  # more threads add up in another order, which moves t-SNE's points
-        threats = enumerate(threat_models(whole), 1)
-        sections = [_section(plan, groups, results, threat, scores, number) for number, threat in threats]
+        threats = threat_models(whole)
+        shown = shown_groups(groups, results, threats[0])
+        sections = [
+            _section(plan, groups, shown, results, threat, scores, number) for number, threat in enumerate(threats, 1)
+        ]
         pictures = {
-            "training": [training_curves(plan, groups)],
-            "attacks": attack_curves(plan, groups),
-            "smashed": [smashed_maps(plan, groups)],
+            "training": [training_curves(plan, shown)],
+            "attacks": attack_curves(plan, shown),
+            "smashed": [smashed_maps(plan, shown)],
         }
     tables = {"attacks": attacks_table(plan, groups, results, scores)}
     tables |= {table.name: table for bound in (False, True) if (table := reasons_table(groups, results, bound)).rows}
@@ -111,6 +115,7 @@ def write_page(
         warnings=_warnings(plan, groups),
         absent=_absent_metrics(plan, results),
         groups=groups,
+        shown=shown_note(groups, shown),
     )
     drawn = [picture for one in sections for picture in (one.tradeoff, *one.reconstructions)]
     drawn += [picture for several in pictures.values() for picture in several]
@@ -119,7 +124,13 @@ def write_page(
 
 
 def _section(
-    plan: Plan, groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores, number: int
+    plan: Plan,
+    groups: list[Group],
+    shown: list[Group],
+    results: pd.DataFrame,
+    threat: ThreatModel,
+    scores: Scores,
+    number: int,
 ) -> Section:
     suffix = "" if number == 1 else f"_{number}"  # of the figures' names
     found, orders = answer(groups, results, threat, scores), compare_orders(groups, results, threat, scores)
@@ -131,8 +142,8 @@ def _section(
         leakage_table(groups, results, threat),
         orders,
         orders_table(orders),
-        accuracy_against_error(groups, results, threat, scores, f"accuracy_against_error{suffix}"),
-        reconstruction_grids(plan, groups, results, threat, suffix),
+        accuracy_against_error(groups, shown, results, threat, scores, f"accuracy_against_error{suffix}"),
+        reconstruction_grids(plan, shown, results, threat, suffix),
     )
 
 

@@ -1,10 +1,13 @@
 """Gathering: one row per run, attack and scope, and which attack on a run is the strongest of its threat model."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from cem.config import AttackSettings, Run
 from cem.planning.plan import Plan
@@ -29,6 +32,7 @@ from cem.report.threat import SEPARATOR, ThreatModel
 from cem.storage.files import whole_or_absent
 
 Row = dict[str, Any]
+NO_METRICS = ("scope", "index", "label")  # columns of a table of scores
 
 # Of the job that trained the run, as the cluster counted, else itself: all attempts; lost: those without a result.
 COST_COLUMNS = ("cost_source", "train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
@@ -131,18 +135,24 @@ def _scores(plan: Plan, run: Run, attack: AttackSettings, leakage: Leakage) -> l
         "failure": about.failure,
         "constant": about.constant,
     }
+    scopes = metrics["scope"].to_numpy()
+    # Stored in single precision. Arrays: pandas would take three times as long for a study's thousands of tables.
+    columns = {str(name): metrics[name].astype(float).to_numpy() for name in metrics if name not in NO_METRICS}
     rows = []
     for scope in SCOPES:
-        images = metrics[metrics["scope"] == scope].drop(columns="scope").astype(float)  # stored in single precision
-        means: Row = {
-            STORED.get(name, name): float(images[name].mean())
-            for name in map(str, images)
-            if name not in ("index", "label")
-        }
-        means["mse_image_sem"] = float(images["mse"].std()) / len(images) ** 0.5
+        here = scopes == scope
+        means: Row = {STORED.get(name, name): _mean(values[here]) for name, values in columns.items()}
+        count = int(here.sum())
+        means["mse_image_sem"] = float(columns["mse"][here].std(ddof=1)) / count**0.5 if count > 1 else math.nan
         means["mse_ratio_to_mean_image"] = means["mse"] / means["mse_mean_image"] if means["mse_mean_image"] else None
-        rows.append(shared | means | {"scope": scope, "images": len(images)})
+        rows.append(shared | means | {"scope": scope, "images": count})
     return rows
+
+
+def _mean(values: Float[np.ndarray, " images"]) -> float:
+    """Of what is there (not NaN); NaN where nothing is."""
+    there = values[~np.isnan(values)]
+    return float(there.mean()) if len(there) else math.nan
 
 
 def _pass_gate(plan: Plan, rows: list[Row]) -> None:

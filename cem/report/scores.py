@@ -19,14 +19,14 @@ class Scores:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._read: dict[tuple[str, str], pd.DataFrame] = {}
+        self._read: dict[tuple[str, str], dict[Any, pd.DataFrame]] = {}
 
     def images(self, run: str, attack: str, scope: str, column: str) -> "pd.Series[Any]":
         """A metric, as results name it, by index of the image."""
         if (run, attack) not in self._read:
             table = read_metrics(self._plan, self._plan.runs[run], attack)
-            self._read[run, attack] = table.set_index(["scope", "index"])
-        return self._read[run, attack].xs(scope)[_COLUMN.get(column, column)].astype(float)
+            self._read[run, attack] = {name: rows.set_index("index") for name, rows in table.groupby("scope")}
+        return self._read[run, attack][scope][_COLUMN.get(column, column)].astype(float)
 
     def table(self, rows: pd.DataFrame, column: str) -> Float[np.ndarray, "seeds images"] | None:
         """One line per row, in its order; None where they are scored on different images."""

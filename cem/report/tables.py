@@ -43,6 +43,7 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat
         "recognised, %", "rank 1, %", "MSE, Train", *(f"leakage {side}, nats{_seen(threat)}" for side in "≤≥"),
         "training, s", "attack, s",
     )  # fmt: skip
+    partial = {attack.id for attack in plan.study.attacks if _in_part(attack.id, results)}
     rows = []
     for group in groups:
         infer, train = (group.headline(results, threat, scope) for scope in ("infer", "train"))
@@ -58,7 +59,7 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat
             over_seeds(about["train_seconds"]).text(),
             "–" if failed else over_seeds(infer["attack_seconds"]).text(),
         ]
-        rows.append((group.label, failed or _strongest(plan, group, infer, results), _seeds(group), *cells))
+        rows.append((group.label, failed or _strongest(plan, group, infer, partial), _seeds(group), *cells))
     return Table("summary", header, rows, _notes(rows), text_columns=2)
 
 
@@ -241,12 +242,13 @@ def lower_text(rows: pd.DataFrame, prefix: str = "") -> str:
     return over_seeds(values).text()
 
 
-def _strongest(plan: Plan, group: Group, infer: pd.DataFrame, results: pd.DataFrame) -> str:
+def _strongest(plan: Plan, group: Group, infer: pd.DataFrame, partial: set[str]) -> str:
+    """partial: attacks that are scored on the first images only."""
     yardsticks = {attack.id for attack in plan.study.attacks if attack.yardstick}
     trivial = all(attack in yardsticks for attack in infer["attack"])
     failed = len(group.runs) - len(infer)
     marks = {"†": infer["strongest_bound"].any(), "‡": trivial}
-    marks["§"] = any(_in_part(attack, results) for attack in infer["attack"])
+    marks["§"] = any(attack in partial for attack in infer["attack"])
     words = attack_names(infer["attack"]) + "".join(f" {mark}" for mark, holds in marks.items() if holds)
     words += " (sends a constant)" if infer["constant"].any() else ""
     return words + (f" (attack failed in {failed})" if failed else "")

@@ -1,0 +1,45 @@
+"""Which groups have pictures: all of a small study; of a large one, some along the front of accuracy and error."""
+
+import numpy as np
+import pandas as pd
+
+from cem.report.groups import Group
+from cem.report.threat import ThreatModel
+
+MOST_IN_PICTURES = 40  # more rows than these cannot be told apart in a picture, and take minutes to draw
+FROM_FRONT = 8
+
+
+def shown_groups(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> list[Group]:
+    """All groups; where these are more than MOST_IN_PICTURES, at most FROM_FRONT of the front under a threat model.
+
+    On the front are the groups that no other one beats in both mean accuracy and mean error of the strongest attack;
+    of these, the ends and others between them, as evenly along the front as can be. In the study's order.
+    """
+    if len(groups) <= MOST_IN_PICTURES:
+        return groups
+    points: list[tuple[float, float, int]] = []
+    for index, group in enumerate(groups):
+        rows = group.headline(results, threat)
+        if not rows.empty:
+            points.append((float(rows["accuracy"].mean()), float(rows["mse"].mean()), index))
+    front: list[int] = []
+    highest = -np.inf
+    for _, error, index in sorted(points, key=lambda point: (-point[0], -point[1])):
+        if error > highest:
+            front.append(index)
+            highest = error
+    places = np.linspace(0, len(front) - 1, min(FROM_FRONT, len(front))).round().astype(int)
+    return [groups[index] for index in sorted({front[place] for place in places})]
+
+
+def shown_note(groups: list[Group], shown: list[Group]) -> str:
+    """Which rows have pictures and why not all; empty where all have."""
+    if len(shown) == len(groups):
+        return ""
+    names = "; ".join(group.label for group in shown)
+    return (
+        f"Of {len(groups)} rows no picture could be read. Those of training, attacks, reconstructions and smashed "
+        f"data, and the names in the chart below, are of {len(shown)} rows spread along the front, which holds the "
+        f"rows that no other one beats in both accuracy and error: {names}. Tables and the chart's points are of all."
+    )
