@@ -27,22 +27,42 @@ class Point:
     rows: pd.DataFrame
     scores: Scores
 
+    @cached_property
+    def seeds(self) -> frozenset[int]:
+        """Those with a result."""
+        return frozenset(self.rows.index)
+
     def accuracy(self, seeds: list[int]) -> PerSeed:
         """Of each of these seeds, in [0, 1]."""
-        return self.rows.loc[seeds, "accuracy"].to_numpy(float)
+        return self.values("accuracy", seeds)
+
+    def values(self, column: str, seeds: list[int]) -> PerSeed:
+        """A column of the rows, of each of these seeds."""
+        of_seed = self._values(column)
+        return np.array([of_seed[seed] for seed in seeds])
+
+    @cached_property
+    def _values(self) -> Callable[[str], dict[int, float]]:
+        """Read from the table once: a point is held against every point of other curves."""
+
+        @cache
+        def values(column: str) -> dict[int, float]:
+            return dict(zip(self.rows.index, self.rows[column].astype(float), strict=True))
+
+        return values
 
     def errors(self, seeds: list[int]) -> LogErrors:
         """Of each of these seeds, on test images."""
         return self._errors(tuple(seeds))
 
-    @property
+    @cached_property
     def exact(self) -> bool:
         """Whether a seed's error is 0, which has no logarithm."""
         return bool((self.rows["mse"] <= 0).any())
 
     @cached_property
     def _errors(self) -> Callable[[tuple[int, ...]], LogErrors]:
-        """Made once for each choice of seeds: a point is held against every point of another curve."""
+        """Made once for each choice of seeds, too."""
 
         @cache
         def errors(seeds: tuple[int, ...]) -> LogErrors:
@@ -184,5 +204,4 @@ def place_at(curve: Curve, point: Point) -> Between | None:
 
 def common_seeds(*points: Point) -> list[int]:
     """Seeds that all of these have."""
-    shared = set.intersection(*(set(point.rows.index) for point in points))
-    return sorted(shared)
+    return sorted(frozenset.intersection(*(point.seeds for point in points)))

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from cem.report.curves import Point, arenas
+from cem.report.curves import Point, arenas, common_seeds
 from cem.report.groups import Group
 from cem.report.scores import Scores
 from cem.report.statistics import Estimate, over_seeds
@@ -54,23 +54,21 @@ def compare_orders(groups: list[Group], results: pd.DataFrame, threat: ThreatMod
     for arena in arenas(groups, results, threat, scores):
         curves = (*arena.methods, *([arena.plain] if arena.plain else []))
         points = [point for curve in curves for point in curve.points if not point.doubts]
-        for first, second in combinations(points, 2):
-            for sign, name in BOUNDS.items():
-                found = _swap(first, second, sign, name)
+        for sign in BOUNDS:
+            for first, second in combinations([point for point in points if _ranks(point, sign)], 2):
+                found = _swap(first, second, sign)
                 if isinstance(found, Swap):
                     swaps.append(found)
                 agreeing += found is True
     return Orders(tuple(sorted(swaps, key=lambda swap: -swap.log.mean)), agreeing)
 
 
-def _swap(first: Point, second: Point, sign: str, name: str) -> Swap | bool:
+def _swap(first: Point, second: Point, sign: str) -> Swap | bool:
     """True where both orders are the same, False where nothing can be said."""
-    seeds = sorted(set(first.rows.index) & set(second.rows.index))
-    pair = [point.rows.loc[seeds] for point in (first, second)]
-    masked = sign == "≥" and (first.group.masked or second.group.masked)  # of ẑ + ε, of which less is sent
-    if masked or len(seeds) < 2 or any(not _ranks(rows, name) for rows in pair):
+    seeds = common_seeds(first, second)
+    if len(seeds) < 2:
         return False
-    mine, theirs = (rows[name].to_numpy(float) for rows in pair)
+    mine, theirs = (point.values(BOUNDS[sign], seeds) for point in (first, second))
     sides = _side(mine, theirs)
     if sides == 0:
         return False
@@ -94,10 +92,10 @@ def _side(mine: np.ndarray, theirs: np.ndarray) -> int:
     return int(apart.low > 0) - int(apart.high < 0)
 
 
-def _ranks(rows: pd.DataFrame, name: str) -> bool:
-    """Whether a bound is measured, and not saturated, in all seeds."""
-    saturated = name == BOUNDS["≥"] and rows["leakage_lower_saturated"].fillna(True).any()
-    return not (rows[name].isna().any() or saturated)
+def _ranks(point: Point, sign: str) -> bool:
+    """Whether a bound is measured in all seeds, and says something of what is sent: neither saturated nor masked."""
+    says_nothing = sign == "≥" and (point.group.masked or point.rows["leakage_lower_saturated"].fillna(True).any())
+    return not (says_nothing or point.rows[BOUNDS[sign]].isna().any())
 
 
 def orders_table(orders: Orders) -> Table | None:

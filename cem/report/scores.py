@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from cem.planning.plan import Plan
-from cem.report.inputs import read_metrics
+from cem.report.inputs import SCOPES, read_metrics
 from cem.report.statistics import Estimate, crossed, over_seeds
 
 STORED = {"recognised": "victim_accuracy", "identified": "rank1"}  # an attack's column of yes and no → its mean
@@ -19,13 +19,14 @@ class Scores:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._read: dict[tuple[str, str], dict[Any, pd.DataFrame]] = {}
+        self._read: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
 
     def images(self, run: str, attack: str, scope: str, column: str) -> "pd.Series[Any]":
         """A metric, as results name it, by index of the image."""
         if (run, attack) not in self._read:
             table = read_metrics(self._plan, self._plan.runs[run], attack)
-            self._read[run, attack] = {name: rows.set_index("index") for name, rows in table.groupby("scope")}
+            scopes, table = table["scope"].to_numpy(), table.set_index("index")
+            self._read[run, attack] = {name: table[scopes == name] for name in SCOPES}
         return self._read[run, attack][scope][_COLUMN.get(column, column)].astype(float)
 
     def table(self, rows: pd.DataFrame, column: str) -> Float[np.ndarray, "seeds images"] | None:

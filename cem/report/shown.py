@@ -7,7 +7,7 @@ from cem.report.groups import Group
 from cem.report.threat import ThreatModel
 
 MOST_IN_PICTURES = 40  # more rows than these cannot be told apart in a picture, and take minutes to draw
-FROM_FRONT = 8
+FROM_FRONT = 5
 
 
 def shown_groups(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> list[Group]:
