@@ -9,8 +9,10 @@ from cem.planning.plan import Plan
 from cem.storage.files import StoreError
 
 
-def check_before_start(plan: Plan) -> None:
-    """Raise DataError when a raw file is absent or damaged, or holds too few images for what is asked of it;
+def check_before_start(plan: Plan) -> list[str]:
+    """What the user should know of the data: what was left out of it, and what was decided.
+
+    Raises DataError when a raw file is absent or damaged, or holds too few images for what is asked of it;
     SurrogateError when an attention module would be too large, ConfigError when a metric lacks a file or a package,
     StoreError when the results cannot be written.
 
@@ -19,7 +21,7 @@ def check_before_start(plan: Plan) -> None:
     for run in plan.runs.values():
         if run.surrogate.checks_size:
             load("cem.surrogates.check:check_surrogate")(run)  # by name: torch takes seconds, and few studies need it
-    _check_images(plan)
+    notes = _check_images(plan)
     if not _all_scored(plan):
         for metric in plan.study.metrics:
             metric.check()
@@ -29,10 +31,11 @@ def check_before_start(plan: Plan) -> None:
             f"{nearest}: results go here, but this user may not write to it. Change its permissions, or work elsewhere "
             "with snakemake --directory."
         )
+    return notes
 
 
-def _check_images(plan: Plan) -> None:
-    """Whether every data set has what the runs on it, and the attacks on these, need."""
+def _check_images(plan: Plan) -> list[str]:
+    """Whether every data set has what the runs on it, and the attacks on these, need; notes on them."""
     found = {
         name: count_prepared(path) if (path := plan.data(dataset)).exists() else check_files(dataset)
         for name, dataset in plan.datasets.items()
@@ -45,6 +48,11 @@ def _check_images(plan: Plan) -> None:
         known = found[run.dataset.id]
         if known is not None:
             check_run(run, known)
+    return [
+        f"{plan.datasets[name].name}: {note}"
+        for name, known in found.items()
+        for note in (() if known is None else known.notes)
+    ]
 
 
 def _all_scored(plan: Plan) -> bool:

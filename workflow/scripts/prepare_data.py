@@ -1,5 +1,7 @@
 """Adapter of the rule prepare_data."""
 
+import sys
+
 from cem.jobs.script import job
 
 with job(snakemake.log[0]):
@@ -8,4 +10,6 @@ with job(snakemake.log[0]):
     from cem.config import Dataset
     from cem.data.prepare import prepare_data
 
-    prepare_data(TypeAdapter(Dataset).validate_python(snakemake.params.dataset), snakemake.output[0])
+    source = prepare_data(TypeAdapter(Dataset).validate_python(snakemake.params.dataset), snakemake.output[0])
+    for note in [*source.notes, *source.remarks()]:
+        print(note, file=sys.stderr)
