@@ -1,10 +1,12 @@
 """What can be known to be wrong before any job starts."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 from cem.config import load
-from cem.data.check import check_attack, check_files, check_run, count_prepared
+from cem.data.check import Counted, check_attack, check_files, check_run, count_prepared
+from cem.data.fingerprint import fingerprint, prepared_from
 from cem.planning.plan import Plan
 from cem.storage.files import StoreError
 
@@ -34,12 +36,24 @@ def check_before_start(plan: Plan) -> list[str]:
     return notes
 
 
+@cache
+def fingerprint_of(plan: Plan, name: str) -> str:
+    """What stands for the raw files of a data set, by its id; looked at once, as there may be 200,000 of them."""
+    return fingerprint(plan.datasets[name], plan.data(plan.datasets[name]))
+
+
+def _count(plan: Plan, name: str) -> Counted | None:
+    """From the prepared data, unless that will be made anew."""
+    dataset = plan.datasets[name]
+    path = plan.data(dataset)
+    if path.exists() and prepared_from(path) in (None, fingerprint_of(plan, name)):
+        return count_prepared(path)
+    return check_files(dataset)
+
+
 def _check_images(plan: Plan) -> list[str]:
     """Whether every data set has what the runs on it, and the attacks on these, need; notes on them."""
-    found = {
-        name: count_prepared(path) if (path := plan.data(dataset)).exists() else check_files(dataset)
-        for name, dataset in plan.datasets.items()
-    }
+    found = {name: _count(plan, name) for name in plan.datasets}
     for name, known in found.items():
         if known is not None:
             for attack in plan.study.attacks:

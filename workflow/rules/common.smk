@@ -8,7 +8,7 @@ import sys
 import cem
 from cem.config import parse_study, read_settings
 from cem.planning.plan import ATTACK_FILES, Plan
-from cem.planning.preflight import check_before_start
+from cem.planning.preflight import check_before_start, fingerprint_of
 from snakemake.exceptions import WorkflowError
 
 try:
