@@ -26,12 +26,14 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_replaced_image_is_noticed_and_a_touched_one_is_not(raw: Path, tmp_path: Path) -> None:
     split = {"val": 10, "shadow": 10, "test": 10}
     dataset = {"source": "image_folder", "name": "mine", "path": f"~/{raw.name}", "channels": 1, "split": split}
-    write_study(tmp_path, {**STUDY, "dataset": dataset, "runs": [], "training": {**STUDY["training"], "batch_size": 10}})
+    write_study(
+        tmp_path, {**STUDY, "dataset": dataset, "runs": [], "training": {**STUDY["training"], "batch_size": 10}}
+    )
     only = ("--until", "prepare_data")
     snakemake(tmp_path, *only)
     image = raw / "class1" / "1.bmp"
     image.touch()
-    assert planned(tmp_path, *only) == {}
+    assert "prepare_data" not in planned(tmp_path, *only)
     Image.new("L", (32, 32), 9).save(image)
     os.utime(image, (0, 0))  # older than all that was made of it
     assert planned(tmp_path, *only)["prepare_data"] == 1
