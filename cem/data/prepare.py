@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from cem.config import DatasetSettings
 from cem.data.sources import DataError, Source, read_source
-from cem.data.sources.source import Raw, several_sizes
+from cem.data.sources.source import Raw, in_order, several_sizes
 from cem.data.splits import split_indices
 from cem.storage.hdf5 import SPLITS, write_file
 
@@ -72,8 +72,10 @@ class Fitter:
         """
         start, taken = 0, 0
         batch: list[Raw] = []
-        for stop, row in enumerate(rows.tolist(), 1):
-            batch.append(self._image(row))
+        asked: list[int] = rows.tolist()
+        for stop, (row, image) in enumerate(zip(asked, in_order(self.source.images, asked), strict=True), 1):
+            self._note_size(row, image)
+            batch.append(image)
             taken += batch[-1].nbytes
             if len(batch) == _BATCH or taken >= _BYTES or stop == len(rows):
                 yield slice(start, stop), fit_batch(batch, self.dataset)
@@ -88,8 +90,7 @@ class Fitter:
         (width, height), count = max(self.sizes.items(), key=lambda item: (item[1], item[0]))
         return f"{len(by_area)} sizes from {smallest} to {largest}, most often {width}×{height} ({count} images)"
 
-    def _image(self, row: int) -> Raw:
-        image = self.source.images[row]
+    def _note_size(self, row: int, image: Raw) -> None:
         size = (image.shape[1], image.shape[0])
         if not self.sizes:
             self.first = row
@@ -98,7 +99,6 @@ class Fitter:
             named = {other: f"image {self.first}", size: f"image {row}"}
             raise DataError(f"{self.dataset.name}: {several_sizes(named)}")
         self.sizes[size] += 1
-        return image
 
 
 def fit_batch(images: Sequence[Raw], dataset: DatasetSettings) -> UInt8[np.ndarray, "n channels side side"]:

@@ -63,7 +63,7 @@ def visible_files(path: str) -> Iterator[tuple[str, str]]:
         return
     for entry in walk(path):
         if not is_hidden(entry.name):
-            yield entry.path, os.path.relpath(entry.path, path)
+            yield entry.path, entry.path[len(os.path.join(path, "")) :]
 
 
 def content_digest(paths: Iterable[str]) -> str:

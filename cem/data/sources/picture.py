@@ -1,8 +1,12 @@
 """One image file: whether it is one, what its header says, and its pixels, upright."""
 
+import itertools
+import multiprocessing
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from typing import BinaryIO
@@ -21,6 +25,8 @@ FORMATS = (
 )  # fmt: skip
 _BY_NAME_ALONE = ("TGA",)  # formats that any bytes may pass for
 _GREY, _COLOUR = ("1", "L"), ("P", "RGB", "CMYK", "YCbCr", "LAB", "HSV")
+FEW = 5000  # images that are decoded before other processes would have started
+CHUNK, CHUNK_BYTES = 64, 1 << 20  # files that another process decodes at a time
 _CHECKED = 10_000  # images whose header is read before any job starts
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -45,21 +51,64 @@ class Pictures:
 
     def __getitem__(self, row: int, /) -> Raw:
         """One image, upright. Raises DataError when it is damaged or not of a kind that can be read."""
-        path = self.files[row]
-        with _opened(path) as image:
-            _check(path, image)
-            if has_several(image):
-                self._several.add(path)
-            image.load()
-            turn = _TURNS.get(_orientation(image))
-            upright = image if turn is None else image.transpose(turn)
-            mode = "L" if image.mode in _GREY else "RGB"
-            pixels: Raw = np.asarray(upright if upright.mode == mode else upright.convert(mode))
-        return pixels
+        return self._noticed([self.files[row]], [decoded(self.files[row])])[0]
+
+    def in_order(self, rows: Sequence[int]) -> Iterator[Raw]:
+        """The images of these rows, one after the other; many are decoded by a process for each processor, up to 4.
+
+        Decoding takes most of the time. Raises DataError as reading one does.
+        """
+        helpers = min(len(os.sched_getaffinity(0)), 4)
+        if len(rows) < FEW or helpers < 2:
+            yield from (self[row] for row in rows)
+            return
+        chunks = (list(chunk) for chunk in _chunks([self.files[row] for row in rows]))
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # a fork; they only run Pillow
+            pool = ProcessPoolExecutor(helpers, multiprocessing.get_context("fork"))
+            waiting = deque((chunk, pool.submit(_decode_all, chunk)) for chunk in itertools.islice(chunks, 2 * helpers))
+        try:
+            while waiting:
+                files, answer = waiting.popleft()
+                yield from self._noticed(files, answer.result())
+                for chunk in itertools.islice(chunks, 1):  # one more for each that was used: bounds the memory
+                    waiting.append((chunk, pool.submit(_decode_all, chunk)))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _noticed(self, files: Sequence[str], found: Sequence[tuple[Raw, bool]]) -> list[Raw]:
+        self._several.update(path for path, (_, several) in zip(files, found, strict=True) if several)
+        return [pixels for pixels, _ in found]
 
     def remarks(self) -> list[str]:
         """What was noticed in the files that were read."""
         return remarks(sorted(self._several))
+
+
+def decoded(path: str) -> tuple[Raw, bool]:
+    """The pixels of an image file, upright, and whether it holds several pictures. Raises DataError."""
+    with _opened(path) as image:
+        _check(path, image)
+        several = has_several(image)
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        upright = image if turn is None else image.transpose(turn)
+        mode = "L" if image.mode in _GREY else "RGB"
+        pixels: Raw = np.asarray(upright if upright.mode == mode else upright.convert(mode))
+    return pixels, several
+
+
+def _decode_all(paths: Sequence[str]) -> list[tuple[Raw, bool]]:
+    return [decoded(path) for path in paths]
+
+
+def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Up to 64 files, fewer where they are large: what is unpacked of them has to fit into memory."""
+    start, size = 0, 0
+    for stop, path in enumerate(paths, 1):
+        size += os.path.getsize(path) if os.path.exists(path) else 0
+        if size > CHUNK_BYTES or stop - start == CHUNK or stop == len(paths):
+            yield paths[start:stop]
+            start, size = stop, 0
 
 
 def remarks(several: Sequence[str]) -> list[str]:
