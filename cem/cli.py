@@ -58,7 +58,8 @@ def options(
 def validate(file: File = FILE, results: Results = RESULTS) -> None:
     """Check a study and the files it needs, before any job starts."""
     planned = Plan(load_study(file), results)
-    check_before_start(planned)
+    for note in check_before_start(planned):
+        typer.echo(note)
     runs, warmups, jobs = len(planned.runs), len(planned.warmups), planned.jobs().total()
     typer.echo(f"study ok: {runs} runs, {warmups} warm-ups, {jobs} jobs")
 

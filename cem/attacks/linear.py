@@ -1,9 +1,10 @@
 """Ridge regression from z to the image, in closed form."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cem.attacks.base import AttackError, ClosedFormAttack, Fitted, Knowledge, chunks, hold_out
@@ -12,6 +13,9 @@ from cem.types import Images, Labels, Smashed
 
 HELD_OUT = 0.1
 RIDGES = tuple(10.0**power for power in range(-8, 3))  # in parts of the mean variance of a dimension of z
+MOST_BYTES = 2 << 30  # of one set of moments of z: beyond, z is taken in the space that the attacker's images span
+MOST_DIMENSIONS = 4096  # of that space
+BLOCK = 1 << 25  # values of images that are fitted at once there
 
 
 @dataclass
@@ -56,9 +60,14 @@ class LinearAttack(ClosedFormAttack):
 
     z is standardised first, by one scale for all its values; where it does not vary the answer is the mean image.
     A z whose image is not a number, such as one with a NaN, is answered with the mean of the attacker's images.
+
+    Where z is too large for its covariance, z is taken in the space that the attacker's own z span. The solution lies
+    in it, so nothing changes: this is the dual form. With more than 4,096 images it is the space of so many of them,
+    drawn at random, and `choices` says so.
     """
 
     standard: Standard
+    basis: Float[Tensor, "z dim"] | None  # orthonormal; None: all dimensions of z
     weight: Float[Tensor, "dim pixels"]  # of z, standardised
     intercept: Float[Tensor, " pixels"]
     mean: Float[Tensor, " pixels"]
@@ -66,76 +75,158 @@ class LinearAttack(ClosedFormAttack):
 
     def fit(self, knowledge: Knowledge) -> Fitted:
         self.standard = observed_spread(knowledge, visible=False).by_value()
+        self.image_shape = knowledge.images.shape[1:]
+        dim, pixels = self.standard.centre.numel(), self.image_shape.numel()
+        fit = self._fit_all if dim * (dim + pixels) * 8 <= MOST_BYTES else self._fit_in_span
+        choices = fit(knowledge)
+        return Fitted(parameters=self.weight.numel() + self.intercept.numel(), choices=choices)
+
+    def _fit_all(self, knowledge: Knowledge) -> dict[str, int | float]:
+        """With moments of all dimensions of z, which need one pass over the images."""
         fitted_on, selected_on = _accumulate(knowledge, self.standard)
         ridge = choose_ridge(fitted_on, selected_on)
         moments = fitted_on + selected_on
         weight, intercept = solve(moments, ridge)
-        self.weight, self.intercept = weight.float(), intercept.float()
+        self.basis, self.weight, self.intercept = None, weight.float(), intercept.float()
         self.mean = (moments.x / moments.count).float()
-        self.image_shape = knowledge.images.shape[1:]
-        return Fitted(parameters=weight.numel() + intercept.numel(), choices={"ridge": ridge})
+        return {"ridge": ridge}
+
+    def _fit_in_span(self, knowledge: Knowledge) -> dict[str, int | float]:
+        """With the dimensions of z that the attacker's images span, a block of pixels at a time."""
+        basis, z = _in_span(knowledge, self.standard)
+        dim = self.standard.centre.numel()
+        held = _held_out(knowledge)
+        blocks = [
+            knowledge.images.flatten(1)[:, start : start + max(1, BLOCK // len(z))]
+            for start in range(0, self.image_shape.numel(), max(1, BLOCK // len(z)))
+        ]
+
+        def moments(block: Tensor, chosen: Tensor) -> Moments:
+            found = Moments.zeros(z.shape[1], block.shape[1], z.device)
+            found.add(z[chosen], block[chosen].float() / 255)
+            return found
+
+        errors = torch.zeros(len(RIDGES), dtype=torch.float64)
+        spectrum = Spectrum.of(moments(blocks[0][:, :0], ~held), dim)
+        for block in blocks:
+            errors += ridge_errors(moments(block, ~held), moments(block, held), spectrum)
+        ridge = RIDGES[int(errors.argmin())]
+        everything = torch.ones_like(held)
+        spectrum = Spectrum.of(moments(blocks[0][:, :0], everything), dim)
+        solved = [solve(moments(block, everything), ridge, spectrum) for block in blocks]
+        self.basis = basis.float()
+        self.weight = torch.cat([weight.float() for weight, _ in solved], dim=1)
+        self.intercept = torch.cat([intercept.float() for _, intercept in solved])
+        self.mean = torch.cat([(block.float() / 255).double().mean(0).float() for block in blocks])
+        reduced = knowledge.num_images > MOST_DIMENSIONS
+        return {"ridge": ridge} | ({"dimensions": z.shape[1]} if reduced else {})
 
     def reconstruct(
         self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
     ) -> Images:
-        pixels = self.intercept + self.standard(smashed).flatten(1) @ self.weight
+        z = self.standard(smashed).flatten(1)
+        pixels = self.intercept + (z if self.basis is None else z @ self.basis) @ self.weight
         pixels = torch.where(pixels.isnan().any(1, keepdim=True), self.mean, pixels)
         return pixels.clamp(0, 1).reshape(len(pixels), *self.image_shape)
 
 
-def solve(moments: Moments, ridge: float) -> tuple[Float[Tensor, "dim pixels"], Float[Tensor, " pixels"]]:
-    """Weight and intercept that minimise the mean of ‖x − Wᵀz − b‖² plus ridge · (mean variance of z) · ‖W‖²."""
-    values, vectors, rotated = _eigen(moments)
-    weight = vectors @ (rotated * _shrunk(values, ridge)[:, None])
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigenvalues and -vectors of the covariance of z, which is the same for all pixels.
+
+    dim: how many dimensions the mean variance of z is over; more than there are, where beyond these none varies.
+    """
+
+    values: Float[Tensor, " dim"]
+    vectors: Float[Tensor, "dim dim"]
+    dim: int
+
+    @classmethod
+    def of(cls, moments: Moments, dim: int | None = None) -> "Spectrum":
+        if moments.count < 2:
+            raise AttackError(
+                f"linear: expected two of the attacker's images or more to fit on, beside those held out; found "
+                f"{moments.count}. Raise data_size."
+            )
+        zz, _ = moments.about(moments.z / moments.count, moments.x / moments.count)
+        values, vectors = torch.linalg.eigh(zz)
+        values = values.clamp_min(0)  # rounding leaves eigenvalues of 0 a little below it
+        return cls(values, vectors, len(values) if dim is None else dim)
+
+    def rotated(self, moments: Moments) -> Float[Tensor, "dim pixels"]:
+        """The cross-covariance with x, in the basis of the eigenvectors."""
+        return self.vectors.T @ moments.about(moments.z / moments.count, moments.x / moments.count)[1]
+
+    def shrunk(self, ridge: float) -> Float[Tensor, " dim"]:
+        """1 / (value + ridge · their mean); 0 where none varies, as what does not vary tells nothing."""
+        total = self.values + ridge * (self.values.sum() / self.dim)
+        return torch.where(total > 0, 1 / total, 0.0)
+
+
+def solve(
+    moments: Moments, ridge: float, spectrum: Spectrum | None = None
+) -> tuple[Float[Tensor, "dim pixels"], Float[Tensor, " pixels"]]:
+    """Weight and intercept that minimise the mean of ‖x − Wᵀz − b‖² plus ridge · (mean variance of z) · ‖W‖².
+
+    spectrum: of the moments, where it is known.
+    """
+    spectrum = spectrum or Spectrum.of(moments)
+    weight = spectrum.vectors @ (spectrum.rotated(moments) * spectrum.shrunk(ridge)[:, None])
     return weight, moments.x / moments.count - moments.z / moments.count @ weight
 
 
 def choose_ridge(fitted_on: Moments, selected_on: Moments) -> float:
-    """The ridge of the grid whose fit has the least mean squared error, before clamping, on the held-out images.
+    """The ridge of the grid whose fit has the least mean squared error, before clamping, on the held-out images."""
+    return RIDGES[int(ridge_errors(fitted_on, selected_on).argmin())]
+
+
+def ridge_errors(fitted_on: Moments, selected_on: Moments, spectrum: Spectrum | None = None) -> Float[Tensor, " ridge"]:
+    """Of each ridge of the grid, the squared error of its fit on the held-out images, up to a constant; float64.
 
     With z and x about the means of the fitting images, the error is tr(WᵀC W) − 2 tr(WᵀD) + const, where C and D are
     the held-out moments. In the eigenbasis of the fitting covariance every ridge only rescales W's rows, so the large
-    products are the same for all.
+    products are the same for all. Errors of several blocks of pixels add up. spectrum: of `fitted_on`.
     """
-    values, vectors, rotated = _eigen(fitted_on)
+    spectrum = spectrum or Spectrum.of(fitted_on)
+    vectors, rotated = spectrum.vectors, spectrum.rotated(fitted_on)
     zz, zx = selected_on.about(fitted_on.z / fitted_on.count, fitted_on.x / fitted_on.count)
     quadratic = (vectors.T @ zz @ vectors) * (rotated @ rotated.T)
     linear = (rotated * (vectors.T @ zx)).sum(1)
-    errors = []
-    for ridge in RIDGES:
-        scale = _shrunk(values, ridge)
-        errors.append(float(scale @ quadratic @ scale - 2 * linear @ scale))
-    return RIDGES[errors.index(min(errors))]
+    scales = [spectrum.shrunk(ridge) for ridge in RIDGES]
+    return torch.stack([scale @ quadratic @ scale - 2 * linear @ scale for scale in scales]).cpu()
 
 
-def _eigen(moments: Moments) -> tuple[Tensor, Tensor, Tensor]:
-    """Eigenvalues and -vectors of z's covariance, and the cross-covariance with x in that basis."""
-    if moments.count < 2:
-        raise AttackError(
-            f"linear: expected two of the attacker's images or more to fit on, beside those held out; found "
-            f"{moments.count}. Raise data_size."
-        )
-    zz, zx = moments.about(moments.z / moments.count, moments.x / moments.count)
-    values, vectors = torch.linalg.eigh(zz)
-    values = values.clamp_min(0)  # rounding leaves eigenvalues of 0 a little below it
-    return values, vectors, vectors.T @ zx
+def _held_out(knowledge: Knowledge) -> Bool[Tensor, " images"]:
+    """Which of the attacker's images the ridge is chosen on."""
+    held = torch.zeros(knowledge.num_images, dtype=torch.bool)
+    held[hold_out(knowledge.num_images, HELD_OUT, knowledge.generator("split", "cpu"))[1]] = True
+    return held.to(knowledge.device)
 
 
-def _shrunk(values: Float[Tensor, " dim"], ridge: float) -> Float[Tensor, " dim"]:
-    """1 / (value + ridge · their mean); 0 where none varies, as what does not vary tells nothing."""
-    total = values + ridge * values.mean()
-    return torch.where(total > 0, 1 / total, 0.0)
+def _observed(knowledge: Knowledge, standard: Standard) -> Iterator[tuple[slice, Float[Tensor, "rows dim"]]]:
+    """One z of each image, standardised, some rows at a time; the same at every call."""
+    corruption = knowledge.generator("corruption")
+    for rows in chunks(knowledge.images.shape):
+        yield rows, standard(knowledge.observe(rows, corruption)).flatten(1)
+
+
+def _in_span(knowledge: Knowledge, standard: Standard) -> tuple[Float[Tensor, "z dim"], Float[Tensor, "images dim"]]:
+    """An orthonormal basis of what the z of at most MOST_DIMENSIONS images span, and each image's z in it; float64."""
+    count = knowledge.num_images
+    chosen = torch.zeros(count, dtype=torch.bool)
+    chosen[torch.randperm(count, generator=knowledge.generator("span", "cpu"))[:MOST_DIMENSIONS]] = True
+    chosen = chosen.to(knowledge.device)
+    spanning = torch.cat([z[chosen[rows]] for rows, z in _observed(knowledge, standard)])
+    basis, _ = torch.linalg.qr(spanning.double().T)
+    return basis, torch.cat([z.double() @ basis for _, z in _observed(knowledge, standard)])
 
 
 def _accumulate(knowledge: Knowledge, standard: Standard) -> tuple[Moments, Moments]:
     """Moments of the rows to fit on and of those held out, from one z of each image."""
-    held = torch.zeros(knowledge.num_images, dtype=torch.bool)
-    held[hold_out(knowledge.num_images, HELD_OUT, knowledge.generator("split", "cpu"))[1]] = True
-    held = held.to(knowledge.device)
-    corruption = knowledge.generator("corruption")
+    held = _held_out(knowledge)
     parts: list[Moments] = []
-    for rows in chunks(knowledge.images.shape):
-        z, x = standard(knowledge.observe(rows, corruption)).flatten(1), knowledge.targets(rows).flatten(1)
+    for rows, z in _observed(knowledge, standard):
+        x = knowledge.targets(rows).flatten(1)
         if not parts:
             parts = [Moments.zeros(z.shape[1], x.shape[1], knowledge.device) for _ in range(2)]
         for part, chosen in zip(parts, (~held[rows], held[rows]), strict=True):

@@ -1,5 +1,6 @@
 """Data sets: where images come from, what size they become, how they are split and augmented."""
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -15,11 +16,14 @@ class Split(Settings):
     """How the images are divided. Every split is stratified by class, seeded and disjoint from the others.
 
     A whole number is a count of images, a number below 1 a fraction of the part it is taken from: `test` of everything
-    (or of the source's own test part, where it has one), `val`, `shadow` and `private` of the rest.
+    (or of the source's own test part, where it has one), `val`, `shadow` and `private` of the rest. Where the source
+    has a val part of its own, `val` is taken from that, and is the whole of it at its default.
     """
 
     private: Amount | None = Field(None, description="the defender's training images; absent: all that remain")
-    val: Amount = Field(0.1, description="images that models are selected on")
+    val: Amount = Field(
+        0.1, description="images that models are selected on; absent: 0.1, or the source's own val part"
+    )
     shadow: Amount = Field(0.2, description="images an attacker owns that the defender never trained on")
     test: Amount | None = Field(
         None, description="images scored once, at the end; absent: the source's own test part, or 0.2 of everything"
@@ -47,6 +51,11 @@ class DatasetSettings(Member):
 
     side: int = Field(32, ge=32, le=512, description="images become side × side pixels")
     channels: Literal[1, 3] = Field(3, description="1: grey; 3: colour (grey images are repeated)")
+    fit: Literal["one_size", "stretch", "crop", "pad"] = Field(
+        "one_size",
+        description="how images become square: `stretch` squeezes, `crop` keeps the middle, `pad` adds black; "
+        "`one_size`: squeezes images of one size, and refuses several sizes",
+    )
     split: Split = Field(Split(), description="how the images are divided")
     augment: Augment | None = Field(None, description="changes to training images; absent: what suits the data set")
 
@@ -64,7 +73,7 @@ class DatasetSettings(Member):
         return PHOTOGRAPHS
 
     def files(self) -> list[str]:
-        """Paths of the raw files the user must provide."""
+        """Paths of the raw files and folders the user must provide; `~` is the home folder."""
         return []
 
     @cached_property  # asked for each job
@@ -72,6 +81,11 @@ class DatasetSettings(Member):
         """Readable, path-safe and unique: the name and a digest of all that decides the prepared file."""
         prepared = {key: value for key, value in self.sparse().items() if key != "augment"}
         return f"{self.name}-{digest(prepared, 8)}"
+
+
+def at_home(*paths: str | None) -> list[str]:
+    """The paths that are given, with the home folder for `~`."""
+    return [os.path.expanduser(path) for path in paths if path is not None]  # noqa: PTH111  it keeps ./ and a last /
 
 
 class MlxtendDataset(DatasetSettings):
@@ -122,11 +136,15 @@ class IdxDataset(DatasetSettings):
         return self
 
     def files(self) -> list[str]:
-        return [path for path in (self.images, self.labels, self.test_images, self.test_labels) if path is not None]
+        return at_home(self.images, self.labels, self.test_images, self.test_labels)
 
 
 class NpzDataset(DatasetSettings):
-    """An .npz file: `x` uint8 [n, h, w] or [n, h, w, 3], `y` integers [n], optional `train` bool [n] and `classes`."""
+    """An .npz file: `x` uint8 [n, h, w] or [n, h, w, 3], `y` integers [n], optional `train` bool [n] and `classes`.
+
+    Files of MedMNIST (`train_images`, `train_labels`, `val_…`, `test_…`) and Keras (`x_train`, `y_train`, `x_test`, …)
+    are read as they are; their parts stay what they are.
+    """
 
     source: Literal["npz"] = "npz"
     implementation = "cem.data.sources.npz:NPZ"
@@ -134,19 +152,22 @@ class NpzDataset(DatasetSettings):
     path: str = Field(description="path of the file")
 
     def files(self) -> list[str]:
-        return [self.path]
+        return at_home(self.path)
 
 
 class ImageFolderDataset(DatasetSettings):
-    """A folder with one folder of images per class."""
+    """A folder with one folder of images per class, or with such folders in `train`, `val` and `test` (as ImageNet)."""
 
     source: Literal["image_folder"] = "image_folder"
     implementation = "cem.data.sources.folder:IMAGE_FOLDER"
     name: Slug = Field(description="how results name the data set")
     path: str = Field(description="path of the folder")
+    test_path: str | None = Field(
+        None, description="path of a folder with the test images, in folders of the same names, if it is apart"
+    )
 
     def files(self) -> list[str]:
-        return [self.path]
+        return at_home(self.path, self.test_path)
 
 
 class SyntheticDataset(DatasetSettings):

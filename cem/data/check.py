@@ -13,10 +13,11 @@ from cem.storage.hdf5 import SPLITS, open_dataset
 
 
 class Counted(NamedTuple):
-    """How many images of each class each split has, and what the classes are called."""
+    """How many images of each class each split has, what the classes are called, and what was left out."""
 
     counts: dict[str, Int[np.ndarray, " class"]]
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def check_files(dataset: DatasetSettings) -> Counted | None:
@@ -29,14 +30,14 @@ def check_files(dataset: DatasetSettings) -> Counted | None:
     known = read_labels(dataset)
     if known is None:
         return None
-    rows = split_indices(known.labels, known.is_test, dataset.split, dataset.name)
-    return _counted({split: known.labels[rows[split]] for split in SPLITS}, known.class_names)
+    rows = split_indices(known.labels, known.is_test, dataset.split, dataset.name, known.is_val)
+    return _counted({split: known.labels[rows[split]] for split in SPLITS}, known.class_names, known.notes)
 
 
 def count_prepared(path: Path) -> Counted:
     """As `check_files`, of a data set that is prepared: its raw files are not needed any more. Raises StoreError."""
     with open_dataset(path) as reader:
-        return _counted({split: reader.labels(split) for split in SPLITS}, tuple(reader.class_names))
+        return _counted({split: reader.labels(split) for split in SPLITS}, tuple(reader.class_names), reader.notes)
 
 
 def check_run(run: Run, known: Counted) -> None:
@@ -68,5 +69,5 @@ def check_attack(attack: AttackSettings, dataset: DatasetSettings, known: Counte
         )
 
 
-def _counted(labels: dict[str, np.ndarray], names: tuple[str, ...]) -> Counted:
-    return Counted({split: np.bincount(found, minlength=len(names)) for split, found in labels.items()}, names)
+def _counted(labels: dict[str, np.ndarray], names: tuple[str, ...], notes: tuple[str, ...]) -> Counted:
+    return Counted({split: np.bincount(found, minlength=len(names)) for split, found in labels.items()}, names, notes)

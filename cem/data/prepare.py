@@ -1,32 +1,38 @@
 """From raw images to the one file that all later stages read."""
 
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cem.config import Dataset
-from cem.data.sources import read_source
+from cem.config import DatasetSettings
+from cem.data.sources import DataError, Source, read_source
+from cem.data.sources.source import Raw, in_order, several_sizes
 from cem.data.splits import split_indices
 from cem.storage.hdf5 import SPLITS, write_file
 
 _LUMA = (0.299, 0.587, 0.114)  # weights of red, green, blue: ITU-R BT.601
-_BATCH = 1000  # images converted at a time: bounds the memory
+_BATCH, _BYTES = 1000, 32 << 20  # images converted at a time, and bytes of them as they come: bounds the memory
 
-Raw = UInt8[np.ndarray, "n height width"] | UInt8[np.ndarray, "n height width 3"]
+RawBatch = UInt8[np.ndarray, "n height width"] | UInt8[np.ndarray, "n height width 3"]
 
 
-def prepare_data(dataset: Dataset, path: str | Path) -> None:
+def prepare_data(dataset: DatasetSettings, path: str | Path) -> Source:
     """Read, divide, resize and write a data set; `cem.storage.open_dataset` reads it back. Equal settings, equal bytes.
 
     Each of the four splits has `images` uint8 [n, channels, side, side], `labels` int64 [n] and `index` int64 [n], the
-    row in the source. Raises DataError when the raw data cannot be used, StoreError when the file cannot be written.
+    row in the source. Gives the source. Raises DataError when the raw data cannot be used, StoreError when the file
+    cannot be written.
     """
     source = read_source(dataset)
-    rows = split_indices(source.labels, source.is_test, dataset.split, dataset.name)
+    rows = split_indices(source.labels, source.is_test, dataset.split, dataset.name, source.is_val)
     settings = {key: value for key, value in dataset.sparse().items() if key != "augment"}  # happens after this file
     attrs = {
         "name": dataset.name,
@@ -34,19 +40,95 @@ def prepare_data(dataset: Dataset, path: str | Path) -> None:
         "description": source.description,
         "source": settings,
         "source_sha256": source.sha256,
+        "fit": dataset.fit,
     }
+    fitter = Fitter(source, dataset)
     with write_file(path, kind="dataset", attrs=attrs) as file:
         for split in SPLITS:
             shape = (len(rows[split]), dataset.channels, dataset.side, dataset.side)
             images = file.create_dataset(f"{split}/images", shape, np.uint8)
-            for start in range(0, len(rows[split]), _BATCH):
-                batch = rows[split][start : start + _BATCH]
-                images[start : start + _BATCH] = to_shape(source.images[batch], dataset.channels, dataset.side)
+            for places, fitted in fitter.fitted(rows[split]):
+                images[places] = fitted
             file[f"{split}/labels"] = source.labels[rows[split]]
             file[f"{split}/index"] = rows[split].astype(np.int64)
+        file.attrs["original_sizes"] = fitter.described_sizes()
+        file.attrs["notes"] = json.dumps([*source.notes, *source.remarks()])
+    return source
 
 
-def to_shape(images: Raw, channels: int, side: int) -> UInt8[np.ndarray, "n channels side side"]:
+@dataclass
+class Fitter:
+    """Brings the images of a source to one shape, a batch at a time, and remembers how large they were."""
+
+    source: Source
+    dataset: DatasetSettings
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # width, height → images
+    first: int = 0  # row of the first image
+
+    def fitted(self, rows: Int[np.ndarray, " n"]) -> Iterator[tuple[slice, UInt8[np.ndarray, "batch c h w"]]]:
+        """The images of these rows, in their order: places in it, and the images there.
+
+        Raises DataError where an image is damaged, or has another size and the settings do not say what then.
+        """
+        start, taken = 0, 0
+        batch: list[Raw] = []
+        asked: list[int] = rows.tolist()
+        for stop, (row, image) in enumerate(zip(asked, in_order(self.source.images, asked), strict=True), 1):
+            self._note_size(row, image)
+            batch.append(image)
+            taken += batch[-1].nbytes
+            if len(batch) == _BATCH or taken >= _BYTES or stop == len(rows):
+                yield slice(start, stop), fit_batch(batch, self.dataset)
+                start, taken, batch = stop, 0, []
+
+    def described_sizes(self) -> str:
+        """How large the images were, width by height, in words."""
+        by_area = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
+        smallest, largest = (f"{width}×{height}" for width, height in (by_area[0], by_area[-1]))
+        if len(by_area) == 1:
+            return smallest
+        (width, height), count = max(self.sizes.items(), key=lambda item: (item[1], item[0]))
+        return f"{len(by_area)} sizes from {smallest} to {largest}, most often {width}×{height} ({count} images)"
+
+    def _note_size(self, row: int, image: Raw) -> None:
+        size = (image.shape[1], image.shape[0])
+        if not self.sizes:
+            self.first = row
+        elif self.dataset.fit == "one_size" and size not in self.sizes:
+            (other,) = self.sizes
+            named = {other: f"image {self.first}", size: f"image {row}"}
+            raise DataError(f"{self.dataset.name}: {several_sizes(named)}")
+        self.sizes[size] += 1
+
+
+def fit_batch(images: Sequence[Raw], dataset: DatasetSettings) -> UInt8[np.ndarray, "n channels side side"]:
+    """Images of any sizes, grey or colour, with the channels and side of the data set; those of one shape together."""
+    found = np.empty((len(images), dataset.channels, dataset.side, dataset.side), np.uint8)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(place)
+    for places in groups.values():
+        squared = np.stack([squared_by(images[place], dataset.fit) for place in places])
+        found[places] = to_shape(squared, dataset.channels, dataset.side)
+    return found
+
+
+def squared_by(image: Raw, fit: str) -> Raw:
+    """The middle of an image (crop), or the image between black borders (pad); otherwise as it is, to be squeezed."""
+    height, width = image.shape[:2]
+    if fit == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return image[top : top + side, left : left + side]
+    if fit == "pad":
+        side = max(height, width)
+        above, before = (side - height) // 2, (side - width) // 2
+        borders = [(above, side - height - above), (before, side - width - before), (0, 0)]
+        return np.pad(image, borders[: image.ndim])
+    return image
+
+
+def to_shape(images: RawBatch, channels: int, side: int) -> UInt8[np.ndarray, "n channels side side"]:
     """Images with the channels and the side asked for.
 
     Colour becomes grey as luma (ITU-R BT.601), grey becomes colour by repeating. Another size is resampled with

@@ -6,31 +6,44 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from cem.config import Split
+from cem.config.dataset import Amount
 from cem.data.sources import DataError
 
 Rows = Int[np.ndarray, " _"]  # of any length
 _TEST_FRACTION = 0.2  # of everything, where the source has no test part of its own
+_VAL_FRACTION = Split().val  # of what is left then, where it has no val part
 
 
 def split_indices(
-    labels: Int[np.ndarray, " n"], is_test: Bool[np.ndarray, " n"] | None, split: Split, where: str = "data set"
+    labels: Int[np.ndarray, " n"],
+    is_test: Bool[np.ndarray, " n"] | None,
+    split: Split,
+    where: str = "data set",
+    is_val: Bool[np.ndarray, " n"] | None = None,
 ) -> dict[str, Rows]:
     """Rows of the images in each split, shuffled, from the split's seed alone.
 
-    labels: classes 0, 1, …, each with images. is_test: the source's own test part. where: what errors call the data.
+    labels: classes 0, 1, …, each with images. is_test, is_val: the source's own parts. where: what errors call it.
     The totals are exactly what `split` asks for (fractions rounded down), shared among the classes in proportion to
     what is left of each, by largest remainder.
 
     Raises DataError when there are fewer images than the splits need, or a class is missing from a split.
     """
-    shuffled = np.random.default_rng(split.seed).permutation(len(labels))
-    if is_test is None:
-        test, rest = _take(shuffled, labels, "test", split.test or _TEST_FRACTION, len(labels), where)
-    else:
-        pool, rest = shuffled[is_test[shuffled]], shuffled[~is_test[shuffled]]
-        test, _ = _take(pool, labels, "test", split.test or len(pool), len(pool), where)
+    rest = np.random.default_rng(split.seed).permutation(len(labels))
+    own: dict[str, Rows] = {}
+    for name, marks in (("test", is_test), ("val", is_val)):
+        if marks is not None:
+            own[name], rest = rest[marks[rest]], rest[~marks[rest]]
+
+    def part(name: str, amount: Amount | None, otherwise: float) -> tuple[Rows, Rows]:
+        if (pool := own.get(name)) is None:
+            return _take(rest, labels, name, amount or otherwise, len(rest), where)
+        return _take(pool, labels, name, amount or len(pool), len(pool), where)[0], rest
+
+    test, rest = part("test", split.test, _TEST_FRACTION)
     whole = len(rest)
-    val, rest = _take(rest, labels, "val", split.val, whole, where)
+    val_amount = None if split.val == _VAL_FRACTION else split.val
+    val, rest = part("val", val_amount, _VAL_FRACTION)
     shadow, rest = _take(rest, labels, "shadow", split.shadow, whole, where)
     private, _ = _take(rest, labels, "private", split.private or len(rest), whole, where)
     return {"private": private, "val": val, "shadow": shadow, "test": test}

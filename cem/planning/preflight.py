@@ -1,16 +1,20 @@
 """What can be known to be wrong before any job starts."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 from cem.config import load
-from cem.data.check import check_attack, check_files, check_run, count_prepared
+from cem.data.check import Counted, check_attack, check_files, check_run, count_prepared
+from cem.data.fingerprint import fingerprint, prepared_from
 from cem.planning.plan import Plan
 from cem.storage.files import StoreError
 
 
-def check_before_start(plan: Plan) -> None:
-    """Raise DataError when a raw file is absent or damaged, or holds too few images for what is asked of it;
+def check_before_start(plan: Plan) -> list[str]:
+    """What the user should know of the data: what was left out of it, and what was decided.
+
+    Raises DataError when a raw file is absent or damaged, or holds too few images for what is asked of it;
     SurrogateError when an attention module would be too large, ConfigError when a metric lacks a file or a package,
     StoreError when the results cannot be written.
 
@@ -19,7 +23,7 @@ def check_before_start(plan: Plan) -> None:
     for run in plan.runs.values():
         if run.surrogate.checks_size:
             load("cem.surrogates.check:check_surrogate")(run)  # by name: torch takes seconds, and few studies need it
-    _check_images(plan)
+    notes = _check_images(plan)
     if not _all_scored(plan):
         for metric in plan.study.metrics:
             metric.check()
@@ -29,14 +33,27 @@ def check_before_start(plan: Plan) -> None:
             f"{nearest}: results go here, but this user may not write to it. Change its permissions, or work elsewhere "
             "with snakemake --directory."
         )
+    return notes
 
 
-def _check_images(plan: Plan) -> None:
-    """Whether every data set has what the runs on it, and the attacks on these, need."""
-    found = {
-        name: count_prepared(path) if (path := plan.data(dataset)).exists() else check_files(dataset)
-        for name, dataset in plan.datasets.items()
-    }
+@cache
+def fingerprint_of(plan: Plan, name: str) -> str:
+    """What stands for the raw files of a data set, by its id; looked at once, as there may be 200,000 of them."""
+    return fingerprint(plan.datasets[name], plan.data(plan.datasets[name]))
+
+
+def _count(plan: Plan, name: str) -> Counted | None:
+    """From the prepared data, unless that will be made anew."""
+    dataset = plan.datasets[name]
+    path = plan.data(dataset)
+    if path.exists() and prepared_from(path) in (None, fingerprint_of(plan, name)):
+        return count_prepared(path)
+    return check_files(dataset)
+
+
+def _check_images(plan: Plan) -> list[str]:
+    """Whether every data set has what the runs on it, and the attacks on these, need; notes on them."""
+    found = {name: _count(plan, name) for name in plan.datasets}
     for name, known in found.items():
         if known is not None:
             for attack in plan.study.attacks:
@@ -45,6 +62,11 @@ def _check_images(plan: Plan) -> None:
         known = found[run.dataset.id]
         if known is not None:
             check_run(run, known)
+    return [
+        f"{plan.datasets[name].name}: {note}"
+        for name, known in found.items()
+        for note in (() if known is None else known.notes)
+    ]
 
 
 def _all_scored(plan: Plan) -> bool:

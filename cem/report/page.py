@@ -1,10 +1,8 @@
 """The page: everything a reader needs in one file that opens offline."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
@@ -17,6 +15,7 @@ from cem.planning.status import RunStatus
 from cem.report.answer import Answer, answer
 from cem.report.charts import accuracy_against_error, attack_curves, training_curves
 from cem.report.clipping import clipping_warnings
+from cem.report.data import about_data
 from cem.report.groups import Group, group_plan
 from cem.report.images import reconstruction_grids
 from cem.report.inputs import read_manifest, read_results, read_training
@@ -38,7 +37,6 @@ from cem.report.tables import (
 )
 from cem.report.threat import ThreatModel, threat_models
 from cem.storage.files import whole_or_absent, write_text
-from cem.storage.hdf5 import SPLITS, open_dataset
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def write_page(
         missing=missing,
         tables=tables,
         pictures=pictures,
-        data=[_about_data(plan, name) for name in plan.datasets],
+        data=[about_data(plan, name) for name in plan.datasets],
         trained=_about_training(plan),
         settings=settings_text(plan),
         warnings=_warnings(plan, groups),
@@ -176,26 +174,6 @@ def settings_text(plan: Plan) -> str:
     if "extra_runs" in sparse:
         sparse["runs"] = sparse.pop("extra_runs")  # the name it has in a study's file
     return str(yaml.safe_dump(sparse, sort_keys=False, allow_unicode=True, width=110))
-
-
-def _about_data(plan: Plan, name: str) -> dict[str, Any]:
-    with open_dataset(plan.data(plan.datasets[name])) as reader:
-        sizes = {split: len(reader.dataset(f"{split}/images")) for split in SPLITS}
-        return {
-            "name": name,
-            "synthetic": not plan.datasets[name].real,
-            "description": reader.attrs["description"],
-            "sha256": reader.attrs["source_sha256"],
-            "shape": "×".join(map(str, reader.image_shape)),
-            "sizes": sizes,
-            "log_private": f"{math.log(sizes['private']):.1f}",
-            "classes": ", ".join(_numbered(reader.class_names)),
-        }
-
-
-def _numbered(names: list[str]) -> list[str]:
-    """Class names with their numbers, unless they are these."""
-    return [name if name == str(number) else f"{number}: {name}" for number, name in enumerate(names)]
 
 
 def _about_training(plan: Plan) -> dict[str, str]:

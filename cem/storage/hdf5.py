@@ -201,6 +201,11 @@ class DatasetReader(Reader):
         return list(json.loads(self.file.attrs["class_names"]))
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out or decided when the data was prepared. Files of cem 0.1.0 do not say."""
+        return tuple(json.loads(self.file.attrs.get("notes", "[]")))
+
+    @property
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)

@@ -9,7 +9,7 @@ from functools import cache
 import cem
 from cem.config import parse_study, read_settings
 from cem.planning.plan import ATTACK_FILES, Plan
-from cem.planning.preflight import check_before_start
+from cem.planning.preflight import check_before_start, fingerprint_of
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -83,6 +83,14 @@ def settings_of(name):
 def data_of(name):
     """The prepared data set of a planned run or warm-up."""
     return lambda wildcards: str(PLAN.data(planned(name(wildcards)).dataset))
+
+
+def dataset_of(name):
+    """Settings of a data set, and what stands for its raw files where it has any (under no name of a setting)."""
+    fingerprint = fingerprint_of(PLAN, name)
+    return PLAN.datasets[name].sparse() | (
+        {"raw files": fingerprint} if fingerprint else {}
+    )
 
 
 def threads_of(name):

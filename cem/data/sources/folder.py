@@ -1,85 +1,279 @@
-"""Images in one folder for each class."""
+"""Images in one folder for each class: which files there are, and which label and part each has."""
 
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import os
+from collections import Counter
+from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
 
 from cem.config import ImageFolderDataset
-from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, make_source
+from cem.data.sources.files import content_digest, entries, is_hidden, local, printable, shown, walk
+from cem.data.sources.picture import Pictures, check_headers, is_picture_file
+from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, check_pixels, make_source
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-_GREY, _COLOUR = ("1", "L"), ("P", "RGB", "CMYK", "YCbCr")
-_CHECKED = 1000  # images whose size is looked at before any job starts
+ROLES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+_NAMED = 3  # files of a kind that a note names
+
+
+@dataclass
+class Listing:
+    """The images of a folder, in the order of their rows, and what lies beside them."""
+
+    names: list[str]  # of the classes
+    files: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    parts: list[str] = field(default_factory=list)  # train, val or test, of each file
+    skipped: dict[str, list[str]] = field(default_factory=dict)  # why → files
+
+    def add(self, folder: str, label: int, part: str) -> None:
+        """All images at any depth below a folder."""
+        for entry in walk(folder):
+            if (why := _why_not(entry)) is not None:
+                self.skip(why, entry.path)
+            else:
+                self.files.append(entry.path)
+                self.labels.append(label)
+                self.parts.append(part)
+
+    def skip(self, why: str, path: str) -> None:
+        """Leave a file out, but count it."""
+        self.skipped.setdefault(why, []).append(path)
+
+    def skip_all(self, why: str, folder: str) -> None:
+        """Leave out what lies below a folder."""
+        for entry in walk(folder):
+            self.skip(_why_not(entry) or why, entry.path)
+
+    def skip_beside(self, folder: str) -> None:
+        """Leave out the files that lie in a folder of folders."""
+        for entry in entries(folder):
+            if is_hidden(entry.name) or not entry.is_dir():
+                self.skip(_why_not(entry) or "in no folder of a class", entry.path)
+
+    def notes(self, root: str) -> list[str]:
+        """What was left out, counted and named."""
+        return [
+            f"{len(files)} {'file was' if len(files) == 1 else 'files were'} left out ({why}): {_few(files, root)}."
+            for why, files in sorted(self.skipped.items())
+        ]
 
 
 def read_image_folder(dataset: ImageFolderDataset) -> Source:
-    """Read all images, classes and files in the order of their names: grey where all are grey, else RGB.
+    """List all images, classes and files in the order of their names; each is read when it is asked for.
 
-    Raises DataError when there are no classes or images, or an image is damaged, of another size, or not of 8 bits.
+    Raises DataError when there are no classes or images; reading one raises it when the image is damaged or not of
+    8 bits.
     """
-    labelling, files = _list(dataset)
-    grey = _check_headers(files)
-    digest = hashlib.sha256()
-    images = []
-    for file in files:
-        with _open(file) as image:
-            images.append(np.asarray(image.convert("L" if grey else "RGB")))
-        digest.update(str(file.relative_to(dataset.path)).encode() + b"\0" + file.read_bytes())
-    description = f"Images of the folder {Path(dataset.path).name}."
-    return make_source(dataset.path, np.stack(images), labelling, description, digest.hexdigest())
+    listing, labelling = _list(dataset)
+    pictures = Pictures(listing.files)
+    check_pixels(shown(dataset.path), (pictures[row] for row in range(len(pictures))))
+    description = f"Images of the folder {_base(dataset.path)}."
+    digest = content_digest(dataset.files())
+    return make_source(shown(dataset.path), pictures, labelling, description, digest, pictures.remarks)
 
 
 def list_image_folder(dataset: ImageFolderDataset) -> Labelling:
-    """Classes and labels from the names; the sizes of up to 1,000 images, spread evenly. Raises DataError."""
-    labelling, files = _list(dataset)
-    _check_headers(files[:: -(-len(files) // _CHECKED)])
-    return labelling
+    """Classes and labels from the names; what the headers of up to 10,000 images, spread evenly, say. DataError."""
+    listing, labelling = _list(dataset)
+    remarks = check_headers(listing.files, one_size=dataset.fit == "one_size")
+    pictures = Pictures(listing.files)
+    check_pixels(shown(dataset.path), (pictures[row] for row in range(len(pictures))))
+    return check_labels(
+        shown(dataset.path),
+        labelling.labels,
+        is_test=labelling.is_test,
+        is_val=labelling.is_val,
+        class_names=labelling.class_names,
+        notes=[*labelling.notes, *remarks],
+    )
 
 
-def _list(dataset: ImageFolderDataset) -> tuple[Labelling, list[Path]]:
-    root = Path(dataset.path)
-    if not root.is_dir():
-        raise DataError(f"{root}: expected a folder of folders, one for each class; found none. Check the path.")
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _list(dataset: ImageFolderDataset) -> tuple[Listing, Labelling]:
+    root, where = local(dataset.path), shown(dataset.path)
+    notes: list[str] = []
+    folders = _class_folders(root)
+    roles = _roles(root, folders)
+    if roles is None:
+        listing = _plain(root, where, folders)
+    else:
+        listing, notes = _in_parts(root, where, roles, folders)
+    if dataset.test_path is not None:
+        _add_test(listing, dataset.test_path, where)
+    parts = np.array(listing.parts)
+    labelling = check_labels(
+        where,
+        np.array(listing.labels, np.int64),
+        is_test=parts == "test" if "test" in listing.parts else None,
+        is_val=parts == "val" if "val" in listing.parts else None,
+        class_names=listing.names,
+        notes=[*notes, *listing.notes(root)],
+    )
+    return listing, labelling
+
+
+def _class_folders(root: str) -> list[str]:
+    """Names of the folders in a folder that may be classes. Raises DataError where the folder is none."""
+    if not os.path.isdir(root):
+        found = "a file" if os.path.exists(root) else "none"
+        raise DataError(
+            f"{shown(root)}: expected a folder of folders, one for each class; found {found}. Check the path."
+        )
+    return [entry.name for entry in entries(root) if entry.is_dir() and not is_hidden(entry.name)]
+
+
+def _plain(root: str, where: str, folders: list[str]) -> Listing:
+    """One folder for each class, whatever folders these hold."""
     if len(folders) < 2:
-        raise DataError(f"{root}: expected at least 2 folders, one for each class, found {len(folders)}.")
-    files = [sorted(file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS) for folder in folders]
-    labels = np.repeat(np.arange(len(folders)), [len(part) for part in files])
-    names = [folder.name for folder in folders]
-    return check_labels(dataset.path, labels, class_names=names), [file for part in files for file in part]
+        raise DataError(f"{where}: expected at least 2 folders, one for each class, found {len(folders)}.")
+    listing = Listing(_readable(where, folders))
+    listing.skip_beside(root)
+    for label, name in enumerate(folders):
+        listing.add(os.path.join(root, name), label, "train")
+    return listing
 
 
-def _check_headers(files: list[Path]) -> bool:
-    """Whether all images are grey. Raises DataError unless all are of one size and of a kind that can be read."""
-    first, size, grey = files[0], None, True
-    for file in files:
-        with _open(file) as image:
-            size = size or image.size
-            if image.size != size:
-                raise DataError(
-                    f"expected images of one size, found {first} with {size[0]}×{size[1]} and {file} with "
-                    f"{image.size[0]}×{image.size[1]} pixels. Crop or resize them to one size first."
-                )
-            if image.mode not in _GREY + _COLOUR:
-                raise DataError(
-                    f"{file}: expected 8-bit grey or colour without transparency, found Pillow's mode {image.mode!r}. "
-                    "Convert the image first."
-                )
-            grey = grey and image.mode in _GREY
-    return grey
+def _roles(root: str, folders: list[str]) -> dict[str, str] | None:
+    """Part → its folder, where the folders are parts of a data set that each hold folders of the classes."""
+    roles: dict[str, str] = {}
+    for name in folders:
+        role = next((role for role, names in ROLES.items() if name.lower() in names), None)
+        if role is not None and roles.setdefault(role, name) != name:
+            raise DataError(
+                f"{shown(root)}: expected one folder with the {role} images, found {roles[role]} and {name}. "
+                "Leave one of them."
+            )
+    roles = {role: roles[role] for role in ROLES if role in roles}
+    is_parts = "train" in roles and (len(roles) > 1 or len(folders) == 1)
+    return roles if is_parts and len(_class_folders(os.path.join(root, roles["train"]))) > 1 else None
 
 
-@contextmanager
-def _open(file: Path) -> Iterator[Image.Image]:
+def _in_parts(root: str, where: str, roles: dict[str, str], folders: list[str]) -> tuple[Listing, list[str]]:
+    """Training, val and test images in folders of their own, as ImageNet and Tiny ImageNet have them."""
+    classes = _class_folders(os.path.join(root, roles["train"]))
+    listing, notes = Listing(_readable(where, classes)), []
+    listing.skip_beside(root)
+    for name in set(folders) - set(roles.values()):
+        listing.skip_all("in no folder of a part or class", os.path.join(root, name))
+    labelled = [part for part in ("train", "val", "test") if part in roles and _is_labelled(root, roles[part], classes)]
+    for part, name in roles.items():
+        folder = os.path.join(root, name)
+        if part not in labelled:
+            listing.skip_all(f"in {name}, whose images have no labels", folder)
+            continue
+        # What everybody scores on where the labels of the test images are secret.
+        stands_for = "test" if part == "val" and "test" not in labelled else part
+        if stands_for != part:
+            notes.append(f"The images of {name} are the test part.")
+        _add_part(listing, folder, classes, stands_for)
+    return listing, notes
+
+
+def _add_test(listing: Listing, path: str, where: str) -> None:
+    """The test images of a folder that is apart."""
+    if "test" in listing.parts:
+        raise DataError(f"{where}: expected one test part, but it has its own. Leave test_path out.")
+    root = local(path)
+    if _class_folders(root) != listing.names:
+        raise DataError(_other_classes(shown(path), _class_folders(root), listing.names))
+    _add_part(listing, root, listing.names, "test")
+
+
+def _add_part(listing: Listing, folder: str, classes: list[str], part: str) -> None:
+    """Images of one part, from folders of the classes or from the list that Tiny ImageNet has."""
+    annotations = _annotations(folder)
+    if annotations is not None:
+        _add_annotated(listing, folder, annotations, part)
+        return
+    found = _class_folders(folder)
+    if found != classes:
+        raise DataError(_other_classes(shown(folder), found, classes))
+    listing.skip_beside(folder)
+    for label, name in enumerate(classes):
+        listing.add(os.path.join(folder, name), label, part)
+
+
+def _add_annotated(listing: Listing, folder: str, annotations: str, part: str) -> None:
+    """Images whose class stands in a list: file name, tab, class, and more."""
     try:
-        with Image.open(file) as image:
-            yield image
-    except (OSError, SyntaxError) as error:
-        raise DataError(f"{file}: expected an image, cannot read it: {error}. Replace or remove the file.") from None
+        with open(annotations, encoding="utf-8") as file:
+            rows = [line.rstrip("\n").split("\t") for line in file if line.strip()]
+        label_of = {row[0]: listing.names.index(row[1]) for row in rows}
+    except (OSError, UnicodeDecodeError, IndexError, ValueError) as error:
+        raise DataError(
+            f"{shown(annotations)}: expected lines of file name, tab and class, with classes that are folders of the "
+            f"training images; cannot read it: {error}. Fetch the data again, or correct the list."
+        ) from None
+    for entry in walk(folder):
+        if (why := _why_not(entry)) is not None:
+            listing.skip(why, entry.path)
+        elif entry.name not in label_of:
+            listing.skip(f"not in {_base(annotations)}", entry.path)
+        else:
+            listing.files.append(entry.path)
+            listing.labels.append(label_of.pop(entry.name))
+            listing.parts.append(part)
+    if label_of:
+        raise DataError(
+            f"{shown(folder)}: expected the images that {_base(annotations)} lists, found none called "
+            f"{', '.join(sorted(label_of)[:_NAMED])}{', …' if len(label_of) > _NAMED else ''}. Fetch the data again."
+        )
+
+
+def _annotations(folder: str) -> str | None:
+    path = os.path.join(folder, f"{_base(folder)}_annotations.txt")
+    return path if os.path.isfile(path) else None
+
+
+def _is_labelled(root: str, name: str, classes: list[str]) -> bool:
+    folder = os.path.join(root, name)
+    return _annotations(folder) is not None or bool(set(classes) & set(_class_folders(folder)))
+
+
+def _why_not(entry: os.DirEntry[str]) -> str | None:
+    """Why a file is not read; None: it is. Raises DataError for a link to nothing."""
+    if is_hidden(entry.name):
+        return "hidden"
+    if entry.is_symlink() and not os.path.exists(entry.path):
+        raise DataError(
+            f"{shown(entry.path)}: expected a file, found a link to nothing ({shown(os.readlink(entry.path))}). "
+            "Fetch what it points to, or remove it."
+        )
+    if not entry.is_file():
+        return "no regular file"
+    return None if is_picture_file(entry.path) else "no image that can be read"
+
+
+def _readable(where: str, names: list[str]) -> list[str]:
+    """The names of classes. Raises DataError where one is no UTF-8: results could not say it."""
+    for name in names:
+        if printable(name) != name:
+            raise DataError(
+                f"{where}: expected folders whose names are text in UTF-8, found {printable(name)}. Rename it."
+            )
+    return names
+
+
+def _other_classes(where: str, found: list[str], expected: list[str]) -> str:
+    more, absent = sorted(set(found) - set(expected)), sorted(set(expected) - set(found))
+    said = [f"{word} {', '.join(map(repr, names[:5]))}{' …' if len(names) > 5 else ''}"
+            for word, names in (("without", absent), ("beside them", more)) if names]  # fmt: skip
+    return f"{where}: expected folders of the same classes as the training images; found them {' and '.join(said)}."
+
+
+def _few(files: list[str], root: str) -> str:
+    """The first few, and the kinds of all."""
+    named = ", ".join(shown(path).removeprefix(shown(root) + "/") for path in files[:_NAMED])
+    kinds = Counter(os.path.splitext(path)[1].lower() or "no suffix" for path in files)
+    more = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(_NAMED))
+    return named if len(files) <= _NAMED else f"{named}, … ({more})"
+
+
+def _base(path: str) -> str:
+    return os.path.basename(shown(path))
 
 
 IMAGE_FOLDER = Format(read_image_folder, list_image_folder)

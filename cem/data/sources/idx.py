@@ -1,17 +1,31 @@
 """MNIST's idx format, gzipped or not: a magic number, big-endian sizes, then bytes."""
 
 import gzip
-import hashlib
 import io
 import math
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from cem.config import IdxDataset
-from cem.data.sources.source import DataError, Format, Labelling, Source, check_count, check_labels, make_source
+from cem.data.sources.files import content_digest, local, shown
+from cem.data.sources.source import (
+    DataError,
+    Format,
+    Labelling,
+    Source,
+    as_images,
+    check_count,
+    check_labels,
+    check_one_size,
+    check_pixels,
+    check_shape,
+    joined,
+    make_source,
+)
 
 _UINT8 = 0x08  # the format's type code of unsigned bytes
 _GZIP = b"\x1f\x8b"
@@ -21,25 +35,25 @@ _PIECE = 1 << 20
 def read_idx_dataset(dataset: IdxDataset) -> Source:
     """Read training images and labels, and the test ones where they are given. Raises DataError."""
     pairs = _pairs(dataset)
-    parts = [read_idx(images, 3) for images, _ in pairs]
-    if len({part.shape[1:] for part in parts}) > 1:
-        raise DataError(
-            f"{dataset.name}: expected training and test images of one size, found "
-            f"{' and '.join('×'.join(map(str, part.shape[1:])) for part in parts)}. Resize one of them."
-        )
+    parts = [as_images(shown(images), read_idx(images, 3)) for images, _ in pairs]
     labelling = read_idx_labels(dataset)
     names = " and ".join(Path(images).name for images, _ in pairs)
-    return make_source(
-        dataset.name, np.concatenate(parts), labelling, f"Images of the idx files {names}.", _digest(dataset.files())
-    )
+    description = f"Images of the idx files {names}."
+    return make_source(dataset.name, joined(parts), labelling, description, content_digest(dataset.files()))
 
 
 def read_idx_labels(dataset: IdxDataset) -> Labelling:
-    """Read the labels; of the images only the header, against the size of the file. Raises DataError."""
+    """Read the labels; of the images the header, against the size of the file, and the first few. Raises DataError."""
     pairs = _pairs(dataset)
     labels = [read_idx(path, 1) for _, path in pairs]
+    shapes = {images: idx_shape(images, 3) for images, _ in pairs}
+    if dataset.fit == "one_size":
+        check_one_size(dataset.name, shapes)
     for (images, _), part in zip(pairs, labels, strict=True):
-        check_count(images, idx_shape(images, 3)[0], len(part))
+        shape = shapes[images]
+        check_count(shown(images), shape[0], len(part))
+        check_shape(shown(images), np.dtype(np.uint8), shape)
+        check_pixels(shown(images), _images(images, shape))
     is_test = np.repeat(np.arange(len(labels)) == 1, [len(part) for part in labels]) if len(labels) > 1 else None
     return check_labels(dataset.name, np.concatenate(labels), is_test=is_test)
 
@@ -64,8 +78,8 @@ def read_idx(path: str, dims: int) -> UInt8[np.ndarray, "..."]:
     expected = math.prod(shape)
     if damage or len(content) != expected:
         raise DataError(
-            f"{path}: expected {expected} bytes after the header ({' × '.join(map(str, shape))}), found {len(content)}"
-            f"{damage}. The file is truncated or damaged: fetch it again."
+            f"{shown(path)}: expected {expected} bytes after the header ({' × '.join(map(str, shape))}), found "
+            f"{len(content)}{damage}. The file is truncated or damaged: fetch it again."
         )
     return np.frombuffer(content, np.uint8).reshape(shape)
 
@@ -79,7 +93,7 @@ def idx_shape(path: str, dims: int) -> tuple[int, ...]:
     with _open(path) as file:
         shape = _header(path, file, dims)
     expected = 4 + 4 * dims + math.prod(shape)
-    with open(path, "rb") as raw:
+    with open(local(path), "rb") as raw:
         if raw.read(2) == _GZIP:
             raw.seek(-4, 2)
             agrees = int.from_bytes(raw.read(4), "little") == expected % 2**32
@@ -90,11 +104,28 @@ def idx_shape(path: str, dims: int) -> tuple[int, ...]:
 
 def _open(path: str) -> io.BufferedIOBase:
     try:
-        with open(path, "rb") as file:
+        with open(local(path), "rb") as file:
             packed = file.read(2) == _GZIP
     except OSError as error:
-        raise DataError(f"{path}: expected an idx file, cannot read it: {error}. Check the path.") from None
-    return gzip.open(path, "rb") if packed else open(path, "rb")
+        raise DataError(
+            f"{shown(path)}: expected an idx file, cannot read it: {error.strerror}. Check the path."
+        ) from None
+    return gzip.open(local(path), "rb") if packed else open(local(path), "rb")
+
+
+def _images(path: str, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """The images one after the other, as far as they can be read."""
+    with _open(path) as file:
+        _header(path, file, len(shape))
+        for _ in range(shape[0]):
+            try:
+                content = file.read(math.prod(shape[1:]))
+            except (EOFError, OSError, zlib.error):
+                content = b""
+            if len(content) < math.prod(shape[1:]):
+                read_idx(path, len(shape))  # says where it is cut
+                return
+            yield np.frombuffer(content, np.uint8).reshape(shape[1:])
 
 
 def _header(path: str, file: io.BufferedIOBase, dims: int) -> tuple[int, ...]:
@@ -102,12 +133,12 @@ def _header(path: str, file: io.BufferedIOBase, dims: int) -> tuple[int, ...]:
     try:
         header = file.read(length)
     except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path}: expected a header of {length} bytes, found a damaged file: {error}.") from None
+        raise DataError(f"{shown(path)}: expected a header of {length} bytes, found a damaged file: {error}.") from None
     magic = bytes([0, 0, _UINT8, dims])
     if len(header) < length or header[:4] != magic:
         kind = "images" if dims == 3 else "labels"
         raise DataError(
-            f"{path}: expected idx {kind} (magic number 0x{magic.hex()} and {dims} sizes), found "
+            f"{shown(path)}: expected idx {kind} (magic number 0x{magic.hex()} and {dims} sizes), found "
             f"{len(header)} bytes starting with 0x{header[:4].hex()}. Check that images and labels are not swapped."
         )
     return tuple(np.frombuffer(header, ">u4", offset=4).tolist())
@@ -122,13 +153,6 @@ def _rest(file: io.BufferedIOBase) -> tuple[bytes, str]:
     except (EOFError, OSError, zlib.error) as error:
         return bytes(content), f", then: {error}"
     return bytes(content), ""
-
-
-def _digest(paths: list[str]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(Path(path).read_bytes())
-    return digest.hexdigest()
 
 
 IDX = Format(read_idx_dataset, read_idx_labels)

@@ -1,98 +1,203 @@
-"""NumPy's npz: `x` and `y`, and where they are given `train` and `classes`."""
+"""NumPy's npz: `x` and `y`, and where they are given `train` and `classes`; or the parts of MedMNIST and Keras."""
 
+import lzma
+import math
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 
 from cem.config import NpzDataset
+from cem.data.sources.files import content_digest, local, shown
 from cem.data.sources.source import (
     DataError,
     Format,
     Labelling,
     Source,
+    as_images,
     check_count,
     check_labels,
+    check_one_size,
+    check_pixels,
     check_shape,
+    joined,
     make_source,
 )
-from cem.storage.files import sha256
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_LAYOUTS = ("{}_images", "{}_labels"), ("x_{}", "y_{}")  # of MedMNIST and of Keras
+_PARTS = ("train", "val", "test")
+_BOMB, _RATIO = 1 << 30, 300  # bytes, and how many times smaller they are packed: beyond, no images unpack so
+
+
+# What zipfile, zlib and NumPy raise at damage; a RuntimeError where a member is encrypted.
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, ValueError, KeyError, IndexError,
+    NotImplementedError, RuntimeError, OverflowError, MemoryError, SyntaxError,
+)  # fmt: skip
+
+
+class Header(NamedTuple):
+    """What is known of an array before it is read."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    fortran: bool
+    length: int  # of the header, in bytes
 
 
 def read_npz(dataset: NpzDataset) -> Source:
     """Read an npz file. Raises DataError when it is absent, damaged, or does not hold what it should."""
     labelling = read_npz_labels(dataset)
-    with _open(dataset.path) as file:
-        images = _array(dataset.path, file, "x")
-    description = f"Images of the file {Path(dataset.path).name}."
-    return make_source(dataset.path, images, labelling, description, sha256(dataset.path))
+    where = shown(dataset.path)
+    with _archive(dataset.path) as archive:
+        parts = [as_images(where, _array(where, archive, images)) for images, _ in _pairs(where, archive).values()]
+    description = f"Images of the file {Path(where).name}."
+    return make_source(where, joined(parts), labelling, description, content_digest(dataset.files()))
 
 
 def read_npz_labels(dataset: NpzDataset) -> Labelling:
-    """Read the labels; of the images only dtype and shape. Raises DataError as `read_npz` does."""
-    with _open(dataset.path) as file:
-        for name in ("x", "y"):
-            if name not in file.files:
-                raise DataError(
-                    f"{dataset.path}: expected arrays x (images) and y (labels), found {', '.join(file.files)}. "
-                    "Save it with numpy.savez(path, x=images, y=labels)."
-                )
-        labels = _array(dataset.path, file, "y")
-        train = _array(dataset.path, file, "train") if "train" in file.files else None
-        classes = _array(dataset.path, file, "classes") if "classes" in file.files else None
-    check_count(dataset.path, _shape(dataset.path)[0], len(labels))
+    """Read the labels; of the images dtype, shape and the first few. Raises DataError as `read_npz` does."""
+    where = shown(dataset.path)
+    with _archive(dataset.path) as archive:
+        pairs = _pairs(where, archive)
+        labels = {part: np.atleast_1d(_array(where, archive, name)) for part, (_, name) in pairs.items()}
+        train = _array(where, archive, "train") if "train.npy" in archive.namelist() else None
+        classes = _array(where, archive, "classes") if "classes.npy" in archive.namelist() else None
+        shapes = {name: _check_images(where, archive, name, labels[part]) for part, (name, _) in pairs.items()}
+    if dataset.fit == "one_size":
+        check_one_size(where, shapes)
+    if len({part.shape[1:] for part in labels.values()}) > 1:
+        raise DataError(f"{where}: expected labels of one shape in all parts, found several. Save them anew.")
+    which = np.repeat(list(pairs), [len(part) for part in labels.values()])
+    is_test = which == "test" if "test" in pairs else None
+    if train is not None:
+        is_test = ~train if train.dtype == np.bool_ else train
     return check_labels(
-        dataset.path,
-        labels,
-        is_test=None if train is None else ~train if train.dtype == np.bool_ else train,
-        class_names=None if classes is None else _names(dataset.path, classes),
+        where,
+        np.concatenate(list(labels.values())),
+        is_test=is_test,
+        is_val=which == "val" if "val" in pairs else None,
+        class_names=None if classes is None else _names(where, classes),
     )
 
 
-def _open(path: str) -> np.lib.npyio.NpzFile:
-    if not Path(path).is_file():
-        raise DataError(f"{path}: expected an npz file, found none. Check the path.")
-    if not zipfile.is_zipfile(path):
-        raise DataError(
-            f"{path}: expected an npz file (a zip of arrays), found something else. It is truncated or was not saved "
-            "with numpy.savez: make or fetch it again."
-        )
-    file = np.load(path, allow_pickle=False)
-    assert isinstance(file, np.lib.npyio.NpzFile)
-    return file
+def _pairs(where: str, archive: zipfile.ZipFile) -> dict[str, tuple[str, str]]:
+    """Part → names of its images and labels; a file without parts has one, `all`."""
+    names = [name.removesuffix(".npy") for name in archive.namelist()]
+    if "x" in names and "y" in names:
+        return {"all": ("x", "y")}
+    for images, labels in _LAYOUTS:
+        pairs = {part: (images.format(part), labels.format(part)) for part in _PARTS}
+        found = {part: pair for part, pair in pairs.items() if set(pair) & set(names)}
+        absent = [name for pair in found.values() for name in pair if name not in names]
+        if "train" in found and not absent:
+            return found
+        if found:
+            lacking = absent or pairs["train"]
+            raise DataError(
+                f"{where}: expected images and labels of every part, and a training part; found "
+                f"{', '.join(names)}, but no {' and no '.join(lacking)}. Add them, or leave the part out."
+            )
+    raise DataError(
+        f"{where}: expected arrays x (images) and y (labels), found {', '.join(names) or 'none'}. "
+        "Save it with numpy.savez(path, x=images, y=labels)."
+    )
 
 
-def _array(path: str, file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+@contextmanager
+def _archive(path: str) -> Iterator[zipfile.ZipFile]:
+    where = shown(path)
+    if not Path(local(path)).is_file():
+        found = "a folder" if Path(local(path)).is_dir() else "none"
+        raise DataError(f"{where}: expected an npz file, found {found}. Check the path.")
     try:
-        return np.asarray(file[name])
-    except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(local(path)) as archive:
+            yield archive
+    except _DAMAGE as error:
         raise DataError(
-            f"{path}: expected an array of numbers or text as {name!r}, cannot read it: {error}. Lists of unequal "
+            f"{where}: expected an npz file (a zip of arrays), cannot read it: {error}. It is truncated, damaged or "
+            "was not saved with numpy.savez: make or fetch it again."
+        ) from None
+
+
+@contextmanager
+def _member(where: str, archive: zipfile.ZipFile, name: str) -> Iterator[tuple[Header, zipfile.ZipExtFile]]:
+    """An array's header and, behind it, its bytes. What the readers raise at damage becomes a DataError."""
+    try:
+        with archive.open(f"{name}.npy") as member:
+            assert isinstance(member, zipfile.ZipExtFile)
+            version = npy.read_magic(member)
+            if version not in _HEADERS:
+                raise ValueError(f"format {version} is not known")
+            shape, fortran, dtype = _HEADERS[version](member)
+            yield Header(dtype, tuple(shape), fortran, member.tell()), member
+    except _DAMAGE as error:
+        raise DataError(
+            f"{where}: expected an array of numbers or text as {name!r}, cannot read it: {error}. Lists of unequal "
             "length become object arrays, which are not loaded; a damaged file must be fetched again."
         ) from None
 
 
-def _shape(path: str) -> tuple[int, ...]:
-    """The shape of `x`, from its header alone: images may be large, and a plan needs only the labels."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("x.npy") as member:
-            shape, _, dtype = _HEADERS[npy.read_magic(member)](member)
-    except (KeyError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: expected an array as 'x', cannot read its header: {error}.") from None
-    check_shape(path, dtype, shape)
-    return tuple(shape)
+def _check_bytes(info: zipfile.ZipInfo, header: Header) -> int:
+    """How many bytes the array has. Raises ValueError where others follow its header."""
+    if header.dtype.hasobject:
+        raise ValueError("it holds Python objects, which are not loaded")
+    expected, behind = math.prod(header.shape) * header.dtype.itemsize, info.file_size - header.length
+    if expected != behind:
+        raise ValueError(f"{list(header.shape)} of {header.dtype} take {expected} bytes, but {behind} follow")
+    if expected > _BOMB and info.file_size > _RATIO * info.compress_size:
+        raise ValueError(f"{info.compress_size} bytes unpack to {info.file_size}")
+    return expected
 
 
-def _names(path: str, classes: np.ndarray) -> list[str]:
+def _array(where: str, archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with _member(where, archive, name) as (header, member):
+        expected = _check_bytes(archive.getinfo(f"{name}.npy"), header)
+        content = member.read() if expected else b""  # to its end, where zipfile compares the checksum
+        flat = np.frombuffer(content, header.dtype, count=math.prod(header.shape))
+        return flat.reshape(header.shape, order="F" if header.fortran else "C")
+
+
+def _check_images(where: str, archive: zipfile.ZipFile, name: str, labels: np.ndarray) -> tuple[int, ...]:
+    """Dtype, shape and number of images from the header alone, as they may be large; then as many as show something.
+
+    Gives the shape.
+    """
+    with _member(where, archive, name) as (header, member):
+        check_shape(where, header.dtype, header.shape)
+        check_count(where, header.shape[0], len(labels))
+        _check_bytes(archive.getinfo(f"{name}.npy"), header)
+        if not header.fortran and len(labels):
+            check_pixels(where, _rows(header, member))
+    if header.fortran and len(labels):
+        check_pixels(where, _array(where, archive, name))
+    return header.shape
+
+
+def _rows(header: Header, member: zipfile.ZipExtFile) -> Iterator[np.ndarray]:
+    size = math.prod(header.shape[1:])
+    for _ in range(header.shape[0]):
+        yield np.frombuffer(member.read(size), np.uint8).reshape(header.shape[1:])
+
+
+def _names(where: str, classes: np.ndarray) -> list[str]:
     if classes.ndim != 1 or classes.dtype.kind not in "USiu":
         raise DataError(
-            f"{path}: expected classes as text, one name for each class, found {classes.dtype} {list(classes.shape)}."
+            f"{where}: expected classes as text, one name for each class, found {classes.dtype} {list(classes.shape)}."
         )
-    return [str(name) for name in classes.astype(str)]
+    try:
+        return [name.decode() if isinstance(name, bytes) else str(name) for name in classes.tolist()]
+    except UnicodeDecodeError:
+        raise DataError(
+            f"{where}: expected the names of classes as text or as bytes in UTF-8, found others. Save them as text."
+        ) from None
 
 
 NPZ = Format(read_npz, read_npz_labels)

@@ -1,35 +1,83 @@
 """What every source gives: raw images and labels that were checked, so that all later stages may trust them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from cem import CemError
 
+SMALLEST_SIDE, LARGEST_ASPECT = 8, 8  # pixels, and in parts of the shorter side: beyond, an array is no picture
+Raw = UInt8[np.ndarray, "_ _"] | UInt8[np.ndarray, "_ _ 3"]  # height, width, colour
+
 
 class DataError(CemError):
     """Raw data that is absent, damaged, or does not fit together."""
 
 
-@dataclass(frozen=True)
+@runtime_checkable
+class Pixels(Protocol):
+    """Raw images, of one size or of several: an array, or what reads one when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> Raw: ...
+
+
+class Joined:
+    """The images of several arrays, one after the other, without a copy of them all."""
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self.parts, self.ends = parts, np.cumsum([len(part) for part in parts])
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, row: int, /) -> Raw:
+        part = int(np.searchsorted(self.ends, row, side="right"))
+        image: Raw = self.parts[part][row - self.ends[part]]  # counted from the part's end
+        return image
+
+
+def in_order(images: Pixels, rows: Sequence[int]) -> Iterator[Raw]:
+    """The images of these rows, one after the other, by the way of their own that they may have for many."""
+    own: Callable[[Sequence[int]], Iterator[Raw]] | None = getattr(images, "in_order", None)
+    return (images[row] for row in rows) if own is None else own(rows)
+
+
+def joined(parts: Sequence[np.ndarray]) -> "np.ndarray | Joined":
+    """The images of all arrays, one after the other."""
+    return parts[0] if len(parts) == 1 else Joined(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Labelling:
-    """The labels of a source: what can be known without reading its images."""
+    """The labels of a source: what can be known without reading its images.
+
+    notes: sentences on what was left out or decided, for `cem validate`, the log and the report.
+    """
 
     labels: Int[np.ndarray, " n"]  # 0 to len(class_names) − 1
     is_test: Bool[np.ndarray, " n"] | None  # the source's own test part; None: it has none
+    is_val: Bool[np.ndarray, " n"] | None = None  # its own val part
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source(Labelling):
-    """Raw images with their labels, as they come."""
+    """Raw images with their labels, as they come.
 
-    images: UInt8[np.ndarray, "n height width"] | UInt8[np.ndarray, "n height width 3"]
+    remarks: further notes, which are known only once the images were read.
+    """
+
+    images: Pixels
     description: str  # one sentence, for the report
-    sha256: str  # of the raw content: the files' bytes or, where there are none, the arrays'
+    sha256: str  # of the raw content: cem.data.fingerprint.content_digest of its files or, without files, the arrays'
+    remarks: Callable[[], list[str]] = field(default=list)
 
 
 @dataclass(frozen=True)
@@ -50,21 +98,26 @@ def check_labels(
     labels: np.ndarray,
     *,
     is_test: np.ndarray | None = None,
+    is_val: np.ndarray | None = None,
     class_names: Sequence[str] | None = None,
+    notes: Sequence[str] = (),
 ) -> Labelling:
     """Labels that fit together.
 
-    where: what errors call the source. is_test: which images are the source's own test part. class_names: one for each
-    class; absent: the classes are 0 to the largest label.
+    where: what errors call the source. is_test, is_val: which images are the source's own test and val parts.
+    class_names: one for each class; absent: the classes are 0 to the largest label.
 
     Raises DataError when the labels are not whole numbers, are outside the range of the classes, or leave a class
     without images, when two classes have one name, and when `is_test` has another length or puts all images on one
     side.
     """
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]  # as MedMNIST and Keras store them
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        advice = "From one-hot labels, use y.argmax(1)." if labels.ndim == 2 else "Use y.astype(numpy.int64)."
         raise DataError(
             f"{where}: expected labels as integers [n], found {labels.dtype} {list(labels.shape)}. "
-            "Store one whole number for each image."
+            f"Store one whole number for each image. {advice}"
         )
     if len(labels) == 0:
         raise DataError(f"{where}: expected images, found none.")
@@ -86,9 +139,10 @@ def check_labels(
             " Rename one, or give the images of both one label."
         )
     _check_classes(where, np.bincount(labels, minlength=len(names)), names)
-    if is_test is not None:
-        _check_is_test(where, is_test, len(labels))
-    return Labelling(labels, is_test, names)
+    for part, marks in (("test", is_test), ("val", is_val)):
+        if marks is not None:
+            _check_marks(where, part, marks, len(labels))
+    return Labelling(labels=labels, is_test=is_test, is_val=is_val, class_names=names, notes=tuple(notes))
 
 
 def _check_classes(where: str, counts: Int[np.ndarray, " class"], names: tuple[str, ...]) -> None:
@@ -101,17 +155,17 @@ def _check_classes(where: str, counts: Int[np.ndarray, " class"], names: tuple[s
         )
 
 
-def _check_is_test(where: str, is_test: np.ndarray, count: int) -> None:
-    if is_test.dtype != np.bool_ or is_test.shape != (count,):
+def _check_marks(where: str, part: str, marks: np.ndarray, count: int) -> None:
+    if marks.dtype != np.bool_ or marks.shape != (count,):
         raise DataError(
             f"{where}: expected the marks of training images as bool [{count}], one for each image, found "
-            f"{is_test.dtype} {list(is_test.shape)}."
+            f"{marks.dtype} {list(marks.shape)}."
         )
-    if is_test.all() or not is_test.any():
-        only = "test" if is_test.all() else "training"
+    if marks.all() or not marks.any():
+        only = part if marks.all() else "training"
         raise DataError(
-            f"{where}: expected training and test images, but all {count} are marked as {only} images. "
-            "Leave the marks out to have a test split drawn from all images."
+            f"{where}: expected training and {part} images, but all {count} are marked as {only} images. "
+            f"Leave the marks out to have a {part} split drawn from all images."
         )
 
 
@@ -130,21 +184,97 @@ def check_shape(where: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
     if dtype != np.uint8 or not (grey or colour) or min(shape[1:3], default=0) < 1:
         raise DataError(
             f"{where}: expected images as uint8 [n, height, width] or [n, height, width, 3], found {dtype} "
-            f"{list(shape)}. Values run from 0 to 255, channels come last."
+            f"{list(shape)}. Values run from 0 to 255, channels come last.{_advice(dtype, shape)}"
+        )
+    if not is_picture(shape[1], shape[2]):
+        raise DataError(
+            f"{where}: expected pictures, at least {SMALLEST_SIDE} pixels a side and at most {LARGEST_ASPECT} times as "
+            f"long as wide, found {list(shape)}: images of {shape[1]}×{shape[2]}.{_advice(dtype, shape)}"
         )
 
 
-def make_source(where: str, images: np.ndarray, labelling: Labelling, description: str, sha256: str) -> Source:
-    """A source of images that fit their labels. Raises DataError when they are no images, or more or fewer."""
-    check_shape(where, images.dtype, images.shape)
-    check_count(where, len(images), len(labelling.labels))
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = images[..., 0]
-    return Source(
-        labels=labelling.labels,
-        is_test=labelling.is_test,
-        class_names=labelling.class_names,
-        images=images,
-        description=description,
-        sha256=sha256,
+def is_picture(height: int, width: int) -> bool:
+    """Whether a picture may have these sides."""
+    short, long = sorted((height, width))
+    return short >= SMALLEST_SIDE and long <= LARGEST_ASPECT * short
+
+
+def _advice(dtype: np.dtype, shape: tuple[int, ...]) -> str:
+    """How to make images of what was found, as far as its dtype and shape say it."""
+    said = []
+    values = math.prod(shape[1:])
+    grey, colour = math.isqrt(values), math.isqrt(values // 3)
+    flat = len(shape) < 3 or max(shape[1:]) == values
+    if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3):
+        said.append("Channels come first: use x.transpose(0, 2, 3, 1).")
+    elif flat and grey >= SMALLEST_SIDE and grey**2 == values:
+        said.append(f"Flattened grey images: use x.reshape(-1, {grey}, {grey}).")
+    elif flat and colour >= SMALLEST_SIDE and 3 * colour**2 == values:
+        said.append(
+            f"Flattened colour images: use x.reshape(-1, {colour}, {colour}, 3) or, with channels first, "
+            f"x.reshape(-1, 3, {colour}, {colour}).transpose(0, 2, 3, 1)."
+        )
+    elif len(shape) == 4 and shape[3] in (2, 4):
+        said.append("The last channel is transparency: blend it with a background, or leave it out.")
+    if np.issubdtype(dtype, np.floating):
+        said.append("From values 0 to 1, use numpy.rint(255 * x).astype(numpy.uint8).")
+    elif dtype != np.uint8 and np.issubdtype(dtype, np.integer):
+        said.append("Values 0 to 255 become bytes with x.astype(numpy.uint8); others must be rescaled first.")
+    return "".join(f" {sentence}" for sentence in said)
+
+
+def check_pixels(where: str, images: Iterable[np.ndarray]) -> None:
+    """Raise DataError when no value is above 1, or all images are equal. Stops at the image that shows otherwise."""
+    first, bright, differ = None, False, False
+    for image in images:
+        first = image if first is None else first
+        bright = bright or bool(image.max() > 1)
+        differ = differ or not np.array_equal(image, first)
+        if bright and differ:
+            return
+    if not bright:
+        raise DataError(
+            f"{where}: expected values from 0 to 255, but all are 0 or 1. If they run from 0 to 1, multiply them by "
+            "255 before they become uint8; black images hold nothing to rebuild."
+        )
+    raise DataError(f"{where}: expected images that differ, but all are equal. Check how the data was made.")
+
+
+def several_sizes(found: dict[tuple[int, int], str]) -> str:
+    """What is wrong and what to do, of two images: size (width, height) → what the image is called."""
+    said = " and ".join(f"{name} with {width}×{height}" for (width, height), name in found.items())
+    return (
+        f"expected images of one size, found {said} pixels. Say how they become square: "
+        "fit: crop (the middle), pad (with black) or stretch; or crop them first."
     )
+
+
+def check_one_size(where: str, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise DataError when arrays of images, name → shape, have images of several sizes."""
+    found = {(shape[2], shape[1]): name for name, shape in shapes.items()}
+    if len(found) > 1:
+        raise DataError(f"{where}: {several_sizes(found)}")
+
+
+def as_images(where: str, array: np.ndarray) -> np.ndarray:
+    """An array as uint8 [n, h, w] or [n, h, w, 3]. Raises DataError when it is none, or nothing is to be seen in it."""
+    check_shape(where, array.dtype, array.shape)
+    images = array[..., 0] if array.shape[3:] == (1,) else array
+    check_pixels(where, images)
+    return images
+
+
+def make_source(
+    where: str,
+    images: np.ndarray | Pixels,
+    labelling: Labelling,
+    description: str,
+    sha256: str,
+    remarks: Callable[[], list[str]] = list,
+) -> Source:
+    """A source of images that fit their labels. Raises DataError when they are no images, or more or fewer."""
+    if isinstance(images, np.ndarray):
+        images = as_images(where, images)
+    check_count(where, len(images), len(labelling.labels))
+    known = {name: getattr(labelling, name) for name in ("labels", "is_test", "is_val", "class_names", "notes")}
+    return Source(images=images, description=description, sha256=sha256, remarks=remarks, **known)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d, interpolate
 
 from cem.attacks import AttackError
 from cem.attacks.linear import RIDGES, LinearAttack, Moments, choose_ridge, solve
@@ -76,6 +77,46 @@ def test_linear_images_are_recovered_exactly(images, problem):
     assert error < 1e-5
     assert fitted.choices["ridge"] < 1e-3
     assert fitted.parameters == (96 + 1) * 256
+
+
+@pytest.mark.parametrize("dim", [3, 20])
+def test_in_the_span_of_the_images_it_is_the_same_solution(images, problem, monkeypatch, dim):
+    """Fewer images than dimensions, as where z is too large for its covariance; and blocks of a few pixels."""
+    _, _, make_knowledge = problem
+    mixing = torch.randn(256, dim * 16, generator=torch.Generator().manual_seed(0))
+
+    def encode(raw):
+        return (raw[:, 0].float().flatten(1) / 255 @ mixing).reshape(len(raw), dim, 4, 4)
+
+    primal, dual, fewer = LinearAttack(), LinearAttack(), LinearAttack()
+    knowledge = make_knowledge(images[:40], encode)
+    expected = primal.fit(knowledge)
+    monkeypatch.setattr("cem.attacks.linear.MOST_BYTES", 0)
+    monkeypatch.setattr("cem.attacks.linear.BLOCK", 40 * 50)
+    fitted = dual.fit(knowledge)
+    assert fitted.choices == expected.choices
+    assert dual.basis.shape == (16 * dim, min(40, 16 * dim))
+    unseen = encode(images[40:60])
+    torch.testing.assert_close(dual.reconstruct(unseen), primal.reconstruct(unseen), rtol=0, atol=2e-5)
+    monkeypatch.setattr("cem.attacks.linear.MOST_DIMENSIONS", 12)
+    assert fewer.fit(knowledge).choices["dimensions"] == 12
+    error = (fewer.reconstruct(encode(images[:40])) - images[:40].float() / 255).square().mean()
+    assert error < (images[:40].float() / 255).var(0).mean()
+
+
+def test_large_images_need_little_memory(problem):
+    """z of 8×56×56 and images of 3×224×224: moments of all dimensions would take 35 GB."""
+    latent = torch.rand(39, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    images = (interpolate(latent, size=(224, 224), mode="bilinear") * 255).round().byte()
+    mixing = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
+
+    def encode(raw):
+        return torch.einsum("oc,nchw->nohw", mixing, avg_pool2d(raw.float() / 255, 4))
+
+    attack = LinearAttack()
+    attack.fit(problem[2](images[:36], encode))
+    assert attack.weight.shape == (36, 3 * 224 * 224)
+    torch.testing.assert_close(attack.reconstruct(encode(images[36:])), images[36:] / 255, rtol=0, atol=0.02)
 
 
 def test_reconstructions_stay_in_the_unit_interval(knowledge):

@@ -1,4 +1,7 @@
+import os
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +10,12 @@ from PIL import Image
 
 from cem.config import ImageFolderDataset, Split
 from cem.data.check import check_files
-from cem.data.sources import DataError, read_source
+from cem.data.prepare import prepare_data
+from cem.data.sources import DataError, Source, read_labels, read_source
+from cem.data.sources import picture as picture_module
+from cem.storage.hdf5 import open_dataset
+
+SMALL = Split(val=4, shadow=4, test=4)
 
 
 @pytest.fixture
@@ -17,14 +25,29 @@ def folder(tmp_path: Path) -> ImageFolderDataset:
         (tmp_path / name).mkdir()
         for i in range(10):
             Image.new("L", (12, 8), 10 * i + label).save(tmp_path / name / f"{i}.png")
-        (tmp_path / name / "notes.txt").write_text("no image")
-    return ImageFolderDataset(name="insects", path=str(tmp_path), split=Split(val=4, shadow=4, test=4))
+    return ImageFolderDataset(name="insects", path=str(tmp_path), split=SMALL)
+
+
+def every(source: Source) -> list[np.ndarray]:
+    return [source.images[row] for row in range(len(source.images))]
 
 
 def refused(dataset: ImageFolderDataset, message: str) -> None:
-    for refuses in (check_files, read_source):
+    """The check before any job and the reading itself refuse alike."""
+    for refuses in (check_files, lambda dataset: every(read_source(dataset))):
         with pytest.raises(DataError, match=message):
             refuses(dataset)
+
+
+def notes(dataset: ImageFolderDataset) -> str:
+    known = check_files(dataset)
+    assert known is not None
+    return "\n".join(known.notes)
+
+
+def picture(path: Path, value: int, **settings: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (16, 16), value).save(path, **settings)
 
 
 def test_classes_and_files_come_in_the_order_of_their_names(folder: ImageFolderDataset) -> None:
@@ -32,15 +55,19 @@ def test_classes_and_files_come_in_the_order_of_their_names(folder: ImageFolderD
     source = read_source(folder)
     assert source.class_names == ("ant's", "bee")
     np.testing.assert_array_equal(source.labels, [0] * 10 + [1] * 10)
-    assert source.images.shape == (20, 8, 12)
-    np.testing.assert_array_equal(source.images[:, 0, 0], [10 * i + label for label in (0, 1) for i in range(10)])
+    images = np.stack(every(source))
+    assert images.shape == (20, 8, 12)
+    np.testing.assert_array_equal(images[:, 0, 0], [10 * i + label for label in (0, 1) for i in range(10)])
 
 
-def test_one_colour_image_makes_all_colour(folder: ImageFolderDataset) -> None:
+def test_grey_and_colour_may_be_mixed(folder: ImageFolderDataset, tmp_path: Path) -> None:
     Image.new("RGB", (12, 8), (1, 2, 3)).save(Path(folder.path, "bee", "9.png"))
-    source = read_source(folder)
-    np.testing.assert_array_equal(source.images[-1, 0, 0], [1, 2, 3])
-    np.testing.assert_array_equal(source.images[1, 0, 0], [10, 10, 10])
+    prepare_data(folder, tmp_path / "out.h5")
+    with open_dataset(tmp_path / "out.h5") as file:
+        index = np.concatenate([file.array(f"{split}/index") for split in ("private", "val", "shadow", "test")])
+        images = np.concatenate([file.images(split) for split in ("private", "val", "shadow", "test")])
+    np.testing.assert_array_equal(images[list(index).index(19), :, 0, 0], [1, 2, 3])
+    np.testing.assert_array_equal(images[list(index).index(1), :, 0, 0], [10, 10, 10])
 
 
 def test_the_digest_follows_the_content(folder: ImageFolderDataset) -> None:
@@ -50,9 +77,88 @@ def test_the_digest_follows_the_content(folder: ImageFolderDataset) -> None:
     assert read_source(folder).sha256 != before
 
 
-def test_two_sizes_are_refused_with_both_files(folder: ImageFolderDataset) -> None:
+# What a viewer does to show a stored image upright, for each value of EXIF's orientation, by their definition (TIFF 6,
+# page 36): where the first row and column that are stored belong.
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.T,
+    6: lambda stored: stored.T[:, ::-1],
+    7: lambda stored: stored[::-1, ::-1].T,
+    8: lambda stored: stored.T[::-1],
+}
+
+
+@pytest.mark.parametrize("form", ["png", "tiff", "webp", "jpg", "avif"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_images_are_upright(tmp_path: Path, form: str, orientation: int) -> None:
+    stored = np.zeros((20, 30), np.uint8)
+    stored[:8, :8], stored[:8, -8:] = 255, 128
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    for name in "ab":
+        picture(tmp_path / name / "0.png", 0)
+        (tmp_path / name / "0.png").unlink()
+        for i in range(2):
+            lossless = {"lossless": True} if form == "webp" else {"quality": 95}
+            Image.fromarray(np.roll(stored, i, 1)).save(tmp_path / name / f"{i}.{form}", exif=exif, **lossless)
+    source = read_source(ImageFolderDataset(name="turned", path=str(tmp_path)))
+    image = source.images[0] if source.images[0].ndim == 2 else source.images[0][..., 0]
+    expected = UPRIGHT[orientation](stored)
+    assert image.shape == expected.shape
+    assert abs(image.astype(int) - expected).mean() < (0.01 if form in ("png", "tiff") else 4)
+
+
+def test_an_exif_that_is_damaged_or_nonsense_leaves_an_image_as_it_is(folder: ImageFolderDataset) -> None:
+    for name, exif in {"8": b"Exif\0\0MM\0*garbage", "9": b"Exif\0\0" + bytes(20)}.items():
+        Image.new("L", (12, 8), 100).save(Path(folder.path, "bee", f"{name}.jpg"), exif=exif)
+        Path(folder.path, "bee", f"{name}.png").unlink()
+    assert every(read_source(folder))[-1].shape == (8, 12)
+
+
+def test_turned_photographs_differ_in_size_once_they_are_upright(folder: ImageFolderDataset) -> None:
+    exif = Image.Exif()
+    exif[0x112] = 8
+    Image.new("L", (12, 8)).save(Path(folder.path, "bee", "9.jpg"), exif=exif)
+    with pytest.raises(DataError, match=r"with 12×8 and .*9\.jpg with 8×12 pixels"):
+        check_files(folder)
+
+
+def test_two_sizes_are_refused_with_both_files(folder: ImageFolderDataset, tmp_path: Path) -> None:
     Image.new("L", (13, 8)).save(Path(folder.path, "bee", "4.png"))
-    refused(folder, r"ant's/0.png with 12×8 and .*bee/4.png with 13×8 pixels. Crop or resize")
+    with pytest.raises(DataError, match=r"ant's/0.png with 12×8 and .*bee/4.png with 13×8 pixels.*fit: crop"):
+        check_files(folder)
+    with pytest.raises(DataError, match=r"insects: expected images of one size, found image \d+ with 1.×8 and image"):
+        prepare_data(folder, tmp_path / "out.h5")
+    assert not (tmp_path / "out.h5").exists()
+
+
+@pytest.mark.parametrize(("fit", "mean"), [("crop", 255), ("pad", 255 * 4 / 9), ("stretch", 255 * 2 / 3)])
+def test_sizes_may_differ_where_the_study_says_how_images_become_square(tmp_path: Path, fit: str, mean: float) -> None:
+    """Images of 3:2 or 2:3, white in their middle square, black beside it; and white squares."""
+    for name in "ab":
+        for i in range(12):
+            height, width = ((24, 36), (36, 24), (40, 60), (30, 30))[i % 4]
+            short = min(height, width)
+            top, left = (height - short) // 2, (width - short) // 2
+            image = np.zeros((height, width), np.uint8)
+            image[top : top + short, left : left + short] = 255
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(image).save(tmp_path / name / f"{i:02}.png")
+    dataset = ImageFolderDataset(name="mixed", path=str(tmp_path), fit=fit, channels=1, split=SMALL)
+    check_files(dataset)
+    prepare_data(dataset, tmp_path / "out.h5")
+    with open_dataset(tmp_path / "out.h5") as file:
+        images, index = file.images("private"), file.array("private/index")
+        assert file.attrs["original_sizes"] == "4 sizes from 24×36 to 60×40, most often 60×40 (6 images)"
+        assert file.attrs["fit"] == fit
+    square = index % 4 == 3
+    assert (images[square] == 255).all()
+    assert abs(images[~square].mean((1, 2, 3)) - mean).max() < 1
+    above = images[:, :, :3].max((1, 2, 3))
+    assert (above[index % 4 == 0] == 0).all() == (fit == "pad")
 
 
 def test_a_damaged_image_is_named(folder: ImageFolderDataset) -> None:
@@ -61,9 +167,104 @@ def test_a_damaged_image_is_named(folder: ImageFolderDataset) -> None:
     refused(folder, re.escape(str(path)) + ": expected an image")
 
 
-def test_transparency_is_refused(folder: ImageFolderDataset) -> None:
-    Image.new("RGBA", (12, 8)).save(Path(folder.path, "bee", "4.png"))
+@pytest.mark.parametrize(("name", "content"), [("4.ppm", b"P6\n12 8"), ("4.jpg", b""), ("4.png", b"<html>no</html>")])
+def test_whatever_damages_an_image_is_said_in_one_line(folder: ImageFolderDataset, name: str, content: bytes) -> None:
+    Path(folder.path, "bee", name).write_bytes(content)
+    refused(folder, re.escape(f"{folder.path}/bee/{name}") + ": expected an image, cannot read it: .*Replace or remove")
+
+
+def test_a_picture_of_too_many_pixels_is_refused(folder: ImageFolderDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("L", (64, 64)).save(Path(folder.path, "bee", "4.png"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # it warns above, and refuses above twice as many
+    refused(folder.model_copy(update={"fit": "crop"}), "4.png: expected an image, cannot read it: .*decompression bomb")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 20), (8, 65)])
+def test_what_is_no_picture_is_refused(folder: ImageFolderDataset, size: tuple[int, int]) -> None:
+    Image.new("L", size).save(Path(folder.path, "bee", "4.png"))
+    fitted = folder.model_copy(update={"fit": "crop"})
+    refused(fitted, f"4.png: expected pictures, at least 8 pixels .* found {size[0]}×{size[1]}")
+
+
+def test_transparency_is_refused_in_palettes_too(folder: ImageFolderDataset) -> None:
+    path = Path(folder.path, "bee", "4.png")
+    Image.new("RGBA", (12, 8)).save(path)
     refused(folder, "without transparency, found Pillow's mode 'RGBA'")
+    Image.new("LA", (12, 8)).save(path)
+    refused(folder, "without transparency, found Pillow's mode 'LA'")
+    for mode, transparent in {"P": bytes([0, 255]), "RGB": (0, 0, 0), "L": 0}.items():
+        Image.new(mode, (12, 8)).save(path, transparency=transparent)
+        refused(folder, f"found Pillow's mode '{mode}' with transparency")
+    Image.new("I;16", (12, 8)).save(path)
+    refused(folder, "expected 8-bit grey or colour .*found Pillow's mode 'I")
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_black_images_are_refused(tmp_path: Path, value: int) -> None:
+    for name in "ab":
+        for i in range(12):
+            picture(tmp_path / name / f"{i}.png", value * (i % 2))
+    dataset = ImageFolderDataset(name="black", path=str(tmp_path), split=SMALL)
+    refused(dataset, "expected values from 0 to 255, but all are 0 or 1")
+
+
+def test_equal_images_are_refused(tmp_path: Path) -> None:
+    for name in "ab":
+        for i in range(12):
+            picture(tmp_path / name / f"{i}.png", 77)
+    refused(ImageFolderDataset(name="equal", path=str(tmp_path), split=SMALL), "expected images that differ")
+
+
+def test_whatever_is_an_image_is_read_and_the_rest_is_counted_and_named(folder: ImageFolderDataset) -> None:
+    bee = Path(folder.path, "bee")
+    shutil.copy(bee / "3.png", bee / "without a suffix")
+    Image.new("L", (12, 8), 50).save(bee / "a.jfif", format="JPEG")
+    Image.new("L", (12, 8), 60).save(bee / "b.JPG")
+    (bee / "more" / "deep").mkdir(parents=True)
+    Image.new("L", (12, 8), 70).save(bee / "more" / "deep" / "c.tga")
+    (bee / "notes.txt").write_text("no image")
+    (bee / "empty").write_bytes(b"")
+    for name in ("._0.png", ".DS_Store", "Thumbs.db"):
+        (bee / name).write_bytes(b"left by a program")
+    (bee / ".ipynb_checkpoints").mkdir()
+    shutil.copy(bee / "3.png", bee / ".ipynb_checkpoints" / "3.png")
+    shutil.copy(bee / "3.png", Path(folder.path) / "in no class.png")
+    assert np.bincount(read_source(folder).labels).tolist() == [10, 14]
+    assert notes(folder).splitlines() == [
+        "4 files were left out (hidden): bee/.DS_Store, bee/._0.png, bee/.ipynb_checkpoints, … "
+        "(2 no suffix, 1 .png, 1 .db).",
+        "1 file was left out (in no folder of a class): in no class.png.",
+        "2 files were left out (no image that can be read): bee/empty, bee/notes.txt.",
+    ]
+
+
+def test_only_the_first_of_several_frames_is_read_and_that_is_said(folder: ImageFolderDataset, tmp_path: Path) -> None:
+    frames = [Image.new("L", (12, 8), value) for value in (90, 200)]
+    for suffix in ("gif", "tiff", "webp", "png"):
+        frames[0].save(Path(folder.path, "ant's", f"x.{suffix}"), save_all=True, append_images=frames[1:])
+    assert "4 files hold several pictures, of which the first is read: " in notes(folder)
+    source = read_source(folder)
+    assert all(abs(int(np.asarray(source.images[row]).flat[0]) - 90) < 3 for row in range(10, 14))
+    prepare_data(folder, tmp_path / "out.h5")
+    with open_dataset(tmp_path / "out.h5") as file:
+        assert "4 files hold several pictures" in file.notes[-1]
+
+
+def test_many_images_are_read_by_several_processes_and_are_the_same(folder: ImageFolderDataset, monkeypatch) -> None:
+    bee = Path(folder.path, "bee")
+    Image.new("L", (12, 8), 90).save(bee / "x.tiff", save_all=True, append_images=[Image.new("L", (12, 8), 1)])
+    rows = np.random.default_rng(0).permutation(21).tolist()
+    source = read_source(folder)
+    expected = [source.images[row] for row in rows]
+    monkeypatch.setattr(picture_module, "FEW", 0)
+    monkeypatch.setattr(picture_module, "CHUNK", 3)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    source = read_source(folder)
+    np.testing.assert_array_equal(list(source.images.in_order(rows)), expected)
+    assert "1 file holds several pictures" in source.remarks()[0]
+    (bee / "4.png").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"4\.png: expected an image, cannot read it"):
+        list(source.images.in_order(rows))
 
 
 def test_an_empty_class_is_named(folder: ImageFolderDataset) -> None:
@@ -75,3 +276,130 @@ def test_a_folder_without_classes_is_refused(tmp_path: Path) -> None:
     refused(ImageFolderDataset(name="none", path=str(tmp_path)), "at least 2 folders, one for each class, found 0")
     absent = ImageFolderDataset(name="none", path=str(tmp_path / "absent"))
     refused(absent, "expected a folder of folders, one for each class; found none")
+    (tmp_path / "file").touch()
+    refused(absent.model_copy(update={"path": str(tmp_path / "file")}), "one for each class; found a file")
+
+
+def test_links_are_followed_but_not_to_nothing_nor_in_circles(folder: ImageFolderDataset, tmp_path: Path) -> None:
+    bee = Path(folder.path, "bee")
+    (bee / "linked.png").symlink_to(bee / "3.png")
+    assert np.bincount(read_source(folder).labels).tolist() == [10, 11]
+    (bee / "broken.png").symlink_to(bee / "absent.png")
+    refused(folder, "broken.png: expected a file, found a link to nothing")
+    (bee / "broken.png").unlink()
+    (bee / "circle").symlink_to(bee)
+    refused(folder, "circle: found a link that leads back to a folder above it")
+
+
+def test_names_may_be_any_bytes_but_those_of_classes(folder: ImageFolderDataset) -> None:
+    image = Path(folder.path, "bee", os.fsdecode(b"caf\xe9.png"))
+    shutil.copy(Path(folder.path, "bee", "3.png"), image)
+    read_source(folder)
+    image.write_bytes(b"no image")
+    refused(folder, r"caf\\xe9.png: expected an image")
+    image.unlink()
+    Path(folder.path, os.fsdecode(b"w\xe9")).mkdir()
+    refused(folder, r"expected folders whose names are text in UTF-8, found w\\xe9")
+
+
+def test_the_home_folder_and_braces_are_part_of_paths(folder: ImageFolderDataset, monkeypatch, tmp_path: Path) -> None:
+    strange = tmp_path / "{a} ~b"
+    strange.mkdir()
+    for name in ("ant's", "bee"):
+        shutil.move(Path(folder.path, name), strange)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    moved = folder.model_copy(update={"path": "~/{a} ~b"})
+    assert moved.files() == [str(strange)]
+    check_files(moved)
+    assert len(every(read_source(moved))) == 20
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> ImageFolderDataset:
+    """train (20 a class), val (6) and test (4), each with folders of two classes."""
+    for part, count in {"train": 20, "val": 6, "test": 4}.items():
+        for label, name in enumerate(["n01", "n02"]):
+            for i in range(count):
+                picture(tmp_path / part / name / f"{i:02}.png", 10 + 100 * label + i)
+    return ImageFolderDataset(name="parts", path=str(tmp_path))
+
+
+def test_given_parts_are_kept(parts: ImageFolderDataset, tmp_path: Path) -> None:
+    known = read_labels(parts)
+    assert known is not None
+    assert known.class_names == ("n01", "n02")
+    assert (known.is_test.sum(), known.is_val.sum(), len(known.labels)) == (8, 12, 60)
+    counted = check_files(parts)
+    assert {split: counts.tolist() for split, counts in counted.counts.items()} == {
+        "private": [16, 16], "val": [6, 6], "shadow": [4, 4], "test": [4, 4],
+    }  # fmt: skip
+    prepare_data(parts, tmp_path / "out.h5")
+    files = sorted(path.relative_to(tmp_path).parts[0] for path in tmp_path.glob("*/*/*.png"))
+    order = ["train"] * 40 + ["val"] * 12 + ["test"] * 8
+    assert len(files) == len(order)
+    with open_dataset(tmp_path / "out.h5") as file:
+        for split, part in {"private": "train", "shadow": "train", "val": "val", "test": "test"}.items():
+            assert {order[row] for row in file.array(f"{split}/index")} == {part}
+
+
+def test_images_without_labels_are_left_out_and_val_is_then_the_test_part(parts: ImageFolderDataset) -> None:
+    """As in ImageNet, whose test labels are secret."""
+    for i, path in enumerate(sorted(Path(parts.path, "test").glob("*/*.png"))):
+        path.rename(Path(parts.path, "test", f"{i}.png"))
+    for name in ("n01", "n02"):
+        Path(parts.path, "test", name).rmdir()
+    known = read_labels(parts)
+    assert (known.is_test.sum(), known.is_val) == (12, None)
+    assert "The images of val are the test part." in known.notes
+    assert "8 files were left out (in test, whose images have no labels): test/0.png" in "\n".join(known.notes)
+
+
+def test_tiny_imagenet_lists_the_classes_of_its_val_images(parts: ImageFolderDataset) -> None:
+    root = Path(parts.path)
+    for name in ("n01", "n02"):
+        (root / "train" / name / "images").mkdir()
+        for path in (root / "train" / name).glob("*.png"):
+            path.rename(path.parent / "images" / f"{name}_{path.stem}.JPEG")
+        (root / "train" / name / f"{name}_boxes.txt").write_text("n01_0.JPEG\t0\t0\t62\t62\n")
+    shutil.rmtree(root / "val")
+    shutil.rmtree(root / "test")
+    lines = []
+    for i in range(8):
+        picture(root / "val" / "images" / f"val_{i}.JPEG", 10 + i, format="JPEG")
+        lines.append(f"val_{i}.JPEG\tn0{1 + i % 2}\t0\t32\t44\t62\n")
+    picture(root / "test" / "images" / "test_0.JPEG", 3, format="JPEG")
+    (root / "val" / "val_annotations.txt").write_text("".join(lines))
+    (root / "wnids.txt").write_text("n01\nn02\n")
+    known = read_labels(parts)
+    np.testing.assert_array_equal(known.labels[known.is_test], [0, 1] * 4)
+    assert len(known.labels) == 48
+    assert "(in test, whose images have no labels): test/images/test_0.JPEG" in "\n".join(known.notes)
+    with (root / "val" / "val_annotations.txt").open("a") as file:
+        file.write("val_99.JPEG\tn01\t0\t0\t1\t1\n")
+    refused(parts, r"expected the images that val_annotations.txt lists, found none called val_99.JPEG")
+    (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn77\n")
+    refused(parts, "val_annotations.txt: expected lines of file name, tab and class")
+
+
+def test_parts_of_other_classes_are_refused(parts: ImageFolderDataset) -> None:
+    Path(parts.path, "test", "n02").rename(Path(parts.path, "test", "n03"))
+    refused(parts, "test: expected folders of the same classes .* without 'n02' and beside them 'n03'")
+
+
+def test_a_test_part_may_lie_apart(folder: ImageFolderDataset, tmp_path_factory: pytest.TempPathFactory) -> None:
+    apart = tmp_path_factory.mktemp("apart")
+    for name in ("ant's", "bee"):
+        for i in range(3):
+            (apart / name).mkdir(exist_ok=True)
+            Image.new("L", (12, 8), i).save(apart / name / f"{i}.png")
+    split = Split(val=4, shadow=4)
+    known = read_labels(folder.model_copy(update={"test_path": str(apart), "split": split}))
+    np.testing.assert_array_equal(known.is_test, [False] * 20 + [True] * 6)
+    shutil.rmtree(apart / "bee")
+    other = folder.model_copy(update={"test_path": str(apart), "split": split})
+    refused(other, "expected folders of the same classes as the training images; found them without 'bee'")
+
+
+def test_a_class_may_be_called_as_a_part_is(folder: ImageFolderDataset) -> None:
+    Path(folder.path, "bee").rename(Path(folder.path, "train"))
+    assert read_source(folder).class_names == ("ant's", "train")

@@ -1,15 +1,18 @@
+import io
 import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.lib import format as npy
 
 from cem.config import NpzDataset
 from cem.data.check import check_files
-from cem.data.sources import DataError, read_source
+from cem.data.sources import DataError, Source, read_source
 from cem.storage.files import sha256
 
 Npz = Callable[..., NpzDataset]
@@ -23,11 +26,15 @@ def refused(dataset: NpzDataset, message: str) -> None:
             refuses(dataset)
 
 
+def every(source: Source) -> np.ndarray:
+    return np.stack([source.images[row] for row in range(len(source.images))])
+
+
 def test_arrays_come_back_as_saved(npz: Npz, images: np.ndarray, labels: np.ndarray) -> None:
     dataset = npz(train=np.arange(60) < 45, classes=np.array(["ant", "bee", "ϕ"]))
     check_files(dataset)
     source = read_source(dataset)
-    np.testing.assert_array_equal(source.images, images)
+    np.testing.assert_array_equal(every(source), images)
     np.testing.assert_array_equal(source.labels, labels)
     np.testing.assert_array_equal(source.is_test, np.arange(60) >= 45)
     assert source.class_names == ("ant", "bee", "ϕ")
@@ -41,7 +48,7 @@ def test_train_and_classes_may_be_left_out(npz: Npz) -> None:
 
 
 def test_a_last_axis_of_one_is_grey(npz: Npz, images: np.ndarray) -> None:
-    np.testing.assert_array_equal(read_source(npz(x=images[..., None])).images, images)
+    np.testing.assert_array_equal(every(read_source(npz(x=images[..., None]))), images)
 
 
 def test_an_absent_file_is_refused(tmp_path: Path) -> None:
@@ -70,8 +77,26 @@ def test_damage_inside_is_refused(npz: Npz) -> None:
     [
         ({"x": None}, "expected arrays x .*found y"),
         ({"y": None}, "expected arrays x .*found x"),
-        ({"x": np.zeros((60, 8, 8), np.float32)}, r"expected images as uint8 .*found float32 \[60, 8, 8\]"),
-        ({"x": np.zeros((60, 3, 8, 8), np.uint8)}, r"channels come last"),
+        ({"x": np.zeros((60, 8, 8), np.float32)}, r"uint8 .*found float32 \[60, 8, 8\].*rint\(255 \* x\)"),
+        ({"x": np.full((60, 8, 8), np.nan)}, "expected images as uint8 .*found float64"),
+        ({"x": np.zeros((60, 8, 8), np.uint16)}, "found uint16 .*others must be rescaled"),
+        ({"x": np.zeros((60, 8, 8), ">i8")}, "expected images as uint8 .*found >i8"),
+        ({"x": np.zeros((60, 3, 8, 8), np.uint8)}, r"channels come last.*x.transpose\(0, 2, 3, 1\)"),
+        ({"x": np.zeros((60, 784), np.uint8)}, r"found uint8 \[60, 784\].*x.reshape\(-1, 28, 28\)"),
+        ({"x": np.zeros((60, 784, 1), np.uint8)}, r"images of 784×1. Flattened .*x.reshape\(-1, 28, 28\)"),
+        ({"x": np.zeros((60, 1, 784), np.uint8)}, r"images of 1×784. Flattened .*x.reshape\(-1, 28, 28\)"),
+        ({"x": np.zeros((60, 1, 784, 1), np.uint8)}, r"images of 1×784. Flattened .*x.reshape\(-1, 28, 28\)"),
+        (
+            {"x": np.zeros((60, 3072), np.uint8)},
+            r"x.reshape\(-1, 32, 32, 3\) or, with channels first",
+        ),
+        ({"x": np.zeros((60, 8, 65), np.uint8)}, "at most 8 times as long as wide, found .*8×65"),
+        ({"x": np.zeros((60, 8, 8), np.uint8)}, "all are 0 or 1. .*multiply them by 255"),
+        ({"x": np.indices((60, 8, 8)).sum(0).astype(np.uint8) % 2}, "all are 0 or 1. .*multiply them by 255"),
+        ({"x": np.full((60, 8, 8), 9, np.uint8)}, "expected images that differ, but all are equal"),
+        ({"x": np.asfortranarray(np.full((60, 8, 8), 9, np.uint8))}, "expected images that differ, but all are equal"),
+        ({"y": np.eye(60)}, r"as integers \[n\], found float64 \[60, 60\].*y.argmax\(1\)"),
+        ({"y": np.int64(3)}, "60 images and 1 labels"),
         ({"x": np.zeros((60, 8, 8, 4), np.uint8)}, r"found uint8 \[60, 8, 8, 4\]"),
         ({"x": np.zeros((60, 0, 8), np.uint8)}, r"found uint8 \[60, 0, 8\]"),
         ({"x": np.array([None] * 60)}, "expected images as uint8 .*found object"),
@@ -85,6 +110,7 @@ def test_damage_inside_is_refused(npz: Npz) -> None:
         ({"y": np.arange(60) % 3 * 2}, "all 5 classes, found none of '1', '3'"),
         ({"y": np.zeros(60, np.int64)}, "at least 2 classes, found 1"),
         ({"classes": np.array([[b"a"]])}, "expected classes as text"),
+        ({"classes": np.array([b"a", b"\xe9", b"c"])}, "names of classes as text or as bytes in UTF-8, found others"),
         ({"train": np.ones(60, np.int64)}, "as bool"),
         ({"train": np.ones(59, np.bool_)}, r"as bool \[60\].*found bool \[59\]"),
         ({"train": np.ones(60, np.bool_)}, "all 60 are marked as training images"),
@@ -95,12 +121,101 @@ def test_what_does_not_fit_is_refused(npz: Npz, changes: dict[str, np.ndarray], 
     refused(npz(**changes), message)
 
 
+def test_names_may_be_bytes_in_utf8(npz: Npz) -> None:
+    assert read_source(npz(classes=np.array(["café".encode(), b"b", b"c"]))).class_names == ("café", "b", "c")
+
+
+def test_labels_may_be_a_column_and_of_any_byte_order(npz: Npz, images: np.ndarray, labels: np.ndarray) -> None:
+    dataset = npz(y=labels[:, None].astype(">u2"), x=np.asfortranarray(images))
+    check_files(dataset)
+    source = read_source(dataset)
+    np.testing.assert_array_equal(source.labels, labels)
+    np.testing.assert_array_equal(every(source), images)
+
+
+@pytest.mark.parametrize("names", [("{}_images", "{}_labels"), ("x_{}", "y_{}")], ids=["MedMNIST", "Keras"])
+@pytest.mark.parametrize("parts", [("train", "val", "test"), ("train", "test"), ("train",)])
+def test_given_parts_are_kept(
+    npz: Npz, images: np.ndarray, labels: np.ndarray, names: tuple[str, str], parts: tuple[str, ...]
+) -> None:
+    rows = dict(zip(parts, np.split(np.arange(60), [30, 42][: len(parts) - 1]), strict=True))
+    arrays = {names[0].format(part): images[rows[part]] for part in parts}
+    arrays |= {names[1].format(part): labels[rows[part], None].astype(np.uint8) for part in parts}
+    dataset = npz(x=None, y=None, **arrays)
+    known = check_files(dataset)
+    assert known is not None
+    assert all(known.counts[part].sum() == len(rows[part]) for part in parts if part != "train"), (
+        "the whole of a given part is used"
+    )
+    source = read_source(dataset)
+    np.testing.assert_array_equal(every(source), images)
+    np.testing.assert_array_equal(source.labels, labels)
+    for part, marks in (("test", source.is_test), ("val", source.is_val)):
+        assert (marks is None) == (part not in parts)
+        assert marks is None or set(np.flatnonzero(marks)) == set(rows[part])
+
+
+def test_a_part_without_its_labels_is_refused(npz: Npz, images: np.ndarray, labels: np.ndarray) -> None:
+    refused(npz(x=None, y=None, x_train=images, y_train=labels, x_test=images), "no y_test. Add them")
+    refused(npz(x=None, y=None, x_test=images, y_test=labels), "no x_train and no y_train")
+
+
+def test_parts_may_differ_in_size_where_the_study_says_what_then(npz: Npz, images: np.ndarray) -> None:
+    parts = {"x_train": images, "y_train": np.arange(60) % 2, "x_test": images[:9, :20], "y_test": np.arange(9) % 2}
+    dataset = npz(x=None, y=None, **parts)
+    with pytest.raises(DataError, match="x_train with 20×28 and x_test with 20×20 pixels"):
+        check_files(dataset)
+    check_files(dataset.model_copy(update={"fit": "crop"}))
+
+
+@pytest.mark.parametrize("lost", [1, 30, 1000])
+def test_a_file_without_its_start_is_refused(npz: Npz, lost: int) -> None:
+    dataset = npz()
+    Path(dataset.path).write_bytes(Path(dataset.path).read_bytes()[lost:])
+    refused(dataset, "cannot read it")
+
+
+def test_bytes_before_the_archive_do_no_harm(npz: Npz, images: np.ndarray) -> None:
+    dataset = npz()
+    Path(dataset.path).write_bytes(b"some bytes" + Path(dataset.path).read_bytes())
+    check_files(dataset)
+    np.testing.assert_array_equal(every(read_source(dataset)), images)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    refused(NpzDataset(name="folder", path=str(tmp_path)), "expected an npz file, found a folder")
+
+
+def test_messages_have_the_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path}/absent.npz: expected")):
+        check_files(NpzDataset(name="absent", path="absent.npz"))
+
+
+def test_a_header_that_promises_more_than_follows_is_refused(npz: Npz) -> None:
+    """So no memory is taken for what is not there."""
+    dataset = npz()
+    header = io.BytesIO()
+    npy.write_array_header_1_0(header, {"descr": "<i8", "fortran_order": False, "shape": (10**12,)})
+    with zipfile.ZipFile(dataset.path, "w") as archive:
+        archive.writestr("x.npy", b"")
+        archive.writestr("y.npy", header.getvalue() + b"few")
+    refused(dataset, "'y', cannot read it: .*take 8000000000000 bytes, but 3 follow")
+
+
+def test_a_decompression_bomb_is_refused(npz: Npz, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = npz()
+    np.savez_compressed(dataset.path, x=np.zeros((60, 200, 200), np.uint8), y=np.arange(60) % 3)
+    monkeypatch.setattr("cem.data.sources.npz._BOMB", 10**6)
+    refused(dataset, r"'x', cannot read it: \d+ bytes unpack to 24\d+")
+
+
 @pytest.mark.skipif(not UNPACK.exists(), reason=f"{UNPACK} is not on this machine")
 def test_real_cifar10(tmp_path: Path) -> None:
     path = tmp_path / "cifar10.npz"
     subprocess.run([sys.executable, UNPACK, path, "--limit-train", "200", "--limit-test", "100"], check=True)
     source = read_source(NpzDataset(name="cifar10", path=str(path)))
-    assert source.images.shape == (300, 32, 32, 3)
+    assert every(source).shape == (300, 32, 32, 3)
     assert source.class_names[0] == "airplane"
     assert source.is_test is not None
     np.testing.assert_array_equal(np.bincount(source.labels[source.is_test]), [10] * 10)

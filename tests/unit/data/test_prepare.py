@@ -21,7 +21,9 @@ def test_the_file_holds_the_source_split_as_asked(tmp_path: Path) -> None:
         rows = {split: file.array(f"{split}/index") for split in SPLITS}
         np.testing.assert_array_equal(np.sort(np.concatenate(list(rows.values()))), np.arange(200))
         for split in SPLITS:
-            np.testing.assert_array_equal(file.images(split), source.images[rows[split]].transpose(0, 3, 1, 2))
+            np.testing.assert_array_equal(
+                file.images(split), np.asarray(source.images)[rows[split]].transpose(0, 3, 1, 2)
+            )
             np.testing.assert_array_equal(file.labels(split), source.labels[rows[split]])
             assert file.dataset(f"{split}/images").chunks is None
             assert (file.images(split).dtype, file.labels(split).dtype, rows[split].dtype) == ("u1", "i8", "i8")

@@ -51,6 +51,17 @@ def test_defaults_keep_a_fifth_for_test_and_give_private_the_rest() -> None:
     }
 
 
+def test_the_sources_own_val_part_is_val() -> None:
+    labels, is_val = np.arange(100) % 2, np.arange(100) < 20
+    rows = split_indices(labels, None, Split(), is_val=is_val)
+    assert set(rows["val"]) == set(range(20))
+    assert {split: len(part) for split, part in rows.items()} == {"private": 52, "val": 20, "shadow": 12, "test": 16}
+    rows = split_indices(labels, np.arange(100) >= 90, Split(val=6), is_val=is_val)
+    assert (len(rows["val"]), rows["val"].max() < 20, sorted(rows["test"])) == (6, True, list(range(90, 100)))
+    with pytest.raises(DataError, match="split 'val' needs 21 images, but only 20 of 20 are left"):
+        split_indices(labels, None, Split(val=21), is_val=is_val)
+
+
 def test_the_sources_own_test_part_is_test() -> None:
     is_test = np.arange(700) >= 500
     rows = split_indices(np.arange(700) % 10, is_test, Split())

@@ -59,7 +59,8 @@ def few(tmp_path: Path) -> Callable[..., dict]:
     def made(count: int) -> dict:
         labels = np.repeat([0, 1], [40, 3 + count])
         path = tmp_path / f"few{count}.npz"
-        np.savez(path, x=np.zeros((len(labels), 32, 32), np.uint8), y=labels, classes=np.array(["many", "few"]))
+        images = np.random.default_rng(0).integers(0, 256, (len(labels), 32, 32), dtype=np.uint8)
+        np.savez(path, x=images, y=labels, classes=np.array(["many", "few"]))
         split = {"val": 8, "shadow": 8, "test": 8}
         return {"source": "npz", "name": "mine", "path": str(path), "split": split}
 

@@ -137,6 +137,11 @@ def write_study(folder: Path, text: str = STUDY) -> Plan:
     plan = Plan(load_study(folder / "study.yaml"), folder / "results")
     for dataset in plan.datasets.values():
         attrs = {"description": "made <b>up</b>", "class_names": CLASSES, "source_sha256": "ab" * 32}
+        attrs |= {
+            "original_sizes": "2 sizes from 40×40 to 60×40",
+            "fit": "crop",
+            "notes": ["1 file was left out: <x>."],
+        }
         with write_file(plan.data(dataset), "dataset", attrs=attrs) as file:
             for split in SPLITS:
                 file[f"{split}/images"] = np.zeros((60, 1, 32, 32), np.uint8)

@@ -74,6 +74,14 @@ def tables(plan: Plan, out: Path) -> tuple[dict[str, dict[str, str]], dict[str, 
     )
 
 
+def test_the_page_tells_what_became_of_the_data(shown: tuple[Plan, Path]) -> None:
+    text = Page(shown[1] / "report.html").text
+    assert "original sizes 2 sizes from 40×40 to 60×40 (width×height); fit: crop" in text
+    assert "note 1 file was left out: <x>." in text
+    assert "class private val shadow test " in text
+    assert text.count(" 20 20 20 20 ") == 3  # of each of three classes in each split
+
+
 def test_the_table_gives_means_and_intervals_over_seeds_and_images(shown: tuple[Plan, Path]) -> None:
     summary, _ = tables(*shown)
     row = summary["gmm-bound-w0.1"]  # seeds read mse 0.030 and 0.032, accuracy 97 and 96 %, leakage 200 and 210
