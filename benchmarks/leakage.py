@@ -7,6 +7,7 @@ Usage: python benchmarks/leakage.py [config/leakage_mnist.yaml] [--results resul
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ from cem.report.inputs import read_results
 from cem.report.leakage import compare_orders, leakage_table, orders_table
 from cem.report.scores import Scores
 from cem.report.table import Table
-from cem.report.tables import summary_table
+from cem.report.tables import attacks_table, summary_table
 from cem.report.threat import threat_models
 
 SHOWN = ("runs", "seeds", "accuracy, %", "strongest attack", "MSE, Infer", "leakage ≤, nats", "leakage ≥, nats")
@@ -44,6 +45,8 @@ def main() -> int:
     plan = Plan(load_study(arguments.study), arguments.results)
     results = read_results(plan, plan.folder / "results.parquet")
     groups, scores = group_plan(plan), Scores(plan)
+    print("MSE of every attack on Infer.\n")
+    print(markdown(replace(attacks_table(plan, groups, results, scores), notes=())), end="\n\n")
     for threat in threat_models(plan):
         whole = summary_table(plan, groups, results, threat, scores)
         kept = [whole.header.index(name) for name in SHOWN if name in whole.header]

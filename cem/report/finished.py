@@ -1,6 +1,8 @@
 """The report of what is finished: made at any time, from the runs and attacks that are whole, with the others named."""
 
 from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cem.config import AttackSettings, Run
 from cem.planning.plan import ATTACK_FILES, Plan
@@ -48,19 +50,29 @@ class Finished(Plan):
 def report_finished(plan: Plan, *, at_work: bool | None = None) -> list[RunStatus]:
     """Write results.csv, runs.csv and the report from what is finished; give the runs that are not.
 
-    results.parquet, which only the whole study has, is taken away, so that the workflow makes everything again when it
-    can. Nothing is written where nothing is finished. at_work: see `study_status`.
+    results.parquet, which only the whole study has, is taken away where runs are missing, so that the workflow makes
+    everything again when it can. Where the workflow has done so meanwhile, its report stays. Nothing is written where
+    nothing is finished. at_work: see `study_status`.
     Raises ReportError or StoreError when a file that is there is damaged.
     """
     missing = [one for one in study_status(plan, at_work=at_work) if one.state not in (State.DONE, State.CHANGED)]
-    finished = Finished(plan)
+    finished, whole = Finished(plan), plan.folder / "results.parquet"
     if not finished.asked:
         return missing
+    if missing:
+        whole.unlink(missing_ok=True)
     results, runs = gather(finished, plan)
-    write_tables(results, runs, plan.folder / "results.csv", plan.folder / "runs.csv")
-    figures, tables = plan.folder / "figures", plan.folder / "tables"
-    write_page(finished, results, plan.report, figures, tables, whole=plan, missing=missing)
-    (plan.folder / "results.parquet").unlink(missing_ok=True)
+    # Beside what is there: the page takes a while, in which a workflow at work may make that of the whole study.
+    with TemporaryDirectory(dir=plan.folder, prefix=".report-") as name:
+        folder = Path(name)
+        write_tables(results, runs, folder / "results.csv", folder / "runs.csv")
+        page, figures, tables = folder / plan.report.name, folder / "figures", folder / "tables"
+        write_page(finished, results, page, figures, tables, whole=plan, missing=missing)
+        if not (missing and whole.exists()):
+            for path in [path for path in folder.rglob("*") if path.is_file()]:
+                target = plan.folder / path.relative_to(folder)
+                target.parent.mkdir(exist_ok=True)
+                path.replace(target)
     return missing
 
 

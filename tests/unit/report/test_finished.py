@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from cem.planning.plan import Plan
 from cem.planning.status import State
 from cem.planning.steps import steps_of
 from cem.report.finished import describe, report_finished
-from cem.report.page import write_report
+from cem.report.page import write_page, write_report
 from cem.report.results import aggregate
 
 from .test_page import Page
@@ -54,6 +55,22 @@ def test_runs_without_a_result_are_named_and_have_no_number(plan: Plan) -> None:
     assert f"{failed} failed: train, TrainingError: epoch 1: loss is <nan>" in text
     assert f"{waiting} waiting" in text
     assert "report of the 6 finished of 8 runs" in describe(plan, missing)
+
+
+def test_the_whole_report_that_a_workflow_made_meanwhile_stays(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cem report` in a study that is at work: its last job ends while the page is made of the others."""
+    lose(plan, 4)
+    whole = ("results.parquet", "results.csv", "runs.csv", "report.html")
+
+    def last_job_ends(*arguments: Any, **more: Any) -> None:
+        for name in whole:
+            (plan.folder / name).write_text("whole")
+        write_page(*arguments, **more)
+
+    monkeypatch.setattr("cem.report.finished.write_page", last_job_ends)
+    assert len(report_finished(plan)) == 1
+    assert [(plan.folder / name).read_text() for name in whole] == ["whole"] * 4
+    assert not list(plan.folder.glob(".report-*"))
 
 
 def test_an_attack_that_is_missing_makes_the_others_error_a_limit(plan: Plan) -> None:
