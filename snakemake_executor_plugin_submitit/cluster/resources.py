@@ -21,7 +21,7 @@ _REFUSED = {
     "cpus_per_gpu": "use threads or cpus_per_task",
 }
 _ONE_AT_MOST = ("nodes", "tasks", "tasks_per_node", "tasks_per_gpu")
-_READ = frozenset(f"slurm_{name}" for name in ("account", "partition", "qos", "constraint", "extra"))
+_READ = frozenset(f"slurm_{name}" for name in ("account", "partition", "qos", "constraint", "wckey", "extra"))
 # What slurm_extra must leave alone: the executor sets it, or could not follow the job. Long names may be cut short.
 _OWN = (
     *("job-name", "output", "error", "input", "array", "parsable", "wrap", "requeue", "no-requeue"),
@@ -86,7 +86,7 @@ def make_request(name: str, resources: Mapping[str, Any], threads: int, settings
         "account": resources.get("slurm_account") or settings.account,
         "qos": resources.get("slurm_qos") or resources.get("qos") or settings.qos,
         "constraint": resources.get("slurm_constraint") or resources.get("constraint") or settings.constraint,
-        "wckey": settings.wckey,
+        "wckey": resources.get("slurm_wckey") or settings.wckey,
         "gres": gres,
         "gpus_per_node": gpus_per_node,
     }

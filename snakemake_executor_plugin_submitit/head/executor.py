@@ -203,7 +203,8 @@ class Executor(RemoteExecutor):
 
     def _request(self, job: Any) -> Request:
         described = f"{name_of(job)} ({', '.join(outputs_of(job))})"
-        return make_request(described, resources_of(job), job.threads, self._settings)
+        resources = resources_of(job)
+        return make_request(described, resources, resources.get("_cores", 1), self._settings)
 
     def _scope(self) -> str:
         """What this head was asked to work on: it cancels what the plan no longer has among jobs of the same alone."""

@@ -161,16 +161,22 @@ class Follower:
         if absent < (patience if row is None or row.state in PASSING else min(_SOON_S, patience)):
             return
         # All who may know must agree before it counts as lost: first the controller, asked for this job alone, ...
-        if not is_over(self.cluster.known(task.id, task.place.name)):
+        word = self.cluster.known(task.id, task.place.name)
+        if not is_over(word):
             return
-        # ... then the accounting, for which patience ends some time.
+        # ... then the accounting, for which patience ends some time: at once where the controller knows how it ended
+        # (the accounting has one row for all elements of an array that were cancelled before their start).
         past = None
         if self.cluster.accounting is not False:
             answer = self.cluster.past([task.id])
             past = (answer or {}).get(task.id)
-            if (past is None or past.state not in OVER) and absent < _PATIENCE * patience:
+            is_told = word in OVER - PASSING
+            if (past is None or past.state not in OVER) and not is_told and absent < _PATIENCE * patience:
                 return
-        words = past.words if past is not None and past.state in OVER else (row.state if row else "")
+        if past is not None and past.state in OVER:
+            words = past.words
+        else:
+            words = word if word in OVER and word is not None else (row.state if row else "")
         self._fail(task, words)
 
     def _succeed(self, task: Task) -> None:

@@ -56,6 +56,7 @@ def test_numbers_are_numbers(name: str, value: object) -> None:
         ({"gres": "lscratch:100", "gpu": 1}, {"gres": "lscratch:100", "gpus_per_node": "1"}),
         ({"mem_mb_per_cpu": 500, "cpus_per_task": 4, "mem_mb": 2000}, {"mem": "2300MB"}),
         ({"qos": "long", "constraint": "a|b"}, {"qos": "long", "constraint": "a|b"}),
+        ({"slurm_wckey": "key"}, {"wckey": "key"}),
         ({"tasks": 1, "nodes": 1, "tasks_per_gpu": 0, "mpi": False, "slurm_extra": ""}, {}),
     ],
 )

@@ -121,6 +121,18 @@ def test_a_job_is_lost_only_when_all_who_know_say_so(follower, cluster, reporter
     assert reporter.failures == []
 
 
+def test_how_a_job_ended_is_believed_of_the_controller_where_the_accounting_has_no_row(
+    follower, cluster, reporter, settings, make_task
+) -> None:
+    settings.lost_after = 3600.0
+    task = make_task()
+    follower.look([task])
+    task.gone_since = 1.0
+    cluster.rows, cluster.word = {task.id: Row("CANCELLED", task.place.name, "")}, "CANCELLED"
+    follower.look([])
+    assert "cancelled" in reporter.failures[0][1]
+
+
 def test_a_job_the_controller_still_knows_is_alive_whatever_the_queue_shows(follower, cluster, make_task) -> None:
     task = make_task()
     follower.look([task])
