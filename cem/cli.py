@@ -137,6 +137,9 @@ def install(
     gpu_partition: Annotated[str | None, typer.Option(help="partition of jobs with a GPU")] = None,
     qos: Annotated[str | None, typer.Option(help="quality of service")] = None,
     constraint: Annotated[str | None, typer.Option(help="features that nodes must have")] = None,
+    wckey: Annotated[
+        str | None, typer.Option(help="workload characterisation key, where the site asks for one")
+    ] = None,
     gres: Annotated[str | None, typer.Option(help="how GPUs are asked for: gpu:a100:{gpus}")] = None,
     setup: Annotated[str | None, typer.Option(help="shell lines run on the node first: module load …")] = None,
     python: Annotated[str | None, typer.Option(help="command that starts Python on the node")] = None,
@@ -147,7 +150,7 @@ def install(
 
     Settings that are not named are kept from the one that is there; an empty one ('') is taken out.
     """
-    values = (account, partition, gpu_partition, qos, constraint, gres, setup, python)
+    values = (account, partition, gpu_partition, qos, constraint, wckey, gres, setup, python)
     given = {key: value for key, value in zip(profiles.SITE, values, strict=True) if value is not None}
     path, done = profiles.install(name, given, CEM, to, force)
     typer.echo(f"{path} {done}")

@@ -91,6 +91,10 @@ class Books:
         submission.save()
         return submission
 
+    def discard(self, submission: Submission) -> None:
+        """Forget a submission of which nothing was sent."""
+        shutil.rmtree(submission.folder)
+
     def read(self) -> tuple[list[Submission], list[str]]:
         """Every submission on record, oldest first; and a message for each record that cannot be read."""
         found, unreadable = [], []

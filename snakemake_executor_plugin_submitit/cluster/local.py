@@ -81,10 +81,10 @@ class Local:
         """There is no accounting."""
         return None
 
-    def known(self, job: str) -> str | None:
+    def known(self, job: str, name: str) -> str | None:
         """The state of one job."""
         rows = self.queue() or {}
-        return rows[job].state if job in rows else "gone"
+        return rows[job].state if job in rows and rows[job].name == name else "gone"
 
     def cancel(self, ids: Iterable[str]) -> bool:
         """End jobs and all below them: asked first, killed after some seconds."""

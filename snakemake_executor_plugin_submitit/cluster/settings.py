@@ -40,6 +40,9 @@ class ExecutorSettings(ExecutorSettingsBase):
     account: str = _setting("", "account of jobs that ask for none (resource slurm_account); empty: your default")
     qos: str = _setting("", "QoS of jobs that ask for none (resource slurm_qos); empty: your default")
     constraint: str = _setting("", "features that nodes must have (resource slurm_constraint); empty: any")
+    wckey: str = _setting(
+        "", "workload characterisation key (resource slurm_wckey), where sites ask for one; empty: none"
+    )
     gres: str = _setting(
         "", "how the site spells GPUs, with {gpus} for their number: gpu:a100:{gpus}; empty: --gpus-per-node"
     )

@@ -63,6 +63,7 @@ class Former:
 
     submission: Submission
     index: int
+    is_gone: bool = False  # by the controller's own word
 
     @property
     def member(self) -> Member:

@@ -16,9 +16,12 @@ _LAUNCH = re.compile(r"(?m)^srun: error: .*(Unable to (create step|confirm alloc
 
 @dataclass(frozen=True)
 class Cause:
-    """passing: the same again may work. memory: more memory may. final: it would fail again until somebody acts."""
+    """saved: no failure, it goes on from its state. passing: the same again may work. memory: more memory may.
 
-    kind: Literal["passing", "memory", "final"]
+    final: it would fail again until somebody acts.
+    """
+
+    kind: Literal["saved", "passing", "memory", "final"]
     text: str
 
 
@@ -48,6 +51,8 @@ def diagnose(
     if word == "CANCELLED":
         who = state.removeprefix("CANCELLED").removeprefix(" by ").strip()
         return Cause("final", f"cancelled{f' by user {who}' if who else ''}{place}")
+    if last is not None and last.how == "saved":
+        return Cause("saved", f"its state saved{place}, but SLURM did not requeue it")
     if word == "TIMEOUT" or (last is not None and last.code == -1):
         return Cause(
             "final",

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,13 +19,14 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
 from snakemake_executor_plugin_submitit.books.records import FOLDER, Books
+from snakemake_executor_plugin_submitit.cluster.environment import from_environment
 from snakemake_executor_plugin_submitit.cluster.resources import Request, make_request
 from snakemake_executor_plugin_submitit.cluster.send import PYTHON
 from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.head.adopt import identity
 from snakemake_executor_plugin_submitit.head.follow import Follower
 from snakemake_executor_plugin_submitit.head.lock import HeadLock
-from snakemake_executor_plugin_submitit.head.task import Task, name_of, outputs_of
+from snakemake_executor_plugin_submitit.head.task import Task, name_of, outputs_of, resources_of
 from snakemake_executor_plugin_submitit.node.inner import MODULE, quoted_for_the_shell
 
 _SIGNALS = {signal.SIGINT: "on_interrupt", signal.SIGTERM: "on_terminate", signal.SIGHUP: "on_hangup"}
@@ -42,6 +44,11 @@ class Executor(RemoteExecutor):
 
     def __post_init__(self) -> None:
         settings = self.workflow.executor_settings or ExecutorSettings()
+        if settings.cluster == "slurm":
+            found, said = from_environment(asdict(settings))
+            settings = replace(settings, **found)
+            for text in said:
+                self.say(text)
         self._settings: ExecutorSettings = settings
         self._incoming: queue.Queue[Task] = queue.Queue()
         self._leave = False
@@ -196,7 +203,8 @@ class Executor(RemoteExecutor):
 
     def _request(self, job: Any) -> Request:
         described = f"{name_of(job)} ({', '.join(outputs_of(job))})"
-        return make_request(described, job.resources, job.threads, self._settings)
+        resources = resources_of(job)
+        return make_request(described, resources, resources.get("_cores", 1), self._settings)
 
     def _scope(self) -> str:
         """What this head was asked to work on: it cancels what the plan no longer has among jobs of the same alone."""

@@ -8,9 +8,10 @@ from snakemake_executor_plugin_submitit.books.costs import AttemptCost, goal, ha
 from snakemake_executor_plugin_submitit.books.records import Books, State, Submission
 from snakemake_executor_plugin_submitit.cluster.accounting import costs_of
 from snakemake_executor_plugin_submitit.cluster.local import Local
+from snakemake_executor_plugin_submitit.cluster.reasons import Stuck, stuck_for
 from snakemake_executor_plugin_submitit.cluster.send import log_of
 from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
-from snakemake_executor_plugin_submitit.cluster.slurm import ALIVE, PASSING, Row, Rows, Slurm, is_alive, stuck_for
+from snakemake_executor_plugin_submitit.cluster.slurm import OVER, PASSING, Row, Rows, Slurm, is_alive, is_over
 from snakemake_executor_plugin_submitit.head.adopt import Former, Histories, classify
 from snakemake_executor_plugin_submitit.head.causes import Cause, diagnose
 from snakemake_executor_plugin_submitit.head.dispatch import Dispatcher
@@ -19,6 +20,7 @@ from snakemake_executor_plugin_submitit.head.task import Reporter, Task
 BORN = time.time()  # Snakemake imports its plugins before it decides what has to run
 _SOON_S = 10.0  # a job that SLURM calls over may take so long until its last words are on this file system
 _ACCOUNTED_S = 30.0  # the accounting may take so long to know of a job's end, where its costs go into its results
+_UNDER_WAY = ("RUNNING", "COMPLETING")
 _PATIENCE = 10  # times lost_after, until a job counts as lost though the accounting does not answer
 
 
@@ -64,13 +66,31 @@ class Follower:
         rows = self.cluster.queue()
         self._note_silence(rows)
         # New tasks: take over an earlier head's job, or line up to be sent. That needs the queue's word.
-        if rows is not None:
-            self._decide(rows)
+        if rows is not None and (told := self._with_hidden(rows)) is not None:
+            self._decide(told)
         # Send what is ready, old failures too whose pause is over.
         self.active += self.dispatcher.send(rows, self.active)
         # See what became of each job that has a place.
         for task in list(self.active):
             self._follow(task, rows)
+        self._tell_of_stuck(rows)
+
+    def _with_hidden(self, rows: Rows) -> Rows | None:
+        """The queue, and what it does not show of earlier heads' open jobs though the controller knows them.
+
+        A job that is taken for dead is sent again: two would write the same files. None: the controller is silent.
+        """
+        found = dict(rows)
+        for former in self.former:
+            if former.submission.job_id is None or former.is_gone or former.is_alive(rows):
+                continue
+            word = self.cluster.known(former.id, former.submission.name)
+            if word is None:
+                return None
+            former.is_gone = is_over(word)
+            if not former.is_gone:
+                found[former.id] = Row(word, former.submission.name, "")
+        return found
 
     def _decide(self, rows: Rows) -> None:
         """Adopt what an earlier head left alive, cancel what is out of date, and queue the rest for sending."""
@@ -131,7 +151,6 @@ class Follower:
         row = rows.get(task.id)
         if row is not None and is_alive(rows, task.id, task.place.name):
             task.gone_since = None
-            self._tell_if_stuck(task, row)
             return
         # It is gone, or the queue calls it over: its last words may still be on their way through the file system, and
         # a state of the past is often followed by a requeue. Wait for either.
@@ -142,17 +161,22 @@ class Follower:
         if absent < (patience if row is None or row.state in PASSING else min(_SOON_S, patience)):
             return
         # All who may know must agree before it counts as lost: first the controller, asked for this job alone, ...
-        known = self.cluster.known(task.id)
-        if known is None or known in ALIVE:
+        word = self.cluster.known(task.id, task.place.name)
+        if not is_over(word):
             return
-        # ... then the accounting, for which patience ends some time.
+        # ... then the accounting, for which patience ends some time: at once where the controller knows how it ended
+        # (the accounting has one row for all elements of an array that were cancelled before their start).
         past = None
         if self.cluster.accounting is not False:
             answer = self.cluster.past([task.id])
             past = (answer or {}).get(task.id)
-            if (past is None or past.state in ALIVE) and absent < _PATIENCE * patience:
+            is_told = word in OVER - PASSING
+            if (past is None or past.state not in OVER) and not is_told and absent < _PATIENCE * patience:
                 return
-        words = past.words if past is not None and past.state not in ALIVE else (row.state if row else "")
+        if past is not None and past.state in OVER:
+            words = past.words
+        else:
+            words = word if word in OVER and word is not None else (row.state if row else "")
         self._fail(task, words)
 
     def _succeed(self, task: Task) -> None:
@@ -196,11 +220,13 @@ class Follower:
             attempt = f"attempt {task.attempt}, " if task.attempt > 1 else ""
             self.reporter.failed(task, f"{attempt}job {task.id}: {cause.text}", log, end)
             return
-        pause = self.dispatcher.pause(task.attempt)
+        saved = cause.kind == "saved"
+        pause = 0.0 if saved else self.dispatcher.pause(task.attempt)
         more = f" with {task.request.memory_mb} MB" if cause.kind == "memory" else ""
         text = cause.text.rstrip(".")
         self.reporter.say(f"job {task.id} ({task.name}): {text}. Sending it again{more} in {pause:.0f} s. Log: {log}")
-        task.attempt, task.not_before, task.submission = task.attempt + 1, time.time() + pause, None
+        task.attempt, task.turns = (task.attempt, task.turns + 1) if saved else (task.attempt + 1, task.turns)
+        task.not_before, task.submission = time.time() + pause, None
         self.dispatcher.waiting.append(task)
 
     def _memory_mb(self, task: Task) -> float | None:
@@ -213,6 +239,8 @@ class Follower:
 
     def _again(self, task: Task, cause: Cause) -> bool:
         """Whether to send a failed task again; with more memory where that was missing."""
+        if cause.kind == "saved":
+            return task.turns < self.settings.max_requeues
         if task.attempt > self.settings.retries or cause.kind == "final":
             return False
         if cause.kind == "memory":
@@ -221,12 +249,23 @@ class Follower:
             task.request = task.request.with_memory(self.settings.memory_growth)
         return True
 
-    def _tell_if_stuck(self, task: Task, row: Row) -> None:
-        reason = stuck_for(row.reason)
-        if row.state == "PENDING" and reason != task.told:
-            task.told = reason
-            if reason:
-                self.reporter.say(f"job {task.id} ({task.name}) will not start by itself: {row.reason}")
+    def _tell_of_stuck(self, rows: Rows | None) -> None:
+        """Say once which jobs will not start unless somebody acts, and what to do: one line for all of one reason."""
+        found: dict[Stuck, list[Task]] = {}
+        for task in self.active:
+            row = (rows or {}).get(task.id)
+            stuck = stuck_for(row.state, row.reason) if row is not None and row.state not in _UNDER_WAY else None
+            if stuck is not None and stuck.reason != task.told:
+                task.told = stuck.reason
+                found.setdefault(stuck, []).append(task)
+        for stuck, tasks in found.items():
+            names = ", ".join(sorted({task.name for task in tasks}))
+            more, themselves = (f" and {len(tasks) - 1} more", "themselves") if len(tasks) > 1 else ("", "itself")
+            jobs = {task.id.split("_")[0] for task in tasks} if more else {task.id}
+            self.reporter.say(
+                f"job {tasks[0].id}{more} ({names}) will not start by {themselves}: {stuck.reason}. "
+                f"{stuck.advice_for(' '.join(sorted(jobs)))}"
+            )
 
     def _note_silence(self, rows: Rows | None) -> None:
         if rows is None and self.silent_since is None:
@@ -258,9 +297,9 @@ class Follower:
             taken = self.cluster.cancel(wanted)
             rows = self.cluster.queue()
             if rows is not None:
-                named = {job for job, row in rows.items() if row.name in names and row.state in ALIVE}
+                named = {job for job, row in rows.items() if row.name in names and row.state not in OVER}
                 self.cluster.cancel(named)
-                alive = {job.split("_")[0] for job, row in rows.items() if row.state in ALIVE}
+                alive = {job.split("_")[0] for job, row in rows.items() if row.state not in OVER}
                 if taken and not wanted & alive and not named:
                     break
             if time.monotonic() > deadline:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from snakemake.resources import GroupResources, Resources
+
 from snakemake_executor_plugin_submitit.books.events import Attempt, read_attempts
 from snakemake_executor_plugin_submitit.books.records import Member, Submission
 from snakemake_executor_plugin_submitit.cluster.resources import Request
@@ -26,6 +28,24 @@ def name_of(job: Any) -> str:
     return "+".join(sorted({single.rule.name for single in members_of(job)}))
 
 
+def resources_of(job: Any) -> Any:
+    """What a job or group asks for. The jobs of a group take turns on the GPUs of the one that asks for most.
+
+    By itself Snakemake adds up the GPUs of jobs that are ready together, but where `--resources gpu=1` limits them, and
+    that limit would cut what single jobs ask for, too, without a word.
+    """
+    if not job.is_group():
+        return job.resources
+    gpus = max(int(single.resources.get("gpu", 0)) for single in job.jobs)
+    return GroupResources.basic_layered(
+        toposorted_jobs=job.toposorted,
+        constraints=Resources.from_mapping({"gpu": max(1, gpus)}),
+        run_local=False,
+        additive_resources=["runtime"],
+        sortby=["runtime"],
+    )
+
+
 @dataclass
 class Task:
     """Snakemake's job, what identifies it, what runs it, and its place in the books once it is there."""
@@ -38,6 +58,7 @@ class Task:
     request: Request
     attempt: int = 1
     refusals: int = 0
+    turns: int = 0  # it saved, was not requeued, and was sent again so many times
     not_before: float = 0.0
     waits_for: set[tuple[str, str]] = field(default_factory=set)  # id and name of jobs to be gone first
     submission: Submission | None = None

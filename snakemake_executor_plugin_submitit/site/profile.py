@@ -16,7 +16,7 @@ from snakemake_executor_plugin_submitit.books.records import write_whole
 from snakemake_executor_plugin_submitit.cluster.slurm import NAME_RULE, is_name
 from snakemake_executor_plugin_submitit.site.program import Program, SiteError
 
-SITE = ("account", "partition", "gpu-partition", "qos", "constraint", "gres", "setup", "python")
+SITE = ("account", "partition", "gpu-partition", "qos", "constraint", "wckey", "gres", "setup", "python")
 _FREE = ("setup", "python")  # shell text; the others are SLURM's names and expressions
 _PART = 250
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

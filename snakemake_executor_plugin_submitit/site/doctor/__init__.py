@@ -6,6 +6,7 @@ It may call SLURM's commands, as lists of words, never through a shell.
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from snakemake_executor_plugin_submitit.cluster.environment import from_environment
 from snakemake_executor_plugin_submitit.site.doctor.finding import Finding
 from snakemake_executor_plugin_submitit.site.doctor.place import check_place
 from snakemake_executor_plugin_submitit.site.doctor.probe import Target, check_node
@@ -43,10 +44,13 @@ def examine(
     probing = probe and site is not None
     yield from check_place(folder, shared_matters=site is not None, probed=probing, program=program, more=more)
     if site is None:
-        yield from check_slurm(None, "")
+        yield from check_slurm(None, "", {})
         return
+    found, said = from_environment(settings)
+    yield from (Finding("ok", "environment", text) for text in said or ["no variable of SLURM changes what jobs get"])
+    settings |= found
     target = choose_target(site, settings, partition)
-    yield from check_slurm(site, partition or target.partition)
+    yield from check_slurm(site, partition or target.partition, settings)
     if not probe:
         yield Finding("ok", "probe", "not asked for (--no-probe): what nodes see of this folder is not known")
     elif "%" in str(folder):

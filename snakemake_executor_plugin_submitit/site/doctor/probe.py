@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_plugin_submitit.cluster.slurm import ask, stuck_for
+from snakemake_executor_plugin_submitit.cluster.reasons import stuck_for
+from snakemake_executor_plugin_submitit.cluster.send import RefusedError
+from snakemake_executor_plugin_submitit.cluster.slurm import ask
 from snakemake_executor_plugin_submitit.site.doctor.finding import Finding
 from snakemake_executor_plugin_submitit.site.program import Program
 
@@ -46,6 +48,10 @@ def check_node(folder: Path, target: Target, wait_s: float, program: Program) ->
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             answer = ask(*command(folder, scratch, target, program))
             if not answer.ok:
+                if limit := RefusedError(answer.why).limit:
+                    advice = "Jobs wait for their turn with the head; for the probe, try again when fewer are there."
+                    yield Finding("warning", "probe", f"a limit on submitted jobs is reached ({limit})", advice)
+                    return
                 install = f"{program.name} profile install slurm --account …"
                 advice = f"Set account, partition, QoS and gres as your site has them: {install}"
                 yield Finding("problem", "probe", f"sbatch refused it: {answer.why}", advice)
@@ -64,10 +70,11 @@ def script(scratch: Path, target: Target) -> str:
 
 def command(folder: Path, scratch: Path, target: Target, program: Program) -> list[str]:
     """The words of sbatch."""
-    words = ["sbatch", "--parsable", "--job-name", f"{program.name}-doctor", "--no-requeue", "--chdir", str(folder)]
+    words = ["sbatch", "--parsable", "--export=ALL", "--job-name", f"{program.name}-doctor", "--no-requeue"]
+    words += ["--chdir", str(folder)]
     words += ["--nodes", "1", "--ntasks", "1", "--cpus-per-task", "1", "--mem", f"{_MEMORY_MB}M"]
     words += ["--time", str(_MINUTES), "--output", str(scratch / "log")]
-    names = {name: target.settings.get(name, "") for name in ("account", "qos", "constraint")}
+    names = {name: target.settings.get(name, "") for name in ("account", "qos", "constraint", "wckey")}
     words += [f"--{name}={value}" for name, value in ({"partition": target.partition} | names).items() if value]
     gres = target.settings.get("gres", "")
     if target.gpu:
@@ -91,8 +98,8 @@ def _cancelled(job: str) -> Iterator[None]:
 def _follow(job: str, scratch: Path, token: str, target: Target, wait_s: float, program: Program) -> Iterator[Finding]:
     state, reason = _wait_for_start(job, scratch, wait_s)
     if state == "PENDING":
-        stuck = stuck_for(reason)
-        advice = "Correct what it says" if stuck else f"Wait longer: {program.name} doctor --wait 1800"
+        stuck = stuck_for(state, reason)
+        advice = stuck.advice_for(job) if stuck else f"Wait longer: {program.name} doctor --wait 1800"
         place = f" in {target.partition}" if target.partition else ""
         text = f"job {job}{place} was still pending after {wait_s:.0f} s (reason: {reason})"
         yield Finding("problem" if stuck else "warning", "probe", text, f"Taken back. {advice}.")

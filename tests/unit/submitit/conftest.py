@@ -36,7 +36,7 @@ class FakeCluster:
     def costs(self, job: str) -> list[Cost] | None:
         return None
 
-    def known(self, job: str) -> str | None:
+    def known(self, job: str, name: str) -> str | None:
         return self.word
 
     def cancel(self, ids) -> bool:

@@ -35,7 +35,7 @@ class Cluster:
         self.config()
         for name in ("squeue", "scancel", "sacct", "sbatch"):
             self.program(name, "")
-        self.program("sacctmgr", "echo 'lab_1|normal,long'")
+        self.program("sacctmgr", "[ $4 = qos ] && printf 'normal|5\nlong|\n' || echo 'lab_1|normal,long|'")
 
     def program(self, name: str, body: str) -> None:
         path = self.folder / name

@@ -39,11 +39,14 @@ def test_the_probe_is_asked_for_as_the_jobs_are(tmp_path) -> None:
     settings = {
         "account": "a",
         "gres": "gpu:a100:{gpus}",
+        "wckey": "w",
         "setup": "module load x",
         "python": "apptainer exec c python",
     }
     words = command(tmp_path, tmp_path / "it's", Target("gpu", True, settings), PROGRAM)
-    assert {"--partition=gpu", "--account=a", "--gres=gpu:a100:1", "--no-requeue"} <= set(words)
+    assert {"--partition=gpu", "--account=a", "--wckey=w", "--export=ALL", "--gres=gpu:a100:1", "--no-requeue"} <= set(
+        words
+    )
     assert words[-1] == str(tmp_path / "it's/job.sh")
     assert "--gpus-per-node=1" in command(tmp_path, tmp_path, Target("gpu", True, {}), PROGRAM)
     assert not [word for word in command(tmp_path, tmp_path, Target("cpu", False, settings), PROGRAM) if "gres" in word]
@@ -88,6 +91,7 @@ def test_a_probe_that_stays_pending_is_taken_back_with_its_reason(node, quick, l
         found = list(doctor.examine(PROGRAM, partition="gpu", wait_s=0.1))
         assert levels(found)["probe"] == level
         assert f"reason: {reason}" in of(found, "probe")
+        assert ("Lower runtime" in of(found, "probe")) == (level == "problem")
         assert node.asked[-1] == "scancel 7"
 
 
@@ -96,6 +100,13 @@ def test_a_probe_that_is_refused_tells_what_sbatch_said(node, quick, levels, of)
     found = list(doctor.examine(PROGRAM, wait_s=1.0))
     assert levels(found)["probe"] == "problem"
     assert "Invalid account" in of(found, "probe")
+
+
+def test_a_limit_on_submitted_jobs_is_no_problem(node, quick, levels, of) -> None:
+    node.program("sbatch", "echo 'sbatch: error: AssocMaxSubmitJobLimit' >&2; exit 1")
+    found = list(doctor.examine(PROGRAM, wait_s=1.0))
+    assert levels(found)["probe"] == "warning"
+    assert "a limit on submitted jobs is reached (AssocMaxSubmitJobLimit)" in of(found, "probe")
 
 
 def test_a_probe_that_leaves_nothing_means_another_folder(node, quick, monkeypatch, of) -> None:
