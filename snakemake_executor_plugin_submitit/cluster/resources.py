@@ -14,7 +14,10 @@ _FALLBACK_MB, _FALLBACK_MIN = 1000, 60
 
 @dataclass(frozen=True)
 class Request:
-    """Resources of one job. Equal requests go into one array. memory_mb is the job's own, the overhead not included."""
+    """Resources of one job. Equal requests go into one array. memory_mb is the job's own, the overhead not included.
+
+    exclude: nodes that have failed it before, separated by commas.
+    """
 
     memory_mb: int
     minutes: int
@@ -25,10 +28,15 @@ class Request:
     qos: str
     constraint: str
     gres: str
+    exclude: str = ""
 
     def with_memory(self, factor: float) -> "Request":
         """The same with more memory."""
         return replace(self, memory_mb=round(self.memory_mb * factor))
+
+    def without_node(self, node: str) -> "Request":
+        """The same away from one more node."""
+        return replace(self, exclude=",".join(sorted({*filter(None, self.exclude.split(",")), node})))
 
     def parameters(self, overhead_mb: int) -> dict[str, Any]:
         """As submitit's SlurmExecutor takes them, under sbatch's names."""
@@ -37,7 +45,7 @@ class Request:
             "time": self.minutes,
             "cpus_per_task": self.cpus,
         }
-        named = {name: getattr(self, name) for name in ("partition", "account", "qos", "constraint")}
+        named = {name: getattr(self, name) for name in ("partition", "account", "qos", "constraint", "exclude")}
         found |= {name: value for name, value in named.items() if value}
         if self.gpus and self.gres:
             found["gres"] = self.gres.replace("{gpus}", str(self.gpus))

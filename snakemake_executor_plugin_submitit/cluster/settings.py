@@ -22,7 +22,7 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     poll: float = _setting(10.0, "seconds between two looks at the queue")
     signal_delay: int = _setting(120, "seconds between SIGUSR2 and the time limit: SLURM may send it 30 s early")
-    save_time: int = _setting(60, "seconds a script may take to save after SIGUSR2")
+    save_time: int = _setting(60, "of no effect, taken for older profiles: a script may save until its time limit")
     retries: int = _setting(3, "how often a job is sent again after a passing failure (node, preemption, lost job)")
     backoff: float = _setting(30.0, "seconds before the first retry and the first new try at sbatch; doubles each time")
     memory_growth: float = _setting(

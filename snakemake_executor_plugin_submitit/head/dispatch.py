@@ -97,16 +97,9 @@ class Dispatcher:
         return self.books.open(self.scope, tasks[0].request.asdict(), members)
 
     def _commands(self, submission: Submission, tasks: list[Task]) -> list[Command]:
-        settings = self.settings
+        folder = str(Path.cwd())
         return [
-            Command(
-                task.command,
-                str(Path.cwd()),
-                str(submission.events(index).absolute()),
-                settings.save_time,
-                task.request.minutes,
-                settings.signal_delay,
-            )
+            Command(task.command, folder, str(submission.events(index).absolute()), task.request.minutes)
             for index, task in enumerate(tasks)
         ]
 

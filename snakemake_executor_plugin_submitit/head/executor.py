@@ -192,6 +192,7 @@ class Executor(RemoteExecutor):
             outputs=outputs,
             command=self.format_job_exec(job),
             request=self._request(job),
+            may_restart=job.restart_times >= job.attempt,
         )
 
     def _request(self, job: Any) -> Request:

@@ -186,9 +186,10 @@ class Follower:
         """Send it again where that can help, else report it."""
         log = Path(log_of(task.place, task.index))
         end, attempts = task.log_end(log), task.attempts()
-        cause = diagnose(attempts, end, state, task.request, self.settings.memory_overhead_mb, self._memory_mb(task))
+        overhead_mb, ending = self.settings.memory_overhead_mb, None if attempts else self.cluster.ending(task.id)
+        cause = diagnose(attempts, end, state, task.request, overhead_mb, self._memory_mb(task), ending)
         self.active.remove(task)
-        node = attempts[-1].node if attempts else ""
+        node = attempts[-1].node if attempts else ending.node if ending else ""
         again = self._again(task, cause)
         self._close(task.place, task.index, "retried" if again else "failed", cause.text, node)
         if not again:
@@ -198,6 +199,9 @@ class Follower:
             return
         pause = self.dispatcher.pause(task.attempt)
         more = f" with {task.request.memory_mb} MB" if cause.kind == "memory" else ""
+        if cause.avoid:
+            task.request = task.request.without_node(cause.avoid)
+            more = f", not to {task.request.exclude},"
         text = cause.text.rstrip(".")
         self.reporter.say(f"job {task.id} ({task.name}): {text}. Sending it again{more} in {pause:.0f} s. Log: {log}")
         task.attempt, task.not_before, task.submission = task.attempt + 1, time.time() + pause, None
@@ -212,11 +216,14 @@ class Follower:
         return max(used, default=None)
 
     def _again(self, task: Task, cause: Cause) -> bool:
-        """Whether to send a failed task again; with more memory where that was missing."""
+        """Whether to send a failed task again; with more memory where that was missing.
+
+        A rule whose own `retries` are not used up says itself what memory its next attempt gets.
+        """
         if task.attempt > self.settings.retries or cause.kind == "final":
             return False
         if cause.kind == "memory":
-            if self.settings.memory_growth <= 1:
+            if self.settings.memory_growth <= 1 or task.may_restart:
                 return False
             task.request = task.request.with_memory(self.settings.memory_growth)
         return True

@@ -36,6 +36,7 @@ class Task:
     outputs: list[str]
     command: str
     request: Request
+    may_restart: bool = False  # Snakemake would make another attempt of it: the rule's `retries`
     attempt: int = 1
     refusals: int = 0
     not_before: float = 0.0

@@ -4,7 +4,7 @@ import pytest
 
 from snakemake_executor_plugin_submitit.books.events import append
 from snakemake_executor_plugin_submitit.cluster.send import RefusedError
-from snakemake_executor_plugin_submitit.cluster.slurm import Past, Row
+from snakemake_executor_plugin_submitit.cluster.slurm import Ending, Past, Row
 from snakemake_executor_plugin_submitit.head import dispatch
 from snakemake_executor_plugin_submitit.head.follow import Follower
 
@@ -262,3 +262,27 @@ def test_a_damaged_record_is_named_and_the_others_are_adopted(
     follower.look([make_task("a")])
     assert sbatch.sent == []
     assert [task.id for task in follower.active] == ["7"]
+
+
+def test_a_job_that_never_started_is_kept_away_from_the_nodes_where_it_did_not(follower, cluster, make_task) -> None:
+    task = make_task()
+    follower.look([task])
+    for node in ("c2", "c1"):
+        cluster.rows, cluster.end = queue(task, state="FAILED"), Ending("0:53", node)
+        follower.look([])
+        assert task.member.node == node if task.submission else True
+        follower.look([])
+    assert task.request.exclude == "c1,c2"
+    assert task.request.parameters(0)["exclude"] == "c1,c2"
+
+
+def test_a_rule_with_retries_of_its_own_says_what_memory_the_next_attempt_gets(
+    follower, cluster, reporter, settings, make_task
+) -> None:
+    settings.memory_growth = 1.5
+    task = make_task(may_restart=True)
+    follower.look([task])
+    cluster.rows, cluster.history = {}, {task.id: Past("OUT_OF_MEMORY", "OUT_OF_MEMORY")}
+    follower.look([])
+    assert [failed for failed, _ in reporter.failures] == [task]
+    assert task.request.memory_mb == 100
