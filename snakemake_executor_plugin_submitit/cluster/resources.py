@@ -63,7 +63,7 @@ def make_request(name: str, resources: Mapping[str, Any], threads: int, settings
 
     Raises WorkflowError for values that SLURM could not take, before anything is submitted.
     """
-    gpus = _count(name, "gpu", resources.get("gpu", 0), least=0)
+    gpus = 0 if settings.no_gpu else _count(name, "gpu", resources.get("gpu", 0), least=0)
     texts = {
         "partition": resources.get("slurm_partition")
         or (settings.gpu_partition if gpus and settings.gpu_partition else settings.partition),

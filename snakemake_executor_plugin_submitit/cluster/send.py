@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import submitit
@@ -37,25 +38,35 @@ def send_to_slurm(
 ) -> str:
     """Submit an array (one job: a plain job), and give its id. Raises RefusedError."""
     try:
-        executor = submitit.SlurmExecutor(
-            submission.folder,
-            max_num_timeout=settings.max_requeues,
-            python=settings.python or shlex.quote(PYTHON),
-        )
-        executor.update_parameters(
-            **request.parameters(settings.memory_overhead_mb),
-            job_name=submission.name,
-            comment="+".join(sorted({member.rule for member in submission.members}))[:200],
-            signal_delay_s=settings.signal_delay,
-            stderr_to_stdout=True,
-            array_parallelism=settings.array_parallelism,
-            setup=settings.setup.splitlines() or None,
-            additional_parameters={"requeue": True},
-        )
+        rules = "+".join(sorted({member.rule for member in submission.members}))
+        executor = slurm_executor(submission.folder, submission.name, rules, request, settings)
         jobs = executor.submit_array(list(commands))
     except Exception as error:  # whatever stands between here and sbatch: the caller decides by its words
         raise RefusedError(_words(error)) from error
     return str(jobs[0].job_id).split("_")[0]
+
+
+def slurm_executor(
+    folder: Path, name: str, comment: str, request: Request, settings: ExecutorSettings
+) -> submitit.SlurmExecutor:
+    """What submits with the options of a job: the jobs themselves, and the probe of `doctor`.
+
+    Raises RuntimeError where there is no srun.
+    """
+    executor = submitit.SlurmExecutor(
+        folder, max_num_timeout=settings.max_requeues, python=settings.python or shlex.quote(PYTHON)
+    )
+    executor.update_parameters(
+        **request.parameters(settings.memory_overhead_mb),
+        job_name=name,
+        comment=comment[:200],
+        signal_delay_s=settings.signal_delay,
+        stderr_to_stdout=True,
+        array_parallelism=settings.array_parallelism,
+        setup=settings.setup.splitlines() or None,
+        additional_parameters={"requeue": True},
+    )
+    return executor
 
 
 def send_to_this_machine(

@@ -43,6 +43,7 @@ class ExecutorSettings(ExecutorSettingsBase):
     gres: str = _setting(
         "", "how the site spells GPUs, with {gpus} for their number: gpu:a100:{gpus}; empty: --gpus-per-node"
     )
+    no_gpu: bool = _setting(False, "the site has no GPUs: rules that ask for some run without")
     setup: str = _setting("", "shell lines run on the node before anything else: module load …, source …")
     python: str = _setting("", "command that starts Python on the node, such as a container's; empty: this Python")
     on_interrupt: str = _setting("cancel", "what Ctrl-C does to the jobs; left ones are adopted later", ON_SIGNAL)

@@ -139,7 +139,9 @@ class Executor(RemoteExecutor):
         Without the base's wait for this head's own temporary folder: an adopted job outlives its head.
         """
         request = self._request(job)
-        limits = [f"mem_mb={request.memory_mb}", f"gpu={request.gpus}"]
+        limits = [f"mem_mb={request.memory_mb}"]
+        if not self._settings.no_gpu:  # else it would wait for a GPU for ever
+            limits.append(f"gpu={request.gpus}")
         files = list(job.get_wait_for_files())
         return " ".join(
             [

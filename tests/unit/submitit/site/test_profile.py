@@ -24,6 +24,7 @@ EVERY = {
     "qos": "normal",
     "constraint": "a100|h100&ib",
     "gres": "gpu:a100:{gpus}",
+    "no-gpu": "true",
     "setup": "module load cuda\nsource '/shared/it's \"mine\"/$(date)'",
     "python": "apptainer exec --nv /shared/cem.sif python",
 }
