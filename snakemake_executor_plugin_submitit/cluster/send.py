@@ -1,5 +1,6 @@
 """Submission: from a record in the books to jobs that SLURM, or this machine, has taken."""
 
+import errno
 import re
 import shlex
 import sys
@@ -42,7 +43,9 @@ def send_to_slurm(
         executor = slurm_executor(submission.folder, submission.name, rules, request, settings)
         jobs = executor.submit_array(list(commands))
     except Exception as error:  # whatever stands between here and sbatch: the caller decides by its words
-        raise RefusedError(_words(error)) from error
+        refused = RefusedError(_words(error))
+        refused.later |= isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise refused from error
     return str(jobs[0].job_id).split("_")[0]
 
 
@@ -101,11 +104,12 @@ def is_whole(submission: Submission, index: int) -> bool:
 
 
 def _words(error: BaseException) -> str:
-    """What an error and what led to it say, in a line."""
+    """What an error and what led to it say, in a line; a site's own words whole."""
     said: list[str] = []
     seen: Any = error
     while seen is not None:
         said += [line.strip() for line in str(seen).splitlines() if line.strip()]
         seen = seen.__cause__
-    lines = [line for line in dict.fromkeys(said) if "error" in line.lower()] or said
-    return "; ".join(lines)[:500]
+    lines = list(dict.fromkeys(said))
+    own = [line.removeprefix("sbatch: ") for line in lines if line.startswith("sbatch: ")]
+    return "; ".join(own or [line for line in lines if "error" in line.lower()] or lines)

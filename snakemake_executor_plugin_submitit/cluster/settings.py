@@ -46,6 +46,11 @@ class ExecutorSettings(ExecutorSettingsBase):
     no_gpu: bool = _setting(False, "the site has no GPUs: rules that ask for some run without")
     setup: str = _setting("", "shell lines run on the node before anything else: module load …, source …")
     python: str = _setting("", "command that starts Python on the node, such as a container's; empty: this Python")
+    sources: str = _setting(
+        "",
+        "code that jobs run beside the Snakefiles and scripts: files and folders, separated by commas, beside the "
+        "Snakefile; a job that finds them edited since it was planned says so",
+    )
     on_interrupt: str = _setting("cancel", "what Ctrl-C does to the jobs; left ones are adopted later", ON_SIGNAL)
     on_terminate: str = _setting("leave", "what SIGTERM does to the jobs", ON_SIGNAL)
     on_hangup: str = _setting("leave", "what SIGHUP (a lost connection) does to the jobs", ON_SIGNAL)

@@ -12,6 +12,7 @@ from snakemake_executor_plugin_submitit.head.task import Reporter, Task
 from snakemake_executor_plugin_submitit.node.command import Command
 
 _LONGEST_PAUSE_S = 3600.0
+_NAMED = 10  # jobs of an array that a line names
 _LATEST_S = 600.0  # an sbatch that failed, or whose head died, may be under way for so long
 
 
@@ -58,6 +59,8 @@ class Dispatcher:
 
     def _submit(self, tasks: list[Task]) -> list[Task]:
         submission = self._enter(tasks)
+        if submission is None:
+            return []
         try:
             submission.job_id = send_to_slurm(
                 submission, self._commands(submission, tasks), tasks[0].request, self.settings
@@ -67,8 +70,7 @@ class Dispatcher:
             return []
         self._settle(submission, tasks)
         what = f"array {submission.job_id} of {len(tasks)} jobs" if len(tasks) > 1 else f"job {submission.job_id}"
-        names = ", ".join(sorted({task.name for task in tasks}))
-        self.reporter.say(f"{what} submitted ({names}), logs in {submission.folder}")
+        self.reporter.say(f"{what} submitted ({_listed(tasks)}), logs in {submission.folder}")
         return tasks
 
     def _start_here(self, local: Local, tasks: list[Task], active: list[Task]) -> list[Task]:
@@ -82,6 +84,8 @@ class Dispatcher:
             if len(free) < wanted or (taken and cpus > local.cpus):
                 continue
             submission = self._enter([task])
+            if submission is None:
+                break
             submission.extra.gpus = free[:wanted]
             command = self._commands(submission, [task])[0]
             submission.job_id = send_to_this_machine(
@@ -91,15 +95,21 @@ class Dispatcher:
             started.append(task)
         return started
 
-    def _enter(self, tasks: list[Task]) -> Submission:
-        """Into the books, before anything is sent."""
+    def _enter(self, tasks: list[Task]) -> Submission | None:
+        """Into the books, before anything is sent; None, and a later try, where the books cannot be written."""
         members = [Member(key=task.key, rule=task.name, outputs=task.outputs, attempt=task.attempt) for task in tasks]
-        return self.books.open(self.scope, tasks[0].request.asdict(), members)
+        try:
+            return self.books.open(self.scope, tasks[0].request.asdict(), members)
+        except OSError as error:
+            self.books.trouble = str(error)
+            for task in tasks:
+                task.not_before = time.time() + self.pause(1)
+            return None
 
     def _commands(self, submission: Submission, tasks: list[Task]) -> list[Command]:
         folder = str(Path.cwd())
         return [
-            Command(task.command, folder, str(submission.events(index).absolute()), task.request.minutes)
+            Command(task.command, folder, str(submission.events(index).absolute()), task.request.minutes, task.sources)
             for index, task in enumerate(tasks)
         ]
 
@@ -108,15 +118,16 @@ class Dispatcher:
             task.settle(submission, index)
             task.member.log = log_of(submission, index)
             self.waiting.remove(task)
-        submission.save()
+        self.books.save(submission)
         for task in tasks:
             self.reporter.submitted(task)
 
     def _refused(self, submission: Submission, tasks: list[Task], error: RefusedError) -> None:
         """sbatch failed. It may have been heard: whatever carries the name is cancelled, now or when SLURM answers."""
-        for index in range(len(tasks)):
-            submission.members[index].state, submission.members[index].cause = "cancelled", f"not submitted: {error}"
-        submission.save()
+        for member in submission.members:
+            member.state = "cancelled" if error.later else "failed"
+            member.cause = f"not submitted: {error}" if error.later else f"sbatch refused it: {error}"
+        self.books.save(submission)
         self.unsure.append(submission)
         for task in tasks:
             task.refusals += 1
@@ -132,3 +143,10 @@ class Dispatcher:
         for submission in self.unsure:
             self.cluster.cancel(job for job, row in rows.items() if is_alive(rows, job, submission.name))
         self.unsure = [one for one in self.unsure if time.time() - one.submitted < _LATEST_S]
+
+
+def _listed(tasks: list[Task]) -> str:
+    """What these are for, in a line."""
+    titles = [task.title for task in tasks]
+    more = len(titles) - _NAMED
+    return ", ".join([*titles[:_NAMED], *([f"and {more} more"] if more > 0 else [])])

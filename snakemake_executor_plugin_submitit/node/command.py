@@ -16,6 +16,7 @@ import submitit
 from submitit.core.utils import UncompletedJobError
 
 from snakemake_executor_plugin_submitit.books.events import Kind, append, has_ended_well
+from snakemake_executor_plugin_submitit.node.sources import edited
 
 _PR_SET_CHILD_SUBREAPER = 36  # orphans below this process become its children, so that it can wait for them
 STOPPED = 143  # this job was told to end, and leaves no verdict
@@ -32,10 +33,11 @@ class Command(submitit.helpers.Checkpointable):
     what becomes of the job.
     """
 
-    ended = False  # also in jobs that were submitted before there was this
+    ended, sources = False, ""  # also in jobs that were submitted before there were these
 
-    def __init__(self, command: str, folder: str, events: str, minutes: int):
+    def __init__(self, command: str, folder: str, events: str, minutes: int, sources: str = ""):
         self.command, self.folder, self.events, self.limit_s = command, folder, events, 60 * minutes
+        self.sources = sources
         self.pid, self.started, self.done, self.stopped, self.ended = 0, 0.0, False, False, False
 
     def __call__(self) -> int:
@@ -52,6 +54,7 @@ class Command(submitit.helpers.Checkpointable):
             job=job,
             restarts=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
             gpus=[gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu],
+            edited=edited(Path(self.sources)) if self.sources else [],
         )
         signal.signal(signal.SIGTERM, self._stop)
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)

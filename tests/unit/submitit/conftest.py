@@ -69,7 +69,7 @@ class FakeReporter:
     def submitted(self, task: Task) -> None:
         self.places.append(task)
 
-    def succeeded(self, task: Task) -> None:
+    def succeeded(self, task: Task, seconds: float) -> None:
         self.done.append(task)
 
     def failed(self, task: Task, text: str, log: Path | None, end: str) -> None:

@@ -1,8 +1,12 @@
 """What becomes of jobs, whatever SLURM says or does not say."""
 
+import errno
+
 import pytest
 
+from snakemake_executor_plugin_submitit.books import records
 from snakemake_executor_plugin_submitit.books.events import append
+from snakemake_executor_plugin_submitit.books.records import read_record
 from snakemake_executor_plugin_submitit.cluster.send import RefusedError
 from snakemake_executor_plugin_submitit.cluster.slurm import Ending, Past, Row
 from snakemake_executor_plugin_submitit.head import dispatch
@@ -286,3 +290,37 @@ def test_a_rule_with_retries_of_its_own_says_what_memory_the_next_attempt_gets(
     follower.look([])
     assert [failed for failed, _ in reporter.failures] == [task]
     assert task.request.memory_mb == 100
+
+
+def test_a_full_disk_sends_nothing_is_said_once_and_passes(follower, reporter, sbatch, monkeypatch, make_task) -> None:
+    first, second = make_task("a"), make_task("b")
+    follower.look([first])
+    end(first, 0)
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(*_: object, **__: object) -> None:
+        raise full
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "write_whole", fail)
+        follower.look([second])
+        follower.look([])
+    assert reporter.done == [first]
+    assert len(sbatch.sent) == 1
+    assert sum("records cannot be written ([Errno 28] No space left on device)" in said for said in reporter.said) == 1
+    follower.look([])
+    follower.look([])
+    assert sbatch.sent[1:] == [["results/b"]]
+    assert "records can be written again" in reporter.said
+    assert read_record(first.place.folder / "record.json").members[0].state == "done"
+
+
+def test_a_job_that_runs_edited_code_says_so_once_for_each_start(follower, reporter, make_task) -> None:
+    task = make_task(label="train run=a")
+    follower.look([task])
+    append(task.place.events(0), "start", **START, edited=["cem/x.py"])
+    follower.look([])
+    follower.look([])
+    told = [said for said in reporter.said if "other code than was planned: since then cem/x.py changed" in said]
+    assert len(told) == 1
+    assert told[0].startswith(f"job {task.id} (train run=a)")
