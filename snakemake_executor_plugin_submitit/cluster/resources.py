@@ -30,6 +30,7 @@ _OWN = (
     *("constraint", "wckey", "gres", "gpus-per-node", "gpus", "comment", "clusters", "wait", "test-only"),
     *("uid", "gid", "version", "help"),
 )
+_EXCLUDE = re.compile(r"(?:--exclude=|-x )(.+)")
 _OWN_SHORT = frozenset("JoeiaDtcNnpAqCGMWVh")
 
 
@@ -38,7 +39,8 @@ class Request:
     """Resources of one job. Equal requests go into one array.
 
     memory_mb is the job's own, the overhead not included. gpus: their number, however they are asked for: `gres` and
-    `gpus_per_node` are as sbatch takes them. extra: further options of sbatch.
+    `gpus_per_node` are as sbatch takes them. extra: further options of sbatch. exclude: nodes and lists of nodes that
+    it keeps away from, those that have failed it before among them.
     """
 
     memory_mb: int
@@ -53,10 +55,15 @@ class Request:
     gpus_per_node: str = ""
     wckey: str = ""
     extra: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
 
     def with_memory(self, factor: float) -> "Request":
         """The same with more memory."""
         return replace(self, memory_mb=round(self.memory_mb * factor))
+
+    def without_node(self, node: str) -> "Request":
+        """The same away from one more node."""
+        return replace(self, exclude=tuple(sorted({*self.exclude, node})))
 
     def parameters(self, overhead_mb: int) -> dict[str, Any]:
         """Options of sbatch, name → value, without `extra`."""
@@ -64,9 +71,11 @@ class Request:
             "mem": f"{self.memory_mb + overhead_mb}MB",
             "time": self.minutes,
             "cpus_per_task": self.cpus,
+            "exclude": ",".join(self.exclude),
         }
         names = ("partition", "account", "qos", "constraint", "wckey", "gres", "gpus_per_node")
-        return found | {name: value for name in names if (value := getattr(self, name))}
+        found |= {name: getattr(self, name) for name in names}
+        return {name: value for name, value in found.items() if value}
 
     def asdict(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -97,12 +106,16 @@ def make_request(name: str, resources: Mapping[str, Any], threads: int, settings
         memory_mb = cpus * _count(name, "mem_mb_per_cpu", resources["mem_mb_per_cpu"], least=1)
     else:
         memory_mb = _count(name, "mem_mb", resources.get("mem_mb") or _FALLBACK_MB, least=1)
+    extra = _extra(name, str(resources.get("slurm_extra") or ""))
+    # With the nodes that failed it, since sbatch takes the last --exclude alone.
+    excluded = {option: found[1] for option in extra if (found := _EXCLUDE.match(" ".join(shlex.split(option))))}
     return Request(
         memory_mb=memory_mb,
         minutes=_count(name, "runtime", resources.get("runtime") or _FALLBACK_MIN, least=1),
         cpus=cpus,
         gpus=gpus,
-        extra=_extra(name, str(resources.get("slurm_extra") or "")),
+        extra=tuple(option for option in extra if option not in excluded),
+        exclude=tuple(excluded.values()),
         **{what: str(text) for what, text in texts.items()},
     )
 
@@ -127,6 +140,8 @@ def _gpus(job: str, resources: Mapping[str, Any], settings: ExecutorSettings) ->
     gpus = _count(job, "gpu", resources.get("gpu") or 0, least=0)
     model, gres = str(resources.get("gpu_model") or ""), str(resources.get("gres") or "")
     asked = [re.split(r"[:=]", one) for one in gres.split(",")]
+    if settings.no_gpu:
+        return 0, ",".join(one for one, parts in zip(gres.split(","), asked, strict=True) if parts[0] != "gpu"), ""
     found = [int(parts[-1]) if parts[-1].isdecimal() else 1 for parts in asked if parts[0] == "gpu"]
     if gpus and found:
         raise WorkflowError(f"job {job}: expected gpu or gres with gpu, found gpu={gpus} and gres={gres!r}. Say one.")

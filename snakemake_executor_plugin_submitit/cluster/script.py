@@ -7,6 +7,8 @@ from typing import Any
 
 from submitit.core.utils import JobPaths
 
+SUBMITIT = "submitit.core._submit"  # loads and runs what was submitted
+
 
 def batch_script(
     folder: Path,
@@ -16,12 +18,13 @@ def batch_script(
     extra: Sequence[str] = (),
     count: int = 1,
     parallelism: int = 1,
+    module: str = SUBMITIT,
 ) -> str:
     """Its text.
 
     folder: of the submission, as submitit uses it. options: sbatch's long ones, name → value; True: without a value.
     python: shell text. extra: options as they are written. count: jobs; more than one are an array, of which at most
-    `parallelism` run at once.
+    `parallelism` run at once. module: what Python runs, with `folder` as its argument.
     """
     job = "%j" if count == 1 else "%A_%a"
     log = str(JobPaths(folder).stdout).replace("%j", job)
@@ -35,7 +38,7 @@ def batch_script(
         *(f"#SBATCH {option}" for option in [*header, *extra]),
         *setup,
         "export SUBMITIT_EXECUTOR=slurm",
-        f"{srun} {python} -u -m submitit.core._submit {shlex.quote(str(folder))}",
+        f"{srun} {python} -u -m {module} {shlex.quote(str(folder))}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,16 +1,18 @@
 """Submission: from a record in the books to jobs that SLURM, or this machine, has taken."""
 
+import errno
 import re
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from submitit.core.utils import DelayedSubmission, JobPaths
 
 from snakemake_executor_plugin_submitit.books.records import Submission
 from snakemake_executor_plugin_submitit.cluster.local import DetachedLocalExecutor, Local
 from snakemake_executor_plugin_submitit.cluster.resources import Request
-from snakemake_executor_plugin_submitit.cluster.script import batch_script
+from snakemake_executor_plugin_submitit.cluster.script import SUBMITIT, batch_script
 from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.cluster.slurm import Answer, ask
 from snakemake_executor_plugin_submitit.node.command import Command
@@ -52,31 +54,16 @@ def send_to_slurm(
     script = folder / "batch.sh"
     pickles = [folder / f"{index}.pkl" for index in range(len(commands))]
     try:
-        script.write_text(
-            batch_script(
-                folder,
-                {
-                    **request.parameters(settings.memory_overhead_mb),
-                    "job_name": submission.name,
-                    "comment": "+".join(sorted({member.rule for member in submission.members}))[:200],
-                    "signal": f"USR2@{settings.signal_delay}",
-                    "requeue": True,
-                },
-                settings.python or shlex.quote(PYTHON),
-                settings.setup.splitlines(),
-                request.extra,
-                len(commands),
-                settings.array_parallelism,
-            ),
-            encoding="utf-8",
-        )
+        rules = "+".join(sorted({member.rule for member in submission.members}))
+        text = script_of(folder, submission.name, rules, request, settings, count=len(commands))
+        script.write_text(text, encoding="utf-8")
         for command, path in zip(commands, pickles, strict=True):
             delayed = DelayedSubmission(command)
             delayed.set_timeout(request.minutes, settings.max_requeues)
             delayed.dump(path)
         answer = ask("sbatch", "--parsable", str(script), timeout_s=_SBATCH_S)
         if not answer.ok:
-            raise RefusedError(_words(answer))
+            raise RefusedError(words_of(answer))
         found = re.search(r"^(\d+)(?:;\S*)?$", answer.out.strip(), re.MULTILINE)
         if found is None:
             raise RefusedError(f"expected the number of a job from sbatch, found {answer.out.strip()[:200]!r}")
@@ -84,8 +71,44 @@ def send_to_slurm(
             job = found[1] if len(pickles) == 1 else f"{found[1]}_{index}"
             path.rename(JobPaths(folder, job).submitted_pickle)
     except OSError as error:
-        raise RefusedError(str(error)) from error
+        refused = RefusedError(str(error))
+        refused.later |= error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise refused from error
     return found[1]
+
+
+def script_of(
+    folder: Path,
+    name: str,
+    comment: str,
+    request: Request,
+    settings: ExecutorSettings,
+    *,
+    count: int = 1,
+    setup: Sequence[str] | None = None,
+    module: str = SUBMITIT,
+) -> str:
+    """The batch file with the options of a job: of the jobs themselves, and of the probe of `doctor`.
+
+    setup: lines in place of the settings' own. module: what Python runs, with `folder` as its argument.
+    """
+    options = {
+        **request.parameters(settings.memory_overhead_mb),
+        "job_name": name,
+        "comment": comment[:200],
+        "signal": f"USR2@{settings.signal_delay}",
+        "requeue": True,
+    }
+    return batch_script(
+        folder,
+        options,
+        settings.python or shlex.quote(PYTHON),
+        settings.setup.splitlines() if setup is None else setup,
+        request.extra,
+        count,
+        settings.array_parallelism,
+        module,
+    )
 
 
 def send_to_this_machine(
@@ -119,8 +142,9 @@ def is_whole(submission: Submission, index: int) -> bool:
     return bool(JobPaths(submission.folder, submission.element(index)).submitted_pickle.exists())
 
 
-def _words(answer: Answer) -> str:
-    """What sbatch says of a refusal, in a line."""
+def words_of(answer: Answer) -> str:
+    """What sbatch says of a refusal, in a line; a site's own words whole."""
     said = [line.strip() for line in (answer.error or answer.out).splitlines() if line.strip()]
-    lines = [line for line in dict.fromkeys(said) if "error" in line.lower()] or said
-    return "; ".join(lines)[:500] or f"exit code {answer.code}"
+    lines = list(dict.fromkeys(said))
+    own = [line.removeprefix("sbatch: ") for line in lines if line.startswith("sbatch: ")]
+    return "; ".join(own or lines) or f"exit code {answer.code}"

@@ -110,6 +110,13 @@ class Past(NamedTuple):
     words: str
 
 
+class Ending(NamedTuple):
+    """How a job ended. code: SLURM's exit code and signal, such as 0:53. node: where; empty when it had none."""
+
+    code: str
+    node: str
+
+
 class Cost(NamedTuple):
     """What one attempt of a job used, by the accounting. None: unavailable."""
 
@@ -177,6 +184,13 @@ class Slurm:
         if not answer.ok or state is None or found is None:
             return None
         return state[1] if found[1] == name else "gone"
+
+    def ending(self, job: str) -> Ending | None:
+        """How a job ended, while the controller remembers it."""
+        answer = ask("scontrol", "-o", "show", "job", job)
+        code = re.search(r"\bExitCode=(\d+:\d+)", answer.out)
+        node = re.search(r"\b(?:BatchHost|NodeList)=([\w.-]+)", answer.out)
+        return Ending(code[1], node[1] if node else "") if answer.ok and code else None
 
     def cancel(self, ids: Iterable[str]) -> bool:
         """Cancel jobs; whether SLURM took the order."""

@@ -20,6 +20,7 @@ from snakemake_executor_plugin_submitit.node.command import Command
 
 _LONGEST_PAUSE_S = 3600.0
 _FULL_S = 600.0  # the longest time between two tries at a limit on submitted jobs
+_NAMED = 10  # jobs of an array that a line names
 _LATEST_S = 600.0  # an sbatch that failed, or whose head died, may be under way for so long
 
 
@@ -88,7 +89,7 @@ class Dispatcher:
             most = min(most, len(ahead), full.room(there + len(sent)) if full else len(ahead))
             if most < 1:
                 break
-            error = self._submit(ahead[:most])
+            error = self._submit(ahead[:most], there + len(sent))
             if error is None:
                 sent += ahead[:most]
                 if full and there + len(sent) > full.jobs:  # it has risen, or others have left
@@ -98,10 +99,6 @@ class Dispatcher:
                 break  # all would be told the same
             elif most > 1:
                 most //= 2
-            elif error.limit == UNNAMED and not there + len(sent):  # then it is not one on the number of jobs
-                self.waiting.remove(ahead[0])
-                self.reporter.failed(ahead[0], f"sbatch refused it: {error}", None, "")
-                break
             else:
                 self._fill(key, there + len(sent), error)
                 break
@@ -128,20 +125,23 @@ class Dispatcher:
             self.cluster.cancel({job for job, _ in task.waits_for})  # the first order may have been lost
         return not task.waits_for and task.not_before <= time.time()
 
-    def _submit(self, tasks: list[Task]) -> RefusedError | None:
-        """Submit one array; why not, if sbatch would not."""
+    def _submit(self, tasks: list[Task], there: int) -> RefusedError | None:
+        """Submit one array; why not, if it is not sent. there: this user's jobs on the cluster, as far as ours."""
         submission = self._enter(tasks)
+        if submission is None:
+            return RefusedError("the books cannot be written")
         try:
             submission.job_id = send_to_slurm(
                 submission, self._commands(submission, tasks), tasks[0].request, self.settings
             )
         except RefusedError as error:
+            if error.limit == UNNAMED and len(tasks) == 1 and not there:  # then it is not one on the number of jobs
+                error.limit, error.later = "", False
             self._refused(submission, tasks, error)
             return error
         self._settle(submission, tasks)
         what = f"array {submission.job_id} of {len(tasks)} jobs" if len(tasks) > 1 else f"job {submission.job_id}"
-        names = ", ".join(sorted({task.name for task in tasks}))
-        self.reporter.say(f"{what} submitted ({names}), logs in {submission.folder}")
+        self.reporter.say(f"{what} submitted ({_listed(tasks)}), logs in {submission.folder}")
         return None
 
     def _start_here(self, local: Local, tasks: list[Task], active: list[Task]) -> list[Task]:
@@ -155,6 +155,8 @@ class Dispatcher:
             if len(free) < wanted or (taken and cpus > local.cpus):
                 continue
             submission = self._enter([task])
+            if submission is None:
+                break
             submission.extra.gpus = free[:wanted]
             command = self._commands(submission, [task])[0]
             submission.job_id = send_to_this_machine(
@@ -164,22 +166,23 @@ class Dispatcher:
             started.append(task)
         return started
 
-    def _enter(self, tasks: list[Task]) -> Submission:
-        """Into the books, before anything is sent."""
+    def _enter(self, tasks: list[Task]) -> Submission | None:
+        """Into the books, before anything is sent; None, and a later try, where the books cannot be written."""
         members = [Member(key=task.key, rule=task.name, outputs=task.outputs, attempt=task.attempt) for task in tasks]
-        return self.books.open(self.scope, tasks[0].request.asdict(), members)
+        try:
+            return self.books.open(self.scope, tasks[0].request.asdict(), members)
+        except OSError as error:
+            self.books.trouble = str(error)
+            for task in tasks:
+                task.not_before = time.time() + self.pause(1)
+            return None
 
     def _commands(self, submission: Submission, tasks: list[Task]) -> list[Command]:
-        settings = self.settings
+        folder = str(Path.cwd())
+        for note in {task.sources for task in tasks if task.sources}:
+            self.books.use(submission, note)
         return [
-            Command(
-                task.command,
-                str(Path.cwd()),
-                str(submission.events(index).absolute()),
-                settings.save_time,
-                task.request.minutes,
-                settings.signal_delay,
-            )
+            Command(task.command, folder, str(submission.events(index).absolute()), task.request.minutes, task.sources)
             for index, task in enumerate(tasks)
         ]
 
@@ -188,7 +191,7 @@ class Dispatcher:
             task.settle(submission, index)
             task.member.log = log_of(submission, index)
             self.waiting.remove(task)
-        submission.save()
+        self.books.save(submission)
         for task in tasks:
             self.reporter.submitted(task)
 
@@ -197,9 +200,10 @@ class Dispatcher:
         if error.limit:  # the controller's own word: nothing of it is there
             self.books.discard(submission)
             return
-        for index in range(len(tasks)):
-            submission.members[index].state, submission.members[index].cause = "cancelled", f"not submitted: {error}"
-        submission.save()
+        for member in submission.members:
+            member.state = "cancelled" if error.later else "failed"
+            member.cause = f"not submitted: {error}" if error.later else f"sbatch refused it: {error}"
+        self.books.save(submission)
         self.unsure.append(submission)
         for task in tasks:
             task.refusals += 1
@@ -215,3 +219,10 @@ class Dispatcher:
         for submission in self.unsure:
             self.cluster.cancel(job for job, row in rows.items() if is_alive(rows, job, submission.name))
         self.unsure = [one for one in self.unsure if time.time() - one.submitted < _LATEST_S]
+
+
+def _listed(tasks: list[Task]) -> str:
+    """What these are for, in a line."""
+    titles = [task.title for task in tasks]
+    more = len(titles) - _NAMED
+    return ", ".join([*titles[:_NAMED], *([f"and {more} more"] if more > 0 else [])])

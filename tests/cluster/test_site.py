@@ -141,7 +141,7 @@ def test_what_waits_for_somebody_is_said_once_and_what_saved_goes_on(workflow, c
     cluster.run("scancel", record["job_id"])
     assert head.wait(90) == 1
     output = head.output()
-    assert "sbatch refused it: sbatch: error: QOSMaxWallDurationPerJobLimit" in output
+    assert "sbatch refused it: error: QOSMaxWallDurationPerJobLimit" in output
     assert "trying again" not in output
     assert output.count("will not start") == 2
     assert (
@@ -151,7 +151,7 @@ def test_what_waits_for_somebody_is_said_once_and_what_saved_goes_on(workflow, c
     assert [start["job"] == held["job"] for start in workflow.starts("held")] == [True, True]
     assert [start["job"] == saved["job"] for start in workflow.starts("saved")] == [True, False]
     workflow.check_trained_once("saved")
-    assert f"job {saved['job']} (train): its state saved on" in output
+    assert f"job {saved['job']} (train run=saved): its state saved on" in output
     assert {member["attempt"] for one in workflow.books() for member in one["members"]} == {1}
 
 

@@ -10,7 +10,7 @@ from snakemake_executor_plugin_submitit.cluster.environment import from_environm
 from snakemake_executor_plugin_submitit.site.doctor.finding import Finding
 from snakemake_executor_plugin_submitit.site.doctor.place import check_place
 from snakemake_executor_plugin_submitit.site.doctor.probe import Target, check_node
-from snakemake_executor_plugin_submitit.site.doctor.slurm import Site, check_slurm, read_site
+from snakemake_executor_plugin_submitit.site.doctor.slurm import Site, check_gpus, check_slurm, read_site
 from snakemake_executor_plugin_submitit.site.doctor.software import check_software, read_profile
 from snakemake_executor_plugin_submitit.site.program import Program
 
@@ -51,6 +51,8 @@ def examine(
     settings |= found
     target = choose_target(site, settings, partition)
     yield from check_slurm(site, partition or target.partition, settings)
+    if site.partitions:
+        yield from check_gpus(site, choose_target(site, settings, "").partition, target.without_gpus, program)
     if not probe:
         yield Finding("ok", "probe", "not asked for (--no-probe): what nodes see of this folder is not known")
     elif "%" in str(folder):
@@ -62,5 +64,7 @@ def examine(
 def choose_target(site: Site, settings: dict[str, str], partition: str) -> Target:
     """Where the probe goes and what it asks for: one GPU where the partition has any."""
     standard = next((one.name for one in site.partitions if one.default), "")
-    name = partition or settings.get("gpu-partition") or settings.get("partition") or standard
-    return Target(name, any(one.name == name and one.gpus for one in site.partitions), settings)
+    without = settings.get("no-gpu") == "true"
+    special = "" if without else settings.get("gpu-partition")
+    name = partition or special or settings.get("partition") or standard
+    return Target(name, not without and any(one.name == name and one.gpus for one in site.partitions), settings)

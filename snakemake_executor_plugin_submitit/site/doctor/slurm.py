@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from snakemake_executor_plugin_submitit.cluster.slurm import Answer, ask, ask_config, has_accounting, largest_array
 from snakemake_executor_plugin_submitit.site.doctor.finding import Finding
+from snakemake_executor_plugin_submitit.site.program import Program
 
-_NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
+_NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "srun")
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,26 @@ def _check_partitions(site: Site, wanted: str) -> Iterator[Finding]:
     if wanted and wanted not in names:
         advice = "Correct --partition, or submitit-partition and submitit-gpu-partition in the profile."
         yield Finding("problem", "partition", f"expected one of {', '.join(names)}, got {wanted!r}", advice)
+
+
+def check_gpus(site: Site, wanted: str, without: bool, program: Program) -> Iterator[Finding]:
+    """wanted: the partition of jobs that ask for GPUs. without: the profile says no-gpu."""
     with_gpus = [one.name for one in site.partitions if one.gpus]
-    if site.partitions and not with_gpus:
-        yield Finding("warning", "gpus", "no partition shows any", "Jobs that ask for a GPU will be refused.")
+    if without:
+        text = f"the profile says no-gpu: rules that ask for GPUs run without; {', '.join(with_gpus) or 'no partition'}"
+        advice = f"To use them: {program.name} profile install slurm --gpu"
+        yield (
+            Finding("warning", "gpus", f"{text} has some", advice)
+            if with_gpus
+            else Finding("ok", "gpus", f"{text} shows any")
+        )
+        return
+    if site.partitions and wanted not in with_gpus:
+        others = f"; {', '.join(with_gpus)} has some" if with_gpus else ""
+        text = f"jobs that ask for a GPU go to {wanted or 'the default partition'}, which shows none{others}"
+        elsewhere = f"{program.name} profile install slurm --gpu-partition {with_gpus[0]}" if with_gpus else ""
+        never = f"{program.name} profile install slurm --no-gpu (they then run on the CPU)"
+        yield Finding("problem", "gpus", text, f"They will be refused. Say: {elsewhere or never}")
     types = sorted({gpu.split(":")[1] for one in site.partitions for gpu in one.gpus if gpu.count(":") == 2})
     spellings = " or ".join(f"gpu:{name}:{{gpus}}" for name in types) or "gpu:{gpus}"
     select = site.config.get("SelectType", "")

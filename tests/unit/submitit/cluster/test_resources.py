@@ -65,6 +65,21 @@ def test_what_slurms_own_plugin_takes_is_taken(resources: dict, expected: dict) 
     assert {name: asked.get(name) for name in expected} == expected
 
 
+@pytest.mark.parametrize("resources", [{"gpu": 2}, {"gpu": 1, "gpu_model": "a100"}, {"gres": "gpu:a100:2"}])
+def test_a_site_without_gpus_is_asked_for_none(resources: dict) -> None:
+    settings = ExecutorSettings(no_gpu=True, gres="gpu:{gpus}", gpu_partition="gpu", partition="cpu")
+    asked = request(1, settings, **resources)
+    assert (asked.gpus, asked.partition, asked.gres, asked.gpus_per_node) == (0, "cpu", "", "")
+    assert request(1, settings, gres="gpu:1,tmp:5").gres == "tmp:5"
+
+
+@pytest.mark.parametrize("extra", ["--exclude=n[1-3]", "--exclude n[1-3]", "-x n[1-3]"])
+def test_nodes_that_failed_a_job_join_those_that_its_rule_excludes(extra: str) -> None:
+    asked = request(slurm_extra=f"--nice=7 {extra}")
+    assert (asked.extra, asked.parameters(0)["exclude"]) == (("--nice=7",), "n[1-3]")
+    assert asked.without_node("g1").without_node("g1").parameters(0)["exclude"] == "g1,n[1-3]"
+
+
 def test_the_number_of_gpus_is_known_however_they_are_asked_for() -> None:
     texts = ["gpu:2", "gpu:a100:2", "gpu:a:1,gpu:b:1", "lscratch:9,gpu:2"]
     assert [request(gres=text).gpus for text in texts] == [2] * 4

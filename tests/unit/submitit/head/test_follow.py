@@ -1,10 +1,14 @@
 """What becomes of jobs, whatever SLURM says or does not say."""
 
+import errno
+
 import pytest
 
+from snakemake_executor_plugin_submitit.books import records
 from snakemake_executor_plugin_submitit.books.events import append
+from snakemake_executor_plugin_submitit.books.records import read_record
 from snakemake_executor_plugin_submitit.cluster.send import RefusedError
-from snakemake_executor_plugin_submitit.cluster.slurm import Past, Row
+from snakemake_executor_plugin_submitit.cluster.slurm import Ending, Past, Row
 from snakemake_executor_plugin_submitit.head import dispatch
 from snakemake_executor_plugin_submitit.head.follow import Follower
 
@@ -347,6 +351,7 @@ def test_a_limit_without_a_name_is_final_where_no_job_is_there(follower, sbatch,
     follower.look([])
     assert len(reporter.failures) == 2
     assert follower.dispatcher.waiting == []
+    assert {one.members[0].state for one in follower.books.read()[0]} == {"failed"}
 
 
 def test_an_earlier_heads_job_that_the_queue_hides_is_taken_over(
@@ -393,3 +398,61 @@ def test_what_saved_and_was_not_requeued_goes_on_without_being_counted(
         assert len(sbatch.sent) == min(turn + 2, 5)
     assert task.attempt == 1
     assert "its state saved on g1, but SLURM did not requeue it" in reporter.failures[0][1]
+
+
+def test_a_job_that_never_started_is_kept_away_from_the_nodes_where_it_did_not(follower, cluster, make_task) -> None:
+    task = make_task()
+    follower.look([task])
+    for node in ("c2", "c1"):
+        cluster.rows, cluster.end = queue(task, state="FAILED"), Ending("0:53", node)
+        follower.look([])
+        assert task.member.node == node if task.submission else True
+        follower.look([])
+    assert task.request.exclude == ("c1", "c2")
+    assert task.request.parameters(0)["exclude"] == "c1,c2"
+
+
+def test_a_rule_with_retries_of_its_own_says_what_memory_the_next_attempt_gets(
+    follower, cluster, reporter, settings, make_task
+) -> None:
+    settings.memory_growth = 1.5
+    task = make_task(may_restart=True)
+    follower.look([task])
+    cluster.rows, cluster.history = {}, {task.id: Past("OUT_OF_MEMORY", "OUT_OF_MEMORY")}
+    follower.look([])
+    assert [failed for failed, _ in reporter.failures] == [task]
+    assert task.request.memory_mb == 100
+
+
+def test_a_full_disk_sends_nothing_is_said_once_and_passes(follower, reporter, sbatch, monkeypatch, make_task) -> None:
+    first, second = make_task("a"), make_task("b")
+    follower.look([first])
+    end(first, 0)
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(*_: object, **__: object) -> None:
+        raise full
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "write_whole", fail)
+        follower.look([second])
+        follower.look([])
+    assert reporter.done == [first]
+    assert len(sbatch.sent) == 1
+    assert sum("records cannot be written ([Errno 28] No space left on device)" in said for said in reporter.said) == 1
+    follower.look([])
+    follower.look([])
+    assert sbatch.sent[1:] == [["results/b"]]
+    assert "records can be written again" in reporter.said
+    assert read_record(first.place.folder / "record.json").members[0].state == "done"
+
+
+def test_a_job_that_runs_edited_code_says_so_once_for_each_start(follower, reporter, make_task) -> None:
+    task = make_task(label="train run=a")
+    follower.look([task])
+    append(task.place.events(0), "start", **START, edited=["cem/x.py"])
+    follower.look([])
+    follower.look([])
+    told = [said for said in reporter.said if "other code than was planned: since then cem/x.py changed" in said]
+    assert len(told) == 1
+    assert told[0].startswith(f"job {task.id} (train run=a)")

@@ -25,6 +25,7 @@ EVERY = {
     "constraint": "a100|h100&ib",
     "wckey": "key_1",
     "gres": "gpu:a100:{gpus}",
+    "no-gpu": "true",
     "setup": "module load cuda\nsource '/shared/it's \"mine\"/$(date)'",
     "python": "apptainer exec --nv /shared/cem.sif python",
 }

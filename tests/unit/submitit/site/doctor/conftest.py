@@ -33,7 +33,7 @@ class Cluster:
         folder.mkdir()
         self.program("sinfo", f'[ "$1" = --version ] && echo slurm 23.11.4 || cat <<"END"\n{PARTITIONS}\nEND')
         self.config()
-        for name in ("squeue", "scancel", "sacct", "sbatch"):
+        for name in ("squeue", "scancel", "sacct", "sbatch", "srun"):
             self.program(name, "")
         self.program("sacctmgr", "[ $4 = qos ] && printf 'normal|5\nlong|\n' || echo 'lab_1|normal,long|'")
 

@@ -9,14 +9,16 @@ import pytest
 from snakemake_executor_plugin_submitit.cluster.slurm import Answer, ask
 from snakemake_executor_plugin_submitit.site import doctor
 from snakemake_executor_plugin_submitit.site.doctor import Finding, place, software
-from snakemake_executor_plugin_submitit.site.doctor.slurm import check_slurm, read_site
+from snakemake_executor_plugin_submitit.site.doctor.slurm import check_gpus, check_slurm, read_site
 from snakemake_executor_plugin_submitit.site.program import Program
 
 PROGRAM = Program("cem", setup="make .venv/ready")
 
 
 def site_findings(partition: str = "", **settings: str) -> list[Finding]:
-    return list(check_slurm(read_site(), partition, settings))
+    site = read_site()
+    gpus = check_gpus(site, "gpu", False, PROGRAM) if site and site.partitions else ()
+    return [*check_slurm(site, partition, settings), *gpus]
 
 
 def test_a_host_without_slurm_is_told_so_and_is_no_problem(no_slurm, quick, levels, of) -> None:
@@ -125,11 +127,11 @@ def test_wckeys_are_told_where_they_are_enforced(cluster, of) -> None:
 def test_variables_of_slurm_are_told_as_the_head_tells_them(cluster, quick, monkeypatch, of) -> None:
     monkeypatch.setenv("SBATCH_PARTITION", "gpu")
     monkeypatch.setenv("SLURM_CLUSTERS", "other")
-    cluster.program("sbatch", "exit 1")
+    cluster.program("sbatch", 'cat "${@: -1}" >&2; exit 1')
     found = list(doctor.examine(PROGRAM))
     assert "jobs that name no partition get 'gpu', from SBATCH_PARTITION" in of(found, "environment")
     assert "not used: SLURM_CLUSTERS" in of(found, "environment")
-    assert any("--partition=gpu" in line for line in cluster.asked if line.startswith("sbatch"))
+    assert "#SBATCH --partition=gpu;" in of(found, "probe")
 
 
 def test_a_surrounding_job_is_not_handed_on(cluster, monkeypatch) -> None:
@@ -211,3 +213,24 @@ def test_a_finding_is_a_line_and_its_advice() -> None:
     assert str(Finding("ok", "a", "b")) == "ok       a: b"
     assert str(Finding("problem", "a", "b", "c")) == "problem  a: b\n         c"
     assert dataclasses.is_dataclass(Finding)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "settings", "level", "words"),
+    [
+        (True, {"gpu-partition": "gpu"}, "ok", "submitit-gres"),
+        (True, {"partition": "cpu"}, "problem", "go to cpu, which shows none; gpu has some"),
+        (True, {"no-gpu": "true"}, "warning", "profile install slurm --gpu"),
+        (False, {}, "problem", "profile install slurm --no-gpu"),
+        (False, {"no-gpu": "true"}, "ok", "rules that ask for GPUs run without"),
+    ],
+)
+def test_what_becomes_of_jobs_that_ask_for_gpus_is_said(
+    cluster, quick, monkeypatch, levels, of, gpus, settings, level, words
+) -> None:
+    if not gpus:
+        cluster.program("sinfo", "echo 'cpu*|up|1-00:00:00|4|(null)'")
+    monkeypatch.setattr(doctor, "read_profile", lambda *_: (settings, doctor.Finding("ok", "profile", "")))
+    found = list(doctor.examine(PROGRAM, probe=False))
+    assert levels(found)["gpus"] == level
+    assert words in of(found, "gpus")
