@@ -46,7 +46,8 @@ def resources_of(job: Any) -> Any:
     """
     if not job.is_group():
         return job.resources
-    gpus = max(int(single.resources.get("gpu", 0)) for single in job.jobs)
+    asked = [single.resources.get("gpu", 0) for single in job.jobs]
+    gpus = max((number for number in asked if isinstance(number, int)), default=0)  # others are refused later
     return GroupResources.basic_layered(
         toposorted_jobs=job.toposorted,
         constraints=Resources.from_mapping({"gpu": max(1, gpus)}),
