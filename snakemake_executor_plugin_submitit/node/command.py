@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -20,6 +21,7 @@ from snakemake_executor_plugin_submitit.node.sources import edited
 
 _PR_SET_CHILD_SUBREAPER = 36  # orphans below this process become its children, so that it can wait for them
 STOPPED = 143  # this job was told to end, and leaves no verdict
+_WATCH_S = 5.0  # between two looks for who would save
 _BEFORE_LIMIT_S = 10  # submitit's local controller kills at its limit what it started, and nothing below that
 
 
@@ -33,7 +35,7 @@ class Command(submitit.helpers.Checkpointable):
     what becomes of the job.
     """
 
-    ended, sources = False, ""  # also in jobs that were submitted before there were these
+    ended, sources, listened = False, "", float("-inf")  # also in jobs that were submitted before there were these
 
     def __init__(self, command: str, folder: str, events: str, minutes: int, sources: str = ""):
         self.command, self.folder, self.events, self.limit_s = command, folder, events, 60 * minutes
@@ -63,6 +65,7 @@ class Command(submitit.helpers.Checkpointable):
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])  # until there is a child to wait for
         child = subprocess.Popen(command, cwd=self.folder, env=environment, preexec_fn=ignore_request_to_save)
         self.pid = child.pid
+        self._begin_to_watch()
         if self.stopped:  # before there was a child to be told
             child.send_signal(signal.SIGTERM)
         try:
@@ -102,9 +105,11 @@ class Command(submitit.helpers.Checkpointable):
         """Wait for the child without reaping it: Popen.wait holds its lock in the interrupted frame.
 
         Whether anything in it catches the signal, and its code; None when its time was over first. A script that was
-        only starting when the signal came, and ignored it, is told when it can hear.
+        only starting when the signal came, and ignored it, is told when it can hear. One that saves and ends at once
+        may be gone before this process runs: a moment ago it was seen.
         """
         began, told = time.monotonic(), self._listeners()
+        seen = began - self.listened < 2 * _WATCH_S
         while (status := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
             for pid in self._listeners() - told:
                 told.add(pid)
@@ -112,9 +117,22 @@ class Command(submitit.helpers.Checkpointable):
                     os.kill(pid, signal.SIGUSR2)
             if not _is_on_slurm() and time.time() - self.started > self.limit_s - _BEFORE_LIMIT_S:
                 self._pass_on(signal.SIGKILL)
-                return bool(told), None
+                return seen or bool(told), None
             time.sleep(min(0.2 + (time.monotonic() - began) / 60, 2.0))
-        return bool(told), status.si_status
+        return seen or bool(told), status.si_status
+
+    def _begin_to_watch(self) -> None:
+        """Note, on a thread that no signal goes to, when the child was last seen to catch SIGUSR2."""
+
+        def watch() -> None:
+            while True:
+                if self._listeners():
+                    self.listened = time.monotonic()
+                time.sleep(_WATCH_S)
+
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        threading.Thread(target=watch, daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _listeners(self) -> set[int]:
         """The child's processes that catch SIGUSR2."""
@@ -137,7 +155,7 @@ class Command(submitit.helpers.Checkpointable):
         append(Path(self.events), event, **values, elapsed_s=time.time() - self.started)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "pid": 0, "stopped": False, "ended": False}
+        return {**self.__dict__, "pid": 0, "stopped": False, "ended": False, "listened": float("-inf")}
 
 
 def _is_on_slurm() -> bool:
