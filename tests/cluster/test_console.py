@@ -29,17 +29,19 @@ def test_edited_sources_and_a_ctrl_c_are_told_job_by_job(workflow, cluster) -> N
     """The code is edited while the jobs wait for their place; then one has ended, one runs, one waits."""
     workflow.runs = {run: {"epochs": 1000, "partition": "cpu", "gpu": 0} for run in "abc"}
     workflow.runs["a"]["epochs"] = 1
-    workflow.profile["submitit-array-parallelism"] = 2
+    workflow.runs["c"]["mem_mb"] = 90  # a job of its own
     workflow.profile["submitit-sources"] = "scripts"
     cluster.run("scontrol", "update", "partition=cpu", "state=DOWN")
     try:
         head = workflow.head(*models(*"abc"))
-        head.wait_for("submitted (train run=", 30)
+        head.wait_for("submitted (train run=c)", 30)
+        [held] = [one["job_id"] for one in workflow.books() if len(one["members"]) == 1]
+        cluster.run("scontrol", "hold", held)
         script = workflow.folder / "scripts/train.py"
         script.write_text(script.read_text() + "\n# edited\n")
     finally:
         cluster.run("scontrol", "update", "partition=cpu", "state=UP")
-    workflow.wait_for_starts(3, 60)
+    workflow.wait_for_starts(2, 60)
     [job] = [start["job"] for start in workflow.starts() if start["run"] == "b"]
     told = f"job {job} (train run=b) runs other code than was planned: since then {script} changed."
     head.wait_for(told, 15)
