@@ -36,5 +36,9 @@ include: "workflow/rules/attack.smk"
 include: "workflow/rules/report.smk"
 
 
+onsuccess:
+    tell_where_the_report_is()
+
+
 onerror:
     report_what_is_finished()

@@ -138,7 +138,11 @@ def install(
     gpu_partition: Annotated[str | None, typer.Option(help="partition of jobs with a GPU")] = None,
     qos: Annotated[str | None, typer.Option(help="quality of service")] = None,
     constraint: Annotated[str | None, typer.Option(help="features that nodes must have")] = None,
+    wckey: Annotated[
+        str | None, typer.Option(help="workload characterisation key, where the site asks for one")
+    ] = None,
     gres: Annotated[str | None, typer.Option(help="how GPUs are asked for: gpu:a100:{gpus}")] = None,
+    no_gpu: Annotated[bool | None, typer.Option("--no-gpu/--gpu", help="the site has no GPUs: jobs go without")] = None,
     setup: Annotated[str | None, typer.Option(help="shell lines run on the node first: module load …")] = None,
     python: Annotated[str | None, typer.Option(help="command that starts Python on the node")] = None,
     to: Annotated[Path | None, typer.Option(help="folder of profiles; by default Snakemake's own")] = None,
@@ -148,7 +152,8 @@ def install(
 
     Settings that are not named are kept from the one that is there; an empty one ('') is taken out.
     """
-    values = (account, partition, gpu_partition, qos, constraint, gres, setup, python)
+    without = None if no_gpu is None else "true" if no_gpu else ""
+    values = (account, partition, gpu_partition, qos, constraint, wckey, gres, without, setup, python)
     given = {key: value for key, value in zip(profiles.SITE, values, strict=True) if value is not None}
     path, done = profiles.install(name, given, CEM, to, force)
     typer.echo(f"{path} {done}")

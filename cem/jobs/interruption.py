@@ -1,6 +1,7 @@
 """How a long job is stopped and goes on.
 
-SIGTERM and SIGUSR2 ask a job to save its state and to end with exit code SAVED; the same job, started again, goes on.
+SIGTERM, SIGUSR2 and Ctrl-C ask a job to save its state and to end with exit code SAVED; the same job, started again,
+goes on. A second Ctrl-C ends it at once.
 """
 
 import shutil
@@ -54,8 +55,13 @@ def resumable(folder: Path, device: str) -> Iterator[FolderStore]:
     """
     with own_folder(folder):
         store = FolderStore(folder, Attempts(folder, FILES, device, torch.cuda.device_count()))
-        requests = (signal.SIGTERM, signal.SIGUSR2)
-        former = {number: signal.signal(number, lambda one, _: store.signals.append(one)) for number in requests}
+
+        def ask(number: int, _: object) -> None:
+            if number == signal.SIGINT and number in store.signals:
+                raise KeyboardInterrupt
+            store.signals.append(number)
+
+        former = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)}
         try:
             yield store
         except Interrupted:

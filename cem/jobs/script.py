@@ -17,7 +17,7 @@ def job(log: str) -> Iterator[None]:
     """Send all that is written to standard error (by libraries in C, too) to the rule's log.
 
     An error that the user can correct ends the log with its message alone and the process with exit code 1; any other
-    keeps its traceback; `done` is the last line of all that went well.
+    keeps its traceback, but for Ctrl-C; `done` is the last line of all that went well.
     """
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w", encoding="utf-8") as file:
@@ -26,5 +26,7 @@ def job(log: str) -> Iterator[None]:
         yield
     except CemError as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped by Ctrl-C: run the same command again to go on")
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the work is done: being stopped while Python ends would undo it
     print(DONE, file=sys.stderr, flush=True)

@@ -15,10 +15,10 @@ Kind = Literal["start", "saved", "stopped", "end"]
 class Event(BaseModel, frozen=True):
     """One line.
 
-    start: an attempt begins; node, job, restarts and gpus are set. saved: the script saved on request, and the job goes
-    back to the queue. stopped: the attempt was told to end, and there is no verdict. end: `code` is the exit code, -1
-    when time was up, and `why` says more. time is in seconds since 1970; the others of these numbers say what the
-    attempt has used, None where that is unknown.
+    start: an attempt begins; node, job, restarts and gpus are set, and edited: sources that changed since the plan.
+    saved: the script saved on request, and the job goes back to the queue. stopped: the attempt was told to end, and
+    there is no verdict. end: `code` is the exit code, -1 when time was up, and `why` says more. time is in seconds
+    since 1970; the others of these numbers say what the attempt has used, None where that is unknown.
     """
 
     event: Kind
@@ -27,6 +27,7 @@ class Event(BaseModel, frozen=True):
     job: str = ""
     restarts: int = 0
     gpus: list[str] = []
+    edited: list[str] = []
     code: int | None = None
     why: str = ""
     elapsed_s: float | None = None

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 VERSION: Literal[1] = 1
 RECORD = "record.json"
 FOLDER = "submitit"  # of the books, inside Snakemake's own folder
+SOURCES = "sources"  # folder in the books with notes of what the code was
 
 State = Literal["open", "done", "failed", "retried", "cancelled"]
 
@@ -79,17 +81,46 @@ class Books:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.trouble = ""  # why records cannot be written now; empty when they can
+        self._unsaved: list[Submission] = []
+
+    def save(self, submission: Submission) -> None:
+        """Write a record. One that cannot be written, as on a full disk, is kept for `catch_up`: see `trouble`."""
+        if submission in self._unsaved:
+            self._unsaved.remove(submission)
+        try:
+            submission.save()
+        except OSError as error:
+            self._unsaved.append(submission)
+            self.trouble = str(error)
+
+    def catch_up(self) -> None:
+        """Write the records that could not be written before."""
+        if self._unsaved:
+            self.trouble = ""
+        for submission in list(self._unsaved):
+            self.save(submission)
+
+    def unreadable_names(self) -> set[str]:
+        """Names of submissions whose record cannot be read; their jobs may live."""
+        return {path.parent.name for path in self.root.glob(f"jobs/*/{RECORD}")} - {one.name for one in self.read()[0]}
 
     def open(self, scope: str, request: dict[str, Any], members: list[Member]) -> Submission:
         """Enter a submission, before anything is sent."""
         name = f"smk-{uuid.uuid4().hex[:12]}"
         folder = self.root / "jobs" / name
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True)  # raises OSError, as what follows does
         submission = Submission(
             name=name, scope=scope, submitted=time.time(), request=request, members=members, folder=folder
         )
         submission.save()
+        if not self._unsaved:
+            self.trouble = ""
         return submission
+
+    def discard(self, submission: Submission) -> None:
+        """Forget a submission of which nothing was sent."""
+        shutil.rmtree(submission.folder)
 
     def read(self) -> tuple[list[Submission], list[str]]:
         """Every submission on record, oldest first; and a message for each record that cannot be read."""
@@ -102,12 +133,26 @@ class Books:
         return sorted(found, key=lambda submission: submission.submitted), unreadable
 
     def prune(self, days: float) -> None:
-        """Remove folders that were last written so many days ago; ten times as many where a job is still open."""
+        """Remove folders that were last written so many days ago; ten times as many where a job is still open.
+
+        With them go the notes of sources (see `use`) that none of those that stay can refer to.
+        """
+        oldest = time.time()
         for submission in self.read()[0]:
             is_open = any(member.state == "open" for member in submission.members)
             age_s = time.time() - (submission.folder / RECORD).stat().st_mtime
             if age_s > days * 86400 * (10 if is_open else 1):
-                shutil.rmtree(submission.folder)
+                shutil.rmtree(submission.folder, ignore_errors=True)  # a later head tries again
+            else:
+                oldest = min(oldest, submission.submitted)
+        for note in self.root.glob(f"{SOURCES}/*.json"):
+            if note.stat().st_mtime < oldest:
+                note.unlink()
+
+    def use(self, submission: Submission, note: str) -> None:
+        """Note that a submission refers to a note of sources: its time says which was the last one."""
+        with suppress(OSError):  # it may then be pruned early, and edits are not told
+            os.utime(note, (submission.submitted, submission.submitted))
 
 
 def read_record(path: Path) -> Submission:
@@ -120,8 +165,8 @@ def read_record(path: Path) -> Submission:
         name = path.parent.name
         raise RecordError(
             f"{path}: expected a record of version {VERSION}, found something else ({_first(error)}). It is passed "
-            f"over. See whether its jobs are still there: squeue --me --name {name}. Cancel them (scancel --name "
-            f"{name}), then delete {path.parent}."
+            f"over; a head cancels what is left of its jobs, since nobody knows which files they write (squeue --me "
+            f"--name {name} shows them). Then delete {path.parent}."
         ) from None
     submission.folder = path.parent  # where it is now: the working folder may have moved
     return submission

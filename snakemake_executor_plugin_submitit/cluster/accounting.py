@@ -4,7 +4,7 @@ from snakemake_executor_plugin_submitit.books.costs import AttemptCost
 from snakemake_executor_plugin_submitit.books.events import Attempt, read_attempts
 from snakemake_executor_plugin_submitit.books.records import Submission
 from snakemake_executor_plugin_submitit.cluster.local import Local
-from snakemake_executor_plugin_submitit.cluster.slurm import ALIVE, Cost, Slurm
+from snakemake_executor_plugin_submitit.cluster.slurm import OVER, Cost, Slurm
 
 _CLOCKS_S = 2.0  # by which the clocks of nodes and accounting may differ
 
@@ -42,7 +42,7 @@ def _accounted(attempt: Attempt, noted: AttemptCost, accounted: list[Cost]) -> A
     """By the accounting's row of an attempt: the one within whose time it began; by its own notes without one."""
     begun = attempt.start.time
     for cost in accounted:
-        over = cost.state not in ALIVE or cost.state == "REQUEUED"  # there a word for an attempt of the past
+        over = cost.state in OVER or cost.state == "REQUEUED"  # there a word for an attempt of the past
         if over and cost.started - _CLOCKS_S <= begun <= cost.started + cost.elapsed_s + _CLOCKS_S:
             return AttemptCost(
                 job=noted.job,

@@ -13,7 +13,7 @@ from typing import Any
 import submitit
 from submitit.local.local import LocalJob
 
-from snakemake_executor_plugin_submitit.cluster.slurm import Cost, Past, Row, Rows
+from snakemake_executor_plugin_submitit.cluster.slurm import Cost, Ending, Past, Row, Rows
 from snakemake_executor_plugin_submitit.node.command import descendants
 
 _CONTROLLER = "submitit.local._local"
@@ -81,10 +81,14 @@ class Local:
         """There is no accounting."""
         return None
 
-    def known(self, job: str) -> str | None:
+    def known(self, job: str, name: str) -> str | None:
         """The state of one job."""
         rows = self.queue() or {}
-        return rows[job].state if job in rows else "gone"
+        return rows[job].state if job in rows and rows[job].name == name else "gone"
+
+    def ending(self, job: str) -> Ending | None:
+        """Nobody remembers it."""
+        return None
 
     def cancel(self, ids: Iterable[str]) -> bool:
         """End jobs and all below them: asked first, killed after some seconds."""

@@ -1,61 +1,114 @@
 """Submission: from a record in the books to jobs that SLURM, or this machine, has taken."""
 
+import errno
 import re
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
-import submitit
-from submitit.core.utils import JobPaths
+from submitit.core.utils import DelayedSubmission, JobPaths
 
 from snakemake_executor_plugin_submitit.books.records import Submission
 from snakemake_executor_plugin_submitit.cluster.local import DetachedLocalExecutor, Local
 from snakemake_executor_plugin_submitit.cluster.resources import Request
+from snakemake_executor_plugin_submitit.cluster.script import SUBMITIT, batch_script
 from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.cluster.slurm import Answer, ask
 from snakemake_executor_plugin_submitit.node.command import Command
 
 PYTHON = sys.executable  # as it was when Snakemake started: a workflow may change it
+_SBATCH_S = 300.0  # a busy controller keeps sbatch waiting, which tries again by itself for two minutes
 # What sbatch says when the same may succeed later.
 _LATER = re.compile(
-    r"timed out|unable to contact|connection refused|communication|temporar|try again|standby|zero bytes|"
-    r"MaxSubmit|SubmitJobsLimit|job submit limit|job violates accounting/qos policy \(job submit limit",
+    r"timed out|no answer within|unable to contact|connection refused|communication|temporar|try again|standby|"
+    r"zero bytes",
     re.IGNORECASE,
 )
+# One text of SLURM stands for limits on the number of jobs, which pass, and on their size, which do not. The line
+# before it names the limit.
+_POLICY = re.compile(r"Job violates accounting/QOS policy", re.IGNORECASE)
+UNNAMED = "unnamed"
+_LIMIT = re.compile(r"\b(?:QOS|Assoc|Max)\w+")
 
 
 class RefusedError(Exception):
-    """Nothing was submitted, as far as is known. `later`: the same may succeed."""
+    """Nothing was submitted, as far as is known. `later`: the same may succeed.
+
+    limit: the limit on submitted jobs that forbids it now, else empty; UNNAMED where SLURM does not say which limit.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.later = bool(_LATER.search(text))
+        named = _LIMIT.findall(text)
+        count = next((name for name in named if "SubmitJob" in name), "")
+        self.limit = count or (UNNAMED if _POLICY.search(text) and not named else "")
+        self.later = bool(self.limit or _LATER.search(text))
 
 
 def send_to_slurm(
     submission: Submission, commands: Sequence[Command], request: Request, settings: ExecutorSettings
 ) -> str:
     """Submit an array (one job: a plain job), and give its id. Raises RefusedError."""
+    folder = submission.folder
+    script = folder / "batch.sh"
+    pickles = [folder / f"{index}.pkl" for index in range(len(commands))]
     try:
-        executor = submitit.SlurmExecutor(
-            submission.folder,
-            max_num_timeout=settings.max_requeues,
-            python=settings.python or shlex.quote(PYTHON),
-        )
-        executor.update_parameters(
-            **request.parameters(settings.memory_overhead_mb),
-            job_name=submission.name,
-            comment="+".join(sorted({member.rule for member in submission.members}))[:200],
-            signal_delay_s=settings.signal_delay,
-            stderr_to_stdout=True,
-            array_parallelism=settings.array_parallelism,
-            setup=settings.setup.splitlines() or None,
-            additional_parameters={"requeue": True},
-        )
-        jobs = executor.submit_array(list(commands))
-    except Exception as error:  # whatever stands between here and sbatch: the caller decides by its words
-        raise RefusedError(_words(error)) from error
-    return str(jobs[0].job_id).split("_")[0]
+        rules = "+".join(sorted({member.rule for member in submission.members}))
+        text = script_of(folder, submission.name, rules, request, settings, count=len(commands))
+        script.write_text(text, encoding="utf-8")
+        for command, path in zip(commands, pickles, strict=True):
+            delayed = DelayedSubmission(command)
+            delayed.set_timeout(request.minutes, settings.max_requeues)
+            delayed.dump(path)
+        answer = ask("sbatch", "--parsable", str(script), timeout_s=_SBATCH_S)
+        if not answer.ok:
+            raise RefusedError(words_of(answer))
+        found = re.search(r"^(\d+)(?:;\S*)?$", answer.out.strip(), re.MULTILINE)
+        if found is None:
+            raise RefusedError(f"expected the number of a job from sbatch, found {answer.out.strip()[:200]!r}")
+        for index, path in enumerate(pickles):
+            job = found[1] if len(pickles) == 1 else f"{found[1]}_{index}"
+            path.rename(JobPaths(folder, job).submitted_pickle)
+    except OSError as error:
+        refused = RefusedError(str(error))
+        refused.later |= error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise refused from error
+    return found[1]
+
+
+def script_of(
+    folder: Path,
+    name: str,
+    comment: str,
+    request: Request,
+    settings: ExecutorSettings,
+    *,
+    count: int = 1,
+    setup: Sequence[str] | None = None,
+    module: str = SUBMITIT,
+) -> str:
+    """The batch file with the options of a job: of the jobs themselves, and of the probe of `doctor`.
+
+    setup: lines in place of the settings' own. module: what Python runs, with `folder` as its argument.
+    """
+    options = {
+        **request.parameters(settings.memory_overhead_mb),
+        "job_name": name,
+        "comment": comment[:200],
+        "signal": f"USR2@{settings.signal_delay}",
+        "requeue": True,
+    }
+    return batch_script(
+        folder,
+        options,
+        settings.python or shlex.quote(PYTHON),
+        settings.setup.splitlines() if setup is None else setup,
+        request.extra,
+        count,
+        settings.array_parallelism,
+        module,
+    )
 
 
 def send_to_this_machine(
@@ -89,12 +142,9 @@ def is_whole(submission: Submission, index: int) -> bool:
     return bool(JobPaths(submission.folder, submission.element(index)).submitted_pickle.exists())
 
 
-def _words(error: BaseException) -> str:
-    """What an error and what led to it say, in a line."""
-    said: list[str] = []
-    seen: Any = error
-    while seen is not None:
-        said += [line.strip() for line in str(seen).splitlines() if line.strip()]
-        seen = seen.__cause__
-    lines = [line for line in dict.fromkeys(said) if "error" in line.lower()] or said
-    return "; ".join(lines)[:500]
+def words_of(answer: Answer) -> str:
+    """What sbatch says of a refusal, in a line; a site's own words whole."""
+    said = [line.strip() for line in (answer.error or answer.out).splitlines() if line.strip()]
+    lines = list(dict.fromkeys(said))
+    own = [line.removeprefix("sbatch: ") for line in lines if line.startswith("sbatch: ")]
+    return "; ".join(own or lines) or f"exit code {answer.code}"

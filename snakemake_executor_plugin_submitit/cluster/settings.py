@@ -22,7 +22,7 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     poll: float = _setting(10.0, "seconds between two looks at the queue")
     signal_delay: int = _setting(120, "seconds between SIGUSR2 and the time limit: SLURM may send it 30 s early")
-    save_time: int = _setting(60, "seconds a script may take to save after SIGUSR2")
+    save_time: int = _setting(60, "of no effect, taken for older profiles: a script may save until its time limit")
     retries: int = _setting(3, "how often a job is sent again after a passing failure (node, preemption, lost job)")
     backoff: float = _setting(30.0, "seconds before the first retry and the first new try at sbatch; doubles each time")
     memory_growth: float = _setting(
@@ -40,11 +40,20 @@ class ExecutorSettings(ExecutorSettingsBase):
     account: str = _setting("", "account of jobs that ask for none (resource slurm_account); empty: your default")
     qos: str = _setting("", "QoS of jobs that ask for none (resource slurm_qos); empty: your default")
     constraint: str = _setting("", "features that nodes must have (resource slurm_constraint); empty: any")
+    wckey: str = _setting(
+        "", "workload characterisation key (resource slurm_wckey), where sites ask for one; empty: none"
+    )
     gres: str = _setting(
         "", "how the site spells GPUs, with {gpus} for their number: gpu:a100:{gpus}; empty: --gpus-per-node"
     )
+    no_gpu: bool = _setting(False, "the site has no GPUs: rules that ask for some run without")
     setup: str = _setting("", "shell lines run on the node before anything else: module load …, source …")
     python: str = _setting("", "command that starts Python on the node, such as a container's; empty: this Python")
+    sources: str = _setting(
+        "",
+        "code that jobs run beside the Snakefiles and scripts: files and folders, separated by commas, beside the "
+        "Snakefile; a job that finds them edited since it was planned says so",
+    )
     on_interrupt: str = _setting("cancel", "what Ctrl-C does to the jobs; left ones are adopted later", ON_SIGNAL)
     on_terminate: str = _setting("leave", "what SIGTERM does to the jobs", ON_SIGNAL)
     on_hangup: str = _setting("leave", "what SIGHUP (a lost connection) does to the jobs", ON_SIGNAL)

@@ -7,32 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-# States in which SLURM still owns a job.
-ALIVE = frozenset(
-    [
-        *("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SUSPENDED"),
-        *("STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT", "SPECIAL_EXIT"),
-    ]
-)
+from snakemake_executor_plugin_submitit.cluster.environment import for_slurm
+
 # States of the past that SLURM often follows with a requeue.
 PASSING = frozenset(["NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "REVOKED"])
+# States in which SLURM no longer owns a job. Every other is alive: a newer SLURM may have words unknown here.
 OVER = PASSING | {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "LAUNCH_FAILED"}
-# Reasons for which a pending job does not start unless the user or an administrator does something. Limits on what a
-# user or a group has running are not among them: these jobs start when others end.
-_STUCK = re.compile(
-    r"PartitionTimeLimit|PartitionNodeLimit|PartitionDown|PartitionInactive|BadConstraints|JobHeld|Invalid|NotAllowed|"
-    r"DependencyNeverSatisfied|PerJob|MaxMemPerLimit|(?<!Run)Minutes|ReqNodeNotAvail(?!, *May be reserved)"
-)
+OWN = "smk-"  # how the names of this executor's jobs begin
 # Names, lists of names and expressions that SLURM takes; nothing that a shell, an sbatch header or a list of options
 # could read otherwise.
 _NAME = re.compile(r"[A-Za-z0-9_(\[][A-Za-z0-9_.,:@+=&|*()\[\]-]*")
 NAME_RULE = "letters, digits and _ . , : @ + = & | * ( ) [ ] - only, and a letter, a digit, _ ( or [ first"
 _QUEUE_HEADER, _QUEUE_FORMAT = "JOBID|STATE|NAME|REASON", "%i|%T|%j|%r"
+_OWN_ROW = re.compile(rf"(\d+(?:_\d+)?)\|(\w+)\|({OWN}[^|]*)\|(.*)")
 _PAST_FIELDS = "JobID|State"
 _COST_FIELDS = "JobID|State|Start|ElapsedRaw|TotalCPU|MaxRSS|AllocTRES"
 _TIMEOUT_S = 30
-_OF_A_JOB = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")  # they would shape a job submitted from inside one
-_OF_THE_SITE = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")  # which cluster is asked, and by whom
 
 
 @dataclass(frozen=True)
@@ -55,9 +45,8 @@ class Answer:
 
 
 def ask(*command: str, timeout_s: float = _TIMEOUT_S) -> Answer:
-    """Run a command, without the variables of a surrounding job. SLURM's commands give times as seconds since 1970."""
-    environment = {k: v for k, v in os.environ.items() if k in _OF_THE_SITE or not k.startswith(_OF_A_JOB)}
-    environment["SLURM_TIME_FORMAT"] = "%s"
+    """Run a command in a clean environment (see `environment`). SLURM's commands give times as seconds since 1970."""
+    environment = {**for_slurm(), "SLURM_TIME_FORMAT": "%s"}
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=timeout_s, env=environment
@@ -93,12 +82,6 @@ def is_name(text: str) -> bool:
     return bool(_NAME.fullmatch(text))
 
 
-def stuck_for(reason: str) -> str:
-    """The part of a pending job's reason that says that it will not start by itself; empty when it may."""
-    found = _STUCK.search(reason)
-    return found.group() if found else ""
-
-
 class Row(NamedTuple):
     """A job as the queue shows it."""
 
@@ -112,7 +95,12 @@ Rows = dict[str, Row]  # by id
 
 def is_alive(rows: Rows, job: str, name: str) -> bool:
     """Whether the queue has this job under this name: ids recur on a cluster that was set up again."""
-    return job in rows and rows[job].name == name and rows[job].state in ALIVE
+    return job in rows and rows[job].name == name and rows[job].state not in OVER
+
+
+def is_over(known: str | None) -> bool:
+    """Whether the controller's word on one job (see `Slurm.known`) is that it has ended. Its silence is no word."""
+    return known == "gone" or known in OVER
 
 
 class Past(NamedTuple):
@@ -120,6 +108,13 @@ class Past(NamedTuple):
 
     state: str
     words: str
+
+
+class Ending(NamedTuple):
+    """How a job ended. code: SLURM's exit code and signal, such as 0:53. node: where; empty when it had none."""
+
+    code: str
+    node: str
 
 
 class Cost(NamedTuple):
@@ -140,18 +135,15 @@ class Slurm:
         self._config: dict[str, str] = {}
 
     def queue(self) -> Rows | None:
-        """All of this user's jobs that the controller remembers, array elements one by one; one squeue call."""
+        """This executor's jobs of this user that the controller remembers, array elements one by one; one squeue call.
+
+        A row is not always a line: other jobs may have any name, one with a line's end too. They are passed over.
+        """
         answer = ask("squeue", "-r", "-t", "all", "-u", str(os.getuid()), "-o", _QUEUE_FORMAT)
-        lines = _table(answer, _QUEUE_HEADER)
-        if lines is None:
+        lines = [line.strip() for line in answer.out.splitlines() if not line.startswith("CLUSTER:")]
+        if not answer.ok or not lines or lines[0] != _QUEUE_HEADER:
             return None
-        rows = {}
-        for line in lines:
-            parts = line.strip().split("|", 3)
-            if len(parts) != 4 or parts[1] not in ALIVE | OVER:
-                return None
-            rows[parts[0]] = Row(*parts[1:])
-        return rows
+        return {found[1]: Row(*found.groups()[1:]) for line in lines if (found := _OWN_ROW.fullmatch(line))}
 
     def past(self, ids: Sequence[str]) -> dict[str, Past] | None:
         """What the accounting says of these jobs."""
@@ -183,13 +175,22 @@ class Slurm:
                 attempts[-1] = attempts[-1]._replace(max_rss_mb=max(peak, attempts[-1].max_rss_mb or 0.0))
         return attempts
 
-    def known(self, job: str) -> str | None:
-        """The controller's own word on one job: its state, `gone` when it knows no such job."""
+    def known(self, job: str, name: str) -> str | None:
+        """The controller's own word on one job: its state, `gone` when it knows no such job of this name."""
         answer = ask("scontrol", "-o", "show", "job", job)
         if not answer.ok and "Invalid job id" in answer.error:
             return "gone"
-        state = re.search(r"\bJobState=(\w+)", answer.out)
-        return state.group(1) if state and answer.ok else None
+        state, found = (re.search(rf"\b{field}=(\S+)", answer.out) for field in ("JobState", "JobName"))
+        if not answer.ok or state is None or found is None:
+            return None
+        return state[1] if found[1] == name else "gone"
+
+    def ending(self, job: str) -> Ending | None:
+        """How a job ended, while the controller remembers it."""
+        answer = ask("scontrol", "-o", "show", "job", job)
+        code = re.search(r"\bExitCode=(\d+:\d+)", answer.out)
+        node = re.search(r"\b(?:BatchHost|NodeList)=([\w.-]+)", answer.out)
+        return Ending(code[1], node[1] if node else "") if answer.ok and code else None
 
     def cancel(self, ids: Iterable[str]) -> bool:
         """Cancel jobs; whether SLURM took the order."""

@@ -6,8 +6,9 @@ by its equal.
 
 import hashlib
 import json
+import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,28 +19,56 @@ from snakemake_executor_plugin_submitit.cluster.send import is_whole
 from snakemake_executor_plugin_submitit.cluster.slurm import Rows, is_alive
 from snakemake_executor_plugin_submitit.head.task import Task, members_of
 
+TRIGGERS = ("mtime", "params", "input", "software-env", "code")  # Snakemake's, all of them
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 Places = list[tuple[Submission, int]]
 
 
-def identity(job: Any, snakefile_folder: Path) -> str:
-    """Digest of everything a job's result depends on: its rule, wildcards, params, outputs, its script's or command's
-    text, and name, size and time of each input that no job of its own group makes. How it is run is not part of it."""
+def identity(job: Any, snakefile_folder: Path, triggers: Collection[str] = TRIGGERS) -> str:
+    """Digest of what a job's result depends on, as far as Snakemake's rerun triggers ask for it.
+
+    Always its rule, wildcards and outputs. params; code: the text of its script or command; input: the names of its
+    inputs; mtime: size and time of each input that is not `ancient()` and that no job of its own group makes;
+    software-env: its environment. How it is run is not part of it.
+    """
     singles = members_of(job)
     made = {str(path) for single in singles for path in single.output}
-    content = [_describe(single, made, snakefile_folder) for single in singles]
-    text = json.dumps(sorted(content, key=lambda one: one["outputs"]), sort_keys=True, default=repr)
+    content = [_describe(single, made, snakefile_folder, triggers) for single in singles]
+    text = json.dumps(sorted(content, key=lambda one: one["outputs"]), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def _describe(job: Any, made: Iterable[str], folder: Path) -> dict[str, Any]:
-    return {
+def _describe(job: Any, made: Collection[str], folder: Path, triggers: Collection[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {
         "rule": job.rule.name,
         "wildcards": dict(job.wildcards_dict),
-        "params": [repr(value) for value in job.params] + sorted(job.params.keys()),
         "outputs": sorted(map(str, job.output)),
-        "code": [str(job.shellcmd), str(job.rule.run_func_src) if job.is_run else "", _script(job.rule.script, folder)],
-        "inputs": sorted(_stamp(str(path)) for path in job.input if str(path) not in made),
     }
+    inputs = [path for path in job.input if str(path) not in made]
+    if "params" in triggers:
+        found["params"] = [plain(value) for value in job.params] + sorted(job.params.keys())
+    if "code" in triggers:
+        run = str(job.rule.run_func_src) if job.is_run else ""
+        found["code"] = [str(job.shellcmd), run, _script(job.rule.script, folder)]
+    if "input" in triggers:
+        found["inputs"] = sorted(map(str, inputs))
+    if "mtime" in triggers:
+        found["times"] = sorted(_stamp(str(path)) for path in inputs if not getattr(path, "is_ancient", False))
+    if "software-env" in triggers:
+        found["environment"] = [str(job.conda_env_spec), str(job.container_img_url), plain(job.env_modules)]
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON takes it, the same in every process: sets are sorted, addresses of objects left out."""
+    if isinstance(value, dict):
+        pairs = [[plain(key), plain(one)] for key, one in value.items()]
+        return ["dict", *sorted(pairs, key=json.dumps)]
+    if isinstance(value, set | frozenset):
+        return ["set", *sorted(map(plain, value), key=json.dumps)]
+    if isinstance(value, list | tuple):
+        return [type(value).__name__, *map(plain, value)]
+    return _ADDRESS.sub("", repr(value))
 
 
 def _script(script: object, folder: Path) -> str:
@@ -63,6 +92,7 @@ class Former:
 
     submission: Submission
     index: int
+    is_gone: bool = False  # by the controller's own word
 
     @property
     def member(self) -> Member:
@@ -84,13 +114,13 @@ class Former:
     def is_alive(self, rows: Rows) -> bool:
         return is_alive(rows, self.id, self.submission.name)
 
-    def find(self, rows: Rows) -> None:
-        """Learn its id by its name, where the earlier head died between sbatch and its note."""
-        if self.submission.job_id is None:
-            ids = {job.split("_")[0] for job, row in rows.items() if row.name == self.submission.name}
-            if ids:
-                self.submission.job_id = min(ids, key=int)
-                self.submission.save()
+    def find(self, rows: Rows) -> bool:
+        """Learn its id by its name, where the earlier head died between sbatch and its note; whether it is news."""
+        if self.submission.job_id is not None:
+            return False
+        ids = {job.split("_")[0] for job, row in rows.items() if row.name == self.submission.name}
+        self.submission.job_id = min(ids, key=int, default=None)
+        return bool(ids)
 
 
 def classify(task: Task, formers: Iterable[Former], rows: Rows, since: float) -> tuple[Former | None, list[Former]]:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,14 +19,17 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.utils import format_cli_arg
 
 from snakemake_executor_plugin_submitit.books.records import FOLDER, Books
+from snakemake_executor_plugin_submitit.cluster.environment import from_environment
 from snakemake_executor_plugin_submitit.cluster.resources import Request, make_request
 from snakemake_executor_plugin_submitit.cluster.send import PYTHON
 from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.head.adopt import identity
 from snakemake_executor_plugin_submitit.head.follow import Follower
 from snakemake_executor_plugin_submitit.head.lock import HeadLock
-from snakemake_executor_plugin_submitit.head.task import Task, name_of, outputs_of
+from snakemake_executor_plugin_submitit.head.pace import Pace, spoken
+from snakemake_executor_plugin_submitit.head.task import Task, label_of, members_of, name_of, outputs_of, resources_of
 from snakemake_executor_plugin_submitit.node.inner import MODULE, quoted_for_the_shell
+from snakemake_executor_plugin_submitit.node.sources import below, digest, note
 
 _SIGNALS = {signal.SIGINT: "on_interrupt", signal.SIGTERM: "on_terminate", signal.SIGHUP: "on_hangup"}
 _LOG_LINES = 40
@@ -38,19 +42,33 @@ class Executor(RemoteExecutor):
     """
 
     _follower: Follower | None = None
-    _failure: BaseException | None = None
+    _pace: Pace | None = None
 
     def __post_init__(self) -> None:
         settings = self.workflow.executor_settings or ExecutorSettings()
+        if settings.cluster == "slurm":
+            found, said = from_environment(asdict(settings))
+            settings = replace(settings, **found)
+            for text in said:
+                self.say(text)
         self._settings: ExecutorSettings = settings
         self._incoming: queue.Queue[Task] = queue.Queue()
         self._leave = False
         self._listening = False
+        self._code: dict[str, list[Path]] = {}
+        self._digests: dict[Path, str] = {}
+        self._notes: dict[tuple[str, ...], str] = {}
         configs = self.workflow.config_settings.configfiles
         _check_paths([Path.cwd(), self.workflow.main_snakefile, *configs, PYTHON])
         root = Path(self.workflow.persistence.path) / FOLDER
         self._lock_of_head = HeadLock(root / "head.json")
-        self._lock_of_head.acquire()
+        try:
+            self._lock_of_head.acquire()
+        except OSError as error:
+            raise WorkflowError(
+                f"{root}: expected to write there, cannot: {error}. Free the disk, or work elsewhere (--directory). "
+                "Jobs of earlier runs go on: squeue --me shows them, their names begin with smk-."
+            ) from error
         atexit.register(self._lock_of_head.release)
         if self.workflow.persistence.locked and not self.workflow.execution_settings.lock:
             raise WorkflowError(
@@ -58,16 +76,23 @@ class Executor(RemoteExecutor):
                 "without this executor is under way here, or was killed. Wait for it, or remove the lock: "
                 "snakemake --unlock."
             )
+        self._read_code()
         self._follower = Follower(Books(root), settings, self._scope(), self)
         self._acknowledge()
 
     def run_jobs(self, jobs: list[Any]) -> None:
         """Take in the jobs that are ready; equal ones among them become arrays."""
         self._listen()
+        if self._pace is None:
+            planned = [job for job in self.dag.needrun_jobs() if not job.is_local]
+            self._pace = Pace(job.rule.name for job in planned)
         tasks = [self._task(job) for job in jobs]  # all are checked before one is sent
         for task in tasks:
             self.run_job_pre(task.job)
-            task.job.register()
+            try:
+                task.job.register()
+            except OSError as error:  # as with Snakemake's own executors
+                self.say(f"{task.title}: Snakemake could not note that it begins ({error}); it is sent all the same")
         for task in tasks:  # at once, so that one look takes them all
             self._incoming.put(task)
 
@@ -79,7 +104,11 @@ class Executor(RemoteExecutor):
         """One look at everything, on the second thread. Its own books know what is active, not Snakemake's list."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # for sbatch too, which inherits it: no Ctrl-C halfway
         if self._follower is not None:
-            self._follower.look(self._drain())
+            try:
+                self._follower.look(self._drain())
+            except Exception:
+                self._follower.leave()  # Snakemake gives up, and leaves its jobs alone
+                raise
         for info in list[SubmittedJobInfo]():
             yield info
 
@@ -139,7 +168,9 @@ class Executor(RemoteExecutor):
         Without the base's wait for this head's own temporary folder: an adopted job outlives its head.
         """
         request = self._request(job)
-        limits = [f"mem_mb={request.memory_mb}", f"gpu={request.gpus}"]
+        limits = [f"mem_mb={request.memory_mb}"]
+        if not self._settings.no_gpu:  # else it would wait for a GPU for ever
+            limits.append(f"gpu={request.gpus}")
         files = list(job.get_wait_for_files())
         return " ".join(
             [
@@ -161,8 +192,14 @@ class Executor(RemoteExecutor):
         """A job has a place on the cluster."""
         self.workflow.scheduler.submit_callback(task.job)
 
-    def succeeded(self, task: Task) -> None:
+    def succeeded(self, task: Task, seconds: float) -> None:
         """A job is done."""
+        assert self._pace is not None
+        for single in members_of(task.job):
+            self._pace.done(single.rule.name, seconds / len(members_of(task.job)))
+        left = self._pace.seconds_left()
+        rest = f"{self._pace.left} job(s) left" + (f", about {spoken(left)}" if left else "")
+        self.say(f"job {task.id} ({task.title}) done after {spoken(seconds)}; {rest}")
         self.report_job_success(SubmittedJobInfo(task.job, external_jobid=task.id))
 
     def failed(self, task: Task, text: str, log: Path | None, end: str) -> None:
@@ -187,16 +224,49 @@ class Executor(RemoteExecutor):
         _check_paths([*outputs, *job.get_wait_for_files()])
         return Task(
             job=job,
-            key=identity(job, Path(self.workflow.main_snakefile).parent / "workflow" / "rules"),
+            key=identity(job, Path(self.workflow.main_snakefile).parent / "workflow" / "rules", self._triggers()),
             name=name,
+            label=label_of(job),
             outputs=outputs,
             command=self.format_job_exec(job),
             request=self._request(job),
+            sources=self._note_of_sources(job),
+            may_restart=job.restart_times >= job.attempt,
         )
+
+    def _read_code(self) -> None:
+        """Learn what the code of each rule is now, when Snakemake has just read it."""
+        root = Path(self.workflow.main_snakefile).parent
+        common = [Path(str(path.get_path_or_uri(secret_free=True))) for path in self.workflow.included]
+        common += [Path(path) for path in self.workflow.config_settings.configfiles]
+        for name in filter(None, self._settings.sources.split(",")):
+            common += below(root / name.strip())
+        for rule in self.workflow.rules:
+            own = [Path(str(rule.basedir)) / str(rule.script)] if rule.script is not None else []
+            files = [path.absolute() for path in [*common, *own] if path.is_file()]
+            self._digests |= {path: digest(path) for path in files if path not in self._digests}
+            self._code[rule.name] = files
+
+    def _note_of_sources(self, job: Any) -> str:
+        """The file in which the node finds what the job's code was; empty where it cannot be written."""
+        rules = tuple(sorted({single.rule.name for single in members_of(job)}))
+        if rules not in self._notes:
+            noted = {str(path): self._digests[path] for rule in rules for path in self._code[rule]}
+            try:
+                self._notes[rules] = str(note(noted, Path(self.workflow.persistence.path) / FOLDER))
+            except OSError as error:
+                self.say(f"what the code of {', '.join(rules)} is cannot be noted ({error}): edits will not be told")
+                return ""
+        return self._notes[rules]
+
+    def _triggers(self) -> set[str]:
+        """What Snakemake reruns a finished job for: a live one is kept or replaced for the same."""
+        return {str(trigger.item_to_choice()) for trigger in self.workflow.rerun_triggers}
 
     def _request(self, job: Any) -> Request:
         described = f"{name_of(job)} ({', '.join(outputs_of(job))})"
-        return make_request(described, job.resources, job.threads, self._settings)
+        resources = resources_of(job)
+        return make_request(described, resources, resources.get("_cores", 1), self._settings)
 
     def _scope(self) -> str:
         """What this head was asked to work on: it cancels what the plan no longer has among jobs of the same alone."""

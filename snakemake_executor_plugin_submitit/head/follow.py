@@ -8,17 +8,20 @@ from snakemake_executor_plugin_submitit.books.costs import AttemptCost, goal, ha
 from snakemake_executor_plugin_submitit.books.records import Books, State, Submission
 from snakemake_executor_plugin_submitit.cluster.accounting import costs_of
 from snakemake_executor_plugin_submitit.cluster.local import Local
+from snakemake_executor_plugin_submitit.cluster.reasons import Stuck, stuck_for
 from snakemake_executor_plugin_submitit.cluster.send import log_of
 from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
-from snakemake_executor_plugin_submitit.cluster.slurm import ALIVE, PASSING, Row, Rows, Slurm, is_alive, stuck_for
+from snakemake_executor_plugin_submitit.cluster.slurm import OVER, PASSING, Row, Rows, Slurm, is_alive, is_over
 from snakemake_executor_plugin_submitit.head.adopt import Former, Histories, classify
 from snakemake_executor_plugin_submitit.head.causes import Cause, diagnose
 from snakemake_executor_plugin_submitit.head.dispatch import Dispatcher
 from snakemake_executor_plugin_submitit.head.task import Reporter, Task
 
 BORN = time.time()  # Snakemake imports its plugins before it decides what has to run
+_LINES = 30  # jobs of which a line each is printed at the end
 _SOON_S = 10.0  # a job that SLURM calls over may take so long until its last words are on this file system
 _ACCOUNTED_S = 30.0  # the accounting may take so long to know of a job's end, where its costs go into its results
+_UNDER_WAY = ("RUNNING", "COMPLETING")
 _PATIENCE = 10  # times lost_after, until a job counts as lost though the accounting does not answer
 
 
@@ -35,6 +38,7 @@ class Follower:
         submissions, unreadable = books.read()
         for text in unreadable:
             reporter.say(f"record not read: {text}")
+        self.unreadable = books.unreadable_names() if unreadable else set()
         self.histories = Histories(submissions)
         self.former = [
             Former(submission, index)
@@ -43,6 +47,8 @@ class Follower:
             if member.state == "open"
         ]
         self.silent_since: float | None = None
+        self.trouble = ""  # with the books, as far as the user knows
+        self.told_of: set[tuple[str, str]] = set()  # jobs whose record cannot be read
         books.prune(settings.keep_days)
 
     def finished_alone(self) -> Iterable[tuple[Submission, int]]:
@@ -58,29 +64,57 @@ class Follower:
     def look(self, new: list[Task]) -> None:
         """One round."""
         self.deciding += new
+        self._note_trouble()
         if not (self.deciding or self.active or self.dispatcher.waiting or self.dispatcher.unsure):
             return
         # One question to the queue serves the whole round. It may be silent: then nothing is decided by absence.
         rows = self.cluster.queue()
         self._note_silence(rows)
         # New tasks: take over an earlier head's job, or line up to be sent. That needs the queue's word.
-        if rows is not None:
-            self._decide(rows)
+        if rows is not None and (told := self._with_hidden(rows)) is not None:
+            self._decide(told)
         # Send what is ready, old failures too whose pause is over.
         self.active += self.dispatcher.send(rows, self.active)
         # See what became of each job that has a place.
         for task in list(self.active):
             self._follow(task, rows)
+        self._tell_of_stuck(rows)
+
+    def _with_hidden(self, rows: Rows) -> Rows | None:
+        """The queue, and what it does not show of earlier heads' open jobs though the controller knows them.
+
+        A job that is taken for dead is sent again: two would write the same files. None: the controller is silent.
+        """
+        found = dict(rows)
+        for former in self.former:
+            if former.submission.job_id is None or former.is_gone or former.is_alive(rows):
+                continue
+            word = self.cluster.known(former.id, former.submission.name)
+            if word is None:
+                return None
+            former.is_gone = is_over(word)
+            if not former.is_gone:
+                found[former.id] = Row(word, former.submission.name, "")
+        return found
 
     def _decide(self, rows: Rows) -> None:
         """Adopt what an earlier head left alive, cancel what is out of date, and queue the rest for sending."""
+        alive = {job: row.name for job, row in rows.items() if row.state not in OVER}
+        nameless = {(job, name) for job, name in alive.items() if name in self.unreadable}
+        for job, name in sorted(nameless - self.told_of):
+            self.reporter.say(f"cancelling job {job} of an earlier run: its record {name} cannot be read")
+        self.told_of |= nameless
+        if nameless:
+            self.cluster.cancel({job for job, _ in nameless})
         # Earlier jobs of this scope that the plan no longer has are cancelled, whatever the new tasks are.
         for former in list(self.former):
-            former.find(rows)
+            if former.find(rows):
+                self.books.save(former.submission)
             if former.submission.scope == self.scope and not self.reporter.makes(former.member.outputs):
                 self._outdate(former, rows, "no longer in the plan")
         for task in self.deciding:
             adopted, outdated = classify(task, self.former, rows, BORN)
+            task.waits_for |= nameless
             # Two jobs must never write the same files: the task waits until those that are out of date are gone.
             for former in outdated:
                 if self._outdate(former, rows, "out of date"):
@@ -117,6 +151,7 @@ class Follower:
         return alive
 
     def _follow(self, task: Task, rows: Rows | None) -> None:
+        self._tell_start(task)
         # The node's own verdict comes first, whatever SLURM says or does not say.
         code = task.verdict()
         if code == 0:
@@ -131,7 +166,6 @@ class Follower:
         row = rows.get(task.id)
         if row is not None and is_alive(rows, task.id, task.place.name):
             task.gone_since = None
-            self._tell_if_stuck(task, row)
             return
         # It is gone, or the queue calls it over: its last words may still be on their way through the file system, and
         # a state of the past is often followed by a requeue. Wait for either.
@@ -142,17 +176,22 @@ class Follower:
         if absent < (patience if row is None or row.state in PASSING else min(_SOON_S, patience)):
             return
         # All who may know must agree before it counts as lost: first the controller, asked for this job alone, ...
-        known = self.cluster.known(task.id)
-        if known is None or known in ALIVE:
+        word = self.cluster.known(task.id, task.place.name)
+        if not is_over(word):
             return
-        # ... then the accounting, for which patience ends some time.
+        # ... then the accounting, for which patience ends some time: at once where the controller knows how it ended
+        # (the accounting has one row for all elements of an array that were cancelled before their start).
         past = None
         if self.cluster.accounting is not False:
             answer = self.cluster.past([task.id])
             past = (answer or {}).get(task.id)
-            if (past is None or past.state in ALIVE) and absent < _PATIENCE * patience:
+            is_told = word in OVER - PASSING
+            if (past is None or past.state not in OVER) and not is_told and absent < _PATIENCE * patience:
                 return
-        words = past.words if past is not None and past.state not in ALIVE else (row.state if row else "")
+        if past is not None and past.state in OVER:
+            words = past.words
+        else:
+            words = word if word in OVER and word is not None else (row.state if row else "")
         self._fail(task, words)
 
     def _succeed(self, task: Task) -> None:
@@ -161,8 +200,9 @@ class Follower:
             return
         self._tell_costs(task.name, task.outputs, costs)
         self.active.remove(task)
-        self._close(task.place, task.index, "done", node=task.attempts()[-1].node)
-        self.reporter.succeeded(task)
+        attempt = task.attempts()[-1]
+        self._close(task.place, task.index, "done", node=attempt.node)
+        self.reporter.succeeded(task, (attempt.last.elapsed_s if attempt.last else None) or 0.0)
 
     def _is_to_be_accounted(self, task: Task, costs: list[AttemptCost]) -> bool:
         """Whether to wait for the accounting, which learns of a job's end later than its head does."""
@@ -176,7 +216,7 @@ class Follower:
 
     def _tell_costs(self, rule: str, outputs: list[str], costs: list[AttemptCost]) -> None:
         """Write down what a finished job used, in its own results too where that is wished."""
-        write_costs(self.books.root, outputs, costs)
+        self._write_costs(outputs, costs)
         path = goal(self.settings.costs_into, rule, outputs)
         problem = hand_over(path, costs) if path is not None else ""
         if problem:
@@ -186,21 +226,27 @@ class Follower:
         """Send it again where that can help, else report it."""
         log = Path(log_of(task.place, task.index))
         end, attempts = task.log_end(log), task.attempts()
-        cause = diagnose(attempts, end, state, task.request, self.settings.memory_overhead_mb, self._memory_mb(task))
+        overhead_mb, ending = self.settings.memory_overhead_mb, None if attempts else self.cluster.ending(task.id)
+        cause = diagnose(attempts, end, state, task.request, overhead_mb, self._memory_mb(task), ending)
         self.active.remove(task)
-        node = attempts[-1].node if attempts else ""
+        node = attempts[-1].node if attempts else ending.node if ending else ""
         again = self._again(task, cause)
         self._close(task.place, task.index, "retried" if again else "failed", cause.text, node)
         if not again:
-            write_costs(self.books.root, task.outputs, costs_of(task.history, self.cluster))
+            self._write_costs(task.outputs, costs_of(task.history, self.cluster))
             attempt = f"attempt {task.attempt}, " if task.attempt > 1 else ""
             self.reporter.failed(task, f"{attempt}job {task.id}: {cause.text}", log, end)
             return
-        pause = self.dispatcher.pause(task.attempt)
+        saved = cause.kind == "saved"
+        pause = 0.0 if saved else self.dispatcher.pause(task.attempt)
         more = f" with {task.request.memory_mb} MB" if cause.kind == "memory" else ""
+        if cause.avoid:
+            task.request = task.request.without_node(cause.avoid)
+            more = f", not to {','.join(task.request.exclude)},"
         text = cause.text.rstrip(".")
-        self.reporter.say(f"job {task.id} ({task.name}): {text}. Sending it again{more} in {pause:.0f} s. Log: {log}")
-        task.attempt, task.not_before, task.submission = task.attempt + 1, time.time() + pause, None
+        self.reporter.say(f"job {task.id} ({task.title}): {text}. Sending it again{more} in {pause:.0f} s. Log: {log}")
+        task.attempt, task.turns = (task.attempt, task.turns + 1) if saved else (task.attempt + 1, task.turns)
+        task.not_before, task.submission = time.time() + pause, None
         self.dispatcher.waiting.append(task)
 
     def _memory_mb(self, task: Task) -> float | None:
@@ -212,21 +258,37 @@ class Follower:
         return max(used, default=None)
 
     def _again(self, task: Task, cause: Cause) -> bool:
-        """Whether to send a failed task again; with more memory where that was missing."""
+        """Whether to send a failed task again; with more memory where that was missing.
+
+        A rule whose own `retries` are not used up says itself what memory its next attempt gets.
+        """
+        if cause.kind == "saved":
+            return task.turns < self.settings.max_requeues
         if task.attempt > self.settings.retries or cause.kind == "final":
             return False
         if cause.kind == "memory":
-            if self.settings.memory_growth <= 1:
+            if self.settings.memory_growth <= 1 or task.may_restart:
                 return False
             task.request = task.request.with_memory(self.settings.memory_growth)
         return True
 
-    def _tell_if_stuck(self, task: Task, row: Row) -> None:
-        reason = stuck_for(row.reason)
-        if row.state == "PENDING" and reason != task.told:
-            task.told = reason
-            if reason:
-                self.reporter.say(f"job {task.id} ({task.name}) will not start by itself: {row.reason}")
+    def _tell_of_stuck(self, rows: Rows | None) -> None:
+        """Say once which jobs will not start unless somebody acts, and what to do: one line for all of one reason."""
+        found: dict[Stuck, list[Task]] = {}
+        for task in self.active:
+            row = (rows or {}).get(task.id)
+            stuck = stuck_for(row.state, row.reason) if row is not None and row.state not in _UNDER_WAY else None
+            if stuck is not None and stuck.reason != task.told:
+                task.told = stuck.reason
+                found.setdefault(stuck, []).append(task)
+        for stuck, tasks in found.items():
+            names = tasks[0].title if len(tasks) == 1 else ", ".join(sorted({task.name for task in tasks}))
+            more, themselves = (f" and {len(tasks) - 1} more", "themselves") if len(tasks) > 1 else ("", "itself")
+            jobs = {task.id.split("_")[0] for task in tasks} if more else {task.id}
+            self.reporter.say(
+                f"job {tasks[0].id}{more} ({names}) will not start by {themselves}: {stuck.reason}. "
+                f"{stuck.advice_for(' '.join(sorted(jobs)))}"
+            )
 
     def _note_silence(self, rows: Rows | None) -> None:
         if rows is None and self.silent_since is None:
@@ -239,35 +301,85 @@ class Follower:
     def _close(self, submission: Submission, index: int, state: State, cause: str = "", node: str = "") -> None:
         member = submission.members[index]
         member.state, member.cause, member.node = state, cause, node or member.node
-        submission.save()
+        self.books.save(submission)
+
+    def _write_costs(self, outputs: list[str], costs: list[AttemptCost]) -> None:
+        try:
+            write_costs(self.books.root, outputs, costs)
+        except OSError as error:
+            self.reporter.say(f"the costs of {' '.join(outputs)} are not written down: {error}")
+
+    def _note_trouble(self) -> None:
+        """Say once that the books cannot be written, and once that they can be again."""
+        self.books.catch_up()
+        if self.books.trouble and not self.trouble:
+            self.reporter.say(
+                f"records cannot be written ({self.books.trouble}); jobs go on, none is sent. Free the disk"
+            )
+        elif self.trouble and not self.books.trouble:
+            self.reporter.say("records can be written again")
+        self.trouble = self.books.trouble
+
+    def _tell_start(self, task: Task) -> None:
+        attempts = task.attempts()
+        if attempts and not task.started:
+            task.started = True
+            self.reporter.say(f"job {task.id} ({task.title}) started on {attempts[-1].node}")
+        for attempt in attempts[task.attempts_told :]:
+            if attempt.start.edited:
+                self.reporter.say(
+                    f"job {task.id} ({task.title}) runs other code than was planned: since then "
+                    f"{', '.join(attempt.start.edited)} changed. Make its results again: --force, or delete them"
+                )
+        task.attempts_told = len(attempts)
 
     def leave(self) -> None:
         """Let the jobs live: they stay open in the books for the next head."""
+        self._say_of_each({task: f"left, {'running' if task.started else 'not started yet'}" for task in self.active})
         if self.active:
             self.reporter.say(
                 f"{len(self.active)} job(s) left on the cluster; run the same command again to take them over"
             )
 
+    def _say_of_each(self, ends: dict[Task, str]) -> None:
+        """A line about each job that this head sent; beyond some, their number."""
+        self.books.catch_up()
+        for task, end in list(ends.items())[:_LINES]:
+            self.reporter.say(f"job {task.id} ({task.title}): {end}")
+        if len(ends) > _LINES:
+            self.reporter.say(f"and {len(ends) - _LINES} more jobs: cem status")
+        if self.books.trouble:
+            self.reporter.say(f"records are not written ({self.books.trouble}): the next head asks the cluster")
+
     def cancel_all(self, new: list[Task]) -> None:
         """Cancel everything this head has sent, and see it gone."""
+        unsent = len(new) + len(self.deciding) + len(self.dispatcher.waiting)
         self.deciding, self.dispatcher.waiting = [], []
         wanted = {task.id.split("_")[0] for task in self.active}
         names = {submission.name for submission in self.dispatcher.unsure}
-        deadline = time.monotonic() + 25
+        deadline, sure = time.monotonic() + 25, True
         while wanted or names:
             taken = self.cluster.cancel(wanted)
             rows = self.cluster.queue()
             if rows is not None:
-                named = {job for job, row in rows.items() if row.name in names and row.state in ALIVE}
+                named = {job for job, row in rows.items() if row.name in names and row.state not in OVER}
                 self.cluster.cancel(named)
-                alive = {job.split("_")[0] for job, row in rows.items() if row.state in ALIVE}
+                alive = {job.split("_")[0] for job, row in rows.items() if row.state not in OVER}
                 if taken and not wanted & alive and not named:
                     break
             if time.monotonic() > deadline:
                 self.reporter.say(f"some jobs may still be there. Cancel them: scancel {' '.join(sorted(wanted))}")
+                sure = False
                 break
             time.sleep(0.5)
+        ends = {}
         for task in self.active:
-            if task.verdict() != 0:  # else the next head finds that it ended well
+            ends[task] = "cancelled" if sure else "told to end, and SLURM has not confirmed it"
+            if task.verdict() == 0:
+                ends[task] = "done"  # the next head finds that it ended well
+            else:
                 self._close(task.place, task.index, "cancelled", "by this head's end")
+        self._say_of_each(ends)
+        if unsent:
+            self.reporter.say(f"{unsent} job(s) were not sent yet")
         self.active = []

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from snakemake.resources import GroupResources, Resources
+
 from snakemake_executor_plugin_submitit.books.events import Attempt, read_attempts
 from snakemake_executor_plugin_submitit.books.records import Member, Submission
 from snakemake_executor_plugin_submitit.cluster.resources import Request
@@ -21,12 +23,41 @@ def outputs_of(job: Any) -> list[str]:
     return sorted(str(path) for single in members_of(job) for path in single.output)
 
 
+def label_of(job: Any) -> str:
+    """Rule of a job, or the rules of a group, and the wildcards that say what it is for."""
+    wildcards: dict[str, list[str]] = {}
+    for single in members_of(job):
+        for name, value in single.wildcards_dict.items():
+            wildcards.setdefault(name, []).append(str(value))
+    one = [f"{name}={values[0]}" for name, values in wildcards.items() if len(set(values)) == 1]
+    return " ".join([name_of(job), *one])
+
+
 def name_of(job: Any) -> str:
     """Rule of a job; the rules of a group, joined."""
     return "+".join(sorted({single.rule.name for single in members_of(job)}))
 
 
-@dataclass
+def resources_of(job: Any) -> Any:
+    """What a job or group asks for. The jobs of a group take turns on the GPUs of the one that asks for most.
+
+    By itself Snakemake adds up the GPUs of jobs that are ready together, but where `--resources gpu=1` limits them, and
+    that limit would cut what single jobs ask for, too, without a word.
+    """
+    if not job.is_group():
+        return job.resources
+    asked = [single.resources.get("gpu", 0) for single in job.jobs]
+    gpus = max((number for number in asked if isinstance(number, int)), default=0)  # others are refused later
+    return GroupResources.basic_layered(
+        toposorted_jobs=job.toposorted,
+        constraints=Resources.from_mapping({"gpu": max(1, gpus)}),
+        run_local=False,
+        additive_resources=["runtime"],
+        sortby=["runtime"],
+    )
+
+
+@dataclass(eq=False)
 class Task:
     """Snakemake's job, what identifies it, what runs it, and its place in the books once it is there."""
 
@@ -36,14 +67,20 @@ class Task:
     outputs: list[str]
     command: str
     request: Request
+    label: str = ""  # the rule and what it is for: train run=a
+    sources: str = ""  # the note of what its code was when it was planned
+    may_restart: bool = False  # Snakemake would make another attempt of it: the rule's `retries`
     attempt: int = 1
     refusals: int = 0
+    turns: int = 0  # it saved, was not requeued, and was sent again so many times
     not_before: float = 0.0
     waits_for: set[tuple[str, str]] = field(default_factory=set)  # id and name of jobs to be gone first
     submission: Submission | None = None
     index: int = 0
     gone_since: float | None = None
     done_since: float | None = None
+    started: bool = False  # as far as the user knows
+    attempts_told: int = 0
     told: str = ""  # the reason for which it is stuck, as far as the user knows
     history: list[tuple[Submission, int]] = field(default_factory=list)
     _stamp: tuple[int, int] = (-1, -1)
@@ -54,6 +91,11 @@ class Task:
         """Its submission. Only for a task that has one."""
         assert self.submission is not None
         return self.submission
+
+    @property
+    def title(self) -> str:
+        """As the user is told of it."""
+        return self.label or self.name
 
     @property
     def id(self) -> str:
@@ -69,6 +111,7 @@ class Task:
         """Take a place in the books."""
         self.submission, self.index, self.gone_since = submission, index, None
         self._stamp, self._attempts = (-1, -1), []
+        self.started, self.attempts_told = False, 0
         self.history.append((submission, index))
 
     def attempts(self) -> list[Attempt]:
@@ -111,8 +154,8 @@ class Reporter(Protocol):
     def submitted(self, task: Task) -> None:
         """A job has a place on the cluster."""
 
-    def succeeded(self, task: Task) -> None:
-        """A job is done."""
+    def succeeded(self, task: Task, seconds: float) -> None:
+        """A job is done, and its last attempt took so long."""
 
     def failed(self, task: Task, text: str, log: Path | None, end: str) -> None:
         """A job has failed for good. end: the last of its log."""

@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -16,25 +17,30 @@ import submitit
 from submitit.core.utils import UncompletedJobError
 
 from snakemake_executor_plugin_submitit.books.events import Kind, append, has_ended_well
+from snakemake_executor_plugin_submitit.node.sources import edited
 
 _PR_SET_CHILD_SUBREAPER = 36  # orphans below this process become its children, so that it can wait for them
 STOPPED = 143  # this job was told to end, and leaves no verdict
-_EARLY_S = 90  # SLURM looks at time limits every 30 s or so, and may signal that much too early
+_WATCH_S = 5.0  # between two looks for who would save
+_BEFORE_LIMIT_S = 10  # submitit's local controller kills at its limit what it started, and nothing below that
 
 
 class Command(submitit.helpers.Checkpointable):
-    """Runs a command line; on SIGUSR2 gives it time to save, then lets submitit requeue the job.
+    """Runs a command line; on SIGUSR2 lets it save and end, then lets submitit requeue the job.
 
     A signal to a SLURM step reaches all of its processes. The inner Snakemake ignores SIGUSR2 (an ignored signal stays
-    ignored through exec), the rule's script may catch it: save, and exit. SIGTERM ends the attempt without a verdict,
-    unless all was done (see `inner`): whoever sent it (a preemption, a requeue, scancel) has decided what becomes of
-    the job.
+    ignored through exec), the rule's script may catch it: save, and exit. What does not end then keeps running to the
+    real limit, and what ends without having caught the signal ends as if there had been none. SIGTERM ends the attempt
+    without a verdict, unless all was done (see `inner`): whoever sent it (a preemption, a requeue, scancel) has decided
+    what becomes of the job.
     """
 
-    def __init__(self, command: str, folder: str, events: str, save_time_s: int, minutes: int, signal_delay_s: int):
-        self.command, self.folder, self.events = command, folder, events
-        self.save_time_s, self.limit_s, self.signal_delay_s = save_time_s, 60 * minutes, signal_delay_s
-        self.pid, self.started, self.done, self.stopped = 0, 0.0, False, False
+    ended, sources, listened = False, "", float("-inf")  # also in jobs that were submitted before there were these
+
+    def __init__(self, command: str, folder: str, events: str, minutes: int, sources: str = ""):
+        self.command, self.folder, self.events, self.limit_s = command, folder, events, 60 * minutes
+        self.sources = sources
+        self.pid, self.started, self.done, self.stopped, self.ended = 0, 0.0, False, False, False
 
     def __call__(self) -> int:
         """Run until the end; 0, or SystemExit with the command's code."""
@@ -50,20 +56,26 @@ class Command(submitit.helpers.Checkpointable):
             job=job,
             restarts=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
             gpus=[gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu],
+            edited=edited(Path(self.sources)) if self.sources else [],
         )
         signal.signal(signal.SIGTERM, self._stop)
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
         environment = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}
         command = ["/bin/bash", "-c", self.command]
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])  # until there is a child to wait for
         child = subprocess.Popen(command, cwd=self.folder, env=environment, preexec_fn=ignore_request_to_save)
         self.pid = child.pid
+        self._begin_to_watch()
         if self.stopped:  # before there was a child to be told
             child.send_signal(signal.SIGTERM)
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
             code = child.wait()
-        except UncompletedJobError as error:  # submitit's handler of SIGUSR2 gave up
-            self._end("end", code=-1, why=str(error))
-            raise
+        except UncompletedJobError as error:
+            if not self.ended:  # saved too often, or out of time
+                self._end("end", code=-1, why=str(error))
+                raise
+            code = child.wait()  # no reason to requeue: it has ended as it would have without the signal
         if code and self.stopped:
             with contextlib.suppress(ChildProcessError):
                 while os.wait():  # a shell between Snakemake and its script is killed, but the script may be saving
@@ -78,36 +90,49 @@ class Command(submitit.helpers.Checkpointable):
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission | None:  # type: ignore[override]
         """Called in submitit's SIGUSR2 handler while `__call__` waits: let the script save. None: no use to requeue."""
-        if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        if not _is_on_slurm():
             self._pass_on(signal.SIGUSR2)
-        left = self.limit_s - (time.time() - self.started)
-        if self._ended_within(self.save_time_s):
-            if self.done:  # it was about to be: the head must not take it for lost
-                self._end("end", code=0)
-            else:
-                self._end("saved")
-        elif left <= self.signal_delay_s + _EARLY_S:
-            return None  # out of time, and what ignores the signal would only run out of it again
+        heard, code = self._wait()
+        if code is None:
+            return None
+        if code == 0 or self.stopped or not heard:
+            self.ended = True
+            return None
+        self._end("saved")
         return submitit.helpers.DelayedSubmission(self)
 
-    def _ended_within(self, seconds: float) -> bool:
+    def _wait(self) -> tuple[bool, int | None]:
         """Wait for the child without reaping it: Popen.wait holds its lock in the interrupted frame.
 
-        A script that was only starting when the signal came, and ignored it, is told when it can hear.
+        Whether anything in it catches the signal, and its code; None when its time was over first. A script that was
+        only starting when the signal came, and ignored it, is told when it can hear. One that saves and ends at once
+        may be gone before this process runs: a moment ago it was seen.
         """
-        deadline = time.monotonic() + seconds
-        told = self._listeners()
-        while time.monotonic() < deadline:
-            status = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if status is not None:
-                self.done = status.si_code == os.CLD_EXITED and status.si_status == 0
-                return True
+        began, told = time.monotonic(), self._listeners()
+        seen = began - self.listened < 2 * _WATCH_S
+        while (status := os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is None:
             for pid in self._listeners() - told:
                 told.add(pid)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGUSR2)
-            time.sleep(0.2)
-        return False
+            if not _is_on_slurm() and time.time() - self.started > self.limit_s - _BEFORE_LIMIT_S:
+                self._pass_on(signal.SIGKILL)
+                return seen or bool(told), None
+            time.sleep(min(0.2 + (time.monotonic() - began) / 60, 2.0))
+        return seen or bool(told), status.si_status
+
+    def _begin_to_watch(self) -> None:
+        """Note, on a thread that no signal goes to, when the child was last seen to catch SIGUSR2."""
+
+        def watch() -> None:
+            while True:
+                if self._listeners():
+                    self.listened = time.monotonic()
+                time.sleep(_WATCH_S)
+
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        threading.Thread(target=watch, daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _listeners(self) -> set[int]:
         """The child's processes that catch SIGUSR2."""
@@ -115,7 +140,7 @@ class Command(submitit.helpers.Checkpointable):
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
         self.stopped = True
-        if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        if not _is_on_slurm():
             self._pass_on(signal.Signals(number))
 
     def _pass_on(self, number: signal.Signals) -> None:
@@ -130,12 +155,18 @@ class Command(submitit.helpers.Checkpointable):
         append(Path(self.events), event, **values, elapsed_s=time.time() - self.started)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "pid": 0, "stopped": False}
+        return {**self.__dict__, "pid": 0, "stopped": False, "ended": False, "listened": float("-inf")}
+
+
+def _is_on_slurm() -> bool:
+    """Whether a signal reaches all processes of the job, and SLURM ends what is out of time."""
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
 
 
 def ignore_request_to_save() -> None:
     """Before exec: from its first moment a child ignores SIGUSR2, and stays so until a program catches it."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
 
 
 def descendants(root: int) -> list[int]:

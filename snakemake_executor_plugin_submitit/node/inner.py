@@ -4,6 +4,9 @@ What SIGTERM finds done stays done. Snakemake by itself fails, or waits for itse
 notes that its last job has ended well; when it comes later still, Python is killed at its exit. A job whose results are
 there would then begin again. Earlier signals have their usual effect: no other job is started, and the one that runs
 has got the signal, too.
+
+It runs its job once. What a rule's `retries` starts again is a job of its own on the cluster, with the resources of
+that attempt: the head's Snakemake does it.
 """
 
 import shlex
@@ -50,6 +53,8 @@ def main() -> None:
     if sys.argv[1:3] != _INSTEAD_OF:
         sys.exit(f"expected {' '.join(_INSTEAD_OF)} and Snakemake's arguments, found {' '.join(sys.argv[1:3])!r}")
     from snakemake.cli import main as snakemake
+    from snakemake.executors.local import Executor
+    from snakemake.rules import Rule
     from snakemake.scheduling.job_scheduler import JobScheduler
 
     schedule, exit_gracefully = JobScheduler.schedule, JobScheduler.exit_gracefully
@@ -65,6 +70,10 @@ def main() -> None:
         return done or (self._user_kill == "graceful" and not failed)
 
     JobScheduler.exit_gracefully, JobScheduler.schedule = heard, schedule_and_judge
+    Rule.restart_times = property(lambda self: 0, lambda self, _: None)
+    # A rule with `run:` has a Snakemake of its own below this one.
+    python_of = Executor.get_python_executable
+    Executor.get_python_executable = lambda self: f"{python_of(self)} -m {MODULE}"
     try:
         snakemake(sys.argv[3:])
     finally:

@@ -16,7 +16,11 @@ from snakemake_executor_plugin_submitit.books.records import write_whole
 from snakemake_executor_plugin_submitit.cluster.slurm import NAME_RULE, is_name
 from snakemake_executor_plugin_submitit.site.program import Program, SiteError
 
-SITE = ("account", "partition", "gpu-partition", "qos", "constraint", "gres", "setup", "python")
+SITE = (
+    *("account", "partition", "gpu-partition", "qos", "constraint"),
+    *("wckey", "gres", "no-gpu", "setup", "python"),
+)
+_SWITCHES = ("no-gpu",)  # true, or left out
 _FREE = ("setup", "python")  # shell text; the others are SLURM's names and expressions
 _PART = 250
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -73,7 +77,11 @@ def site_settings(path: Path) -> dict[str, str]:
         ) from None
     values: Mapping[str, Any] = content if isinstance(content, dict) else {}
     found = {name: values.get(f"submitit-{name}") for name in SITE}
-    return {name: str(value) for name, value in found.items() if value is not None}
+    return {
+        name: str(value).lower() if name in _SWITCHES else str(value)
+        for name, value in found.items()
+        if value is not None and value is not False
+    }
 
 
 def fill(text: str, settings: Mapping[str, str]) -> str:
@@ -81,7 +89,8 @@ def fill(text: str, settings: Mapping[str, str]) -> str:
     for name, value in settings.items():
         if value:
             _check(name, value)
-            line = f"submitit-{name}: {json.dumps(value, ensure_ascii=False)}"
+            said = value if name in _SWITCHES else json.dumps(value, ensure_ascii=False)
+            line = f"submitit-{name}: {said}"
             text, count = re.subn(rf"(?m)^# submitit-{name}:.*$", line.replace("\\", r"\\"), text)
             if count != 1:
                 raise ProfileError(f"expected one line '# submitit-{name}: …' in the shipped profile, found {count}.")
@@ -147,7 +156,9 @@ def _kept(path: Path, force: bool) -> dict[str, str]:
 
 
 def _check(name: str, value: str) -> None:
-    if name in _FREE:
+    if name in _SWITCHES:
+        good, allowed = value == "true", "true, or nothing"
+    elif name in _FREE:
         good, allowed = all(letter.isprintable() or letter in "\n\t" for letter in value), "text that can be printed"
     else:
         good, allowed = is_name(value.replace("{gpus}", "1") if name == "gres" else value), NAME_RULE

@@ -152,6 +152,7 @@ AccountingStoragePort=$((PORT0 + 1))
 # the munge socket, not a password
 AccountingStoragePass=$BASE/munge/sock
 AccountingStorageTRES=gres/gpu
+AccountingStorageEnforce=limits,qos,wckeys
 JobCompType=jobcomp/none
 CONF
 }

@@ -21,7 +21,6 @@ PROFILE = {
     "submitit-poll": 0.5,
     "submitit-backoff": 0.5,
     "submitit-lost-after": 2,
-    "submitit-save-time": 20,
     "jobs": 20,
     "local-cores": 1,
     "rerun-incomplete": True,

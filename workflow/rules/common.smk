@@ -181,6 +181,12 @@ def everything():
     ]
 
 
+def tell_where_the_report_is():
+    """The last line of a run that made something."""
+    if PLAN.report.exists():
+        print(f"report: {PLAN.report.absolute()}", file=sys.stderr)
+
+
 def report_what_is_finished():
     """After a failed job: the report of what is finished, and the runs that are not. An interruption makes none."""
     scheduler = getattr(workflow, "scheduler", None)

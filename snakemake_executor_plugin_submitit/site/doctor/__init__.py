@@ -6,10 +6,11 @@ It may call SLURM's commands, as lists of words, never through a shell.
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from snakemake_executor_plugin_submitit.cluster.environment import from_environment
 from snakemake_executor_plugin_submitit.site.doctor.finding import Finding
 from snakemake_executor_plugin_submitit.site.doctor.place import check_place
 from snakemake_executor_plugin_submitit.site.doctor.probe import Target, check_node
-from snakemake_executor_plugin_submitit.site.doctor.slurm import Site, check_slurm, read_site
+from snakemake_executor_plugin_submitit.site.doctor.slurm import Site, check_gpus, check_slurm, read_site
 from snakemake_executor_plugin_submitit.site.doctor.software import check_software, read_profile
 from snakemake_executor_plugin_submitit.site.program import Program
 
@@ -43,10 +44,15 @@ def examine(
     probing = probe and site is not None
     yield from check_place(folder, shared_matters=site is not None, probed=probing, program=program, more=more)
     if site is None:
-        yield from check_slurm(None, "")
+        yield from check_slurm(None, "", {})
         return
+    found, said = from_environment(settings)
+    yield from (Finding("ok", "environment", text) for text in said or ["no variable of SLURM changes what jobs get"])
+    settings |= found
     target = choose_target(site, settings, partition)
-    yield from check_slurm(site, partition or target.partition)
+    yield from check_slurm(site, partition or target.partition, settings)
+    if site.partitions:
+        yield from check_gpus(site, choose_target(site, settings, "").partition, target.without_gpus, program)
     if not probe:
         yield Finding("ok", "probe", "not asked for (--no-probe): what nodes see of this folder is not known")
     elif "%" in str(folder):
@@ -58,5 +64,7 @@ def examine(
 def choose_target(site: Site, settings: dict[str, str], partition: str) -> Target:
     """Where the probe goes and what it asks for: one GPU where the partition has any."""
     standard = next((one.name for one in site.partitions if one.default), "")
-    name = partition or settings.get("gpu-partition") or settings.get("partition") or standard
-    return Target(name, any(one.name == name and one.gpus for one in site.partitions), settings)
+    without = settings.get("no-gpu") == "true"
+    special = "" if without else settings.get("gpu-partition")
+    name = partition or special or settings.get("partition") or standard
+    return Target(name, not without and any(one.name == name and one.gpus for one in site.partitions), settings)

@@ -3,18 +3,25 @@
 import fcntl
 import json
 import os
+import re
 import shlex
-import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_plugin_submitit.cluster.slurm import ask, stuck_for
+from snakemake_interface_common.exceptions import WorkflowError
+from submitit.core.utils import JobPaths
+
+from snakemake_executor_plugin_submitit.cluster.reasons import stuck_for
+from snakemake_executor_plugin_submitit.cluster.resources import make_request
+from snakemake_executor_plugin_submitit.cluster.send import RefusedError, script_of, words_of
+from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.cluster.slurm import ask
 from snakemake_executor_plugin_submitit.site.doctor.finding import Finding
 from snakemake_executor_plugin_submitit.site.program import Program
 
@@ -23,6 +30,8 @@ _RUN_S = 300.0  # from its start: until the report must be there; importing torc
 _CLOCKS_S = 60
 _NODE = "snakemake_executor_plugin_submitit.site.doctor.node"
 _MINUTES, _MEMORY_MB = 10, 2000
+_SETUP = "setup"  # the file in which the lines of the setup that failed are noted
+_COMPLAINT = re.compile(r"(?i)error|not found|unable to|cannot|no such")
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,19 @@ class Target:
     gpu: bool
     settings: dict[str, str]
 
+    @property
+    def without_gpus(self) -> bool:
+        """Whether the profile says so."""
+        return self.settings.get("no-gpu") == "true"
+
+    @property
+    def executor(self) -> ExecutorSettings:
+        """What the executor would have of the profile."""
+        texts: dict[str, Any] = {
+            name.replace("-", "_"): _expanded(text) for name, text in self.settings.items() if name != "no-gpu"
+        }
+        return replace(ExecutorSettings(no_gpu=self.without_gpus), **texts)
+
 
 def check_node(folder: Path, target: Target, wait_s: float, program: Program) -> Iterator[Finding]:
     """Submit the probe, wait for it within bounds, and tell what it found. It is cancelled whatever happens."""
@@ -40,39 +62,50 @@ def check_node(folder: Path, target: Target, wait_s: float, program: Program) ->
         scratch = Path(name)
         token = uuid.uuid4().hex
         (scratch / "token").write_text(token)
-        (scratch / "job.sh").write_text(script(scratch, target))
+        try:
+            (scratch / "job.sh").write_text(script(scratch, target, program))
+        except WorkflowError as error:
+            yield Finding("problem", "probe", f"no job can be sent: {error}", "Correct it, and run this again.")
+            return
         with (scratch / "lock").open("a") as lock:
             with suppress(OSError):  # told by the check of the folder
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            answer = ask(*command(folder, scratch, target, program))
+            answer = ask("sbatch", "--parsable", str(scratch / "job.sh"))
             if not answer.ok:
+                refused = RefusedError(words_of(answer))
+                if limit := refused.limit:
+                    advice = "Jobs wait for their turn with the head; for the probe, try again when fewer are there."
+                    yield Finding("warning", "probe", f"a limit on submitted jobs is reached ({limit})", advice)
+                    return
                 install = f"{program.name} profile install slurm --account …"
                 advice = f"Set account, partition, QoS and gres as your site has them: {install}"
-                yield Finding("problem", "probe", f"sbatch refused it: {answer.why}", advice)
+                yield Finding("problem", "probe", f"sbatch refused it: {refused}", advice)
                 return
             job = answer.out.strip().split(";")[0]
             with _cancelled(job):
                 yield from _follow(job, scratch, token, target, wait_s, program)
 
 
-def script(scratch: Path, target: Target) -> str:
-    """What the job runs: as the executor's jobs, the site's setup, then Python as a step."""
-    setup = _expanded(target.settings.get("setup", ""))
-    python = _expanded(target.settings.get("python", "")) or shlex.quote(sys.executable)
-    return f"#!/bin/bash\n{setup}\nsrun --unbuffered {python} -m {_NODE} {shlex.quote(str(scratch))}\n"
+def script(scratch: Path, target: Target, program: Program) -> str:
+    """What is given to sbatch: the options of a job, the site's setup, then Python as a step.
+
+    Raises WorkflowError for what no job could be sent with.
+    """
+    settings = target.executor
+    setup = settings.setup.splitlines()
+    if setup:  # a job goes on after a line that fails: those are noted
+        noted = f"noted={shlex.quote(str(scratch / _SETUP))}"
+        trap = """trap 'echo "$BASH_COMMAND (exit code $?)" >>"$noted"' ERR"""
+        setup = [noted, trap, *setup, "trap - ERR"]
+    request = make_request("probe", _asked(target), 1, settings)
+    name = f"{program.name}-doctor"
+    return script_of(scratch, name, "doctor", request, settings, setup=setup, module=_NODE)
 
 
-def command(folder: Path, scratch: Path, target: Target, program: Program) -> list[str]:
-    """The words of sbatch."""
-    words = ["sbatch", "--parsable", "--job-name", f"{program.name}-doctor", "--no-requeue", "--chdir", str(folder)]
-    words += ["--nodes", "1", "--ntasks", "1", "--cpus-per-task", "1", "--mem", f"{_MEMORY_MB}M"]
-    words += ["--time", str(_MINUTES), "--output", str(scratch / "log")]
-    names = {name: target.settings.get(name, "") for name in ("account", "qos", "constraint")}
-    words += [f"--{name}={value}" for name, value in ({"partition": target.partition} | names).items() if value]
-    gres = target.settings.get("gres", "")
-    if target.gpu:
-        words.append(f"--gres={gres.replace('{gpus}', '1')}" if gres else "--gpus-per-node=1")
-    return [*words, str(scratch / "job.sh")]
+def _asked(target: Target) -> dict[str, object]:
+    """The probe's resources, as a rule says its own."""
+    named = {"slurm_partition": target.partition} if target.partition else {}
+    return {"mem_mb": _MEMORY_MB, "runtime": _MINUTES, "gpu": int(target.gpu), **named}
 
 
 def _expanded(text: str) -> str:
@@ -91,13 +124,14 @@ def _cancelled(job: str) -> Iterator[None]:
 def _follow(job: str, scratch: Path, token: str, target: Target, wait_s: float, program: Program) -> Iterator[Finding]:
     state, reason = _wait_for_start(job, scratch, wait_s)
     if state == "PENDING":
-        stuck = stuck_for(reason)
-        advice = "Correct what it says" if stuck else f"Wait longer: {program.name} doctor --wait 1800"
+        stuck = stuck_for(state, reason)
+        advice = stuck.advice_for(job) if stuck else f"Wait longer: {program.name} doctor --wait 1800"
         place = f" in {target.partition}" if target.partition else ""
         text = f"job {job}{place} was still pending after {wait_s:.0f} s (reason: {reason})"
         yield Finding("problem" if stuck else "warning", "probe", text, f"Taken back. {advice}.")
         return
     first = _wait_for_report(job, scratch / "first.json", _RUN_S)
+    yield from _check_setup(scratch, log_of(scratch, job), target)
     if first is None:
         yield _silent(job, scratch)
         return
@@ -109,6 +143,29 @@ def _follow(job: str, scratch: Path, token: str, target: Target, wait_s: float, 
     else:
         advice = "Trainings then save at the end of each epoch only; ask whether the site's srun passes signals on."
         yield Finding("warning", "signal", "SIGUSR2 did not reach the program in the job", advice)
+
+
+def log_of(scratch: Path, job: str) -> str:
+    """What the job has printed; empty when there is no log."""
+    path = JobPaths(scratch, job).stdout
+    return path.read_text(errors="replace").strip() if path.exists() else ""
+
+
+def _check_setup(scratch: Path, log: str, target: Target) -> Iterator[Finding]:
+    """Whether the lines that the site's jobs begin with do what they should."""
+    if not target.settings.get("setup"):
+        return
+    noted = scratch / _SETUP
+    failed = noted.read_text(errors="replace").splitlines() if noted.exists() else []
+    said = [line for line in log.splitlines() if _COMPLAINT.search(line)]  # some `module` fails with exit code 0
+    shown = "\n         ".join([*failed, *said[:8]])
+    advice = "Correct submitit-setup in the profile: jobs begin with the same lines."
+    if failed:
+        yield Finding("problem", "setup there", f"these lines failed, and what was printed:\n         {shown}", advice)
+    elif said:
+        yield Finding("warning", "setup there", f"it printed:\n         {shown}", advice)
+    else:
+        yield Finding("ok", "setup there", "its lines ran")
 
 
 def _wait_for_start(job: str, scratch: Path, wait_s: float) -> tuple[str, str]:
@@ -140,15 +197,14 @@ def _wait_for_report(job: str, path: Path, seconds: float) -> dict[str, Any] | N
         if path.exists():
             return dict(json.loads(path.read_text(encoding="utf-8")))
         if not late and _queue(job)[0] not in ("RUNNING", "COMPLETING", "PENDING", "CONFIGURING", "?"):
-            log_seen = (path.parent / "log").exists()
+            log_seen = JobPaths(path.parent, job).stdout.exists()
             deadline, late = min(deadline, time.monotonic() + (5 if log_seen else _LATE_S)), True
         time.sleep(1)
     return None
 
 
 def _silent(job: str, scratch: Path) -> Finding:
-    log = scratch / "log"
-    text = log.read_text(errors="replace").strip() if log.exists() else ""
+    text = log_of(scratch, job)
     if text:
         advice = "Correct submitit-setup and submitit-python in the profile, or install the project where nodes see it."
         end = "\n         ".join(text.splitlines()[-8:])

@@ -3,13 +3,14 @@
 import getpass
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from snakemake_executor_plugin_submitit.cluster.slurm import Answer, ask, ask_config, has_accounting, largest_array
 from snakemake_executor_plugin_submitit.site.doctor.finding import Finding
+from snakemake_executor_plugin_submitit.site.program import Program
 
-_NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
+_NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "srun")
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ def _partitions(text: str) -> list[Partition]:
     return list(found.values())
 
 
-def check_slurm(site: Site | None, partition: str) -> Iterator[Finding]:
-    """partition: the one that jobs will go to, where it is known."""
+def check_slurm(site: Site | None, partition: str, settings: Mapping[str, str]) -> Iterator[Finding]:
+    """partition: the one that jobs will go to, where it is known. settings: the site's, as jobs will have them."""
     if site is None:
         advice = (
             "On a machine of your own: snakemake --profile profiles/local. On a cluster: run this on its login node."
@@ -83,7 +84,7 @@ def check_slurm(site: Site | None, partition: str) -> Iterator[Finding]:
     yield _check_arrays(site.config)
     yield from _check_requeue(site.config)
     yield _check_accounting(site.config)
-    yield from _check_accounts(site.config)
+    yield from _check_accounts(site.config, settings)
 
 
 def _check_partitions(site: Site, wanted: str) -> Iterator[Finding]:
@@ -96,9 +97,26 @@ def _check_partitions(site: Site, wanted: str) -> Iterator[Finding]:
     if wanted and wanted not in names:
         advice = "Correct --partition, or submitit-partition and submitit-gpu-partition in the profile."
         yield Finding("problem", "partition", f"expected one of {', '.join(names)}, got {wanted!r}", advice)
+
+
+def check_gpus(site: Site, wanted: str, without: bool, program: Program) -> Iterator[Finding]:
+    """wanted: the partition of jobs that ask for GPUs. without: the profile says no-gpu."""
     with_gpus = [one.name for one in site.partitions if one.gpus]
-    if site.partitions and not with_gpus:
-        yield Finding("warning", "gpus", "no partition shows any", "Jobs that ask for a GPU will be refused.")
+    if without:
+        text = f"the profile says no-gpu: rules that ask for GPUs run without; {', '.join(with_gpus) or 'no partition'}"
+        advice = f"To use them: {program.name} profile install slurm --gpu"
+        yield (
+            Finding("warning", "gpus", f"{text} has some", advice)
+            if with_gpus
+            else Finding("ok", "gpus", f"{text} shows any")
+        )
+        return
+    if site.partitions and wanted not in with_gpus:
+        others = f"; {', '.join(with_gpus)} has some" if with_gpus else ""
+        text = f"jobs that ask for a GPU go to {wanted or 'the default partition'}, which shows none{others}"
+        elsewhere = f"{program.name} profile install slurm --gpu-partition {with_gpus[0]}" if with_gpus else ""
+        never = f"{program.name} profile install slurm --no-gpu (they then run on the CPU)"
+        yield Finding("problem", "gpus", text, f"They will be refused. Say: {elsewhere or never}")
     types = sorted({gpu.split(":")[1] for one in site.partitions for gpu in one.gpus if gpu.count(":") == 2})
     spellings = " or ".join(f"gpu:{name}:{{gpus}}" for name in types) or "gpu:{gpus}"
     select = site.config.get("SelectType", "")
@@ -149,17 +167,47 @@ def _check_accounting(config: dict[str, str]) -> Finding:
     return Finding("ok", "accounting", f"{kind}, and sacct answers: costs will be taken from it")
 
 
-def _check_accounts(config: dict[str, str]) -> Iterator[Finding]:
+def _check_accounts(config: Mapping[str, str], settings: Mapping[str, str]) -> Iterator[Finding]:
     if not config.get("AccountingStorageType", "").endswith("slurmdbd"):
         return
-    answer = ask("sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}", "format=account,qos")
-    rows = [line.split("|") for line in answer.out.splitlines() if "|" in line] if answer.ok else []
-    accounts = sorted({row[0] for row in rows if row[0]})
-    qos = sorted({name for row in rows for name in row[1].split(",") if name})
-    enforced = "associations" in config.get("AccountingStorageEnforce", "")
-    if accounts:
+    enforced = config.get("AccountingStorageEnforce", "")
+    rows = _associations(config, "account,qos,maxsubmitjobs")
+    accounts = sorted({row[0] for row in rows or []})
+    qos = sorted({name for row in rows or [] for name in row[1].split(",") if name})
+    wanted = settings.get("account", "")
+    if accounts and wanted and wanted not in accounts and "associations" in enforced:
+        advice = "Correct submitit-account in the profile (or SBATCH_ACCOUNT)."
+        yield Finding("problem", "accounts", f"expected one of {', '.join(accounts)}, got {wanted!r}", advice)
+    elif accounts:
         yield Finding("ok", "accounts", f"{', '.join(accounts)}; QoS {', '.join(qos) or 'none'}")
-    elif enforced and answer.ok:
+    elif "associations" in enforced and rows is not None:
         yield Finding("problem", "accounts", "you have none, and jobs need one", "Ask your administrators for one.")
     else:
         yield Finding("ok", "accounts", "none known; jobs go without")
+    if "wckeys" in enforced:
+        named = settings.get("wckey", "")
+        text = f"jobs carry {named!r}" if named else "jobs carry none but your default one; another: submitit-wckey"
+        yield Finding("ok", "wckeys", f"enforced here: {text}")
+    if "limits" in enforced:
+        yield _check_submit_limits(rows or [], wanted, settings.get("qos", ""))
+
+
+def _associations(config: Mapping[str, str], fields: str) -> list[list[str]] | None:
+    """This user's rows of the accounting on this cluster, those with an account; None without an answer."""
+    where = [f"user={getpass.getuser()}", *([f"cluster={config['ClusterName']}"] if config.get("ClusterName") else [])]
+    answer = ask("sacctmgr", "-n", "-P", "show", "assoc", *where, f"format={fields}")
+    rows = [line.split("|") for line in answer.out.splitlines() if line.count("|") == fields.count(",")]
+    return [row for row in rows if row[0]] if answer.ok else None
+
+
+def _check_submit_limits(rows: list[list[str]], account: str, qos: str) -> Finding:
+    """How many jobs one may have there, as far as the accounting says it: by the user's accounts and QoS."""
+    limits = {f"account {row[0]}": row[2] for row in rows if account in ("", row[0])}
+    names = {name for row in rows for name in row[1].split(",") if name and qos in ("", name)}
+    answer = ask("sacctmgr", "-n", "-P", "show", "qos", "format=name,maxsubmitjobsperuser")
+    found = (line.split("|") for line in answer.out.splitlines() if line.count("|") == 1)
+    limits |= {f"QoS {name}": limit for name, limit in found if name in names}
+    told = [f"{limit} ({name})" for name, limit in sorted(limits.items()) if limit.isdigit()]
+    if not told:
+        return Finding("ok", "submit limit", "none known")
+    return Finding("ok", "submit limit", f"{', '.join(told)} jobs at once; the head keeps below, and sends as jobs end")

@@ -25,7 +25,6 @@ PROFILE: dict[str, Any] = {
     "submitit-backoff": 1,
     "submitit-lost-after": 10,
     "submitit-signal-delay": 30,
-    "submitit-save-time": 20,
     "jobs": 100,
     "local-cores": 1,
     "latency-wait": 15,
@@ -146,6 +145,15 @@ class Workflow:
         """The executor's records of its submissions, oldest first."""
         paths = (self.folder / ".snakemake/submitit/jobs").glob("*/record.json")
         return sorted((json.loads(path.read_text()) for path in paths), key=lambda record: record["submitted"])
+
+    def jobs_of(self, rule: str) -> list[str]:
+        """SLURM's ids of what was sent of a rule, oldest first."""
+        return [
+            record["job_id"] if len(record["members"]) == 1 else f"{record['job_id']}_{index}"
+            for record in self.books()
+            for index, member in enumerate(record["members"])
+            if member["rule"] == rule
+        ]
 
     def costs(self) -> list[dict[str, Any]]:
         """What the executor noted of the jobs' costs, one line a job."""

@@ -157,12 +157,12 @@ def test_a_signal_after_the_work_does_not_end_the_process_without_state(tmp_path
     seen, remove = [], shutil.rmtree
 
     def late(folder) -> None:
-        for number in (signal.SIGTERM, signal.SIGUSR2):
+        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
             os.kill(os.getpid(), number)
         remove(folder)
 
     monkeypatch.setattr(shutil, "rmtree", late)
-    numbers = (signal.SIGTERM, signal.SIGUSR2)
+    numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
     former = [signal.signal(number, lambda number, _frame: seen.append(number)) for number in numbers]
     try:
         with resumable(tmp_path / "state", "cpu") as store:
@@ -179,3 +179,20 @@ def test_a_signal_at_the_very_end_does_not_fail_a_script(tmp_path) -> None:
     script = f"import os, signal\nfrom cem.jobs.script import job\nwith job({str(tmp_path / 'log')!r}):\n    pass\n"
     done = subprocess.run([sys.executable, "-c", script + "os.kill(os.getpid(), signal.SIGTERM)"], check=False)
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_asks_to_stop_and_the_second_ends_a_script_at_once_without_a_traceback(tmp_path, times) -> None:
+    script = (
+        f"import os, signal\nfrom pathlib import Path\nfrom cem.jobs.script import job\n"
+        f"with job({str(tmp_path / 'log')!r}):\n"
+        f"    from cem.jobs.interruption import resumable\n"
+        f"    with resumable(Path({str(tmp_path / 'state')!r}), 'cpu') as store:\n"
+        f"        for _ in range({times}):\n            os.kill(os.getpid(), signal.SIGINT)\n"
+        f"        assert store.asked_to_stop()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    said = (tmp_path / "log").read_text()
+    assert (done.returncode, said) == (
+        (0, "done\n") if times == 1 else (1, "stopped by Ctrl-C: run the same command again to go on\n")
+    )

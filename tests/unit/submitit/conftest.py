@@ -10,7 +10,7 @@ import pytest
 from snakemake_executor_plugin_submitit.books.records import Books, Member, Submission
 from snakemake_executor_plugin_submitit.cluster.resources import Request
 from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
-from snakemake_executor_plugin_submitit.cluster.slurm import Cost, Past, Row
+from snakemake_executor_plugin_submitit.cluster.slurm import Cost, Ending, Past, Row
 from snakemake_executor_plugin_submitit.head.task import Task
 
 
@@ -24,6 +24,7 @@ class FakeCluster:
         self.rows: dict[str, Row] | None = {}
         self.history: dict[str, Past] | None = {}
         self.word: str | None = "gone"
+        self.end: Ending | None = None
         self.cancelled: list[str] = []
         self.obeys = False
 
@@ -36,8 +37,11 @@ class FakeCluster:
     def costs(self, job: str) -> list[Cost] | None:
         return None
 
-    def known(self, job: str) -> str | None:
+    def known(self, job: str, name: str) -> str | None:
         return self.word
+
+    def ending(self, job: str) -> Ending | None:
+        return self.end
 
     def cancel(self, ids) -> bool:
         self.cancelled += sorted(ids)
@@ -65,7 +69,7 @@ class FakeReporter:
     def submitted(self, task: Task) -> None:
         self.places.append(task)
 
-    def succeeded(self, task: Task) -> None:
+    def succeeded(self, task: Task, seconds: float) -> None:
         self.done.append(task)
 
     def failed(self, task: Task, text: str, log: Path | None, end: str) -> None:

@@ -73,7 +73,7 @@ def test_sigkill_at_any_moment(reference, start, data, tmp_path) -> None:
     assert summary["attempts"][-1]["seconds"] > 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
 def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(number, reference, start, data, tmp_path) -> None:
     run, expected = reference
     process = start(run, data, tmp_path)

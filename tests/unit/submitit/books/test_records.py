@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from snakemake_executor_plugin_submitit.books.events import append, read_attempts
 from snakemake_executor_plugin_submitit.books.records import RECORD
+from snakemake_executor_plugin_submitit.node.sources import note
 
 
 def test_what_is_entered_is_read_again(books, make_task, enter) -> None:
@@ -151,6 +152,21 @@ def test_old_submissions_go_and_open_ones_stay(books, make_task, enter) -> None:
         os.utime(submission.folder / RECORD, (long_ago, long_ago))
     books.prune(days=2)
     assert [submission.name for submission in books.read()[0]] == [still_open.name, new.name]
+
+
+def test_notes_of_sources_go_with_the_last_submission_that_may_refer_to_them(books, make_task, enter) -> None:
+    one, two = (note({"a.py": digest}, books.root) for digest in ("1", "2"))
+    old, new = enter(make_task("a")), enter(make_task("b"))
+    old.submitted = time.time() - 3 * 86400
+    old.members[0].state = "done"
+    old.save()
+    books.use(old, str(one))
+    books.use(new, str(two))
+    books.prune(days=2)
+    assert (one.exists(), two.exists()) == (True, True)  # its record was written a moment ago
+    os.utime(old.folder / RECORD, (old.submitted, old.submitted))
+    books.prune(days=2)
+    assert (one.exists(), two.exists()) == (False, True)
 
 
 def test_attempts_are_read_from_what_nodes_append(tmp_path) -> None:

@@ -1,10 +1,7 @@
 """What a job asks for reaches sbatch as asked, and nothing a user writes can become a command."""
 
-import subprocess
-
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
-from submitit.slurm.slurm import _make_sbatch_string
 
 from snakemake_executor_plugin_submitit.cluster.resources import make_request
 from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
@@ -18,7 +15,7 @@ def test_resources_of_the_rule_win_over_the_sites_settings() -> None:
     settings = ExecutorSettings(partition="cpu", gpu_partition="gpu", account="lab", qos="long")
     asked = request(2, settings, mem_mb=4000, runtime=90, gpu=2, slurm_account="other")
     assert asked.parameters(overhead_mb=300) == {
-        "mem": "4300MB", "time": 90, "cpus_per_task": 2, "gpus_per_node": 2,
+        "mem": "4300MB", "time": 90, "cpus_per_task": 2, "gpus_per_node": "2",
         "partition": "gpu", "account": "other", "qos": "long",
     }  # fmt: skip
     assert request(1, settings).parameters(0)["partition"] == "cpu"
@@ -48,30 +45,87 @@ def test_numbers_are_numbers(name: str, value: object) -> None:
         request(**{name: value})
 
 
-def test_the_batch_file_of_a_hostile_folder_is_what_it_should_be(tmp_path) -> None:
-    folder = tmp_path / "it's $(touch harm) & `more`"
-    folder.mkdir()
-    text = _make_sbatch_string(
-        command="true", folder=folder, job_name="smk-1", **request(gpu=1, slurm_account="lab").parameters(300),
-        signal_delay_s=90, stderr_to_stdout=True, map_count=3, array_parallelism=2,
-        additional_parameters={"requeue": True},
-    )  # fmt: skip
-    header = [line for line in text.splitlines() if line.startswith("#SBATCH") and "output" not in line]
-    assert header == [
-        "#SBATCH --account=lab",
-        "#SBATCH --array=0-2%2",
-        "#SBATCH --cpus-per-task=1",
-        "#SBATCH --gpus-per-node=1",
-        "#SBATCH --job-name=smk-1",
-        "#SBATCH --mem=1300MB",
-        "#SBATCH --nodes=1",
-        "#SBATCH --open-mode=append",
-        "#SBATCH --requeue",
-        "#SBATCH --signal=USR2@90",
-        "#SBATCH --time=60",
-        "#SBATCH --wckey=submitit",
-    ]
-    script = tmp_path / "batch.sh"
-    script.write_text(text.replace("srun", "echo"))
-    subprocess.run(["bash", str(script)], cwd=tmp_path, check=True, capture_output=True)
-    assert not (tmp_path / "harm").exists()
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ({"gpu": 2}, {"gpus_per_node": "2"}),
+        ({"gpu": 2, "gpu_model": "a100"}, {"gpus_per_node": "a100:2"}),
+        ({"gres": "gpu:a100:2"}, {"gres": "gpu:a100:2", "partition": "gpu"}),
+        ({"gres": "gpu"}, {"gres": "gpu", "partition": "gpu"}),
+        ({"gres": "lscratch:100"}, {"gres": "lscratch:100", "partition": "cpu"}),
+        ({"gres": "lscratch:100", "gpu": 1}, {"gres": "lscratch:100", "gpus_per_node": "1"}),
+        ({"mem_mb_per_cpu": 500, "cpus_per_task": 4, "mem_mb": 2000}, {"mem": "2300MB"}),
+        ({"qos": "long", "constraint": "a|b"}, {"qos": "long", "constraint": "a|b"}),
+        ({"slurm_wckey": "key"}, {"wckey": "key"}),
+        ({"tasks": 1, "nodes": 1, "tasks_per_gpu": 0, "mpi": False, "slurm_extra": ""}, {}),
+    ],
+)
+def test_what_slurms_own_plugin_takes_is_taken(resources: dict, expected: dict) -> None:
+    asked = request(settings=ExecutorSettings(partition="cpu", gpu_partition="gpu"), **resources).parameters(300)
+    assert {name: asked.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("resources", [{"gpu": 2}, {"gpu": 1, "gpu_model": "a100"}, {"gres": "gpu:a100:2"}])
+def test_a_site_without_gpus_is_asked_for_none(resources: dict) -> None:
+    settings = ExecutorSettings(no_gpu=True, gres="gpu:{gpus}", gpu_partition="gpu", partition="cpu")
+    asked = request(1, settings, **resources)
+    assert (asked.gpus, asked.partition, asked.gres, asked.gpus_per_node) == (0, "cpu", "", "")
+    assert request(1, settings, gres="gpu:1,tmp:5").gres == "tmp:5"
+
+
+@pytest.mark.parametrize("extra", ["--exclude=n[1-3]", "--exclude n[1-3]", "-x n[1-3]"])
+def test_nodes_that_failed_a_job_join_those_that_its_rule_excludes(extra: str) -> None:
+    asked = request(slurm_extra=f"--nice=7 {extra}")
+    assert (asked.extra, asked.parameters(0)["exclude"]) == (("--nice=7",), "n[1-3]")
+    assert asked.without_node("g1").without_node("g1").parameters(0)["exclude"] == "g1,n[1-3]"
+
+
+def test_the_number_of_gpus_is_known_however_they_are_asked_for() -> None:
+    texts = ["gpu:2", "gpu:a100:2", "gpu:a:1,gpu:b:1", "lscratch:9,gpu:2"]
+    assert [request(gres=text).gpus for text in texts] == [2] * 4
+    assert [request(gres=text).gpus for text in ("gpu", "lscratch:9", "gpumem:80")] == [1, 0, 0]
+    site = ExecutorSettings(gres="gpu:a100:{gpus}")
+    assert request(settings=site, gpu=2, gpu_model="h100", gres="x:1").gres == "x:1,gpu:h100:2"
+
+
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        ({"tasks": 2}, "no resource tasks, found 2: a job is one process"),
+        ({"nodes": 2}, "no resource nodes"),
+        ({"mpi": "mpirun"}, "no resource mpi"),
+        ({"clusters": "other"}, "no resource clusters, found 'other': the head follows"),
+        ({"slurm_reservation": "r"}, "no resource slurm_reservation.*slurm_extra"),
+        ({"gpu": 1, "gres": "gpu:1"}, "Say one"),
+        ({"gpu_model": "a100"}, "beside gpu_model"),
+    ],
+)
+def test_what_nobody_would_read_is_refused_by_name(resources: dict, words: str) -> None:
+    with pytest.raises(WorkflowError, match=words):
+        request(**resources)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("--nodelist=g1 --exclusive", ("--nodelist=g1", "--exclusive")),
+        ("'--mail-type=END,FAIL --nice=10'", ("--mail-type=END,FAIL", "--nice=10")),
+        ("--mail-type END -w g1", ("--mail-type=END", "-w g1")),
+        ("--comm-x='a b; $(touch harm)'", ("--comm-x='a b; $(touch harm)'",)),
+        ("", ()),
+    ],
+)
+def test_further_options_of_sbatch_are_handed_on(text: str, options: tuple[str, ...]) -> None:
+    assert request(slurm_extra=text).extra == options
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("--mem=4G", "--part=gpu", "--time 5", "-p gpu", "--array=0-3", "--wrap=x", "--export=NONE", "--clusters=b"),
+        *("nodelist", "--nice=1 extra", "--nodelist='g1", "-wg1", "--nodelist 'g1\n#SBATCH --uid=0'", "--UPPER"),
+    ],
+)
+def test_further_options_that_would_mislead_are_refused(text: str) -> None:
+    with pytest.raises(WorkflowError, match=r"slurm_extra.*Nothing was submitted"):
+        request(slurm_extra=text)

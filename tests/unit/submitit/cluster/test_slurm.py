@@ -2,7 +2,7 @@
 
 import pytest
 
-from snakemake_executor_plugin_submitit.cluster.slurm import Slurm, ask_config, is_alive, is_name, stuck_for
+from snakemake_executor_plugin_submitit.cluster.slurm import Row, Slurm, ask_config, is_alive, is_name, is_over
 
 HEADER = "JOBID|STATE|NAME|REASON"
 PAST = "JobID|State"
@@ -29,8 +29,7 @@ def test_the_queue_is_read_element_by_element(programs) -> None:
         says(code=1),
         says(),
         says("slurm_load_jobs error: Unable to contact slurm controller"),
-        says(HEADER, "12|RUNNING"),
-        says(HEADER, "12|SOMETHING|smk-a|None"),
+        says("12|RUNNING|smk-a|None"),
         says("<html>proxy error</html>", HEADER),
         says(HEADER, code=3),
     ],
@@ -38,6 +37,22 @@ def test_the_queue_is_read_element_by_element(programs) -> None:
 def test_nonsense_is_silence_and_not_an_empty_queue(programs, answer: str) -> None:
     programs("squeue", answer)
     assert Slurm().queue() is None
+
+
+@pytest.mark.parametrize("before", [[], ["CLUSTER: one"]])
+def test_no_row_of_somebody_else_silences_the_queue(programs, before: list[str]) -> None:
+    strange = ["7|RUNNING|a", "b|c|None", "8|RUNNING", "", "9|NEW_STATE|other|None", "10|RUNNING|a|12_3|FAILED|x|y"]
+    programs("squeue", says(*before, HEADER, *strange, "12_3|RUNNING|smk-a|None", "", *before, HEADER))
+    assert Slurm().queue() == {"12_3": Row("RUNNING", "smk-a", "None")}
+
+
+@pytest.mark.parametrize("state", ["RESV_DEL_HOLD", "EXPEDITING", "POWER_UP_NODE", "REQUEUE_HOLD", "PENDING"])
+def test_a_state_that_is_not_known_is_alive(programs, state: str) -> None:
+    programs("squeue", says(HEADER, f"12|{state}|smk-a|None", "13|OUT_OF_MEMORY|smk-b|None"))
+    rows = Slurm().queue()
+    assert rows is not None
+    assert (is_alive(rows, "12", "smk-a"), is_alive(rows, "13", "smk-b")) == (True, False)
+    assert not is_over(state)
 
 
 def test_an_empty_queue_is_an_answer(programs) -> None:
@@ -50,7 +65,7 @@ def test_no_slurm_is_silence(monkeypatch) -> None:
     slurm = Slurm()
     assert slurm.queue() is None
     assert slurm.past(["1"]) is None
-    assert slurm.known("1") is None
+    assert slurm.known("1", "x") is None
     assert slurm.max_array_size is None
     assert not slurm.cancel(["1"])
 
@@ -82,11 +97,13 @@ def test_costs_are_those_of_each_attempt(programs) -> None:
 
 def test_the_controllers_word_on_one_job(programs) -> None:
     programs("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
-    assert Slurm().known("9") == "gone"
+    assert Slurm().known("9", "x") == "gone"
     programs("scontrol", says("JobId=9 JobName=x JobState=RUNNING Reason=None"))
-    assert Slurm().known("9") == "RUNNING"
+    assert Slurm().known("9", "x") == "RUNNING"
+    assert Slurm().known("9", "of-an-earlier-cluster") == "gone"
     programs("scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1")
-    assert Slurm().known("9") is None
+    assert Slurm().known("9", "x") is None
+    assert [is_over(word) for word in ("gone", "FAILED", "RUNNING", None)] == [True, True, False, False]
 
 
 @pytest.mark.parametrize(("kind", "there"), [("accounting_storage/none", False), ("accounting_storage/slurmdbd", True)])
@@ -118,28 +135,6 @@ def test_settings_that_make_no_sense_are_silence(programs, answer: str) -> None:
 def test_no_accounting_has_many_names(programs, kind: str) -> None:
     programs("scontrol", says(f"AccountingStorageType   = {kind}", "MaxArraySize            = 1001"))
     assert Slurm().accounting is False
-
-
-STUCK = """
-    PartitionTimeLimit PartitionNodeLimit PartitionDown PartitionInactive BadConstraints JobHeldAdmin JobHeldUser
-    InvalidAccount InvalidQOS AccountNotAllowed DependencyNeverSatisfied QOSMaxWallDurationPerJobLimit
-    AssocMaxWallDurationPerJobLimit QOSMaxCpuPerJobLimit AssocMaxCpuMinutesPerJobLimit AssocGrpCPUMinutesLimit
-    MaxMemPerLimit (ReqNodeNotAvail,UnavailableNodes:g1)
-"""
-MOVING = """
-    None Priority Resources BeginTime Dependency QOSMaxJobsPerUserLimit QOSGrpCpuLimit AssocGrpGRES JobArrayTaskLimit
-    AssocGrpCPURunMinutesLimit
-"""
-
-
-@pytest.mark.parametrize("reason", STUCK.split())
-def test_what_needs_somebody_to_act_is_stuck(reason: str) -> None:
-    assert stuck_for(reason)
-
-
-@pytest.mark.parametrize("reason", [*MOVING.split(), "ReqNodeNotAvail, May be reserved for other job"])
-def test_what_starts_when_others_end_is_not_stuck(reason: str) -> None:
-    assert not stuck_for(reason)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
 """A job of an earlier head is taken over when it is the right one, and cancelled when it is not."""
 
+import os
+import subprocess
+import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from snakemake_executor_plugin_submitit.books.events import append
 from snakemake_executor_plugin_submitit.cluster.slurm import Row
-from snakemake_executor_plugin_submitit.head.adopt import Former, classify
+from snakemake_executor_plugin_submitit.head.adopt import TRIGGERS, Former, classify, identity, plain
 
 START = {"node": "g1", "job": "7", "restarts": 0, "gpus": []}
 
@@ -71,3 +75,76 @@ def test_a_job_is_found_by_its_name_when_its_head_died_before_noting_it(make_tas
     assert former.submission.job_id is None
     former.find({"31": Row("PENDING", former.submission.name, ""), "9": Row("PENDING", "other", "")})
     assert former.id == "31"
+
+
+class Input(str):
+    """A path as Snakemake has it."""
+
+    is_ancient = False
+
+
+class Params(list):
+    """Values, and their names."""
+
+    def keys(self) -> list[str]:
+        return ["options"]
+
+
+def job(tmp_path, **changes) -> SimpleNamespace:
+    """A job of the rule `slow` with one input."""
+    made = {
+        "rule": SimpleNamespace(name="slow", script=None, run_func_src=None),
+        "wildcards_dict": {},
+        "output": ["slow"],
+        "input": [Input(tmp_path / "in")],
+        "params": Params([{"a", "b"}]),
+        "shellcmd": "true",
+        "is_run": False,
+        "conda_env_spec": None,
+        "container_img_url": None,
+        "env_modules": None,
+    }
+    return SimpleNamespace(is_group=lambda: False, **made | changes)
+
+
+CHANGES = {
+    "params": {"params": Params([{"a", "c"}])},
+    "code": {"shellcmd": "false"},
+    "input": {"input": [Input("/elsewhere")]},
+    "software-env": {"container_img_url": "docker://other"},
+}
+
+
+@pytest.mark.parametrize("trigger", CHANGES)
+def test_what_is_no_rerun_trigger_is_no_part_of_a_jobs_identity(tmp_path, trigger) -> None:
+    before, after = job(tmp_path), job(tmp_path, **CHANGES[trigger])
+    others = set(TRIGGERS) - {trigger, "mtime"}
+    assert identity(before, tmp_path, {trigger}) != identity(after, tmp_path, {trigger})
+    assert identity(before, tmp_path, others) == identity(after, tmp_path, others)
+
+
+@pytest.mark.parametrize("ancient", [False, True])
+def test_the_time_of_an_input_counts_unless_it_is_ancient_or_no_trigger(tmp_path, ancient) -> None:
+    (tmp_path / "in").touch()
+    one = job(tmp_path)
+    one.input[0].is_ancient = ancient
+    before = [identity(one, tmp_path, triggers) for triggers in (TRIGGERS, ["params"])]
+    os.utime(tmp_path / "in", (1, 1))
+    after = [identity(one, tmp_path, triggers) for triggers in (TRIGGERS, ["params"])]
+    assert (after[0] == before[0]) is ancient
+    assert after[1] == before[1]
+
+
+def test_a_set_and_an_object_are_the_same_in_every_process() -> None:
+    code = (
+        "from snakemake_executor_plugin_submitit.head.adopt import plain\n"
+        "print(plain([{'a', 'b', 'c', 'd'}, {'x': {'e', 'f'}}, object()]))"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in "123"
+    }
+    assert len(said) == 1
+    assert plain([1]) != plain((1,)) != plain({1})

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from snakemake_executor_plugin_submitit.books.events import Attempt, Event, Kind
+from snakemake_executor_plugin_submitit.cluster.slurm import Ending
 from snakemake_executor_plugin_submitit.head.causes import diagnose
 
 START = Event(event="start", time=0.0, node="g1")
@@ -23,12 +24,31 @@ CASES = {
     "cancelled": ([attempt("stopped")], "", "CANCELLED by 1000", "final", r"cancelled by user 1000 on g1"),
     "time limit by SLURM": ([Attempt(START)], "", "TIMEOUT", "final", r"time limit.*asked 60 min.*Raise runtime"),
     "time limit unsaved": ([attempt("end", -1)], "", "", "final", r"did not save and end on SIGUSR2"),
+    "saved too often": (
+        [
+            Attempt(
+                START, Event(event="end", time=1.0, code=-1, why="Job not requeued because: timed-out too many times.")
+            )
+        ],
+        "",
+        "",
+        "final",
+        r"as often as submitit-max-requeues allows",
+    ),
     "memory by SLURM": ([FAILED], "", "OUT_OF_MEMORY", "memory", r"asked 100 MB.*seen to use 512 MB.*Raise mem_mb"),
     "memory by its log": ([FAILED], "slurmstepd: error: Exceeded memory limit", "FAILED", "memory", r"out of memory"),
     "memory by polling": ([FAILED], "exceeded memory limit (1073741824 > 9), being", "", "memory", r"use 1024 MB"),
     "memory by Python": ([FAILED], "Traceback …\nMemoryError", "", "memory", r"out of memory"),
     "killed": ([FAILED], KILLED, "", "passing", r"killed on g1 by signal 9"),
     "saved": ([FAILED], SAVED, "", "passing", r"its state saved"),
+    "saved at its limit": (
+        [attempt("saved")],
+        "",
+        "FAILED",
+        "saved",
+        r"its state saved on g1, but SLURM did not requeue",
+    ),
+    "saved and cancelled": ([attempt("saved")], "", "CANCELLED by 0", "final", r"cancelled"),
     "never started": ([], "", "FAILED", "passing", r"never started \(FAILED\)"),
     "lost": ([Attempt(START)], "", "", "passing", r"lost after its start on g1 \(unknown to SLURM\)"),
     "launch": ([FAILED], "srun: error: Unable to create step for job 3: timeout", "", "passing", r"could not start"),
@@ -48,3 +68,29 @@ def test_causes(request_made, name: str) -> None:
 def test_the_status_of_the_script_is_told_and_not_that_of_what_ran_it(request_made) -> None:
     log = "returned non-zero exit status 2.\nlater: returned non-zero exit status 3."
     assert diagnose([FAILED], log, "", request_made, 0, None).text == "failed on g1 with exit code 3"
+
+
+UNSEEN = Ending("0:53", "c1")
+BROKEN = Ending("1:0", "c1")
+NO_PYTHON = "slurmstepd: error: execve(): /home/me/.venv/bin/python: No such file or directory\nsrun: error: c1: …"
+BEFORE = {
+    "unseen": (
+        "",
+        UNSEEN,
+        "passing",
+        r"never started on c1 \(FAILED, exit code 0:53\).*does not see this folder",
+        "c1",
+    ),
+    "broken": ("", BROKEN, "passing", r"never started on c1 \(FAILED, exit code 1:0\)", "c1"),
+    "no python": (NO_PYTHON, BROKEN, "final", r"did not start on c1.*/home/me/.venv/bin/python: No such", ""),
+    "no package": ("python: No module named submitit", BROKEN, "final", r"no module submitit.*submitit-python", ""),
+    "unknown": ("", None, "passing", r"never started \(FAILED\)", ""),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_causes_before_the_job_has_said_a_word(request_made, name: str) -> None:
+    log, ending, kind, text, avoid = BEFORE[name]
+    cause = diagnose([], log, "FAILED", request_made, 300, None, ending)
+    assert (cause.kind, cause.avoid) == (kind, avoid)
+    assert re.search(text, cause.text)

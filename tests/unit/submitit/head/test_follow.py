@@ -1,10 +1,14 @@
 """What becomes of jobs, whatever SLURM says or does not say."""
 
+import errno
+
 import pytest
 
+from snakemake_executor_plugin_submitit.books import records
 from snakemake_executor_plugin_submitit.books.events import append
+from snakemake_executor_plugin_submitit.books.records import read_record
 from snakemake_executor_plugin_submitit.cluster.send import RefusedError
-from snakemake_executor_plugin_submitit.cluster.slurm import Past, Row
+from snakemake_executor_plugin_submitit.cluster.slurm import Ending, Past, Row
 from snakemake_executor_plugin_submitit.head import dispatch
 from snakemake_executor_plugin_submitit.head.follow import Follower
 
@@ -18,8 +22,15 @@ class Sbatch:
         self.cluster = cluster
         self.sent: list[list[str]] = []
         self.refusals: list[RefusedError] = []
+        self.tried: list[int] = []
+        self.most: int | None = None  # jobs that may be there
+        self.words = "sbatch: error: AssocMaxSubmitJobLimit; sbatch: error: Job violates accounting/QOS policy"
 
     def __call__(self, submission, commands, request, settings) -> str:
+        self.tried.append(len(submission.members))
+        there = sum(row.state == "RUNNING" for row in self.cluster.rows.values())
+        if self.most is not None and there + len(submission.members) > self.most:
+            raise RefusedError(self.words)
         if self.refusals:
             raise self.refusals.pop()
         self.sent.append([member.outputs[0] for member in submission.members])
@@ -112,6 +123,18 @@ def test_a_job_is_lost_only_when_all_who_know_say_so(follower, cluster, reporter
     follower.look([])
     assert follower.active == [task]
     assert reporter.failures == []
+
+
+def test_how_a_job_ended_is_believed_of_the_controller_where_the_accounting_has_no_row(
+    follower, cluster, reporter, settings, make_task
+) -> None:
+    settings.lost_after = 3600.0
+    task = make_task()
+    follower.look([task])
+    task.gone_since = 1.0
+    cluster.rows, cluster.word = {task.id: Row("CANCELLED", task.place.name, "")}, "CANCELLED"
+    follower.look([])
+    assert "cancelled" in reporter.failures[0][1]
 
 
 def test_a_job_the_controller_still_knows_is_alive_whatever_the_queue_shows(follower, cluster, make_task) -> None:
@@ -247,7 +270,24 @@ def test_a_job_that_will_never_start_is_told_of_once(follower, cluster, reporter
     cluster.rows = {task.id: Row("PENDING", task.place.name, "(PartitionTimeLimit)")}
     follower.look([])
     follower.look([])
-    assert sum("will not start by itself" in line for line in reporter.said) == 1
+    (line,) = [line for line in reporter.said if "will not start by itself: PartitionTimeLimit. Lower runtime" in line]
+    assert line.startswith(f"job {task.id} (train)")
+
+
+def test_many_jobs_that_will_never_start_for_one_reason_are_one_line(follower, cluster, reporter, make_task) -> None:
+    tasks = [make_task(str(number)) for number in range(4)]
+    follower.look(tasks)
+    cluster.rows = {
+        task.id: Row("PENDING", task.place.name, "JobHeldUser" if task is not tasks[3] else "Priority")
+        for task in tasks
+    }
+    for _ in range(3):
+        follower.look([])
+    said = [line for line in reporter.said if "will not start" in line]
+    assert said == [
+        "job 1_0 and 2 more (train) will not start by themselves: JobHeldUser. Let it go with: scontrol release 1. Or "
+        "cancel it: scancel 1"
+    ]
 
 
 def test_a_damaged_record_is_named_and_the_others_are_adopted(
@@ -262,3 +302,157 @@ def test_a_damaged_record_is_named_and_the_others_are_adopted(
     follower.look([make_task("a")])
     assert sbatch.sent == []
     assert [task.id for task in follower.active] == ["7"]
+
+
+def test_a_limit_on_submitted_jobs_is_met_by_smaller_arrays_and_said_once(
+    follower, cluster, reporter, sbatch, settings, books, make_task
+) -> None:
+    settings.backoff = 3600.0
+    sbatch.most = 5
+    tasks = [make_task(str(number)) for number in range(12)]
+    follower.look(tasks)
+    assert sbatch.tried == [12, 6, 3, 3, 1, 1, 1]
+    assert len(follower.active) == 5
+    follower.look([])
+    assert len(sbatch.tried) == 7  # full: nothing is tried
+    assert len(books.read()[0]) == 3  # of a refused array nothing is left
+    for _ in range(7):
+        for task in list(follower.active)[:2]:
+            end(task, 0)
+            cluster.rows[task.id] = Row("COMPLETED", task.place.name, "")  # the queue shows it for some minutes
+        follower.look([])
+    assert len(reporter.done) == 12
+    assert max(sbatch.tried[7:]) <= 2
+    assert [line for line in reporter.said if "the site's limit" in line] == [
+        "the site's limit on submitted jobs is reached (AssocMaxSubmitJobLimit), with 5 of this folder's jobs there. "
+        "The others follow as jobs end"
+    ]
+
+
+def test_a_limit_that_others_filled_is_tried_again(follower, sbatch, settings, reporter, make_task) -> None:
+    sbatch.most = 0
+    settings.backoff = 3600.0
+    follower.look([make_task(str(number)) for number in range(4)])
+    assert (sbatch.tried, reporter.failures) == ([4, 2, 1], [])
+    sbatch.most = 9
+    follower.look([])
+    assert sbatch.tried == [4, 2, 1]
+    for full in follower.dispatcher.full.values():
+        full.again = 0.0
+    follower.look([])
+    assert sbatch.tried == [4, 2, 1, 1, 3]
+    assert follower.dispatcher.full == {}
+
+
+def test_a_limit_without_a_name_is_final_where_no_job_is_there(follower, sbatch, reporter, make_task) -> None:
+    """Then it is not one on the number of jobs, and would be met for ever."""
+    sbatch.most, sbatch.words = 0, "sbatch: error: Job violates accounting/QOS policy"
+    follower.look([make_task("a"), make_task("b")])
+    follower.look([])
+    assert len(reporter.failures) == 2
+    assert follower.dispatcher.waiting == []
+    assert {one.members[0].state for one in follower.books.read()[0]} == {"failed"}
+
+
+def test_an_earlier_heads_job_that_the_queue_hides_is_taken_over(
+    books, settings, cluster, reporter, sbatch, make_task, enter
+) -> None:
+    enter(make_task())
+    cluster.rows, cluster.word = {}, None
+    follower = Follower(books, settings, "scope", reporter)
+    follower.cluster = follower.dispatcher.cluster = cluster
+    follower.look([make_task()])
+    assert (sbatch.sent, follower.active) == ([], [])  # the controller is silent: nothing is decided
+    cluster.word = "RUNNING"
+    follower.look([])
+    assert (sbatch.sent, [task.id for task in follower.active]) == ([], ["7"])
+
+
+def test_an_outdated_job_that_the_queue_hides_is_waited_for(
+    books, settings, cluster, reporter, sbatch, make_task, enter
+) -> None:
+    enter(make_task(key="before"))
+    cluster.rows, cluster.word = {}, "RUNNING"
+    follower = Follower(books, settings, "scope", reporter)
+    follower.cluster = follower.dispatcher.cluster = cluster
+    for _ in range(2):
+        follower.look([make_task(key="after")] if not follower.dispatcher.waiting else [])
+    assert (cluster.cancelled[0], sbatch.sent) == ("7", [])
+    cluster.word = "gone"
+    follower.look([])
+    assert sbatch.sent == [["results/a"]]
+
+
+def test_what_saved_and_was_not_requeued_goes_on_without_being_counted(
+    follower, cluster, reporter, sbatch, settings, make_task
+) -> None:
+    settings.max_requeues = 4
+    task = make_task()
+    follower.look([task])
+    for turn in range(5):
+        append(task.place.events(task.index), "start", **START)
+        append(task.place.events(task.index), "saved")
+        cluster.rows, cluster.history = {}, {task.id: Past("FAILED", "FAILED")}
+        follower.look([])
+        follower.look([])
+        assert len(sbatch.sent) == min(turn + 2, 5)
+    assert task.attempt == 1
+    assert "its state saved on g1, but SLURM did not requeue it" in reporter.failures[0][1]
+
+
+def test_a_job_that_never_started_is_kept_away_from_the_nodes_where_it_did_not(follower, cluster, make_task) -> None:
+    task = make_task()
+    follower.look([task])
+    for node in ("c2", "c1"):
+        cluster.rows, cluster.end = queue(task, state="FAILED"), Ending("0:53", node)
+        follower.look([])
+        assert task.member.node == node if task.submission else True
+        follower.look([])
+    assert task.request.exclude == ("c1", "c2")
+    assert task.request.parameters(0)["exclude"] == "c1,c2"
+
+
+def test_a_rule_with_retries_of_its_own_says_what_memory_the_next_attempt_gets(
+    follower, cluster, reporter, settings, make_task
+) -> None:
+    settings.memory_growth = 1.5
+    task = make_task(may_restart=True)
+    follower.look([task])
+    cluster.rows, cluster.history = {}, {task.id: Past("OUT_OF_MEMORY", "OUT_OF_MEMORY")}
+    follower.look([])
+    assert [failed for failed, _ in reporter.failures] == [task]
+    assert task.request.memory_mb == 100
+
+
+def test_a_full_disk_sends_nothing_is_said_once_and_passes(follower, reporter, sbatch, monkeypatch, make_task) -> None:
+    first, second = make_task("a"), make_task("b")
+    follower.look([first])
+    end(first, 0)
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(*_: object, **__: object) -> None:
+        raise full
+
+    with monkeypatch.context() as patch:
+        patch.setattr(records, "write_whole", fail)
+        follower.look([second])
+        follower.look([])
+    assert reporter.done == [first]
+    assert len(sbatch.sent) == 1
+    assert sum("records cannot be written ([Errno 28] No space left on device)" in said for said in reporter.said) == 1
+    follower.look([])
+    follower.look([])
+    assert sbatch.sent[1:] == [["results/b"]]
+    assert "records can be written again" in reporter.said
+    assert read_record(first.place.folder / "record.json").members[0].state == "done"
+
+
+def test_a_job_that_runs_edited_code_says_so_once_for_each_start(follower, reporter, make_task) -> None:
+    task = make_task(label="train run=a")
+    follower.look([task])
+    append(task.place.events(0), "start", **START, edited=["cem/x.py"])
+    follower.look([])
+    follower.look([])
+    told = [said for said in reporter.said if "other code than was planned: since then cem/x.py changed" in said]
+    assert len(told) == 1
+    assert told[0].startswith(f"job {task.id} (train run=a)")

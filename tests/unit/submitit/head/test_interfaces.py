@@ -13,6 +13,7 @@ import snakemake.api  # first: the modules below import each other
 import snakemake.dag
 import snakemake.jobs
 import snakemake.persistence
+import snakemake.resources
 import snakemake.rules
 import snakemake.scheduling.job_scheduler
 import submitit
@@ -33,7 +34,9 @@ NEEDED = {
     snakemake.rules.Rule: ["is_producer"],
     snakemake.scheduling.job_scheduler.JobScheduler: ["exit_gracefully"],
     snakemake.jobs.Job: ["register", "get_wait_for_files", "wildcards_dict", "is_run"],
-    submitit.SlurmExecutor: ["submit_array", "update_parameters", "_submitit_command_str"],
+    snakemake.resources.GroupResources: ["basic_layered"],
+    snakemake.resources.Resources: ["from_mapping", "get"],
+    utils.DelayedSubmission: ["set_timeout", "dump"],
     submitit.LocalExecutor: ["_submit_command", "submit"],
     job_environment.SignalHandler: ["checkpoint_and_try_requeue"],
     utils.JobPaths: ["stdout", "submitted_pickle"],

@@ -11,17 +11,28 @@ import time
 import pytest
 from snakemake_interface_common.exceptions import WorkflowError
 
-from snakemake_executor_plugin_submitit.books.events import append, has_ended_well, read_attempts
+from snakemake_executor_plugin_submitit.books.events import append, read_attempts
 from snakemake_executor_plugin_submitit.cluster.accounting import costs_of
 from snakemake_executor_plugin_submitit.cluster.slurm import Cost
 from snakemake_executor_plugin_submitit.head.executor import _check_paths
+from snakemake_executor_plugin_submitit.node import command as command_module
 from snakemake_executor_plugin_submitit.node.command import STOPPED, Command, ignore_request_to_save
 from snakemake_executor_plugin_submitit.node.inner import MODULE
 
 NODE = """
 import json, sys
 from snakemake_executor_plugin_submitit.node.command import Command
-Command(*json.loads(sys.argv[1]))()
+command = Command(*json.loads(sys.argv[1]))
+if sys.argv[2:] == ["handler"]:  # as submitit's, which gives up
+    import signal
+    from submitit.core.utils import UncompletedJobError
+
+    def handle(*_):
+        assert command.checkpoint() is None
+        raise UncompletedJobError("not requeued")
+
+    signal.signal(signal.SIGUSR2, handle)
+command()
 """
 
 
@@ -34,24 +45,67 @@ def test_what_has_ended_well_does_not_run_again(events, tmp_path) -> None:
     append(events, "start", node="g1", gpus=[])
     append(events, "end", code=0)
     before = events.read_text()
-    assert Command(f"touch {tmp_path}/ran", str(tmp_path), str(events), 20, 10, 30)() == 0
+    assert Command(f"touch {tmp_path}/ran", str(tmp_path), str(events), 10)() == 0
     assert not (tmp_path / "ran").exists()
     assert events.read_text() == before
 
 
-@pytest.mark.parametrize(("code", "how"), [(0, "end"), (75, "saved")])
-def test_what_ends_well_after_the_request_to_save_is_done_and_not_lost(
-    events, tmp_path, monkeypatch, code, how
-) -> None:
+LISTENS = "import signal, sys, time\nsignal.signal(12, lambda *_: sys.exit({code}))\ntime.sleep(30)"
+DEAF = "import sys, time\ntime.sleep(1)\nsys.exit({code})"
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "requeued"), [(LISTENS, 75, True), (LISTENS, 0, False), (DEAF, 0, False), (DEAF, 3, False)]
+)
+def test_only_what_saved_on_the_signal_is_requeued(events, tmp_path, monkeypatch, script, code, requeued) -> None:
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     append(events, "start", node="g1", gpus=[])
-    command = Command("", str(tmp_path), str(events), 20, 10, 30)
-    child = subprocess.Popen(["/bin/bash", "-c", f"sleep 0.3; exit {code}"])
-    command.pid, command.started = child.pid, time.time()
-    assert command.checkpoint() is not None
-    child.wait()
-    assert [attempt.how for attempt in read_attempts(events)] == [how]
-    assert has_ended_well(events) is (code == 0)
+    command = Command("", str(tmp_path), str(events), 10)
+    words = [sys.executable, "-c", script.format(code=code)]
+    with subprocess.Popen(words, preexec_fn=ignore_request_to_save) as child:
+        command.pid, command.started = child.pid, time.time()
+        assert (command.checkpoint() is not None) is requeued
+        assert command.ended is not requeued
+        assert child.wait() == code
+    assert [attempt.how for attempt in read_attempts(events)] == ["saved" if requeued else ""]
+
+
+def test_what_saved_and_ended_before_it_was_looked_for_is_requeued(events, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setattr(command_module, "_WATCH_S", 0.1)
+    append(events, "start", node="g1", gpus=[])
+    command = Command("", str(tmp_path), str(events), 10)
+    with subprocess.Popen([sys.executable, "-c", LISTENS.format(code=75)], preexec_fn=ignore_request_to_save) as child:
+        command.pid, command.started = child.pid, time.time()
+        command._begin_to_watch()
+        while command.listened < 0:
+            time.sleep(0.05)
+        monkeypatch.setattr(command_module, "_WATCH_S", 30.0)
+        child.send_signal(signal.SIGUSR2)
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert command.checkpoint() is not None
+
+
+@pytest.mark.parametrize(("code", "end"), [(0, 0), (3, 3)])
+def test_what_ignores_the_signal_runs_on_and_ends_as_without_it(events, tmp_path, start_node, code, end) -> None:
+    node = start_node(f"touch started; sleep 2; exit {code}", "slurm", handler=True)
+    while not (tmp_path / "started").exists():
+        time.sleep(0.05)
+    node.send_signal(signal.SIGUSR2)
+    assert node.wait(30) == end
+    [attempt] = read_attempts(events)
+    assert attempt.code == code
+
+
+def test_on_this_machine_what_ignores_the_signal_is_killed_with_all_below_it_at_the_limit(
+    events, tmp_path, start_node
+) -> None:
+    node = start_node("touch started; sleep 60; touch slept", "local", handler=True, minutes=0.2)
+    while not (tmp_path / "started").exists():
+        time.sleep(0.05)
+    node.send_signal(signal.SIGUSR2)
+    assert node.wait(20) == 1
+    assert [attempt.code for attempt in read_attempts(events)] == [-1]
 
 
 def test_a_requeued_attempt_is_found_in_the_accounting(cluster, books, enter, make_task) -> None:
@@ -76,8 +130,9 @@ def test_other_paths_are_taken(path) -> None:
     _check_paths([path])
 
 
-def test_a_script_that_starts_after_the_signal_is_told_when_it_can_hear(events, tmp_path) -> None:
-    command = Command("", str(tmp_path), str(events), 20, 10, 30)
+def test_a_script_that_starts_after_the_signal_is_told_when_it_can_hear(events, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    command = Command("", str(tmp_path), str(events), 10)
     script = (
         "import time; time.sleep(1)\nimport signal, sys\nsignal.signal(12, lambda *_: sys.exit(75))\ntime.sleep(30)"
     )
@@ -85,7 +140,7 @@ def test_a_script_that_starts_after_the_signal_is_told_when_it_can_hear(events, 
     child = subprocess.Popen(words, preexec_fn=ignore_request_to_save)
     command.pid = child.pid
     child.send_signal(signal.SIGUSR2)
-    assert command._ended_within(10)
+    assert command._wait() == (True, 75)
     assert child.wait() == 75
 
 
@@ -136,10 +191,10 @@ def test_sigterm_from_the_scripts_end_to_snakemakes_leaves_a_success(tmp_path, i
 def start_node(events, tmp_path):
     """Starts a node's process on a command, in a session of its own."""
 
-    def started(command: str, executor: str) -> subprocess.Popen:
-        arguments = [command, str(tmp_path), str(events), 20, 10, 30]
+    def started(command: str, executor: str, handler: bool = False, minutes: float = 10) -> subprocess.Popen:
+        arguments = [command, str(tmp_path), str(events), minutes]
         return subprocess.Popen(
-            [sys.executable, "-c", NODE, json.dumps(arguments)],
+            [sys.executable, "-c", NODE, json.dumps(arguments), *["handler"] * handler],
             env={**os.environ, "SUBMITIT_EXECUTOR": executor, "SLURM_JOB_ID": "1", "SUBMITIT_LOCAL_JOB_ID": "1"},
             start_new_session=True,
         )
@@ -188,7 +243,28 @@ def test_sigterm_before_there_is_a_child_touches_nobody_else(events, tmp_path, m
     monkeypatch.setenv("SUBMITIT_EXECUTOR", executor)
     told = []
     monkeypatch.setattr(os, "kill", lambda *call: told.append(call))
-    command = Command("", str(tmp_path), str(events), 20, 10, 30)
+    command = Command("", str(tmp_path), str(events), 10)
     command._stop(signal.SIGTERM, None)
     assert command.stopped
     assert not told
+
+
+RETRIED = """
+rule all:
+    output: "done"
+    retries: 3
+    resources: mem_mb=lambda wildcards, attempt: attempt
+    {directive}
+"""
+
+
+@pytest.mark.parametrize(
+    ("directive", "tried"),
+    [("shell: 'echo {resources.mem_mb} >>tried; exit 1'", "2"), ("run: shell('echo run >>tried; exit 1')", "run")],
+)
+def test_a_rules_retries_start_nothing_again_inside_the_job(tmp_path, directive, tried) -> None:
+    (tmp_path / "Snakefile").write_text(RETRIED.replace("{directive}", directive))
+    words = ["-m", MODULE, "-m", "snakemake", "--cores", "1", "--executor", "local", "--attempt", "2"]
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert (tmp_path / "tried").read_text().split() == [tried], done.stderr

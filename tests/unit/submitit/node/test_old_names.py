@@ -8,7 +8,7 @@ from snakemake_executor_plugin_submitit.node.command import Command
 
 
 def test_a_command_that_was_pickled_under_its_old_name_is_loaded() -> None:
-    command = Command("true", "folder", "events", 20, 10, 30)
+    command = Command("true", "folder", "events", 10)
     text = pickle.dumps(command, protocol=0)
     new, old = (f"snakemake_executor_plugin_submitit.{name}\n".encode() for name in ("node.command", "node"))
     assert new in text

@@ -23,7 +23,9 @@ EVERY = {
     "gpu-partition": "gpu",
     "qos": "normal",
     "constraint": "a100|h100&ib",
+    "wckey": "key_1",
     "gres": "gpu:a100:{gpus}",
+    "no-gpu": "true",
     "setup": "module load cuda\nsource '/shared/it's \"mine\"/$(date)'",
     "python": "apptainer exec --nv /shared/cem.sif python",
 }

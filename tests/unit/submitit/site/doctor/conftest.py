@@ -33,9 +33,9 @@ class Cluster:
         folder.mkdir()
         self.program("sinfo", f'[ "$1" = --version ] && echo slurm 23.11.4 || cat <<"END"\n{PARTITIONS}\nEND')
         self.config()
-        for name in ("squeue", "scancel", "sacct", "sbatch"):
+        for name in ("squeue", "scancel", "sacct", "sbatch", "srun"):
             self.program(name, "")
-        self.program("sacctmgr", "echo 'lab_1|normal,long'")
+        self.program("sacctmgr", "[ $4 = qos ] && printf 'normal|5\nlong|\n' || echo 'lab_1|normal,long|'")
 
     def program(self, name: str, body: str) -> None:
         path = self.folder / name

@@ -9,14 +9,16 @@ import pytest
 from snakemake_executor_plugin_submitit.cluster.slurm import Answer, ask
 from snakemake_executor_plugin_submitit.site import doctor
 from snakemake_executor_plugin_submitit.site.doctor import Finding, place, software
-from snakemake_executor_plugin_submitit.site.doctor.slurm import check_slurm, read_site
+from snakemake_executor_plugin_submitit.site.doctor.slurm import check_gpus, check_slurm, read_site
 from snakemake_executor_plugin_submitit.site.program import Program
 
 PROGRAM = Program("cem", setup="make .venv/ready")
 
 
-def site_findings(partition: str = "") -> list[Finding]:
-    return list(check_slurm(read_site(), partition))
+def site_findings(partition: str = "", **settings: str) -> list[Finding]:
+    site = read_site()
+    gpus = check_gpus(site, "gpu", False, PROGRAM) if site and site.partitions else ()
+    return [*check_slurm(site, partition, settings), *gpus]
 
 
 def test_a_host_without_slurm_is_told_so_and_is_no_problem(no_slurm, quick, levels, of) -> None:
@@ -34,6 +36,7 @@ def test_a_good_site_has_no_warning(cluster, levels, of) -> None:
     assert "gpu:a100:{gpus} or gpu:v100:{gpus}" in of(found, "gpus")
     assert "up to 1000 jobs" in of(found, "arrays")
     assert "lab_1; QoS long, normal" in of(found, "accounts")
+    assert "5 (QoS normal) jobs at once" in of(found, "submit limit")
 
 
 @pytest.mark.parametrize(
@@ -96,6 +99,39 @@ def test_no_account_where_one_is_needed_is_a_problem(cluster, levels) -> None:
     assert levels(site_findings())["accounts"] == "problem"
     cluster.config(AccountingStorageEnforce="none")
     assert levels(site_findings())["accounts"] == "ok"
+
+
+def test_limits_on_submitted_jobs_are_told(cluster, of) -> None:
+    cluster.program("sacctmgr", "[ $4 = qos ] && printf 'a|3\nb|9\n' || printf '|a,b|\nlab|a,b|5\nother|a|7\n'")
+    assert "3 (QoS a), 9 (QoS b), 5 (account lab), 7 (account other)" in of(site_findings(), "submit limit")
+    assert "9 (QoS b), 5 (account lab) jobs" in of(site_findings(account="lab", qos="b"), "submit limit")
+    cluster.config(AccountingStorageEnforce="associations")
+    assert of(site_findings(), "submit limit") == ""
+
+
+def test_an_account_that_one_has_not_is_a_problem_where_it_matters(cluster, levels, of) -> None:
+    found = site_findings(account="lab_2")
+    assert levels(found)["accounts"] == "problem"
+    assert "expected one of lab_1, got 'lab_2'" in of(found, "accounts")
+    cluster.config(AccountingStorageEnforce="none")
+    assert levels(site_findings(account="lab_2"))["accounts"] == "ok"
+
+
+def test_wckeys_are_told_where_they_are_enforced(cluster, of) -> None:
+    assert of(site_findings(), "wckeys") == ""
+    cluster.config(AccountingStorageEnforce="associations,limits,qos,wckeys")
+    assert "jobs carry none but your default one" in of(site_findings(), "wckeys")
+    assert "jobs carry 'lab'" in of(site_findings(wckey="lab"), "wckeys")
+
+
+def test_variables_of_slurm_are_told_as_the_head_tells_them(cluster, quick, monkeypatch, of) -> None:
+    monkeypatch.setenv("SBATCH_PARTITION", "gpu")
+    monkeypatch.setenv("SLURM_CLUSTERS", "other")
+    cluster.program("sbatch", 'cat "${@: -1}" >&2; exit 1')
+    found = list(doctor.examine(PROGRAM))
+    assert "jobs that name no partition get 'gpu', from SBATCH_PARTITION" in of(found, "environment")
+    assert "not used: SLURM_CLUSTERS" in of(found, "environment")
+    assert "#SBATCH --partition=gpu;" in of(found, "probe")
 
 
 def test_a_surrounding_job_is_not_handed_on(cluster, monkeypatch) -> None:
@@ -177,3 +213,24 @@ def test_a_finding_is_a_line_and_its_advice() -> None:
     assert str(Finding("ok", "a", "b")) == "ok       a: b"
     assert str(Finding("problem", "a", "b", "c")) == "problem  a: b\n         c"
     assert dataclasses.is_dataclass(Finding)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "settings", "level", "words"),
+    [
+        (True, {"gpu-partition": "gpu"}, "ok", "submitit-gres"),
+        (True, {"partition": "cpu"}, "problem", "go to cpu, which shows none; gpu has some"),
+        (True, {"no-gpu": "true"}, "warning", "profile install slurm --gpu"),
+        (False, {}, "problem", "profile install slurm --no-gpu"),
+        (False, {"no-gpu": "true"}, "ok", "rules that ask for GPUs run without"),
+    ],
+)
+def test_what_becomes_of_jobs_that_ask_for_gpus_is_said(
+    cluster, quick, monkeypatch, levels, of, gpus, settings, level, words
+) -> None:
+    if not gpus:
+        cluster.program("sinfo", "echo 'cpu*|up|1-00:00:00|4|(null)'")
+    monkeypatch.setattr(doctor, "read_profile", lambda *_: (settings, doctor.Finding("ok", "profile", "")))
+    found = list(doctor.examine(PROGRAM, probe=False))
+    assert levels(found)["gpus"] == level
+    assert words in of(found, "gpus")

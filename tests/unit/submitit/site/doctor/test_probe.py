@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from snakemake_executor_plugin_submitit.cluster.resources import make_request
+from snakemake_executor_plugin_submitit.cluster.send import send_to_slurm
+from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
+from snakemake_executor_plugin_submitit.node.command import Command
 from snakemake_executor_plugin_submitit.site import doctor
 from snakemake_executor_plugin_submitit.site.doctor import choose_target
 from snakemake_executor_plugin_submitit.site.doctor import probe as probing
 from snakemake_executor_plugin_submitit.site.doctor.node import main as run_on_node
-from snakemake_executor_plugin_submitit.site.doctor.probe import Target, command, read_report, script
+from snakemake_executor_plugin_submitit.site.doctor.probe import Target, read_report, script
 from snakemake_executor_plugin_submitit.site.doctor.slurm import read_site
 from snakemake_executor_plugin_submitit.site.program import Program
 
@@ -35,21 +40,33 @@ def test_the_probe_goes_where_the_jobs_with_gpus_go(cluster) -> None:
     assert [(one.partition, one.gpu) for one in chosen] == [("cpu", False), ("gpu", True), ("gpu", True)]
 
 
-def test_the_probe_is_asked_for_as_the_jobs_are(tmp_path) -> None:
-    settings = {
+def test_the_probe_is_asked_for_with_the_options_of_a_job(cluster, tmp_path, programs, enter, make_task) -> None:
+    site = {
         "account": "a",
         "gres": "gpu:a100:{gpus}",
+        "wckey": "w",
         "setup": "module load x",
         "python": "apptainer exec c python",
     }
-    words = command(tmp_path, tmp_path / "it's", Target("gpu", True, settings), PROGRAM)
-    assert {"--partition=gpu", "--account=a", "--gres=gpu:a100:1", "--no-requeue"} <= set(words)
-    assert words[-1] == str(tmp_path / "it's/job.sh")
-    assert "--gpus-per-node=1" in command(tmp_path, tmp_path, Target("gpu", True, {}), PROGRAM)
-    assert not [word for word in command(tmp_path, tmp_path, Target("cpu", False, settings), PROGRAM) if "gres" in word]
-    text = script(tmp_path / "$(date) it's", Target("gpu", True, settings))
-    assert f"module load x\nsrun --unbuffered apptainer exec c python -m {run_on_node.__module__} '" in text
+    text = script(tmp_path / "$(date) it's", Target("gpu", True, site), PROGRAM)
+    said = {"--partition=gpu", "--account=a", "--wckey=w", "--export=ALL", "--gres=gpu:a100:1"}
+    assert said <= set(text.replace("#SBATCH ", "").splitlines())
+    assert re.search(r"(?m)^srun --unbuffered .* apptainer exec c python -u -m " + run_on_node.__module__, text)
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    settings = ExecutorSettings(**site)
+    request = make_request("train", {"gpu": 1, "slurm_partition": "gpu", "mem_mb": 2000, "runtime": 10}, 1, settings)
+    submission = enter(make_task(), job_id=None, whole=False)
+    programs("sbatch", "echo 7")
+    send_to_slurm(submission, [Command("true", "/", "/events", 10)], request, settings)
+    assert _options((submission.folder / "batch.sh").read_text()) == _options(text)
+    assert "gpus" not in script(tmp_path, Target("cpu", False, {}), PROGRAM)
+    assert "gpus-per-node=1" in script(tmp_path, Target("gpu", True, {}), PROGRAM)
+
+
+def _options(text: str) -> list[str]:
+    """What is asked of sbatch, without the names of files and jobs."""
+    lines = [line for line in text.splitlines() if line.startswith("#SBATCH")]
+    return [line for line in lines if not re.search("--(output|job-name|comment)=", line)]
 
 
 NODE = """
@@ -57,8 +74,8 @@ for last; do :; done
 export SLURMD_NODENAME=n1 CUDA_VISIBLE_DEVICES=0
 folder=${last%/*}
 echo 7
-srun() { shift; exec "$@"; }
-(. "$last" >"$folder/log" 2>&1 & echo $! >"PID")
+srun() { shift 3; exec "$@"; }
+(. "$last" >"$folder/7_0_log.out" 2>&1 & echo $! >"PID")
 """
 
 
@@ -88,6 +105,7 @@ def test_a_probe_that_stays_pending_is_taken_back_with_its_reason(node, quick, l
         found = list(doctor.examine(PROGRAM, partition="gpu", wait_s=0.1))
         assert levels(found)["probe"] == level
         assert f"reason: {reason}" in of(found, "probe")
+        assert ("Lower runtime" in of(found, "probe")) == (level == "problem")
         assert node.asked[-1] == "scancel 7"
 
 
@@ -98,6 +116,13 @@ def test_a_probe_that_is_refused_tells_what_sbatch_said(node, quick, levels, of)
     assert "Invalid account" in of(found, "probe")
 
 
+def test_a_limit_on_submitted_jobs_is_no_problem(node, quick, levels, of) -> None:
+    node.program("sbatch", "echo 'sbatch: error: AssocMaxSubmitJobLimit' >&2; exit 1")
+    found = list(doctor.examine(PROGRAM, wait_s=1.0))
+    assert levels(found)["probe"] == "warning"
+    assert "a limit on submitted jobs is reached (AssocMaxSubmitJobLimit)" in of(found, "probe")
+
+
 def test_a_probe_that_leaves_nothing_means_another_folder(node, quick, monkeypatch, of) -> None:
     monkeypatch.setattr(probing, "_LATE_S", 0.1)
     node.program("sbatch", "echo 7")
@@ -106,7 +131,7 @@ def test_a_probe_that_leaves_nothing_means_another_folder(node, quick, monkeypat
 
 
 def test_a_probe_whose_python_fails_shows_its_log(node, quick, of) -> None:
-    node.program("sbatch", 'for last; do :; done; echo "no such module" >"${last%/*}/log"; echo 7')
+    node.program("sbatch", 'for last; do :; done; echo "no such module" >"${last%/*}/7_0_log.out"; echo 7')
     node.program("squeue", "")
     text = of(list(doctor.examine(PROGRAM, wait_s=1.0)), "probe")
     assert "no such module" in text
@@ -151,4 +176,24 @@ def test_the_advice_names_the_program_that_asks(node, quick) -> None:
     assert "mine profile install slurm" in text
     assert "mine doctor --wait 1800" in text
     assert "cem" not in text
-    assert any("--job-name mine-doctor" in line for line in node.asked)
+
+
+@pytest.mark.parametrize(
+    ("setup", "level", "said"),
+    [
+        ("true\nmodule load cuda/99\ntrue", "problem", "module load cuda/99 (exit code 127)"),
+        ("echo 'ERROR:105: Unable to locate a modulefile' >&2", "warning", "ERROR:105"),
+        ("export A=1; echo loaded", "ok", ""),
+        ("exit 3", "problem", ""),
+    ],
+)
+def test_a_setup_that_fails_is_shown_though_jobs_go_on_after_it(
+    node, quick, monkeypatch, levels, of, setup, level, said
+) -> None:
+    if setup == "exit 3":
+        node.program("squeue", "")
+    profile = {"setup": setup}
+    monkeypatch.setattr(doctor, "read_profile", lambda *_: (profile, doctor.Finding("ok", "profile", "")))
+    found = list(doctor.examine(PROGRAM, partition="gpu", wait_s=20.0))
+    assert levels(found)["probe" if setup == "exit 3" else "setup there"] == level
+    assert said in of(found, "setup there")
