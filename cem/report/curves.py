@@ -68,7 +68,7 @@ class Point:
         def errors(seeds: tuple[int, ...]) -> LogErrors:
             rows = self.rows.loc[list(seeds)]
             named = zip(rows["run"], rows["attack"], strict=True)
-            return LogErrors.of([self.scores.images(run, attack, "infer", "mse").to_numpy() for run, attack in named])
+            return LogErrors.of([self.scores.images(run, attack, "infer", "mse") for run, attack in named])
 
         return errors
 

@@ -1,16 +1,16 @@
 """Scores image by image, of attacks on the runs of a group: what intervals over seeds and images are made of."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from cem.planning.plan import Plan
 from cem.report.inputs import SCOPES, read_metrics
 from cem.report.statistics import Estimate, crossed, over_seeds
 
 STORED = {"recognised": "victim_accuracy", "identified": "rank1"}  # an attack's column of yes and no → its mean
+PerImage = Float[np.ndarray, " images"]
+Rows = Int[np.ndarray, " images"]
 _COLUMN = {mean: column for column, mean in STORED.items()}
 
 
@@ -19,23 +19,35 @@ class Scores:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._read: dict[tuple[str, str], dict[str, pd.DataFrame]] = {}
+        self._read: dict[tuple[str, str], tuple[pd.DataFrame, dict[str, Rows]]] = {}
 
-    def images(self, run: str, attack: str, scope: str, column: str) -> "pd.Series[Any]":
-        """A metric, as results name it, by index of the image."""
-        if (run, attack) not in self._read:
-            table = read_metrics(self._plan, self._plan.runs[run], attack)
-            scopes, table = table["scope"].to_numpy(), table.set_index("index")
-            self._read[run, attack] = {name: table[scopes == name] for name in SCOPES}
-        return self._read[run, attack][scope][_COLUMN.get(column, column)].astype(float)
+    def images(self, run: str, attack: str, scope: str, column: str) -> PerImage:
+        """A metric, as results name it, of each image that the attack was scored on."""
+        table, rows = self._table(run, attack)
+        values: PerImage = table[_COLUMN.get(column, column)].to_numpy(float)[rows[scope]]
+        return values
 
     def table(self, rows: pd.DataFrame, column: str) -> Float[np.ndarray, "seeds images"] | None:
         """One line per row, in its order; None where they are scored on different images."""
-        named = zip(rows["run"], rows["attack"], rows["scope"], strict=True)
-        lines = [self.images(run, attack, scope, column) for run, attack, scope in named]
-        if any(not line.index.equals(lines[0].index) for line in lines):
+        named = list(zip(rows["run"], rows["attack"], rows["scope"], strict=True))
+        scored = [self._scored(*one) for one in named]
+        if any(not np.array_equal(one, scored[0]) for one in scored):
             return None
-        return np.stack([line.to_numpy() for line in lines])
+        return np.stack([self.images(*one, column) for one in named])
+
+    def _scored(self, run: str, attack: str, scope: str) -> Rows:
+        """Indices of the images, in the data set's split."""
+        table, rows = self._table(run, attack)
+        indices: Rows = table["index"].to_numpy()[rows[scope]]
+        return indices
+
+    def _table(self, run: str, attack: str) -> tuple[pd.DataFrame, dict[str, Rows]]:
+        """An attack's scores, and which of their rows each scope has. As arrays: large studies have thousands."""
+        if (run, attack) not in self._read:
+            table = read_metrics(self._plan, self._plan.runs[run], attack)
+            scopes = table["scope"].to_numpy()
+            self._read[run, attack] = table, {name: np.flatnonzero(scopes == name) for name in SCOPES}
+        return self._read[run, attack]
 
     def estimate(self, rows: pd.DataFrame, column: str, scale: float = 1.0) -> Estimate:
         """Mean and interval of a metric; images crossed with the seeds where these share them."""
