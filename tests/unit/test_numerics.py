@@ -1,7 +1,7 @@
 """Golden numbers: what the same study gave when NUMERICS was last raised.
 
 A change that makes this fail changes what old results mean: raise `cem.NUMERICS`, then put the new numbers below. A
-new setting at a default that keeps the old behaviour does not fail it.
+new setting at a default that keeps the old behaviour changes the digest of the defaults alone: put the new one below.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ DEFAULTS = {
     "dataset": MlxtendDataset(),
 }
 GOLDEN_NUMERICS = 5
-GOLDEN_DEFAULTS = "1ec24750c6562301"
+GOLDEN_DEFAULTS = "ff974fe621d807da"
 GOLDEN_NUMBERS = {
     "encoder": 0.08411289,
     "classifier": 0.07666922,
