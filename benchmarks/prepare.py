@@ -1,4 +1,4 @@
-"""Images per CPU second: a folder of JPEGs prepared by `prepare_data` against a plain loop over torchvision's ImageFolder.
+"""Images per CPU second: a folder of JPEGs by `prepare_data`, and by a plain loop over torchvision's ImageFolder.
 
 Seeded colour images, JPEG quality 90, in 10 folders, brought to 32×32. The plain loop is one process: ImageFolder's
 list and its own loader (PIL, converted to RGB), `resize` to 32×32 where images have another size, and into one array.
