@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 
 from cem.config import DatasetSettings
 from cem.data.sources import DataError, Source, read_source
-from cem.data.sources.source import Raw, in_order, several_sizes
+from cem.data.sources.source import Raw, several_sizes
 from cem.data.splits import split_indices
 from cem.storage.hdf5 import SPLITS, write_file
 
@@ -72,11 +72,11 @@ class Fitter:
         """
         start, taken = 0, 0
         batch: list[Raw] = []
-        asked: list[int] = rows.tolist()
-        for stop, (row, image) in enumerate(zip(asked, in_order(self.source.images, asked), strict=True), 1):
+        for stop, row in enumerate(rows.tolist(), 1):
+            image = self.source.images[row]
             self._note_size(row, image)
             batch.append(image)
-            taken += batch[-1].nbytes
+            taken += image.nbytes
             if len(batch) == _BATCH or taken >= _BYTES or stop == len(rows):
                 yield slice(start, stop), fit_batch(batch, self.dataset)
                 start, taken, batch = stop, 0, []

@@ -1,15 +1,11 @@
 """One image file: whether it is one, what its header says, and its pixels, upright."""
 
-import itertools
-import multiprocessing
+import io
 import os
 import warnings
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -25,8 +21,6 @@ FORMATS = (
 )  # fmt: skip
 _BY_NAME_ALONE = ("TGA",)  # formats that any bytes may pass for
 _GREY, _COLOUR = ("1", "L"), ("P", "RGB", "CMYK", "YCbCr", "LAB", "HSV")
-FEW = 5000  # images that are decoded before other processes would have started
-CHUNK, CHUNK_BYTES = 64, 1 << 20  # files that another process decodes at a time
 _CHECKED = 10_000  # images whose header is read before any job starts
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,33 +45,10 @@ class Pictures:
 
     def __getitem__(self, row: int, /) -> Raw:
         """One image, upright. Raises DataError when it is damaged or not of a kind that can be read."""
-        return self._noticed([self.files[row]], [decoded(self.files[row])])[0]
-
-    def in_order(self, rows: Sequence[int]) -> Iterator[Raw]:
-        """The images of these rows, one after the other; many are decoded by a process for each processor, up to 4.
-
-        Decoding takes most of the time. Raises DataError as reading one does.
-        """
-        helpers = min(len(os.sched_getaffinity(0)), 4)
-        if len(rows) < FEW or helpers < 2:
-            yield from (self[row] for row in rows)
-            return
-        chunks = (list(chunk) for chunk in _chunks([self.files[row] for row in rows]))
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # a fork; they only run Pillow
-            pool = ProcessPoolExecutor(helpers, multiprocessing.get_context("fork"))
-            waiting = deque((chunk, pool.submit(_decode_all, chunk)) for chunk in itertools.islice(chunks, 2 * helpers))
-        try:
-            while waiting:
-                files, answer = waiting.popleft()
-                yield from self._noticed(files, answer.result())
-                for chunk in itertools.islice(chunks, 1):  # one more for each that was used: bounds the memory
-                    waiting.append((chunk, pool.submit(_decode_all, chunk)))
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _noticed(self, files: Sequence[str], found: Sequence[tuple[Raw, bool]]) -> list[Raw]:
-        self._several.update(path for path, (_, several) in zip(files, found, strict=True) if several)
-        return [pixels for pixels, _ in found]
+        pixels, several = decoded(self.files[row])
+        if several:
+            self._several.add(self.files[row])
+        return pixels
 
     def remarks(self) -> list[str]:
         """What was noticed in the files that were read."""
@@ -86,29 +57,18 @@ class Pictures:
 
 def decoded(path: str) -> tuple[Raw, bool]:
     """The pixels of an image file, upright, and whether it holds several pictures. Raises DataError."""
-    with _opened(path) as image:
-        _check(path, image)
-        several = has_several(image)
-        image.load()
-        turn = _TURNS.get(_orientation(image))
-        upright = image if turn is None else image.transpose(turn)
-        mode = "L" if image.mode in _GREY else "RGB"
-        pixels: Raw = np.asarray(upright if upright.mode == mode else upright.convert(mode))
+    with _reading(path):
+        with open(path, "rb", buffering=0) as file:  # whole: Pillow reads a file in many small pieces
+            content = io.BytesIO(file.read())
+        with _image(content, path) as image:
+            _check(path, image)
+            several = has_several(image)
+            image.load()
+            turn = _TURNS.get(_orientation(image))
+            upright = image if turn is None else image.transpose(turn)
+            mode = "L" if image.mode in _GREY else "RGB"
+            pixels: Raw = np.asarray(upright if upright.mode == mode else upright.convert(mode))
     return pixels, several
-
-
-def _decode_all(paths: Sequence[str]) -> list[tuple[Raw, bool]]:
-    return [decoded(path) for path in paths]
-
-
-def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Up to 64 files, fewer where they are large: what is unpacked of them has to fit into memory."""
-    start, size = 0, 0
-    for stop, path in enumerate(paths, 1):
-        size += os.path.getsize(path) if os.path.exists(path) else 0
-        if size > CHUNK_BYTES or stop - start == CHUNK or stop == len(paths):
-            yield paths[start:stop]
-            start, size = stop, 0
 
 
 def remarks(several: Sequence[str]) -> list[str]:
@@ -128,7 +88,7 @@ def check_headers(files: Sequence[str], *, one_size: bool) -> list[str]:
     several: list[str] = []
     first: tuple[str, tuple[int, int]] | None = None
     for path in files[:: max(1, -(-len(files) // _CHECKED))]:
-        with _opened(path) as image:
+        with _reading(path), open(path, "rb") as file, _image(file, path) as image:
             _check(path, image)
             size = _upright_size(image)
             if has_several(image):
@@ -156,14 +116,14 @@ def has_several(image: Image.Image) -> bool:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
-    """An image file, closed at the end. Whatever Pillow raises becomes a DataError that names the file.
+def _reading(path: str) -> Iterator[None]:
+    """Whatever Pillow raises becomes a DataError that names the file.
 
     Its warnings are of parts that hold no pixels, and of large images, which `_check` refuses.
     """
     try:
-        with warnings.catch_warnings(action="ignore"), open(path, "rb") as file, _image(file, path) as image:
-            yield image
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except DataError:
         raise
     except Exception as error:  # its readers raise whatever the damage leads them to: ValueError, struct.error, …
@@ -173,7 +133,7 @@ def _opened(path: str) -> Iterator[Image.Image]:
         ) from None
 
 
-def _image(file: BinaryIO, path: str) -> Image.Image:
+def _image(file: io.BytesIO | io.BufferedReader, path: str) -> Image.Image:
     try:
         return Image.open(file, formats=_formats(by_name=True))
     except UnidentifiedImageError:
@@ -203,6 +163,8 @@ def _check(path: str, image: Image.Image) -> None:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation; 1, upright, where it says nothing that can be read, which is what viewers do."""
+    if image.format == "JPEG" and not image.info.keys() & {"exif", "xmp"}:
+        return 1  # most are so, and Pillow's search takes longer than this
     try:
         return int(image.getexif().get(Base.Orientation, 1))
     except Exception:  # damage in a part that holds no pixels: Pillow raises whatever it leads to

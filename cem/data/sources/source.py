@@ -1,7 +1,7 @@
 """What every source gives: raw images and labels that were checked, so that all later stages may trust them."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -40,12 +40,6 @@ class Joined:
         part = int(np.searchsorted(self.ends, row, side="right"))
         image: Raw = self.parts[part][row - self.ends[part]]  # counted from the part's end
         return image
-
-
-def in_order(images: Pixels, rows: Sequence[int]) -> Iterator[Raw]:
-    """The images of these rows, one after the other, by the way of their own that they may have for many."""
-    own: Callable[[Sequence[int]], Iterator[Raw]] | None = getattr(images, "in_order", None)
-    return (images[row] for row in rows) if own is None else own(rows)
 
 
 def joined(parts: Sequence[np.ndarray]) -> "np.ndarray | Joined":

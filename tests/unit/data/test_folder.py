@@ -12,7 +12,6 @@ from cem.config import ImageFolderDataset, Split
 from cem.data.check import check_files
 from cem.data.prepare import prepare_data
 from cem.data.sources import DataError, Source, read_labels, read_source
-from cem.data.sources import picture as picture_module
 from cem.storage.hdf5 import open_dataset
 
 SMALL = Split(val=4, shadow=4, test=4)
@@ -248,23 +247,6 @@ def test_only_the_first_of_several_frames_is_read_and_that_is_said(folder: Image
     prepare_data(folder, tmp_path / "out.h5")
     with open_dataset(tmp_path / "out.h5") as file:
         assert "4 files hold several pictures" in file.notes[-1]
-
-
-def test_many_images_are_read_by_several_processes_and_are_the_same(folder: ImageFolderDataset, monkeypatch) -> None:
-    bee = Path(folder.path, "bee")
-    Image.new("L", (12, 8), 90).save(bee / "x.tiff", save_all=True, append_images=[Image.new("L", (12, 8), 1)])
-    rows = np.random.default_rng(0).permutation(21).tolist()
-    source = read_source(folder)
-    expected = [source.images[row] for row in rows]
-    monkeypatch.setattr(picture_module, "FEW", 0)
-    monkeypatch.setattr(picture_module, "CHUNK", 3)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
-    source = read_source(folder)
-    np.testing.assert_array_equal(list(source.images.in_order(rows)), expected)
-    assert "1 file holds several pictures" in source.remarks()[0]
-    (bee / "4.png").write_bytes(b"damaged")
-    with pytest.raises(DataError, match=r"4\.png: expected an image, cannot read it"):
-        list(source.images.in_order(rows))
 
 
 def test_an_empty_class_is_named(folder: ImageFolderDataset) -> None:
