@@ -39,7 +39,7 @@ class Command(submitit.helpers.Checkpointable):
 
     def __init__(self, command: str, folder: str, events: str, minutes: int, sources: str = ""):
         self.command, self.folder, self.events, self.limit_s = command, folder, events, 60 * minutes
-        self.sources = sources
+        self.sources, self.listened = sources, float("-inf")
         self.pid, self.started, self.done, self.stopped, self.ended = 0, 0.0, False, False, False
 
     def __call__(self) -> int:
