@@ -19,7 +19,7 @@ from cem.data.splits import split_indices
 from cem.storage.hdf5 import SPLITS, write_file
 
 _LUMA = (0.299, 0.587, 0.114)  # weights of red, green, blue: ITU-R BT.601
-_BATCH, _BYTES = 1000, 32 << 20  # images converted at a time, and bytes of them as they come: bounds the memory
+_BATCH, _BYTES = 32, 32 << 20  # images converted at a time: few stay in the cache; bytes of them: bounds the memory
 
 RawBatch = UInt8[np.ndarray, "n height width"] | UInt8[np.ndarray, "n height width 3"]
 
