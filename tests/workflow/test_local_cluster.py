@@ -103,7 +103,7 @@ def test_a_study_runs_and_gpus_are_shared_out(study) -> None:
 
 
 def test_a_new_head_takes_over_what_a_killed_one_left(study) -> None:
-    runs = {"a": {"epochs": 40, "epoch_s": 0.2}}
+    runs = {"a": {"epochs": 100, "epoch_s": 0.2}}  # longer than a head takes to start on a busy machine
     first = study.start(runs)
     study.until(study.starts)
     first.kill()
