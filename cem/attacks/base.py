@@ -79,15 +79,32 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """A budget that was tried: epochs, held-out squared error at its end, seconds from the start of the fit to there.
+
+    The seconds hold those of the budgets before it.
+    """
+
+    epochs: int
+    val_mse: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Fitted:
     """What a fit has to say for itself, in JSON's types.
 
-    parameters: how many numbers were fitted. curve: one row per epoch. converged: None where the word has no meaning.
-    choices: what the attacker selected on images it held out. failure: why the fit is no attack; empty: it is one.
+    parameters: how many numbers were fitted. held_out_mse: squared error on images of the attacker's that were not
+    fitted to; it decides which attack is taken for the strongest, before any other image is looked at. None: not known.
+    curve: one row per epoch. ladder: the budgets that were tried, where the fit chose its own. converged: None where
+    the word has no meaning. choices: what the attacker selected on images it held out. failure: why the fit is no
+    attack; empty: it is one.
     """
 
     parameters: int
+    held_out_mse: float | None = None
     curve: list[CurveRow] = field(default_factory=list)
+    ladder: list[Rung] = field(default_factory=list)
     converged: bool | None = None
     choices: dict[str, Any] = field(default_factory=dict)
     failure: str = ""

@@ -1,18 +1,16 @@
 """A convolutional decoder trained to turn z into the image."""
 
-import math
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
 from torch.nn.functional import mse_loss
-from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from cem.attacks.base import Fitted, Knowledge
 from cem.attacks.fit_loop import FitLoop, NetworkAttack, descend
 from cem.attacks.fit_state import FitState, Readings
 from cem.attacks.loss import weighted_loss
+from cem.attacks.tuning import Fit, halve
 from cem.config import Decoder, Loss, StartingDecoder
 from cem.jobs.state import StateStore
 
@@ -20,11 +18,11 @@ from cem.jobs.state import StateStore
 class DecoderAttack(NetworkAttack):
     """Adam, fresh corruption each step, the best epoch on images the attacker held out.
 
-    The learning rate falls along a cosine, step by step, to a hundredth. Where settings leave it open, each of
-    `lr_sweep` gets a full fit from the same weights and draws, and the one with the least held-out error is kept. A fit
-    that is interrupted goes on from its last save, and ends with the same bits (CPU). One that diverges ends there,
-    with the best weights before: that is a failure to be told, not an error. Source of the published settings:
-    docs/theory.md, "The attacks"; docs/published.md, "Settings".
+    How long it is fitted, and at which rate: `Auto` and `Epochs`. Where settings leave learning rate, loss or network
+    open, short fits of all combinations are halved by their held-out error until one is left (`halve`). A fit that is
+    interrupted goes on from its last save, and ends with the same bits (CPU). One that diverges ends there, with the
+    best weights before: that is a failure to be told, not an error. Source of the published settings: docs/theory.md,
+    "The attacks"; docs/published.md, "Settings".
     """
 
     def __init__(self, cfg: Decoder | StartingDecoder, store: StateStore | None = None, name: str = "") -> None:
@@ -34,54 +32,42 @@ class DecoderAttack(NetworkAttack):
 
     def fit(self, knowledge: Knowledge) -> Fitted:
         self.know(knowledge)
-        fits = [self._fit(lr, knowledge, self.store.part(f"lr{i}")) for i, lr in enumerate(self._rates)]
-        best = min(fits, key=lambda fit: (bool(fit.state.failure), fit.state.best_mse))
-        self.net = best.state.net
-        sweep = {str(fit.lr): fit.error for fit in fits}
-        early = len(best.state.curve) < self.cfg.epochs and not best.state.failure
-        return best.loop.fitted(
-            best.state, lr=best.lr, stopped_early=early, **({} if self.cfg.lr else {"sweep": sweep})
-        )
+        fit, choices = self._chosen(knowledge)
+        fit.run()
+        self.net = fit.state.net
+        early = {} if self.cfg.patience is None else {"stopped_early": len(fit.state.curve) < (self.cfg.epochs or 0)}
+        return fit.loop.fitted(fit.state, **choices, **early)
 
-    @property
-    def _rates(self) -> tuple[float, ...]:
-        if isinstance(self.cfg, Decoder) and self.cfg.lr is None:
-            return self.cfg.lr_sweep
-        assert self.cfg.lr is not None
-        return (self.cfg.lr,)
+    def _chosen(self, knowledge: Knowledge) -> tuple[Fit, dict[str, Any]]:
+        """The fit that is to be run to its end, with what was open chosen; and what was chosen, from what."""
+        if isinstance(self.cfg, StartingDecoder):
+            return self._fit(self.cfg, knowledge, "fit"), {"lr": self.cfg.lr}
+        candidates = self.cfg.candidates()
+        if len(candidates) == 1:
+            ((chosen, cfg),) = candidates.items()
+            return self._fit(cfg, knowledge, "fit"), cfg.choices
+        trials = {
+            name: self._fit(cfg.short(), knowledge, f"trial{number}", f", {name}")
+            for number, (name, cfg) in enumerate(candidates.items())
+        }
+        chosen, tried = halve(trials)
+        cfg = candidates[chosen]
+        goes_on = cfg == cfg.short()
+        fit = trials[chosen] if goes_on else self._fit(cfg, knowledge, "fit")
+        return fit, cfg.choices | {"tried": tried}
 
-    def _fit(self, lr: float, knowledge: Knowledge, store: StateStore) -> "_Fit":
-        name = self.name if self.cfg.lr else f"{self.name}, lr {lr:g}"
-        loop = FitLoop(self.cfg, knowledge, name)
+    def _fit(self, cfg: Decoder | StartingDecoder, knowledge: Knowledge, part: str, label: str = "") -> Fit:
+        loop = FitLoop(cfg, knowledge, self.name + label)
         net, generators = loop.make_net(), loop.generators()
-        optimizer = torch.optim.Adam(net.parameters(), lr=lr, weight_decay=self.cfg.weight_decay)
-        schedule = CosineAnnealingLR(optimizer, T_max=max(1, self.cfg.epochs * loop.steps), eta_min=lr / 100)
+        optimizer = torch.optim.Adam(net.parameters(), lr=cfg.lr or 0, weight_decay=cfg.weight_decay)
+        plain = cfg.loss == Loss()
 
-        def step(rows: Int[Tensor, " rows"]) -> Readings:
+        def step(rows: Int[torch.Tensor, " rows"]) -> Readings:
             target = knowledge.targets(rows)
             reconstruction = net(knowledge.observe(rows, generators["corruption"]))
             error = mse_loss(reconstruction, target)
-            plain = self.cfg.loss == Loss()
-            loss = error if plain else weighted_loss(self.cfg.loss, reconstruction, target)
+            loss = error if plain else weighted_loss(cfg.loss, reconstruction, target)
             descend(optimizer, loss)
-            schedule.step()
             return {"train_mse": error} if plain else {"train_mse": error, "train_loss": loss}
 
-        state = FitState({"net": net}, {"net": optimizer}, generators, schedule)
-        loop.run(state, step, store)
-        return _Fit(lr, loop, state)
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """A fit with one learning rate, at its end."""
-
-    lr: float
-    loop: FitLoop
-    state: FitState
-
-    @property
-    def error(self) -> float | None:
-        """Least held-out error; None where the fit diverged, or had no epoch."""
-        error = self.state.best_mse
-        return None if self.state.failure or math.isinf(error) else error
+        return Fit(loop, FitState({"net": net}, {"net": optimizer}, generators), step, self.store.part(part))

@@ -1,5 +1,6 @@
 """What all attacks by a fitted network share: the loop that fits it, the verdict, its answers."""
 
+import math
 import sys
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cem.attacks.base import Fitted, Knowledge, hold_out
+from cem.attacks.budget import Auto, budget_of
 from cem.attacks.fit_state import FitState, Readings
 from cem.attacks.mean_image import MeanImageAttack
 from cem.attacks.standard import Standardised, observed_spread
@@ -19,9 +21,6 @@ from cem.models import parameter_count
 from cem.models.decoder import Shape, make_decoder
 from cem.types import Images, Labels, Smashed
 
-IMPROVEMENT = 0.02  # part of the held-out error that a last fifth of the epochs may still bring
-MIN_EPOCHS = 5
-LATE = 0.6  # part of the epochs before which the learning rate is still high, and an early end says nothing
 Step = Callable[[Int[Tensor, " rows"]], Readings]  # learns from these images, gives `train_mse` and what else it read
 
 
@@ -58,7 +57,7 @@ class FitLoop:
 
     def __init__(self, cfg: DecoderFit | Gan, knowledge: Knowledge, name: str) -> None:
         self.cfg, self.knowledge, self.name = cfg, knowledge, name
-        self.patience = cfg.patience if isinstance(cfg, DecoderFit) else None
+        self.budget = budget_of(cfg)
         self.fit_rows, self.held_rows = hold_out(knowledge.num_images, cfg.held_out, self.generator("split", "cpu"))
         self.batch_size = min(cfg.batch_size, len(self.fit_rows))
         self.steps = len(self.fit_rows) // self.batch_size  # an incomplete last batch is left out
@@ -84,24 +83,28 @@ class FitLoop:
         net = make_decoder(self.cfg.net, shape, self.image_shape, self.generator("weights", "cpu"))
         return Standardised(net, spread.by_channel(), masked).to(self.knowledge.device)
 
-    def run(self, state: FitState, step: Step, store: StateStore) -> None:
+    def run(self, state: FitState, step: Step, store: StateStore, epochs: int | None = None) -> None:
         """Fit from where the state or an earlier attempt stands to the end, and give the net its best weights.
 
-        The end is the last epoch, patience, or a number that is not finite. Raises Interrupted when asked to stop.
+        The end is the budget's, or a number that is not finite. epochs: stop after so many, to be gone on from there;
+        the net then keeps the weights that it has. Raises Interrupted when asked to stop.
         """
-        if state.restore(store) and not self._over(state):
+        if not state.curve and state.restore(store) and not self._over(state):
             place = f"epoch {len(state.curve) + 1}, batch {state.step}"
             print(f"{self.name}: going on from {store.place}: {place}", file=sys.stderr)
-        while not self._over(state):
+        while not self._over(state) and (epochs is None or len(state.curve) < epochs):
             if not len(state.order):
-                shuffle = torch.randperm(len(self.fit_rows), generator=state.generators["shuffle"])
-                state.order = self.fit_rows[shuffle]
+                self._begin_epoch(state)
             self._epoch(state, step, store)
+            state.set_rate(
+                self._rate(state, self.steps - 1)
+            )  # of the last batch, which an earlier attempt may have done
             state.end_epoch(self.held_out_mse(state.net))
             state.save(store)
             if not sys.stderr.isatty():
                 self._print_line(state)
-        state.net.load_state_dict(state.best)
+        if self._over(state):
+            state.net.load_state_dict(state.best)
 
     def held_out_mse(self, net: nn.Module) -> float:
         """Mean squared error on the held-out images, under the same corruption every time."""
@@ -116,22 +119,32 @@ class FitLoop:
 
     def fitted(self, state: FitState, **choices: object) -> Fitted:
         """What is to be said of a fit that is at its end. choices: those beside the epoch."""
-        converged = has_converged([row["val_mse"] for row in state.curve])
-        if self._out_of_patience(state) and len(state.curve) < LATE * self.cfg.epochs:
-            converged = False  # lower learning rates were still to come
         return Fitted(
             parameters=sum(parameter_count(net) for net in state.nets.values()),
+            held_out_mse=state.best_mse if math.isfinite(state.best_mse) else None,
             curve=state.curve,
-            converged=False if state.failure else converged,
+            ladder=self.budget.rungs(state.curve) if isinstance(self.budget, Auto) else [],
+            converged=False if state.failure else self.budget.converged(state.curve),
             choices={"epoch": state.best_epoch, **choices},
-            failure=state.failure if self.cfg.epochs else "0 epochs: nothing was fitted",
+            failure=state.failure or ("" if state.curve else "0 epochs: nothing was fitted"),
         )
 
     def _over(self, state: FitState) -> bool:
-        return bool(state.failure) or len(state.curve) >= self.cfg.epochs or self._out_of_patience(state)
+        return bool(state.failure) or (not len(state.order) and self.budget.is_over(state.curve))
 
-    def _out_of_patience(self, state: FitState) -> bool:
-        return self.patience is not None and len(state.curve) - state.best_epoch >= self.patience
+    def _rate(self, state: FitState, step: int) -> float:
+        return self.budget.rate(state.curve, step / self.steps)
+
+    def _begin_epoch(self, state: FitState) -> None:
+        """Draw the order of the images; from where a cool-down begins, and back to there when it is behind."""
+        if isinstance(self.budget, Auto):
+            place = self.budget.place(len(state.curve))
+            if place.begins_cooling:
+                state.mark_trunk()
+            elif place.begins_stable and state.curve:
+                state.return_to_trunk()
+        shuffle = torch.randperm(len(self.fit_rows), generator=state.generators["shuffle"])
+        state.order = self.fit_rows[shuffle]
 
     def _epoch(self, state: FitState, step: Step, store: StateStore) -> None:
         """What is left of a pass over the images."""
@@ -139,10 +152,11 @@ class FitLoop:
         batches = torch.split(state.order[: self.steps * self.batch_size], self.batch_size)
         checkpoints = Checkpoints(store, lambda: state.save(store))
         rest = tqdm(
-            batches[state.step :], f"{self.name} {len(state.curve) + 1}/{self.cfg.epochs}", leave=False,
+            batches[state.step :], f"{self.name} {len(state.curve) + 1}/{self.budget.until(state.curve)}", leave=False,
             disable=not sys.stderr.isatty(),
         )  # fmt: skip
         for rows in rest:
+            state.set_rate(self._rate(state, state.step))
             state.end_batch(step(rows))
             checkpoints.after_batch()
 
@@ -150,10 +164,10 @@ class FitLoop:
         if state.failure:
             print(f"{self.name}: {state.failure}", file=sys.stderr, flush=True)
             return
-        row, done = state.curve[-1], len(state.curve)
-        left = sum(row["seconds"] for row in state.curve) / done * (self.cfg.epochs - done)
+        row, done, epochs = state.curve[-1], len(state.curve), self.budget.until(state.curve[:-1])
+        left = sum(row["seconds"] for row in state.curve) / done * (epochs - done)
         print(
-            f"{self.name}: epoch {done}/{self.cfg.epochs}, train_mse {row['train_mse']:.5f}, "
+            f"{self.name}: epoch {done}/{epochs}, train_mse {row['train_mse']:.5f}, "
             f"val_mse {row['val_mse']:.5f}, {row['seconds']:.1f} s, {left:.0f} s left",
             file=sys.stderr,
             flush=True,
@@ -165,18 +179,6 @@ def descend(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""]) -> None:
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-
-
-def has_converged(val_mse: list[float]) -> bool | None:
-    """Whether the last fifth of the epochs brought less than 2 % on the best held-out error before it.
-
-    None below MIN_EPOCHS epochs, which say nothing.
-    """
-    if len(val_mse) < MIN_EPOCHS:
-        return None
-    last = len(val_mse) // 5
-    before, after = min(val_mse[:-last]), min(val_mse[-last:])
-    return before - after < IMPROVEMENT * before
 
 
 def _shape(batch: Tensor) -> Shape:

@@ -27,10 +27,11 @@ class Moments:
     x: Float[Tensor, " pixels"]
     zz: Float[Tensor, "dim dim"]
     zx: Float[Tensor, "dim pixels"]
+    xx: Float[Tensor, ""]  # of the squares of all pixels
 
     @classmethod
     def zeros(cls, dim: int, pixels: int, device: torch.device) -> "Moments":
-        shapes = ((dim,), (pixels,), (dim, dim), (dim, pixels))
+        shapes: tuple[tuple[int, ...], ...] = ((dim,), (pixels,), (dim, dim), (dim, pixels), ())
         return cls(0, *(torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes))
 
     def add(self, z: Float[Tensor, "batch dim"], x: Float[Tensor, "batch pixels"]) -> None:
@@ -41,11 +42,15 @@ class Moments:
         self.x += x.sum(0)
         self.zz += z.T @ z
         self.zx += z.T @ x
+        self.xx += x.square().sum()
 
     def __add__(self, other: "Moments") -> "Moments":
-        return Moments(
-            self.count + other.count, self.z + other.z, self.x + other.x, self.zz + other.zz, self.zx + other.zx
-        )
+        names = ("count", "z", "x", "zz", "zx", "xx")
+        return Moments(*(getattr(self, name) + getattr(other, name) for name in names))
+
+    def spread(self, x: Float[Tensor, " pixels"]) -> Float[Tensor, ""]:
+        """Mean of ‖x − x₀‖²."""
+        return self.xx / self.count - 2 * (self.x / self.count) @ x + x @ x
 
     def about(self, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Means of (z − z₀)(z − z₀)ᵀ and of (z − z₀)(x − x₀)ᵀ."""
@@ -78,20 +83,22 @@ class LinearAttack(ClosedFormAttack):
         self.image_shape = knowledge.images.shape[1:]
         dim, pixels = self.standard.centre.numel(), self.image_shape.numel()
         fit = self._fit_all if dim * (dim + pixels) * 8 <= MOST_BYTES else self._fit_in_span
-        choices = fit(knowledge)
-        return Fitted(parameters=self.weight.numel() + self.intercept.numel(), choices=choices)
+        error, choices = fit(knowledge)
+        parameters = self.weight.numel() + self.intercept.numel()
+        return Fitted(parameters, held_out_mse=error / pixels, choices=choices)
 
-    def _fit_all(self, knowledge: Knowledge) -> dict[str, int | float]:
+    def _fit_all(self, knowledge: Knowledge) -> tuple[float, dict[str, int | float]]:
         """With moments of all dimensions of z, which need one pass over the images."""
         fitted_on, selected_on = _accumulate(knowledge, self.standard)
-        ridge = choose_ridge(fitted_on, selected_on)
+        errors = ridge_errors(fitted_on, selected_on)
+        ridge = RIDGES[int(errors.argmin())]
         moments = fitted_on + selected_on
         weight, intercept = solve(moments, ridge)
         self.basis, self.weight, self.intercept = None, weight.float(), intercept.float()
         self.mean = (moments.x / moments.count).float()
-        return {"ridge": ridge}
+        return errors.min().item(), {"ridge": ridge}
 
-    def _fit_in_span(self, knowledge: Knowledge) -> dict[str, int | float]:
+    def _fit_in_span(self, knowledge: Knowledge) -> tuple[float, dict[str, int | float]]:
         """With the dimensions of z that the attacker's images span, a block of pixels at a time."""
         basis, z = _in_span(knowledge, self.standard)
         dim = self.standard.centre.numel()
@@ -119,7 +126,7 @@ class LinearAttack(ClosedFormAttack):
         self.intercept = torch.cat([intercept.float() for _, intercept in solved])
         self.mean = torch.cat([(block.float() / 255).double().mean(0).float() for block in blocks])
         reduced = knowledge.num_images > MOST_DIMENSIONS
-        return {"ridge": ridge} | ({"dimensions": z.shape[1]} if reduced else {})
+        return errors.min().item(), {"ridge": ridge} | ({"dimensions": z.shape[1]} if reduced else {})
 
     def reconstruct(
         self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
@@ -175,25 +182,23 @@ def solve(
     return weight, moments.x / moments.count - moments.z / moments.count @ weight
 
 
-def choose_ridge(fitted_on: Moments, selected_on: Moments) -> float:
-    """The ridge of the grid whose fit has the least mean squared error, before clamping, on the held-out images."""
-    return RIDGES[int(ridge_errors(fitted_on, selected_on).argmin())]
-
-
 def ridge_errors(fitted_on: Moments, selected_on: Moments, spectrum: Spectrum | None = None) -> Float[Tensor, " ridge"]:
-    """Of each ridge of the grid, the squared error of its fit on the held-out images, up to a constant; float64.
+    """Of each ridge of the grid, the mean of ‖x − x̂‖² on the held-out images, before clamping; float64.
 
-    With z and x about the means of the fitting images, the error is tr(WᵀC W) − 2 tr(WᵀD) + const, where C and D are
-    the held-out moments. In the eigenbasis of the fitting covariance every ridge only rescales W's rows, so the large
-    products are the same for all. Errors of several blocks of pixels add up. spectrum: of `fitted_on`.
+    With z and x about the means of the fitting images, it is tr(WᵀC W) − 2 tr(WᵀD) + tr(E), where C, D and E are the
+    held-out moments of z, of z with x, and of x. In the eigenbasis of the fitting covariance every ridge only rescales
+    W's rows, so the large products are the same for all. Errors of several blocks of pixels add up. spectrum: of
+    `fitted_on`.
     """
     spectrum = spectrum or Spectrum.of(fitted_on)
     vectors, rotated = spectrum.vectors, spectrum.rotated(fitted_on)
-    zz, zx = selected_on.about(fitted_on.z / fitted_on.count, fitted_on.x / fitted_on.count)
+    mean_x = fitted_on.x / fitted_on.count
+    zz, zx = selected_on.about(fitted_on.z / fitted_on.count, mean_x)
+    spread = selected_on.spread(mean_x)
     quadratic = (vectors.T @ zz @ vectors) * (rotated @ rotated.T)
     linear = (rotated * (vectors.T @ zx)).sum(1)
     scales = [spectrum.shrunk(ridge) for ridge in RIDGES]
-    return torch.stack([scale @ quadratic @ scale - 2 * linear @ scale for scale in scales]).cpu()
+    return torch.stack([scale @ quadratic @ scale - 2 * linear @ scale + spread for scale in scales]).cpu()
 
 
 def _held_out(knowledge: Knowledge) -> Bool[Tensor, " images"]:

@@ -4,9 +4,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cem.attacks.base import ClosedFormAttack, Fitted, Knowledge, chunks
+from cem.attacks.base import ClosedFormAttack, Fitted, Knowledge, chunks, hold_out
 from cem.types import Images, Labels, Smashed
 
+HELD_OUT = 0.1
 KEYS_AT_ONCE = 8192  # of the attacker's z that a chunk of queries is compared with
 
 
@@ -32,7 +33,18 @@ class NearestAttack(ClosedFormAttack):
         self.scale = torch.where(largest > 0, largest, 1.0)
         self.keys /= self.scale
         self.half_norms = self.keys.square().sum(1) / 2
-        return Fitted(parameters=0)
+        return Fitted(parameters=0, held_out_mse=self._left_out_mse())
+
+    def _left_out_mse(self) -> float:
+        """Of some of the attacker's images, each without itself among the keys."""
+        knowledge = self.knowledge
+        rows = hold_out(knowledge.num_images, HELD_OUT, knowledge.generator("split", "cpu"))[1].to(knowledge.device)
+        generator = knowledge.generator("selection")
+        total = torch.zeros((), dtype=torch.float64, device=knowledge.device)
+        for part in chunks((len(rows), *knowledge.images.shape[1:])):
+            answers = self.reconstruct(knowledge.observe(rows[part], generator), own=rows[part])
+            total += (answers - knowledge.targets(rows[part])).square().flatten(1).mean(1).sum(dtype=torch.float64)
+        return total.item() / len(rows)
 
     def reconstruct(
         self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None

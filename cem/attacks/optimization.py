@@ -1,5 +1,6 @@
 """White box: searches the image that the client's encoder would have turned into what was seen."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ class OptimizationAttack:
         draws = knowledge.generator(f"{self.cfg.seed}/starts", "cpu")
         starts = torch.rand(shape, generator=draws) if self.cfg.start == "random" else torch.full(shape, GREY)
         self.starts = starts.to(knowledge.device)
-        decoder = self.decoder.fit(knowledge) if self.decoder else Fitted(parameters=0)
+        decoder = self.decoder.fit(knowledge) if self.decoder else Fitted(parameters=0, held_out_mse=None)
         trials = self._try_all(knowledge)
         self.tv, best = min(trials.items(), key=lambda trial: trial[1].error)
         self.stop = best.steps[best.look]
@@ -76,6 +77,7 @@ class OptimizationAttack:
         failures += [] if self.cfg.steps else ["0 steps: nothing was searched"]
         return Fitted(
             parameters=decoder.parameters,
+            held_out_mse=best.error if math.isfinite(best.error) else None,
             curve=best.curve,
             converged=best.converged and decoder.converged if self.decoder else best.converged,
             choices={"tv": self.tv, "steps": self.stop, "start_mse": best.start_error}

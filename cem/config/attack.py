@@ -2,6 +2,7 @@
 
 import re
 from functools import cached_property
+from itertools import product
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -155,14 +156,41 @@ class DecoderFit(Settings):
 
     net: str = Field("res_normN4C32", description="res_normN{blocks}C{channels}, or unet_C{channels}")
     loss: Loss = Field(Loss(), description="what is minimised; selection is by the squared error all the same")
-    epochs: int = Field(50, ge=0, description="passes over the attacker's images at most")
+    budget: Literal["auto", "epochs"] = Field(
+        "auto",
+        description="auto: budgets of 4, 8, 16, … epochs until one brings less than 1 %; epochs: as many as are given",
+    )
+    max_epochs: int = Field(256, ge=8, description="with budget auto: the largest budget that is tried")
+    epochs: int | None = Field(
+        None, ge=0, description="with budget epochs: passes over the attacker's images at most; giving it sets budget"
+    )
     patience: int | None = Field(
-        None, ge=1, description="epochs without a better held-out error after which the fit ends; absent: no early end"
+        None,
+        ge=1,
+        description="with budget epochs: epochs without a better held-out error after which the fit ends; absent: no "
+        "early end",
     )
     batch_size: int = Field(256, ge=2, description="images per step")
     weight_decay: float = Field(1e-4, ge=0, description="Adam's weight decay")
     held_out: float = Field(0.1, gt=0, lt=0.5, description="part of the attacker's images kept for selection")
     seed: Seed = Field(0, description="seed of the attack's own generators")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _epochs_say_it(cls, value: Any) -> Any:
+        """`epochs: 50` alone is a budget of epochs."""
+        given = isinstance(value, dict) and value.get("epochs") is not None and "budget" not in value
+        return {**value, "budget": "epochs"} if given else value
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "DecoderFit":
+        if (self.budget == "epochs") != (self.epochs is not None):
+            raise ValueError(
+                f"budget: {self.budget} {'needs' if self.epochs is None else 'leaves no place for'} epochs"
+            )
+        if self.patience is not None and self.epochs is None:
+            raise ValueError("patience needs epochs; a budget that is found (budget: auto) ends by itself")
+        return self
 
     @field_validator("net")
     @classmethod
@@ -171,7 +199,7 @@ class DecoderFit(Settings):
         return value
 
 
-_FIXED_LR: Any = Field(1e-3, gt=0, description="Adam's learning rate; falls to a hundredth along a cosine")
+_FIXED_LR: Any = Field(1e-3, gt=0, description="Adam's learning rate, from which it falls; see budget")
 _RUNS: Any = Field(
     "all", description="all: every run; reference: only the undefended runs, such as for a ladder of decoder sizes"
 )
@@ -189,21 +217,80 @@ class Decoder(DecoderFit, AttackSettings):
     kind: Literal["decoder"] = "decoder"
     implementation = "cem.attacks.decoder:DecoderAttack"
     on_ladder = True
-    lr: float | None = Field(
-        None, gt=0, description="Adam's learning rate; absent: the best of lr_sweep on the undefended reference"
+    lr: float | None = Field(None, gt=0, description="Adam's learning rate; absent: chosen from lr_sweep, see tune")
+    tune: Literal["none", "reference", "run"] = Field(
+        "reference",
+        description="where what is open is chosen, by short fits: on the undefended reference, once for all runs; on "
+        "each run; none: nothing is open, and the learning rate is 0.001 unless it is given",
     )
     lr_sweep: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (3e-4, 1e-3, 3e-3), min_length=1, description="learning rates tried once, on the undefended reference"
+        (3e-4, 1e-3, 3e-3), min_length=1, description="learning rates to choose from, unless lr is given"
     )
+    loss_sweep: tuple[Loss, ...] = Field((), description="losses to choose from; empty: loss")
+    net_sweep: tuple[str, ...] = Field((), description="networks to choose from; empty: net")
     runs: Literal["all", "reference"] = _RUNS
     possible_encoder = _CAN_ASK
 
+    @field_validator("net_sweep")
+    @classmethod
+    def _nets_form(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for net in value:
+            parse_decoder(net)
+        return value
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> "Decoder":
+        for name in ("net", "loss"):
+            swept = getattr(self, f"{name}_sweep")
+            if swept and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"expected {name} or {name}_sweep, found both: leave one out")
+            if swept and self.tune == "none":
+                raise ValueError(f"tune: none leaves no place for {name}_sweep: set tune: reference, or run")
+        return self
+
+    @property
+    def _open(self) -> dict[str, tuple[Any, ...]]:
+        """Setting → what it is chosen from, of those with more than one choice or none given."""
+        found: dict[str, tuple[Any, ...]] = {"net": self.net_sweep, "loss": self.loss_sweep}
+        if self.lr is None:
+            found["lr"] = (1e-3,) if self.tune == "none" else self.lr_sweep
+        return {name: values for name, values in found.items() if values}
+
+    def candidates(self) -> dict[str, "Decoder"]:
+        """What is chosen from, by name: these settings with one choice of each that is open, and nothing open."""
+        rest = {"net_sweep": (), "loss_sweep": (), "tune": "none"}
+        found = {}
+        for values in product(*self._open.values()):
+            chosen = dict(zip(self._open, values, strict=True))
+            words = (f"{name} {_words(value)}" for name, value in chosen.items())
+            found[", ".join(words)] = self.model_copy(update=rest | chosen)
+        return found
+
+    def short(self) -> "Decoder":
+        """As it is fitted when it is one of several candidates."""
+        if self.budget == "auto":
+            return self
+        return self.model_copy(update={"budget": "auto", "epochs": None, "patience": None})
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """Of a candidate, what may have been chosen, in JSON's types."""
+        return {"lr": self.lr, "net": self.net, "loss": self.loss.model_dump()}
+
     @property
     def tunes_on_reference(self) -> bool:
-        return self.lr is None
+        return self.tune == "reference" and len(self.candidates()) > 1
 
     def tuned(self, choices: dict[str, Any]) -> "AttackSettings":
-        return self.model_copy(update={"lr": float(choices["lr"])})
+        changes = {"lr": float(choices["lr"]), "net": str(choices["net"]), "loss": Loss(**choices["loss"])}
+        return self.model_copy(update=changes | {"net_sweep": (), "loss_sweep": (), "tune": "none"})
+
+
+def _words(value: Any) -> str:
+    """A choice as messages and results name it."""
+    if isinstance(value, Loss):
+        return " + ".join(f"{weight:g} {name}" for name, weight in value.model_dump().items() if weight)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class Gan(AttackSettings):

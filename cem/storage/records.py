@@ -99,10 +99,19 @@ class AttackKnowledge(Part):
     label: str
 
 
+class LadderRung(Part):
+    """A budget that an attack tried: see `cem.attacks.base.Rung`."""
+
+    epochs: int
+    val_mse: float
+    seconds: Seconds
+
+
 class AttackRecord(JobRecord):
     """`attack.json`: settings, knowledge, what the fit has to say for itself (see `cem.attacks.Fitted`), and cost.
 
-    constant: the encoder sends the same for every image. Version 1 did not say: such runs were refused.
+    constant: the encoder sends the same for every image. Version 1 did not say: such runs were refused. held_out_mse
+    and ladder: version 2 did not have them.
     """
 
     VERSION: ClassVar[int] = 2
@@ -111,7 +120,9 @@ class AttackRecord(JobRecord):
     settings: dict[str, Any]
     knowledge: AttackKnowledge
     parameters: int
+    held_out_mse: float | None = None
     curve: list[dict[str, int | float]]
+    ladder: list[LadderRung] = []
     converged: bool | None
     choices: dict[str, Any]
     failure: str

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cem.attacks.base import hold_out
+from cem.attacks.budget import has_converged
 from cem.attacks.decoder import DecoderAttack
-from cem.attacks.fit_loop import has_converged
 from cem.attacks.linear import LinearAttack
 from cem.attacks.mean_image import MeanImageAttack
 from cem.config import Decoder

@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
 from cem.attacks import AttackError
-from cem.attacks.linear import RIDGES, LinearAttack, Moments, choose_ridge, solve
+from cem.attacks.linear import RIDGES, LinearAttack, Moments, ridge_errors, solve
 
 
 def sample(n, seed=0, dim=6, pixels=9, noise=0.1):
@@ -19,6 +19,10 @@ def moments(z, x):
     for part in torch.arange(len(z)).split(7):
         total.add(z[part], x[part])
     return total
+
+
+def chosen_ridge(fitted_on, selected_on):
+    return RIDGES[int(ridge_errors(fitted_on, selected_on).argmin())]
 
 
 def test_without_ridge_it_is_least_squares():
@@ -52,13 +56,15 @@ def test_chosen_ridge_has_the_least_error_on_the_held_out_images(n, noise):
     errors = {}
     for ridge in RIDGES:
         weight, intercept = solve(moments(z, x), ridge)
-        errors[ridge] = (x_held - intercept - z_held @ weight).square().mean().item()
-    chosen = choose_ridge(moments(z, x), moments(z_held, x_held))
+        errors[ridge] = (x_held - intercept - z_held @ weight).square().sum(1).mean().item()
+    found = ridge_errors(moments(z, x), moments(z_held, x_held))
+    np.testing.assert_allclose(found.numpy(), list(errors.values()), rtol=1e-9)
+    chosen = chosen_ridge(moments(z, x), moments(z_held, x_held))
     assert errors[chosen] == pytest.approx(min(errors.values()), rel=1e-6)
 
 
 def test_noisy_data_get_a_larger_ridge():
-    clean, noisy = (choose_ridge(moments(*sample(8, noise=s)), moments(*sample(50, 1, noise=s))) for s in (1e-6, 5.0))
+    clean, noisy = (chosen_ridge(moments(*sample(8, noise=s)), moments(*sample(50, 1, noise=s))) for s in (1e-6, 5.0))
     assert clean < noisy
 
 
@@ -130,7 +136,7 @@ def test_reconstructions_stay_in_the_unit_interval(knowledge):
 def test_a_single_image_to_fit_on_is_too_few():
     z, x = sample(30)
     with pytest.raises(AttackError, match=r"two of the attacker's images or more.*found 1. Raise data_size"):
-        choose_ridge(moments(z[:1], x[:1]), moments(z, x))
+        chosen_ridge(moments(z[:1], x[:1]), moments(z, x))
 
 
 def test_a_constant_z_is_answered_with_the_mean_image(images, problem):
