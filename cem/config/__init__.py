@@ -8,16 +8,12 @@ from cem.config.attack import (
     AttackSettings,
     ClassMean,
     Decoder,
-    DecoderFit,
     Gan,
     Linear,
-    Loss,
     MeanImage,
     Nearest,
     Optimization,
     ShadowModel,
-    StartingDecoder,
-    parse_decoder,
 )
 from cem.config.base import ConfigError, Seed, Settings, Slug
 from cem.config.dataset import (
@@ -33,6 +29,7 @@ from cem.config.dataset import (
     SyntheticDataset,
     TorchvisionDataset,
 )
+from cem.config.decoder import DecoderFit, Loss, StartingDecoder, parse_decoder
 from cem.config.defense import DEFENSES, Defense, DefenseSettings, Dropout, NoPeek, TopK
 from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric

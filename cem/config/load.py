@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from cem.config.base import ConfigError
 from cem.config.errors import Location, describe
+from cem.config.panels import with_panel
 from cem.config.strict import validate
 from cem.config.study import Study
 
@@ -56,12 +57,20 @@ def _check(settings: Any, where: str, node: yaml.Node | None) -> Study:
     if not isinstance(settings, dict):
         raise ConfigError(f"{where}: expected settings such as `name: ...`; found {type(settings).__name__}")
     try:
-        return validate(Study, _as_now(settings))
+        return validate(Study, _with_panel(_as_now(settings), where, node))
     except TypeError as error:
         raise ConfigError(f"{where}: expected text, numbers, lists and mappings; {error}") from None
     except ValidationError as error:
         found = describe(error, Study, lambda location: _line_of(node, location))
         raise ConfigError(f"{where}: this study cannot be run:\n{found}") from None
+
+
+def _with_panel(settings: dict[str, Any], where: str, node: yaml.Node | None) -> dict[str, Any]:
+    try:
+        return settings | {"attacks": with_panel(settings["attacks"])} if "attacks" in settings else settings
+    except ConfigError as error:
+        line = _line_of(node, ("attacks",))
+        raise ConfigError(f"{where}{'' if line is None else f', line {line}'}: {error}") from None
 
 
 def _as_now(settings: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from cem.config.errors import describe
 from cem.config.metric import METRICS, Metric
 from cem.config.mixture import MixtureFit
 from cem.config.model import Model, Vgg11
+from cem.config.panels import PANELS
 from cem.config.registry import Family
 from cem.config.strict import validate
 from cem.config.surrogate import SURROGATES, NoSurrogate, Surrogate
@@ -98,6 +99,20 @@ class Gate(Settings):
         description="most that the attack's MSE there may be, in parts of the mean image's; with several seeds, "
         "the upper end of its 95 % interval",
     )
+    max_over_best: float = Field(
+        0.25,
+        gt=0,
+        description="by how much the attack's MSE there may exceed that of the best attack that knows no more, in "
+        "parts of it; beyond, the attack is weak",
+    )
+
+
+def _or_panel(schema: dict[str, Any]) -> None:
+    """Beside the list, what stands for one."""
+    attacks = {name: schema.pop(name) for name in ("type", "items", "minItems") if name in schema}
+    properties = {"panel": {"enum": list(PANELS)}, "also": attacks}
+    panel = {"type": "object", "properties": properties, "required": ["panel"], "additionalProperties": False}
+    schema["anyOf"] = [attacks, panel]
 
 
 class Study(Settings):
@@ -113,7 +128,12 @@ class Study(Settings):
     surrogates: tuple[Surrogate, ...] = Field((NoSurrogate(),), min_length=1, description="each trains its own runs")
     training: Training = Field(Training(), description="how every run is trained")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="training seeds; the spread is over these")
-    attacks: tuple[Attack, ...] = Field(min_length=1, description="every run is scored by all of them")
+    attacks: tuple[Attack, ...] = Field(
+        min_length=1,
+        description="every run is scored by all of them; {panel: quick}, standard or paper stands for a tested set, "
+        "{panel: quick, also: […]} for more than it",
+        json_schema_extra=_or_panel,
+    )
     grid: dict[str, list[Any]] = Field(
         {}, description="dotted path of a run's setting → values; all combinations with surrogates and seeds are run"
     )

@@ -3,54 +3,119 @@
 An attack that cannot rebuild images where nothing hinders it says nothing about a defence. It must invert the
 undefended references of a run (same data, architecture, cut and training; no surrogate, no defence, σ = 0; every seed
 of the study) at the same budget: its MSE there is at most a part (`gate.max_mse_ratio`) of the mean image's, and below
-that of the class's mean, and both by the upper end of the 95 % interval over the seeds. On the run itself it must have
-converged, as far as its curve can tell. The mean image and the class's mean need no z: they are what it is held
+that of the class's mean, and both by the upper end of the 95 % interval over the seeds. It must be strong there, too:
+close to the best of all that an attacker of its knowledge could have run (`gate.max_over_best`). On the run itself it
+must have converged, as far as its fit can tell. The mean image and the class's mean need no z: they are what it is held
 against, and pass.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cem.config import AttackSettings, Run
 from cem.planning.plan import Plan
 from cem.report.statistics import Estimate, over_seeds
+from cem.report.threat import ThreatModel
 
 Row = dict[str, Any]
+Rows = dict[tuple[str, str, str], Row]  # run id, attack id, scope → its scores
+UNTOLD = "its budget is too small to tell whether it had converged: give it at least 5 epochs (or steps)"
+ALONE = (
+    "no fitted attack of the same knowledge stands beside it, so that nothing says how far such an attacker comes: add "
+    "a decoder, or take a panel"
+)
 
 
 @dataclass(frozen=True)
 class Verdict:
     """ok: the number counts. bound: the attack works but may do better, so that its MSE is an upper limit.
 
-    broken: the attack works on the references, and its fit broke down here: what it would reach is not known.
+    weak: it works, but others are known to do better, or nothing is known of what others would do: it stands for no
+    attacker. broken: the attack works on the references, and its fit broke down here: what it would reach is not known.
     why: what is wrong, empty when nothing is.
     """
 
     ok: bool
     bound: bool = False
+    weak: bool = False
     broken: bool = False
     why: str = ""
 
 
-def judge(plan: Plan, run: Run, attack: AttackSettings, rows: dict[tuple[str, str, str], Row]) -> Verdict:
-    """The verdict on an attack on a run. rows: (run id, attack id, scope) → its scores."""
-    if attack.yardstick:
+@dataclass(frozen=True)
+class Gate:
+    """The verdicts on a study's attacks. What the references say is worked out once for each attack."""
+
+    plan: Plan
+    rows: Rows
+    _known: dict[tuple[str, ...], tuple[Verdict, str]] = field(default_factory=dict)
+
+    def judge(self, run: Run, attack: AttackSettings) -> Verdict:
+        """The verdict on an attack on a run."""
+        if attack.yardstick:
+            return Verdict(ok=True)
+        here = self.rows[run.id, attack.id, "infer"]
+        gate, weakness = self._there(self.plan.undefended(run), attack)
+        if here["failure"]:
+            return Verdict(ok=False, broken=gate.ok or gate.bound, why=here["failure"])
+        if not gate.ok and not gate.bound:
+            return gate
+        if here["converged"] is None and attack.trained:
+            weakness = weakness or UNTOLD
+        if weakness:
+            return Verdict(ok=False, weak=True, why=f"weak: {weakness}")
+        if not gate.ok:
+            return gate
+        if here["converged"] is False:
+            return Verdict(ok=False, bound=True, why="had not converged: a larger budget would make it stronger")
         return Verdict(ok=True)
-    here = rows[run.id, attack.id, "infer"]
-    references = plan.undefended(run)
-    there = [row for one in references if (row := rows.get((one.id, attack.id, "infer"))) is not None]
-    gate = _on_references(there, len(references), plan.study.gate.max_mse_ratio)
-    if here["failure"]:
-        return Verdict(ok=False, broken=gate.ok or gate.bound, why=here["failure"])
-    if not gate.ok:
-        return gate
-    if here["converged"] is False:
-        return Verdict(ok=False, bound=True, why="had not converged: a larger budget would make it stronger")
-    if here["converged"] is None and attack.trained:
-        why = "its budget is too small to tell whether it had converged: give it at least 5 epochs (or steps)"
-        return Verdict(ok=False, bound=True, why=why)
-    return Verdict(ok=True)
+
+    def _there(self, references: list[Run], attack: AttackSettings) -> tuple[Verdict, str]:
+        """Whether an attack inverts these references, and why it is weak there; empty: it is not."""
+        key = (attack.id, *(run.id for run in references))
+        if key not in self._known:
+            there = [row for run in references if (row := self.rows.get((run.id, attack.id, "infer"))) is not None]
+            gate = _on_references(there, len(references), self.plan.study.gate.max_mse_ratio)
+            self._known[key] = gate, self._weakness(references, attack) if references else ""
+        return self._known[key]
+
+    def _weakness(self, references: list[Run], attack: AttackSettings) -> str:
+        """How far an attack is behind the best that its attacker could run there; empty: not far.
+
+        Each is held against the mean image on the images that it was scored on, and compared on the references that
+        both have a result of.
+        """
+        mine = ThreatModel.of(attack)
+        peers = [one for one in self.plan.study.attacks if not one.yardstick and mine.includes(ThreatModel.of(one))]
+        if not any(one.trained for one in peers):
+            return ALONE
+        own, most = self._parts(references, attack), 1 + self.plan.study.gate.max_over_best
+        found = [(_behind(own, self._parts(references, one)), one.id) for one in peers if one is not attack]
+        times, best = max(found, default=(0.0, ""))
+        if times <= most:
+            return ""
+        return (
+            f"on the undefended reference its MSE is {times:.2f} times that of {best}, which an attacker who knows as "
+            f"much can run; at most {most:g} times is allowed"
+        )
+
+    def _parts(self, references: list[Run], attack: AttackSettings) -> dict[str, float]:
+        """Reference → the attack's MSE there, in parts of the mean image's."""
+        found = {run.id: self.rows.get((run.id, attack.id, "infer")) for run in references}
+        return {name: _ratio(row) for name, row in found.items() if row is not None and not row["failure"]}
+
+
+def _behind(mine: dict[str, float], other: dict[str, float]) -> float:
+    """How many times the error of another attack one's own is, in the mean over the references that both are scored on.
+
+    0 where there are none: then nothing is known.
+    """
+    shared = mine.keys() & other.keys()
+    own, best = (sum(errors[name] for name in sorted(shared)) for errors in (mine, other))
+    if not shared or own == 0:
+        return 0.0
+    return own / best if best > 0 else math.inf
 
 
 def _on_references(there: list[Row], planned: int, max_ratio: float) -> Verdict:

@@ -127,7 +127,8 @@ def read_reconstructions(
 
 def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
     """The aggregated results. Raises ReportError unless they are of exactly the planned runs and attacks."""
-    marks = ("strongest", "strongest_of", "strongest_bound", "attack_ok", "attack_bound", "threat_model", "constant")
+    verdict = ("attack_ok", "attack_bound", "attack_weak")
+    marks = ("strongest", "strongest_of", "strongest_bound", *verdict, "threat_model", "constant")
     expected = ("run", "attack", "scope", *marks, "majority_accuracy", *metric_columns(plan))
     results = _read_table(Path(parquet), "aggregate", expected)
     planned = {(name, attack.id) for name, run in plan.runs.items() for attack in plan.attacks(run)}

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from cem.config import AttackSettings, Run
 from cem.planning.plan import Plan
 from cem.report.costs import cost_of
-from cem.report.gate import judge
+from cem.report.gate import Gate
 from cem.report.inputs import (
     LEAKAGE,
     METRICS,
@@ -42,7 +42,7 @@ COLUMNS = (
     "leakage_nats", "train_seconds", "attack_seconds", "mse_image_sem", "leakage_nats_sem", "images", "converged",
     "strongest", "attempts", "lost_seconds", *COST_COLUMNS, *METRICS[3:], "mse_mean_image", "mse_class_mean",
     "attack_bound", "attack_verdict", "reference", "strongest_bound", "threat_model", "strongest_of",
-    "majority_accuracy", "test_images", *LEAKAGE[2:], *UNSATURATED, "constant",
+    "majority_accuracy", "test_images", *LEAKAGE[2:], *UNSATURATED, "constant", "attack_weak", "held_out_mse",
 )  # fmt: skip
 
 
@@ -72,6 +72,7 @@ def gather(plan: Plan, whole: Plan | None = None) -> tuple[pd.DataFrame, pd.Data
     # Said, not guessed: a column may be all empty.
     floats = (
         "mse_ratio_to_mean_image",
+        "held_out_mse",
         *LEAKAGE[:4],
         LEAKAGE[6],
         *UNSATURATED[:3],
@@ -132,6 +133,7 @@ def _scores(plan: Plan, run: Run, attack: AttackSettings, leakage: Leakage) -> l
         **leakage(attack.observations),
         "attack_seconds": about.fit_seconds + about.score_seconds,
         "converged": about.converged,
+        "held_out_mse": about.held_out_mse,
         "failure": about.failure,
         "constant": about.constant,
     }
@@ -157,11 +159,12 @@ def _mean(values: Float[np.ndarray, " images"]) -> float:
 
 def _pass_gate(plan: Plan, rows: list[Row]) -> None:
     """Add the verdict on each row's attack."""
-    table = {(row["run"], row["attack"], row["scope"]): row for row in rows}
+    gate = Gate(plan, {(row["run"], row["attack"], row["scope"]): row for row in rows})
     attacks = {attack.id: attack for attack in plan.study.attacks}
     for row in rows:
-        verdict = judge(plan, plan.runs[row["run"]], attacks[row["attack"]], table)
-        row |= {"attack_ok": verdict.ok, "attack_bound": verdict.bound, "attack_verdict": verdict.why}
+        verdict = gate.judge(plan.runs[row["run"]], attacks[row["attack"]])
+        row |= {"attack_ok": verdict.ok, "attack_bound": verdict.bound, "attack_weak": verdict.weak}
+        row["attack_verdict"] = verdict.why
         if row["constant"]:
             row["attack_verdict"] = "; ".join(filter(None, [verdict.why, "the encoder sends a constant"]))
         row["attack_broken"] = verdict.broken

@@ -25,8 +25,12 @@ FAILED = (
     "a defence, and count nowhere."
 )
 PART = (
-    "§ was scored on the first images only: its numbers are theirs, not to be compared with those of all images. It is "
-    "called the strongest where it is better than the others on the same images."
+    "§ was scored on the first images only: its numbers are theirs, not to be compared with those of all images. Which "
+    "attack is the strongest is decided on other images, which the attackers held out."
+)
+WEAK = (
+    "weak: it works, but an attacker who knows as much is known to come closer, or nothing is known of what one could "
+    "do (see the reasons below the table of attacks). It is no run's strongest attack, and says nothing of a defence."
 )
 NOTHING = "‡ no attack beats answering with the mean image, or the class's mean, which need no z."
 ONE_SEED = "1 seed: no interval can be given, and no difference from another row be called one."
@@ -48,7 +52,7 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat
     for group in groups:
         infer, train = (group.headline(results, threat, scope) for scope in ("infer", "train"))
         about = group.about(results)
-        failed = "attack failed" if infer.empty else ""
+        failed = _without(group, results) if infer.empty else ""
         cells = [
             over_seeds(100 * about["accuracy"]).text(4),
             f"{100 * about['majority_accuracy'].iloc[0]:.1f}",
@@ -254,6 +258,11 @@ def _strongest(plan: Plan, group: Group, infer: pd.DataFrame, partial: set[str])
     return words + (f" (attack failed in {failed})" if failed else "")
 
 
+def _without(group: Group, results: pd.DataFrame) -> str:
+    """What stands where no attack on a group counts."""
+    return "weak attacks only" if group.rows(results)["attack_weak"].any() else "attack failed"
+
+
 def _in_part(attack: str, results: pd.DataFrame) -> bool:
     """Whether others on the same run were scored on more images."""
     infer = results.query("scope == 'infer'")
@@ -272,17 +281,18 @@ def _attack_cell(rows: pd.DataFrame, scores: Scores) -> str:
     """An attack on a group; seeds where it failed are left out, and said to be."""
     if rows.empty:
         return "–"
-    works = rows[rows["attack_ok"] | rows["attack_bound"]]
+    works = rows[rows["attack_ok"] | rows["attack_bound"] | rows["attack_weak"]]
     if works.empty:
         return "attack failed"
     mark = ("≤ ", " †") if works["attack_bound"].any() else ("", "")
+    weak = " (weak)" if works["attack_weak"].any() else ""
     failed = f" (attack failed in {len(rows) - len(works)})" if len(works) < len(rows) else ""
-    return scores.estimate(works, "mse").text().join(mark) + failed
+    return scores.estimate(works, "mse").text().join(mark) + weak + failed
 
 
 def _notes(rows: list[tuple[str, ...]]) -> tuple[str, ...]:
     text = "\n".join(cell for row in rows for cell in row[1:])
-    notes = {"±": INTERVAL, "†": LIMIT, "failed": FAILED, "‡": NOTHING, "§": PART, "1 seed": ONE_SEED}
+    notes = {"±": INTERVAL, "†": LIMIT, "failed": FAILED, "weak": WEAK, "‡": NOTHING, "§": PART, "1 seed": ONE_SEED}
     return tuple(note for mark, note in notes.items() if mark in text)
 
 

@@ -1,10 +1,12 @@
 """Threat models: what an attacker knows. Numbers are compared within one, never across."""
 
+import math
 from dataclasses import dataclass
 
 from cem.config import AttackSettings
 from cem.planning.plan import Plan
 
+ACCESS = ("none", "query", "weights")  # to the encoder; each holds those before it
 SEPARATOR = "; "  # between the labels of several in one cell of results
 
 
@@ -43,6 +45,13 @@ class ThreatModel:
         times = "once" if self.observations == 1 else f"{self.observations} times, with fresh noise"
         classes = "knows the classes" if self.labels else "knows no classes"
         return f"owns {few}{owner[self.data]}, {access[self.encoder]}, sees z of each image {times}, and {classes}"
+
+    def includes(self, other: "ThreatModel") -> bool:
+        """Whether this attacker could run what the other runs: it knows as much, or more."""
+        sizes = [math.inf if one.data_size is None else one.data_size for one in (self, other)]
+        access = [ACCESS.index(one.encoder) for one in (self, other)]
+        more = sizes[0] >= sizes[1] and access[0] >= access[1] and self.observations >= other.observations
+        return more and self.data == other.data and self.labels >= other.labels
 
     def allows(self, yardstick: "ThreatModel") -> bool:
         """Whether a yardstick, which needs no z, is within reach of this attacker: the same images, no more labels."""

@@ -1,0 +1,43 @@
+"""Tested sets of attacks, so that nobody has to know which attacks make a number count.
+
+`attacks: {panel: quick}` stands for one; `also` lists attacks beside it.
+"""
+
+from typing import Any
+
+from cem.config.base import ConfigError
+
+_YARDSTICKS = [{"kind": "mean_image"}, {"kind": "class_mean"}]
+_DECODER = {"kind": "decoder", "batch_size": 64}
+QUICK = [*_YARDSTICKS, {"kind": "linear"}, _DECODER]
+STANDARD = [
+    *QUICK,
+    _DECODER | {"name": "decoder_next", "net": "res_normN4C64"},
+    _DECODER | {"name": "unet", "net": "unet_C32"},
+]
+PAPER = [
+    *STANDARD,
+    _DECODER | {"name": "decoder_second", "net": "res_normN8C64"},
+    {"kind": "gan", "start": "decoder", "decoder": {"batch_size": 64}, "epochs": 50},
+    {"kind": "optimization", "start": "decoder", "decoder": {"batch_size": 64}, "steps": 200, "scored": 100},
+    {"kind": "shadow_model", "decoder": {"batch_size": 64}},
+]
+PANELS: dict[str, list[dict[str, Any]]] = {"quick": QUICK, "standard": STANDARD, "paper": PAPER}
+
+
+def with_panel(attacks: Any) -> Any:
+    """The attacks that a study asks for, where it names a panel; anything else as it is.
+
+    Raises ConfigError for a panel that does not exist, or settings that do not belong beside one.
+    """
+    if not isinstance(attacks, dict):
+        return attacks
+    if attacks.get("panel") not in PANELS or not set(attacks) <= {"panel", "also"}:
+        raise ConfigError(
+            f"attacks: expected a list of attacks, or {{panel: {' | '.join(PANELS)}}} with a list `also` or without; "
+            f"found {attacks}"
+        )
+    also = attacks.get("also", [])
+    if not isinstance(also, list):
+        raise ConfigError(f"attacks.also: expected a list of attacks beside the panel's; found {also}")
+    return [*PANELS[attacks["panel"]], *also]
