@@ -64,7 +64,7 @@ class DecoderFit(Settings):
 
     @model_validator(mode="after")
     def _one_budget(self) -> "DecoderFit":
-        if (self.budget == "epochs") != (self.epochs is not None):
+        if self.budget is not None and (self.budget == "epochs") != (self.epochs is not None):
             raise ValueError(
                 f"budget: {self.budget} {'needs' if self.epochs is None else 'leaves no place for'} epochs"
             )
