@@ -10,7 +10,7 @@ from cem.report.threat import ThreatModel
 _OFF = 0.03  # of 1 that the slope of a sound estimate may be, beside four standard errors
 _COLUMNS = {
     "lmmse": "linear error",
-    "lmmse_low": "not below",
+    "lmmse_low": "linear error, in sample",
     "dfil": "dFIL",
     "dfil_floor": "1/dFIL, unbiased only",
     "i_mmse": "I-MMSE",
@@ -18,7 +18,7 @@ _COLUMNS = {
 }
 NOTES = (
     "linear error: least MSE of an estimate that is linear in z, fitted to private images and scored on test with the "
-    "noise in closed form; not below: the same on the images it was fitted to. It checks the attack linear, whose "
+    "noise in closed form; in sample: on the images it was fitted to, below the least. It checks the attack linear, whose "
     "images are clamped to [0, 1] and which may so do better.",
     "dFIL: Fisher information about a number of the image. Its reciprocal bounds the error of unbiased attackers "
     "alone; the attacks of this page are biased, and may do better.",

@@ -127,17 +127,18 @@ def _rows_of_run(plan: Plan, run: Run, majority: float, test_images: int, pixels
 
     def leakage(observations: int) -> Row:
         found = read(observations)
-        return found | {"entropy_power": entropy_power(found["leakage_nats"], pixels)}
+        nats = found["leakage_nats"]
+        return found | {"entropy_power": None if nats is None else entropy_power(float(nats), pixels)}
 
     return [about_run | scores for attack in plan.attacks(run) for scores in _scores(plan, run, attack, leakage)]
 
 
-def entropy_power(nats: float | None, pixels: int) -> float | None:
+def entropy_power(nats: float, pixels: int) -> float:
     """exp(−2I/d_x): the entropy power of an image given z over that of the image, 1 where z says nothing.
 
-    Of an upper bound on I it is a lower one; None where that is not measured.
+    Of an upper bound on I it is a lower one. An estimate below 0 counts as 0.
     """
-    return None if nats is None else math.exp(-2 * max(nats, 0.0) / pixels)
+    return math.exp(-2 * max(nats, 0.0) / pixels)
 
 
 def _scores(plan: Plan, run: Run, attack: AttackSettings, leakage: Leakage) -> list[Row]:

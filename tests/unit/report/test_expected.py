@@ -52,6 +52,7 @@ def test_columns_of_results(plan: Plan) -> None:
 def test_runs_measured_before_have_none(plan: Plan) -> None:
     results, _ = gather(plan)
     assert results[list(FOUND)].isna().all(axis=None)
+    assert (results["not_applicable"] == "").all()
     assert table(plan) is None
 
 
@@ -109,4 +110,3 @@ def test_entropy_power() -> None:
     assert entropy_power(-0.3, 10) == 1  # an estimate below its own error
     assert entropy_power(5.0, 10) == pytest.approx(math.exp(-1))
     assert entropy_power(math.inf, 10) == 0
-    assert entropy_power(None, 10) is None
