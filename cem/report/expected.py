@@ -18,8 +18,8 @@ _COLUMNS = {
 }
 NOTES = (
     "linear error: least MSE of an estimate that is linear in z, fitted to private images and scored on test with the "
-    "noise in closed form; in sample: on the images it was fitted to, below the least. It checks the attack linear, whose "
-    "images are clamped to [0, 1] and which may so do better.",
+    "noise in closed form; in sample: on the images it was fitted to, below the least. It checks the attack linear, "
+    "whose images are clamped to [0, 1] and which may so do better.",
     "dFIL: Fisher information about a number of the image. Its reciprocal bounds the error of unbiased attackers "
     "alone; the attacks of this page are biased, and may do better.",
     "I-MMSE: how much the upper bound on the leakage changes with the noise, over what it should; 1 for a sound "

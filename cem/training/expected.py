@@ -16,7 +16,7 @@ from cem.models import make_split
 from cem.storage.hdf5 import ActivationReader, DatasetReader, open_dataset
 from cem.storage.tensors import load_checkpoint, subset
 
-MOST_DIMENSIONS = 4096  # of ẑ: a covariance of more takes minutes to decompose
+MOST_DIMENSIONS = 2048  # of ẑ: on one core 13 seconds; twice as many take more than a minute
 MOST_IMAGES = 1024  # of test: that the encoder is differentiated at
 PROBES = 4  # directions for each of these images
 _ROWS = 2048  # read at once
