@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Int, UInt8
+from matplotlib.ticker import LogFormatter
 
 from cem.config import Dataset
 from cem.planning.plan import Plan
@@ -76,14 +77,18 @@ def floor_picture(
     figure = new_figure(8.2, max(3.8, 0.25 * len(shown) + 1.2))
     axes = figure.add_subplot()
     nats = np.linspace(0, 1.15 * max(point[0] for point in points), 60)
-    for place, dataset in enumerate(dict.fromkeys(point[3].first.dataset.id for point in points)):
+    datasets = {point[3].first.dataset.id: point[3].first.dataset.name for point in points}
+    for place, (dataset, called) in enumerate(datasets.items()):
         entropy, pixels = shapes[dataset]
         floor = [error_floor(entropy, one, pixels) for one in nats]
-        axes.plot(nats, floor, color="#555555", linestyle=("-", "--", ":")[place % 3], label=f"floor, {dataset}")
+        axes.plot(nats, floor, color="#555555", linestyle=("-", "--", ":")[place % 3], label=f"floor, {called}")
     for leakage, error, index, group in points:
         style: Any = {"color": colour(index), "marker": marker(index), "linestyle": "none"}
         axes.plot(leakage, error, **style, label=group.label if group in shown else None)
     axes.set_yscale("log")
+    # The usual formatter writes formulas, which the report's look does not draw.
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter())
     axes.set_xlabel("leakage, upper bound, nats")
     axes.set_ylabel("MSE, Infer")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
@@ -94,11 +99,10 @@ def floor_picture(
     caption = (
         "Theorem 1's floor under the error of any attack (curve), and the strongest attacks (points). No guarantee: "
         "the entropy of the images is not known, and the curve is drawn with an upper bound on it, which puts it too "
-        f"high. Even so it is {least:.3g} times below the nearest attack: it says nothing about these runs."
-        if least > 1
-        else "Theorem 1's floor under the error of any attack (curve), drawn with an upper bound on the entropy of the "
-        "images, which puts it too high, and the strongest attacks (points), of which some lie below. No guarantee."
+        "high. "
     )
+    times = f"{float(f'{least:.2g}'):,g}"
+    caption += f"Even so it is {times} times below the nearest attack." if least > 1 else "Some attacks lie below it."
     return finish(figure, name, "svg", caption)
 
 
