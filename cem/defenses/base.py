@@ -51,6 +51,11 @@ class Defense:
         """Whether it sets values of z to zero: a zero then says that the value is hidden."""
         return any(settings.masks for settings in self.settings)
 
+    @property
+    def only_noise(self) -> bool:
+        """Whether what leaves the client is ẑ + ε: no mechanism acts on z."""
+        return all(type(mechanism).act is Mechanism.act for mechanism in self.mechanisms)
+
     def observe(self, clean: Smashed, generator: torch.Generator, times: int) -> Smashed:
         """What an attacker makes of the same ẑ sent several times: the mean of what it saw, hidden values left out.
 

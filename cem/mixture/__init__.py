@@ -1,6 +1,7 @@
 """Per-class Gaussian mixtures of smashed data: fit, density, leakage."""
 
 from cem.mixture.background import Background
+from cem.mixture.consistency import i_mmse
 from cem.mixture.family import Family, Scored, fit_family
 from cem.mixture.files import load_mixture, save_mixture
 from cem.mixture.fit import fit_mixture, fit_mixture_as, fit_mixture_stream
@@ -26,6 +27,7 @@ __all__ = [
     "fit_mixture",
     "fit_mixture_as",
     "fit_mixture_stream",
+    "i_mmse",
     "label_entropy",
     "load_mixture",
     "noise_entropy",

@@ -12,6 +12,7 @@ from cem.mixture.pairs import Contrast, Pairs
 
 _MOST_PAIRS = 4096  # images held against each other: two matrices of 128 MiB
 _PAIR_BYTES = 256 << 20  # of their ẑ in float64
+_SLOPE_IMAGES = 1024  # that the estimate's slope is tested on
 _FIRST = 2.0**-12  # of the images' distance: where the search for a σ starts that is 0 in the study
 Draws = Callable[[str], torch.Generator]  # a new generator for a purpose: the same at each call
 
@@ -34,12 +35,14 @@ class Leakage:
     """Measures the channels of one encoder, all with the same draws of N(0, I).
 
     The population is that which test stands for: each class as its test images are, in its share of test. These shares
-    are π; they define the population and are no part of what is estimated.
+    are π; they define the population and are no part of what is estimated. some: clean ẑ of some test images.
     """
 
     def __init__(self, val: Scored, test: Scored, draws: Draws) -> None:
         self.val, self.test, self.draws = val, test, draws
-        self.pairs = Pairs(*self._some())
+        smashed, noise = self._some()
+        self.some = smashed[:: -(-len(smashed) // _SLOPE_IMAGES)]  # all classes, where these are in order
+        self.pairs = Pairs(smashed, noise)
 
     def _some(self) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k d"]]:
         """Clean ẑ and noise of the test images that are held against each other: all, or some drawn at random."""

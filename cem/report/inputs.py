@@ -1,5 +1,6 @@
 """What the report reads of a run: one function a file, each refusing by name what is absent or not as it should be."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ LEAKAGE = (
 UNSATURATED = tuple(
     f"unsaturated_{name}" for name in ("noise_std", "leakage_nats", "leakage_lower_nats", "leakage_member")
 )
+# What is expected without an attacker: the least linear error and its lower side; Fisher information, its standard
+# error, and what it leaves an unbiased attacker; the slope of the leakage over what I-MMSE says, and its error.
+EXPECTED = ("lmmse", "lmmse_low", "dfil", "dfil_sem", "dfil_floor", "i_mmse", "i_mmse_sem")
+_OF_THE_RUN = EXPECTED[5:]  # at its own σ, however often z is seen
 Leakage = Callable[[int], dict[str, Any]]  # how often z is seen → these; None for what is not measured
 
 
@@ -62,28 +67,34 @@ def read_leakage(plan: Plan, run: Run) -> Leakage:
     """The measured bounds on I(x; z), given how often the attacker sees z of an image.
 
     Infinite, without a standard error, when σ = 0. Not measured (None) for a number of observations that the mixture
-    was not scored at: the channel is then another, with noise σ/√n.
+    was not scored at: the channel is then another, with noise σ/√n. What is expected without an attacker comes with
+    them, and in `not_applicable` why some of it is not.
     """
     path = plan.leakage(run)
     with Reader(path, maker="fit_mixture", kind="mixture") as reader:
         _require(path, "fit_mixture", ("leakage_nats",), reader.attrs)
         attrs = reader.attrs
+    reasons: dict[str, str] = json.loads(attrs.get("not_applicable", "{}"))  # files of cem 0.1.0 do not say
 
     def leakage(observations: int) -> dict[str, Any]:
         suffix = "" if observations == 1 else f"_seen{observations}"
         found = {name: attrs.get(name + suffix) for name in LEAKAGE}
         found |= {name: attrs.get(name) for name in UNSATURATED}
+        found |= {name: attrs.get(name if name in _OF_THE_RUN else name + suffix) for name in EXPECTED}
+        found["not_applicable"] = "; ".join(f"{name}: {why}" for name, why in reasons.items())
         value = found["leakage_nats"]
         return found if value is not None and np.isfinite(value) else found | {"leakage_nats_sem": None}
 
     return leakage
 
 
-def read_majority(plan: Plan, dataset: Dataset) -> tuple[float, int]:
-    """The share of the most frequent class on test: the accuracy of always naming it; and how many images are there."""
+def read_test(plan: Plan, dataset: Dataset) -> tuple[float, int, int]:
+    """Of test: the share of the most frequent class, which is the accuracy of always naming it; how many images are
+    there, and of how many numbers each."""
     with open_dataset(plan.data(dataset)) as reader:
         counts = np.bincount(reader.labels("test"), minlength=reader.num_classes)
-    return float(counts.max() / counts.sum()), int(counts.sum())
+        pixels = int(np.prod(reader.image_shape))
+    return float(counts.max() / counts.sum()), int(counts.sum()), pixels
 
 
 def read_attack(plan: Plan, run: Run, attack: str) -> AttackRecord:

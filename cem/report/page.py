@@ -16,9 +16,11 @@ from cem.report.answer import Answer, answer
 from cem.report.charts import accuracy_against_error, attack_curves, training_curves
 from cem.report.clipping import clipping_warnings
 from cem.report.data import about_data
+from cem.report.expected import expected_table
+from cem.report.floor import floor_picture, read_entropy
 from cem.report.groups import Group, group_plan
 from cem.report.images import reconstruction_grids
-from cem.report.inputs import read_manifest, read_results, read_training
+from cem.report.inputs import read_manifest, read_results, read_test, read_training
 from cem.report.leakage import Orders, compare_orders, leakage_table, orders_table
 from cem.report.maps import smashed_maps
 from cem.report.pictures import Picture, look
@@ -50,6 +52,8 @@ class Section:
     leakage: Table | None  # where it is measured
     orders: Orders
     swaps: Table | None
+    expected: Table | None  # where it is measured
+    floor: Picture | None  # where a leakage is finite
     tradeoff: Picture
     reconstructions: list[Picture]
 
@@ -84,8 +88,10 @@ def write_page(
     with look(), threadpool_limits(1):  # more threads add up in another order, which moves t-SNE's points
         threats = threat_models(whole)
         shown = shown_groups(groups, results, threats[0])
+        images = {name: (read_entropy(plan, one), read_test(plan, one)[2]) for name, one in plan.datasets.items()}
         sections = [
-            _section(plan, groups, shown, results, threat, scores, number) for number, threat in enumerate(threats, 1)
+            _section(plan, groups, shown, results, threat, scores, images, number)
+            for number, threat in enumerate(threats, 1)
         ]
         pictures = {
             "training": [training_curves(plan, shown)],
@@ -115,7 +121,7 @@ def write_page(
         groups=groups,
         shown=shown_note(groups, shown),
     )
-    drawn = [picture for one in sections for picture in (one.tradeoff, *one.reconstructions)]
+    drawn = [picture for one in sections for picture in (one.tradeoff, one.floor, *one.reconstructions) if picture]
     drawn += [picture for several in pictures.values() for picture in several]
     _write_files(figures_dir, tables_dir, drawn, [*_numbered_tables(sections), *tables.values()])
     write_text(out_html, html)
@@ -128,6 +134,7 @@ def _section(
     results: pd.DataFrame,
     threat: ThreatModel,
     scores: Scores,
+    images: dict[str, tuple[float, int]],
     number: int,
 ) -> Section:
     suffix = "" if number == 1 else f"_{number}"  # of the figures' names
@@ -140,6 +147,8 @@ def _section(
         leakage_table(groups, results, threat),
         orders,
         orders_table(orders),
+        expected_table(groups, results, threat),
+        floor_picture(groups, shown, results, threat, scores, images, f"floor{suffix}"),
         accuracy_against_error(groups, shown, results, threat, scores, f"accuracy_against_error{suffix}"),
         reconstruction_grids(plan, shown, results, threat, suffix),
     )
@@ -150,7 +159,14 @@ def _numbered_tables(sections: list[Section]) -> list[Table]:
     return [
         replace(table, name=table.name if number == 1 else f"{table.name}_{number}")
         for number, section in enumerate(sections, 1)
-        for table in (section.summary, section.further, section.comparisons, section.leakage, section.swaps)
+        for table in (
+            section.summary,
+            section.further,
+            section.comparisons,
+            section.leakage,
+            section.swaps,
+            section.expected,
+        )
         if table is not None and table.rows
     ]
 

@@ -14,6 +14,7 @@ from cem.planning.plan import Plan
 from cem.report.costs import cost_of
 from cem.report.gate import Gate
 from cem.report.inputs import (
+    EXPECTED,
     LEAKAGE,
     METRICS,
     SCOPES,
@@ -22,8 +23,8 @@ from cem.report.inputs import (
     metric_columns,
     read_attack,
     read_leakage,
-    read_majority,
     read_metrics,
+    read_test,
     read_training,
 )
 from cem.report.scores import STORED
@@ -36,13 +37,16 @@ NO_METRICS = ("scope", "index", "label")  # columns of a table of scores
 
 # Of the job that trained the run, as the cluster counted, else itself: all attempts; lost: those without a result.
 COST_COLUMNS = ("cost_source", "train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
+_EXPECTED = (*EXPECTED, "entropy_power", "not_applicable")
 COLUMNS = (
     "run", "dataset", "arch", "cut_layer", "noise_std", "defense", "surrogate", "formula", "weight", "seed",
     "accuracy", "attack", "knowledge", "scope", "mse", "psnr_db", "ssim", "mse_ratio_to_mean_image", "attack_ok",
     "leakage_nats", "train_seconds", "attack_seconds", "mse_image_sem", "leakage_nats_sem", "images", "converged",
     "strongest", "attempts", "lost_seconds", *COST_COLUMNS, *METRICS[3:], "mse_mean_image", "mse_class_mean",
     "attack_bound", "attack_verdict", "reference", "strongest_bound", "threat_model", "strongest_of",
-    "majority_accuracy", "test_images", *LEAKAGE[2:], *UNSATURATED, "constant", "attack_weak", "held_out_mse",
+    "majority_accuracy", "test_images", *LEAKAGE[2:], *UNSATURATED, "constant",
+    *_EXPECTED,
+    "attack_weak", "held_out_mse",
 )  # fmt: skip
 
 
@@ -65,8 +69,8 @@ def gather(plan: Plan, whole: Plan | None = None) -> tuple[pd.DataFrame, pd.Data
 
     whole: what the study plans, where `plan` is only what is there of it.
     """
-    majority = {name: read_majority(plan, dataset) for name, dataset in plan.datasets.items()}
-    rows = [row for run in plan.runs.values() for row in _rows_of_run(plan, run, *majority[run.dataset.id])]
+    test = {name: read_test(plan, dataset) for name, dataset in plan.datasets.items()}
+    rows = [row for run in plan.runs.values() for row in _rows_of_run(plan, run, *test[run.dataset.id])]
     _pass_gate(plan, rows)
     mark_strongest(plan, rows, whole or plan)
     # Said, not guessed: a column may be all empty.
@@ -76,6 +80,8 @@ def gather(plan: Plan, whole: Plan | None = None) -> tuple[pd.DataFrame, pd.Data
         *LEAKAGE[:4],
         LEAKAGE[6],
         *UNSATURATED[:3],
+        *EXPECTED,
+        "entropy_power",
         *COST_COLUMNS[1:],
         *metric_columns(plan)[3:],
     )
@@ -96,7 +102,7 @@ def write_tables(results: pd.DataFrame, runs: pd.DataFrame, csv: str | Path, run
             table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _rows_of_run(plan: Plan, run: Run, majority: float, test_images: int) -> list[Row]:
+def _rows_of_run(plan: Plan, run: Run, majority: float, test_images: int, pixels: int) -> list[Row]:
     training = read_training(plan, run)
     cost = cost_of(training)
     about_run: Row = {
@@ -119,8 +125,22 @@ def _rows_of_run(plan: Plan, run: Run, majority: float, test_images: int) -> lis
         **dict(zip(COST_COLUMNS, (cost.source, cost.gpu_s, cost.cpu_s, cost.max_rss_mb, cost.lost_s), strict=True)),
     }
     about_run["reference"] = plan.is_reference(run)
-    leakage = read_leakage(plan, run)
+    read = read_leakage(plan, run)
+
+    def leakage(observations: int) -> Row:
+        found = read(observations)
+        nats = found["leakage_nats"]
+        return found | {"entropy_power": None if nats is None else entropy_power(float(nats), pixels)}
+
     return [about_run | scores for attack in plan.attacks(run) for scores in _scores(plan, run, attack, leakage)]
+
+
+def entropy_power(nats: float, pixels: int) -> float:
+    """exp(−2I/d_x): the entropy power of an image given z over that of the image, 1 where z says nothing.
+
+    Of an upper bound on I it is a lower one. An estimate below 0 counts as 0.
+    """
+    return math.exp(-2 * max(nats, 0.0) / pixels)
 
 
 def _scores(plan: Plan, run: Run, attack: AttackSettings, leakage: Leakage) -> list[Row]:
@@ -183,7 +203,7 @@ def _rows_of_runs(plan: Plan, run: Run, rows: list[Row]) -> list[Row]:
 def _headline(plan: Plan, threat: str, best: Row) -> Row:
     scores = {"threat_model": threat, "strongest_attack": best.get("attack", "")}
     scores |= {"infer_bound": best.get("strongest_bound")}
-    scores |= {name: best.get(name) for name in (*LEAKAGE, *UNSATURATED)}
+    scores |= {name: best.get(name) for name in (*LEAKAGE, *UNSATURATED, *_EXPECTED)}
     return scores | {f"infer_{name}": best.get(name) for name in metric_columns(plan)}
 
 

@@ -13,35 +13,55 @@ from torch import Tensor
 from cem.config import MixtureFit, Run
 from cem.defenses import make_defense
 from cem.jobs.process import make_generator, set_up_process
-from cem.mixture import Family, Leakage, Samples, Sandwich, Scored, fit_family, save_mixture
+from cem.mixture import Family, Leakage, Samples, Sandwich, Scored, fit_family, i_mmse, save_mixture
 from cem.storage.hdf5 import ActivationReader, open_activations
+from cem.training.expected import measure_expected
 
 HELD_BYTES = 512 << 20  # a private split up to this size, in float32, is held in memory for the fit
 CHUNK_BYTES = 64 << 20  # of what is read at once
 _BLOCK = 16  # divides the rows of a chunk: torch draws normal numbers in such blocks, so chunks draw what a whole does
 
 
-def measure_mixture(run: Run, fit: MixtureFit, activations: Path, out: Path, observations: Sequence[int] = ()) -> None:
+def measure_mixture(
+    run: Run,
+    fit: MixtureFit,
+    activations: Path,
+    out: Path,
+    observations: Sequence[int] = (),
+    *,
+    data: Path | None = None,
+    model: Path | None = None,
+) -> None:
     """Fit a mixture to the private ẑ, save it, and measure the leakage on `test` from both sides, nats per image.
 
     The mixture that is saved is that of `fit`; the leakage is the least of a family that it belongs to. observations:
     how often attackers see one ẑ; what n of them see is a channel with σ/√n. docs/leakage.md says what each attribute
     of the file is. Activations are read in chunks. A private split that is too large to hold is read again in each pass
     of `fit`, and the other members are fitted to as many images of every class as can be held.
+
+    data, model: of a trained run, for what is measured of its encoder beside the mixture: see `measure_expected`.
     """
     device = set_up_process(run.training.threads)
+    several = sorted({*observations} - {1})
     with open_activations(activations) as file:
         private, val, test = (_scored(file, split, device) for split in ("private", "val", "test"))
         leakage = Leakage(val, test, lambda purpose: make_generator(run.seed, f"leakage/{purpose}", device))
         free_std = leakage.unsaturated(run.noise_std)
         family = _fit_family(file, private, fit, run, free_std)
         measured = {std: leakage.at(std, family) for std in {run.noise_std, free_std}}
-        repeated = {n: leakage.at(run.noise_std / n**0.5, family) for n in sorted({*observations} - {1})}
+        repeated = {n: leakage.at(run.noise_std / n**0.5, family) for n in several}
+        slope, reasons = _slope(run, leakage, family, measured[run.noise_std])
+        expected: dict[str, float] = {}
+        if data is not None and model is not None:
+            expected, why = measure_expected(run, file, data, model, several, device)
+            reasons |= why
     mixture, here = family.members[fit.label], measured[run.noise_std]
     attrs = _attrs(here) | {f"unsaturated_{name}": value for name, value in _attrs(measured[free_std]).items()}
     for n, found in repeated.items():
         attrs |= {f"{name}_seen{n}": value for name, value in _attrs(found).items()}
+    attrs |= slope | expected
     attrs |= {
+        "not_applicable": reasons,
         "bound_nats": mixture.leakage_bound(run.noise_std),
         "population": f"images like the {len(test.labels)} of test, with their class shares",
         "masked": make_defense(run.noise_std, run.defenses).masks,
@@ -65,6 +85,17 @@ def _attrs(sandwich: Sandwich) -> dict[str, Any]:
     if sandwich.member:
         found |= {"leakage_member": sandwich.member, "leakage_nats_sem": _sem(sandwich.upper)}
     return found
+
+
+def _slope(run: Run, leakage: Leakage, family: Family, here: Sandwich) -> tuple[dict[str, float], dict[str, str]]:
+    """The self-test of the upper bound at the run's σ, on some images of test; or why there is none."""
+    if not here.member:
+        return {}, {"i_mmse": "without noise the leakage is infinite"}
+    shares = leakage.test.shares(len(family.members[here.member].class_prior))
+    found = i_mmse(family.members[here.member], leakage.some, shares, run.noise_std, leakage.draws("slope"))
+    if found is None:
+        return {}, {"i_mmse": "almost nothing is leaked: there is no slope to test"}
+    return dict(zip(("i_mmse", "i_mmse_sem"), found, strict=True)), {}
 
 
 def _sem(values: Tensor) -> float:

@@ -53,7 +53,7 @@ def make_study(plan: Plan) -> None:
         train(run, data, warm / "model.safetensors", warm / "history.csv", start, place, plan.root)
         model, activations = place / "model.safetensors", place / "activations.h5"
         extract_activations(run, data, model, "model", plan.study.smashed_dtype, activations)
-        measure_mixture(run, plan.study.leakage, activations, plan.leakage(run))
+        measure_mixture(run, plan.study.leakage, activations, plan.leakage(run), data=data, model=model)
         attack_run(
             run, plan.attacks(run), activations=activations, data=data, model=model, folder=place / "attacks",
             num_images=2, results=plan.root,

@@ -115,6 +115,16 @@ def observations_of(wildcards):
     return sorted(several) if wildcards.trained.startswith("runs/") else []
 
 
+def what_was_trained(wildcards):
+    """Model and data set of a run. Of a warm-up none: its mixture only starts trainings, and measures nothing."""
+    if not wildcards.trained.startswith("runs/"):
+        return {}
+    return {
+        "model": f"results/{wildcards.study}/{wildcards.trained}/model.safetensors",
+        "data": data_of(of_trained)(wildcards),
+    }
+
+
 def tuned_on_reference(wildcards):
     """What says the learning rate of an attack, where it is found on the undefended reference of the run."""
     path = PLAN.tuned(planned(of_run(wildcards)), wildcards.attack)

@@ -14,4 +14,5 @@ with job(snakemake.log[0]):
         activations=Path(snakemake.input.activations),
         out=Path(snakemake.output[0]),
         observations=snakemake.params.observations,
+        **{name: Path(path) for name in ("data", "model") if (path := snakemake.input.get(name))},
     )

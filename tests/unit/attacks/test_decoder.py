@@ -68,7 +68,10 @@ def test_incomplete_last_batch_is_left_out_unless_it_is_the_only_one(images, pro
 def test_curve_has_a_row_an_epoch(knowledge):
     attack, record = fitted(knowledge)
     assert [row["epoch"] for row in record.curve] == [1, 2]
-    assert [row["lr"] for row in record.curve] == pytest.approx([0.505e-3, 1e-5])  # half way, end
+    expected = [
+        1e-3 * (0.01 + 0.99 * (1 + math.cos(math.pi * part)) / 2) for part in (3 / 8, 7 / 8)
+    ]  # the last batches
+    assert [row["lr"] for row in record.curve] == pytest.approx(expected)
     assert set(record.curve[0]) == {"epoch", "train_mse", "val_mse", "lr", "seconds"}
     assert record.parameters == sum(p.numel() for p in attack.net.parameters())
 

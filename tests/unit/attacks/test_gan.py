@@ -157,7 +157,7 @@ def test_a_decoder_to_start_from_is_kept_unless_an_epoch_is_better(knowledge, im
     alone = DecoderAttack(START)
     alone.fit(knowledge)
     attack, record = fitted(knowledge, lr=1e-9, start="decoder", decoder=START.sparse(), epochs=1)
-    assert record.choices["decoder"] == {"epoch": 2, "lr": 1e-2, "stopped_early": False}
+    assert record.choices["decoder"] == {"epoch": 2, "lr": 1e-2}
     ruined, worse = fitted(knowledge, lr=1.0, critic_steps=1, start="decoder", decoder=START.sparse(), epochs=1)
     assert worse.choices["epoch"] == 0
     assert torch.equal(weights(ruined), weights(alone))

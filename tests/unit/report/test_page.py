@@ -237,7 +237,7 @@ def test_equal_inputs_give_equal_bytes(shown: tuple[Plan, Path]) -> None:
 def test_every_figure_is_in_the_page_and_beside_it(shown: tuple[Plan, Path]) -> None:
     page = Page(shown[1] / "report.html")
     figures = list((shown[1] / "figures").iterdir())
-    assert page.tags.count("img") == len(figures) == 6
+    assert page.tags.count("img") == len(figures) == 7
     made = {path.stem for path in (shown[1] / "tables").iterdir()}
     assert made == {"summary", "attacks", "leakage", "failures", "limits", "budgets", "costs"}
 

@@ -1,0 +1,65 @@
+"""What is expected of the encoders without an attacker: beside the leakage, never among the attacks."""
+
+import pandas as pd
+
+from cem.report.groups import Group
+from cem.report.statistics import over_seeds
+from cem.report.table import Table
+from cem.report.threat import ThreatModel
+
+_OFF = 0.03  # of 1 that the slope of a sound estimate may be, beside four standard errors
+_COLUMNS = {
+    "lmmse": "linear error",
+    "lmmse_low": "linear error, in sample",
+    "dfil": "dFIL",
+    "dfil_floor": "1/dFIL, unbiased only",
+    "i_mmse": "I-MMSE",
+    "entropy_power": "exp(−2I/d)",
+}
+NOTES = (
+    "linear error: least MSE of an estimate that is linear in z, fitted to private images and scored on test with the "
+    "noise in closed form; in sample: on the images it was fitted to, below the least. It checks the attack linear, "
+    "whose images are clamped to [0, 1] and which may so do better.",
+    "dFIL: Fisher information about a number of the image. Its reciprocal bounds the error of unbiased attackers "
+    "alone; the attacks of this page are biased, and may do better.",
+    "I-MMSE: how much the upper bound on the leakage changes with the noise, over what it should; 1 for a sound "
+    "estimate. It is of ẑ + ε, before any mask.",
+    "exp(−2I/d): the part of an image's entropy power that is left, at least; from the upper bound on the leakage. A "
+    "relative number, no error.",
+)
+UNSOUND = "†: more than 3 % and four standard errors from 1. Do not use the upper bound on the leakage of these runs."
+
+
+def expected_table(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> Table | None:
+    """One row a group, of the channel that a threat model's attacks see; None where nothing of it is measured."""
+    known = results[results["threat_model"] == threat.label]
+    rows: list[tuple[str, ...]] = []
+    reasons: dict[str, None] = {}
+    for group in groups:
+        about = group.about(known)
+        said = about["not_applicable"].fillna("")
+        if about[list(_COLUMNS)[:-1]].isna().all(axis=None) and not said.any():
+            continue
+        seeds = "1 seed" if len(about) == 1 else str(len(about))
+        rows.append((group.label, seeds, *(_cell(about, name) for name in _COLUMNS)))
+        reasons |= dict.fromkeys(why for text in said for why in text.split("; ") if why)
+    if not rows:
+        return None
+    unsound = any(cell.endswith("†") for row in rows for cell in row)
+    whys = tuple(f"not applicable: {_named(why)}." for why in reasons)
+    notes = (*NOTES, *whys, *((UNSOUND,) if unsound else ()))
+    return Table("expected", ("runs", "seeds", *_COLUMNS.values()), rows, notes, text_columns=2)
+
+
+def _cell(about: pd.DataFrame, name: str) -> str:
+    values = about[name]
+    if values.isna().any():
+        return "not applicable" if about["not_applicable"].fillna("").ne("").any() else "not measured"
+    unsound = name == "i_mmse" and ((values - 1).abs() > _OFF + 4 * about["i_mmse_sem"]).any()
+    return over_seeds(values).text() + (" †" if unsound else "")
+
+
+def _named(why: str) -> str:
+    """A reason with the name that the table has for what it is about."""
+    name, _, text = why.partition(": ")
+    return f"{_COLUMNS[name]}: {text}"

@@ -1,0 +1,105 @@
+"""What is expected of a trained encoder without an attacker: the linear least error, and Fisher information."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cem.config import Run
+from cem.defenses import make_defense
+from cem.expected import Moments, fisher_leakage, linear_error
+from cem.jobs.process import make_generator
+from cem.models import make_split
+from cem.storage.hdf5 import ActivationReader, DatasetReader, open_dataset
+from cem.storage.tensors import load_checkpoint, subset
+
+MOST_DIMENSIONS = 2048  # of ẑ: on one core 13 seconds; twice as many take more than a minute
+MOST_IMAGES = 1024  # of test: that the encoder is differentiated at
+PROBES = 4  # directions for each of these images
+_ROWS = 2048  # read at once
+Reasons = dict[str, str]  # of what is not given: its name → why
+
+
+def measure_expected(
+    run: Run, file: ActivationReader, data: Path, model: Path, observations: Sequence[int], device: torch.device
+) -> tuple[dict[str, float], Reasons]:
+    """`lmmse`, `lmmse_low`, `dfil`, `dfil_sem` and `dfil_floor` of a run, those that apply; and why the others do not.
+
+    lmmse is fitted to private images, its ridge chosen on val, and scored on test; dfil is of test images. What n
+    observations see is a channel with σ/√n; its names end in `_seen{n}`.
+    Raises StoreError where the activations are of another model or data set.
+    """
+    file.check_source("data", data)
+    file.check_source("model", model)
+    if not make_defense(run.noise_std, run.defenses).only_noise:
+        return {}, dict.fromkeys(("lmmse", "dfil"), "a defence acts on z beside the noise")
+    stds = {"": run.noise_std} | {f"_seen{n}": run.noise_std / n**0.5 for n in observations}
+    with open_dataset(data) as images, torch.no_grad():
+        found, reasons = _linear(file, images, stds, device)
+        fisher, why = _fisher(run, file, images, model, stds, device)
+    return found | fisher, reasons | why
+
+
+def _linear(
+    file: ActivationReader, images: DatasetReader, stds: dict[str, float], device: torch.device
+) -> tuple[dict[str, float], Reasons]:
+    dimensions = math.prod(file.smashed_shape)
+    if dimensions > MOST_DIMENSIONS:
+        return {}, {"lmmse": f"ẑ has {dimensions} numbers, more than the {MOST_DIMENSIONS} that it is computed for"}
+    private, val, test = (Moments.of(_pairs(file, images, split, device)) for split in ("private", "val", "test"))
+    found: dict[str, float] = {}
+    reasons: Reasons = {}
+    for suffix, std in stds.items():
+        error = linear_error(private, val, test, std)
+        found[f"lmmse{suffix}"] = error.least
+        if error.low is None:
+            reasons["lmmse_low"] = f"{private.count} private images are too few for ẑ of {dimensions} numbers"
+        else:
+            found[f"lmmse_low{suffix}"] = error.low
+    return found, reasons
+
+
+def _fisher(
+    run: Run,
+    file: ActivationReader,
+    images: DatasetReader,
+    model: Path,
+    stds: dict[str, float],
+    device: torch.device,
+) -> tuple[dict[str, float], Reasons]:
+    if run.noise_std == 0:
+        return {}, {"dfil": "without noise the Fisher information is infinite"}
+    encoder, _ = make_split(run.model, images.image_shape, images.num_classes)
+    encoder.load_state_dict(subset(load_checkpoint(model, "model")[0], "encoder"))
+    encoder.to(device).eval().requires_grad_(False)
+    count = len(images.labels("test"))
+    rows = torch.randperm(count, generator=make_generator(run.seed, "fisher/images", "cpu"))[:MOST_IMAGES].sort().values
+    chosen = torch.from_numpy(images.images("test")[rows.numpy()]).to(device).float() / 255
+    probes = make_generator(run.seed, "fisher/probes", device)
+    unit = fisher_leakage(encoder, chosen, 1.0, probes=PROBES, generator=probes)
+    found: dict[str, float] = {}
+    for suffix, std in stds.items():
+        found |= {f"dfil{suffix}": unit.mean / std**2, f"dfil_sem{suffix}": unit.sem / std**2}
+    pixels, dimensions = math.prod(images.image_shape), math.prod(file.smashed_shape)
+    if dimensions < pixels:
+        return found, {"dfil_floor": f"z has {dimensions} numbers, an image {pixels}: no attacker is unbiased"}
+    if unit.mean == 0:
+        return found, {"dfil_floor": "z does not depend on the image: no attacker is unbiased"}
+    return found | {f"dfil_floor{suffix}": std**2 / unit.mean for suffix, std in stds.items()}, {}
+
+
+def _pairs(
+    file: ActivationReader, images: DatasetReader, split: str, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Clean ẑ [rows, d] of a split, and its images [rows, pixels] in [0, 1], some at a time."""
+
+    def flat(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(device).float().flatten(1)
+
+    stored = images.dataset(f"{split}/images")
+    for start in range(0, len(stored), _ROWS):
+        rows = slice(start, start + _ROWS)
+        yield file.read(split, rows, flat), flat(stored[rows]) / 255
