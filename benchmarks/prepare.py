@@ -55,7 +55,9 @@ def prepare(root: Path) -> None:
     from cem.config import ImageFolderDataset
     from cem.data.prepare import prepare_data
 
+    Image.init()  # Pillow's readers are imports, too
     dataset = ImageFolderDataset(name="small", path=str(root), side=SIDE)
+    dataset.load()
     start(lambda: prepare_data(dataset, root.parent / "small.h5"))
 
 

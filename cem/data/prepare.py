@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from cem.data.splits import split_indices
 from cem.storage.hdf5 import SPLITS, write_file
 
 _LUMA = (0.299, 0.587, 0.114)  # weights of red, green, blue: ITU-R BT.601
-_BATCH, _BYTES = 32, 32 << 20  # images converted at a time: few stay in the cache; bytes of them: bounds the memory
+_BATCH, _BYTES = 128, 32 << 20  # images converted at a time: few stay in the cache; bytes of them: bounds the memory
 
 RawBatch = UInt8[np.ndarray, "n height width"] | UInt8[np.ndarray, "n height width 3"]
 
@@ -39,11 +40,10 @@ def prepare_data(dataset: DatasetSettings, path: str | Path) -> Source:
         "class_names": list(source.class_names),
         "description": source.description,
         "source": settings,
-        "source_sha256": source.sha256,
         "fit": dataset.fit,
     }
     fitter = Fitter(source, dataset)
-    with write_file(path, kind="dataset", attrs=attrs) as file:
+    with _one_thread(), write_file(path, kind="dataset", attrs=attrs) as file:
         for split in SPLITS:
             shape = (len(rows[split]), dataset.channels, dataset.side, dataset.side)
             images = file.create_dataset(f"{split}/images", shape, np.uint8)
@@ -51,9 +51,21 @@ def prepare_data(dataset: DatasetSettings, path: str | Path) -> Source:
                 images[places] = fitted
             file[f"{split}/labels"] = source.labels[rows[split]]
             file[f"{split}/index"] = rows[split].astype(np.int64)
+        file.attrs["source_sha256"] = source.sha256  # now that its files were read
         file.attrs["original_sizes"] = fitter.described_sizes()
         file.attrs["notes"] = json.dumps([*source.notes, *source.remarks()])
     return source
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: beside batches as small as these, others do little but wait for the next, busily."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass

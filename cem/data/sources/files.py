@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from cem.data.sources.source import DataError
 
@@ -23,6 +24,19 @@ def shown(path: str) -> str:
 def printable(name: str) -> str:
     """A file's name in letters that can be printed."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def starting(start: bytes) -> str:
+    """What the first bytes of a file say of it."""
+    known = {
+        b"PK\x03\x04": "a zip file, as npz files are",
+        b"\x93NUMPY": "a single NumPy array (.npy)",
+        b"\x1f\x8b": "a gzip file",
+        b"\x89HDF": "an HDF5 file",
+        b"<": "a web page",
+    }
+    said = [name for first, name in known.items() if start.lstrip().startswith(first)]
+    return said[0] if said else "a file of another kind" if start else "an empty file"
 
 
 def is_hidden(name: str) -> bool:
@@ -66,22 +80,29 @@ def visible_files(path: str) -> Iterator[tuple[str, str]]:
             yield entry.path, entry.path[len(os.path.join(path, "")) :]
 
 
-def content_digest(paths: Iterable[str]) -> str:
-    """SHA-256 of what the files hold, one after the other, and of the names of those below a folder.
+def content_digest(paths: Iterable[str], known: Mapping[str, bytes] = MappingProxyType({})) -> str:
+    """SHA-256 of what the files hold, one after the other; of a folder, of the names and SHA-256 of the files below it.
 
-    Raises DataError where one cannot be read.
+    known: path → SHA-256 of files that were read already. Raises DataError where one cannot be read.
     """
     digest = hashlib.sha256()
     for path in paths:
         for file, name in visible_files(path):
-            try:
-                with open(file, "rb", buffering=0) as opened:
-                    if name:
-                        digest.update(os.fsencode(f"{name}\0{os.fstat(opened.fileno()).st_size}\0"))
-                    while piece := opened.read(_PIECE):
-                        digest.update(piece)
-            except OSError as error:
-                raise DataError(
-                    f"{shown(file)}: expected a file, cannot read it: {error.strerror}. Mend or remove it."
-                ) from None
+            if name:
+                digest.update(os.fsencode(name) + b"\0" + (known.get(file) or _hashed(file, hashlib.sha256()).digest()))
+            else:
+                _hashed(file, digest)
     return digest.hexdigest()
+
+
+def _hashed(path: str, digest: "hashlib._Hash") -> "hashlib._Hash":
+    """The digest, with a file's content added."""
+    try:
+        with open(path, "rb", buffering=0) as opened:
+            while piece := opened.read(_PIECE):
+                digest.update(piece)
+    except OSError as error:
+        raise DataError(
+            f"{shown(path)}: expected a file, cannot read it: {error.strerror}. Mend or remove it."
+        ) from None
+    return digest

@@ -72,7 +72,10 @@ def read_image_folder(dataset: ImageFolderDataset) -> Source:
     pictures = Pictures(listing.files)
     check_pixels(shown(dataset.path), (pictures[row] for row in range(len(pictures))))
     description = f"Images of the folder {_base(dataset.path)}."
-    digest = content_digest(dataset.files())
+
+    def digest() -> str:
+        return content_digest(dataset.files(), pictures.digests)
+
     return make_source(shown(dataset.path), pictures, labelling, description, digest, pictures.remarks)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cem.config import IdxDataset
-from cem.data.sources.files import content_digest, local, shown
+from cem.data.sources.files import content_digest, local, shown, starting
 from cem.data.sources.source import (
     DataError,
     Format,
@@ -133,13 +133,19 @@ def _header(path: str, file: io.BufferedIOBase, dims: int) -> tuple[int, ...]:
     try:
         header = file.read(length)
     except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{shown(path)}: expected a header of {length} bytes, found a damaged file: {error}.") from None
+        raise DataError(
+            f"{shown(path)}: expected a header of {length} bytes, found a damaged file: {error}. Fetch it again."
+        ) from None
     magic = bytes([0, 0, _UINT8, dims])
     if len(header) < length or header[:4] != magic:
         kind = "images" if dims == 3 else "labels"
+        if header[:3] == magic[:3]:
+            advice = "Check that images and labels are not swapped, and that the file is whole."
+        else:
+            advice = f"That is {starting(header)}, or the start of the file is lost. Check the path, or fetch it again."
         raise DataError(
             f"{shown(path)}: expected idx {kind} (magic number 0x{magic.hex()} and {dims} sizes), found "
-            f"{len(header)} bytes starting with 0x{header[:4].hex()}. Check that images and labels are not swapped."
+            f"{len(header)} bytes starting with 0x{header[:4].hex()}. {advice}"
         )
     return tuple(np.frombuffer(header, ">u4", offset=4).tolist())
 
@@ -148,10 +154,10 @@ def _rest(file: io.BufferedIOBase) -> tuple[bytes, str]:
     """All that can be read, and what then went wrong, if anything: the length says where a file was cut."""
     content = bytearray()
     try:
-        while piece := file.read(_PIECE):
+        while piece := file.read1(_PIECE):
             content += piece
     except (EOFError, OSError, zlib.error) as error:
-        return bytes(content), f", then: {error}"
+        return bytes(content), f", then damage: {error}"
     return bytes(content), ""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from cem.config import NpzDataset
-from cem.data.sources.files import content_digest, local, shown
+from cem.data.sources.files import content_digest, local, shown, starting
 from cem.data.sources.source import (
     DataError,
     Format,
@@ -119,12 +119,31 @@ def _archive(path: str) -> Iterator[zipfile.ZipFile]:
         raise DataError(f"{where}: expected an npz file, found {found}. Check the path.")
     try:
         with zipfile.ZipFile(local(path)) as archive:
+            _check_start(where, archive)
             yield archive
     except _DAMAGE as error:
+        found = f"a damaged one: {error}" if zipfile.is_zipfile(local(path)) else _instead(path)
         raise DataError(
-            f"{where}: expected an npz file (a zip of arrays), cannot read it: {error}. It is truncated, damaged or "
-            "was not saved with numpy.savez: make or fetch it again."
+            f"{where}: expected an npz file (a zip of arrays), found {found}. It is truncated, damaged or was not "
+            "saved with numpy.savez: make or fetch it again."
         ) from None
+
+
+def _instead(path: str) -> str:
+    """What a file is that does not end as a zip does."""
+    with open(local(path), "rb") as file:
+        start = file.read(8)
+    return "one whose end is lost" if start.startswith(b"PK") else starting(start)
+
+
+def _check_start(where: str, archive: zipfile.ZipFile) -> None:
+    """Raise DataError where the directory at the file's end speaks of more bytes than stand before it."""
+    lost = -min((info.header_offset for info in archive.infolist()), default=0)
+    if lost > 0:
+        raise DataError(
+            f"{where}: expected a whole npz file, cannot read it: {lost} bytes of its start or middle are lost. "
+            "Make or fetch it again."
+        )
 
 
 @contextmanager
@@ -140,15 +159,18 @@ def _member(where: str, archive: zipfile.ZipFile, name: str) -> Iterator[tuple[H
             yield Header(dtype, tuple(shape), fortran, member.tell()), member
     except _DAMAGE as error:
         raise DataError(
-            f"{where}: expected an array of numbers or text as {name!r}, cannot read it: {error}. Lists of unequal "
-            "length become object arrays, which are not loaded; a damaged file must be fetched again."
+            f"{where}: expected an array of numbers or text as {name!r}, cannot read it: {error}. The file is "
+            "damaged: make or fetch it again."
         ) from None
 
 
-def _check_bytes(info: zipfile.ZipInfo, header: Header) -> int:
-    """How many bytes the array has. Raises ValueError where others follow its header."""
+def _check_bytes(where: str, info: zipfile.ZipInfo, header: Header) -> int:
+    """How many bytes the array has. Raises DataError for objects, ValueError where others follow its header."""
     if header.dtype.hasobject:
-        raise ValueError("it holds Python objects, which are not loaded")
+        raise DataError(
+            f"{where}: expected an array of numbers or text as {info.filename.removesuffix('.npy')!r}, found an object "
+            "array, which is not loaded. NumPy makes one of lists of unequal length: give all one length."
+        )
     expected, behind = math.prod(header.shape) * header.dtype.itemsize, info.file_size - header.length
     if expected != behind:
         raise ValueError(f"{list(header.shape)} of {header.dtype} take {expected} bytes, but {behind} follow")
@@ -159,7 +181,7 @@ def _check_bytes(info: zipfile.ZipInfo, header: Header) -> int:
 
 def _array(where: str, archive: zipfile.ZipFile, name: str) -> np.ndarray:
     with _member(where, archive, name) as (header, member):
-        expected = _check_bytes(archive.getinfo(f"{name}.npy"), header)
+        expected = _check_bytes(where, archive.getinfo(f"{name}.npy"), header)
         content = member.read() if expected else b""  # to its end, where zipfile compares the checksum
         flat = np.frombuffer(content, header.dtype, count=math.prod(header.shape))
         return flat.reshape(header.shape, order="F" if header.fortran else "C")
@@ -173,7 +195,7 @@ def _check_images(where: str, archive: zipfile.ZipFile, name: str, labels: np.nd
     with _member(where, archive, name) as (header, member):
         check_shape(where, header.dtype, header.shape)
         check_count(where, header.shape[0], len(labels))
-        _check_bytes(archive.getinfo(f"{name}.npy"), header)
+        _check_bytes(where, archive.getinfo(f"{name}.npy"), header)
         if not header.fortran and len(labels):
             check_pixels(where, _rows(header, member))
     if header.fortran and len(labels):

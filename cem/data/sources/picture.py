@@ -1,11 +1,12 @@
 """One image file: whether it is one, what its header says, and its pixels, upright."""
 
+import hashlib
 import io
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -20,7 +21,8 @@ FORMATS = (
     "DDS", "QOI", "IM", "MSP", "XBM", "XPM", "TGA",
 )  # fmt: skip
 _BY_NAME_ALONE = ("TGA",)  # formats that any bytes may pass for
-_GREY, _COLOUR = ("1", "L"), ("P", "RGB", "CMYK", "YCbCr", "LAB", "HSV")
+_GREY = ("1", "L")
+_MODES = (*_GREY, "P", "RGB", "CMYK", "YCbCr", "LAB", "HSV")
 _CHECKED = 10_000  # images whose header is read before any job starts
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -31,6 +33,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # EXIF's orientation → what a viewer does
+T = TypeVar("T")
 
 
 class Pictures:
@@ -38,6 +41,7 @@ class Pictures:
 
     def __init__(self, files: Sequence[str]) -> None:
         self.files = files
+        self.digests: dict[str, bytes] = {}  # path → SHA-256 of each file that was read
         self._several: set[str] = set()
 
     def __len__(self) -> int:
@@ -45,30 +49,66 @@ class Pictures:
 
     def __getitem__(self, row: int, /) -> Raw:
         """One image, upright. Raises DataError when it is damaged or not of a kind that can be read."""
-        pixels, several = decoded(self.files[row])
-        if several:
-            self._several.add(self.files[row])
-        return pixels
+        path = self.files[row]
+        picture = decoded(path)
+        self.digests[path] = picture.sha256
+        if picture.several:
+            self._several.add(path)
+        return picture.pixels
 
     def remarks(self) -> list[str]:
         """What was noticed in the files that were read."""
         return remarks(sorted(self._several))
 
 
-def decoded(path: str) -> tuple[Raw, bool]:
-    """The pixels of an image file, upright, and whether it holds several pictures. Raises DataError."""
-    with _reading(path):
-        with open(path, "rb", buffering=0) as file:  # whole: Pillow reads a file in many small pieces
-            content = io.BytesIO(file.read())
-        with _image(content, path) as image:
-            _check(path, image)
-            several = has_several(image)
-            image.load()
-            turn = _TURNS.get(_orientation(image))
-            upright = image if turn is None else image.transpose(turn)
-            mode = "L" if image.mode in _GREY else "RGB"
-            pixels: Raw = np.asarray(upright if upright.mode == mode else upright.convert(mode))
-    return pixels, several
+class Picture(NamedTuple):
+    """What an image file holds. several: whether it holds several pictures; sha256: of the whole file."""
+
+    pixels: Raw
+    several: bool
+    sha256: bytes
+
+
+def _naming_the_file(read: Callable[[str], T]) -> Callable[[str], T]:
+    """What reads a file, so that whatever Pillow raises becomes a DataError that names the file.
+
+    Pillow's warnings are of parts that hold no pixels, and of large images, which `_check` refuses.
+    """
+
+    @wraps(read)
+    def reading(path: str) -> T:
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                return read(path)
+        except DataError:
+            raise
+        except Exception as error:  # its readers raise whatever the damage leads them to: ValueError, struct.error, …
+            why = str(error).replace(repr(path), "it") or type(error).__name__
+            raise DataError(
+                f"{shown(path)}: expected an image, cannot read it: {why}. Replace or remove the file."
+            ) from None
+
+    return reading
+
+
+@_naming_the_file
+def decoded(path: str) -> Picture:
+    """The pixels of an image file, upright. Raises DataError."""
+    with open(path, "rb", buffering=0) as file:  # whole: Pillow reads a file in many small pieces
+        content = file.read()
+    image = _image(io.BytesIO(content), path)
+    _check(path, image)
+    several = has_several(image)
+    image.load()
+    turn = _TURNS.get(_orientation(image))
+    upright = image if turn is None else image.transpose(turn)
+    grey = image.mode in _GREY
+    if upright.mode != ("L" if grey else "RGB"):
+        upright = upright.convert("L" if grey else "RGB")
+    # What numpy.asarray(upright) gives, which takes longer to find out how.
+    shape = (upright.height, upright.width) if grey else (upright.height, upright.width, 3)
+    pixels: Raw = np.frombuffer(upright.tobytes(), np.uint8).reshape(shape)
+    return Picture(pixels, several, hashlib.sha256(content).digest())
 
 
 def remarks(several: Sequence[str]) -> list[str]:
@@ -88,15 +128,21 @@ def check_headers(files: Sequence[str], *, one_size: bool) -> list[str]:
     several: list[str] = []
     first: tuple[str, tuple[int, int]] | None = None
     for path in files[:: max(1, -(-len(files) // _CHECKED))]:
-        with _reading(path), open(path, "rb") as file, _image(file, path) as image:
-            _check(path, image)
-            size = _upright_size(image)
-            if has_several(image):
-                several.append(path)
+        size, has_more = _header(path)
+        if has_more:
+            several.append(path)
         first = first or (path, size)
         if one_size and size != first[1]:
             raise DataError(several_sizes({first[1]: shown(first[0]), size: shown(path)}))
     return remarks(several)
+
+
+@_naming_the_file
+def _header(path: str) -> tuple[tuple[int, int], bool]:
+    """Width and height as a viewer shows them, and whether the file holds several pictures."""
+    with open(path, "rb") as file, _image(file, path) as image:
+        _check(path, image)
+        return _upright_size(image), has_several(image)
 
 
 def is_picture_file(path: str) -> bool:
@@ -113,24 +159,6 @@ def is_picture_file(path: str) -> bool:
 def has_several(image: Image.Image) -> bool:
     """Whether a file holds several pictures."""
     return getattr(image, "is_animated", False) is True
-
-
-@contextmanager
-def _reading(path: str) -> Iterator[None]:
-    """Whatever Pillow raises becomes a DataError that names the file.
-
-    Its warnings are of parts that hold no pixels, and of large images, which `_check` refuses.
-    """
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    except DataError:
-        raise
-    except Exception as error:  # its readers raise whatever the damage leads them to: ValueError, struct.error, …
-        why = str(error).replace(repr(path), "it") or type(error).__name__
-        raise DataError(
-            f"{shown(path)}: expected an image, cannot read it: {why}. Replace or remove the file."
-        ) from None
 
 
 def _image(file: io.BytesIO | io.BufferedReader, path: str) -> Image.Image:
@@ -153,7 +181,7 @@ def _check(path: str, image: Image.Image) -> None:
             f"{shown(path)}: expected pictures, at least {SMALLEST_SIDE} pixels a side and at most {LARGEST_ASPECT} "
             f"times as long as wide, found {width}×{height}. Remove the file."
         )
-    if image.mode not in _GREY + _COLOUR or "transparency" in image.info:
+    if image.mode not in _MODES or "transparency" in image.info:
         kind = f"{image.mode!r}{' with transparency' if 'transparency' in image.info else ''}"
         raise DataError(
             f"{shown(path)}: expected 8-bit grey or colour without transparency, found Pillow's mode {kind}. "
@@ -163,7 +191,7 @@ def _check(path: str, image: Image.Image) -> None:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF's orientation; 1, upright, where it says nothing that can be read, which is what viewers do."""
-    if image.format == "JPEG" and not image.info.keys() & {"exif", "xmp"}:
+    if image.format == "JPEG" and "exif" not in image.info and "xmp" not in image.info:
         return 1  # most are so, and Pillow's search takes longer than this
     try:
         return int(image.getexif().get(Base.Orientation, 1))

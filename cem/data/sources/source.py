@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -65,13 +66,18 @@ class Labelling:
 class Source(Labelling):
     """Raw images with their labels, as they come.
 
-    remarks: further notes, which are known only once the images were read.
+    digest: gives `sha256`. remarks: gives further notes. Both cost the least, or know all, once the images were read.
     """
 
     images: Pixels
     description: str  # one sentence, for the report
-    sha256: str  # of the raw content: cem.data.fingerprint.content_digest of its files or, without files, the arrays'
+    digest: Callable[[], str]
     remarks: Callable[[], list[str]] = field(default=list)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the raw content: `content_digest` of its files or, without files, the arrays'."""
+        return self.digest()
 
 
 @dataclass(frozen=True)
@@ -263,12 +269,16 @@ def make_source(
     images: np.ndarray | Pixels,
     labelling: Labelling,
     description: str,
-    sha256: str,
+    sha256: str | Callable[[], str],
     remarks: Callable[[], list[str]] = list,
 ) -> Source:
-    """A source of images that fit their labels. Raises DataError when they are no images, or more or fewer."""
+    """A source of images that fit their labels. Raises DataError when they are no images, or more or fewer.
+
+    sha256: of the raw content, or what gives it once the images were read.
+    """
     if isinstance(images, np.ndarray):
         images = as_images(where, images)
     check_count(where, len(images), len(labelling.labels))
     known = {name: getattr(labelling, name) for name in ("labels", "is_test", "is_val", "class_names", "notes")}
-    return Source(images=images, description=description, sha256=sha256, remarks=remarks, **known)
+    digest = sha256 if callable(sha256) else lambda: sha256
+    return Source(images=images, description=description, digest=digest, remarks=remarks, **known)

@@ -11,7 +11,8 @@ from PIL import Image
 from cem.config import ImageFolderDataset, Split
 from cem.data.check import check_files
 from cem.data.prepare import prepare_data
-from cem.data.sources import DataError, Source, read_labels, read_source
+from cem.data.sources import DataError, Source, files, read_labels, read_source
+from cem.data.sources.files import content_digest
 from cem.storage.hdf5 import open_dataset
 
 SMALL = Split(val=4, shadow=4, test=4)
@@ -74,6 +75,19 @@ def test_the_digest_follows_the_content(folder: ImageFolderDataset) -> None:
     assert read_source(folder).sha256 == before
     Image.new("L", (12, 8), 77).save(Path(folder.path, "bee", "9.png"))
     assert read_source(folder).sha256 != before
+
+
+def test_each_image_is_read_once_and_hashed_from_what_was_read(
+    folder: ImageFolderDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(folder.path, "bee", "notes.txt").write_text("no image")
+    expected = content_digest(folder.files())
+    again, actual = [], files._hashed
+    monkeypatch.setattr(files, "_hashed", lambda path, digest: again.append(Path(path).name) or actual(path, digest))
+    assert prepare_data(folder, tmp_path / "out.h5").sha256 == expected
+    assert again == ["notes.txt"]
+    Path(folder.path, "bee", "notes.txt").write_text("NO IMAGE")
+    assert content_digest(folder.files()) != expected
 
 
 # What a viewer does to show a stored image upright, for each value of EXIF's orientation, by their definition (TIFF 6,

@@ -58,7 +58,7 @@ def test_a_truncated_plain_file_gives_both_counts(idx: IdxDataset) -> None:
 def test_a_truncated_gzip_file_gives_both_counts(idx: IdxDataset) -> None:
     path = Path(idx.images)
     path.write_bytes(path.read_bytes()[:-2000])
-    refused(idx, rf"{re.escape(str(path))}: expected {45 * 28 * 20} bytes .*found \d+, then: .*truncated")
+    refused(idx, rf"{re.escape(str(path))}: expected {45 * 28 * 20} bytes .*found [1-9]\d*, then damage: .*truncated")
 
 
 def test_bytes_beyond_the_declared_size_are_refused(idx: IdxDataset) -> None:
@@ -73,7 +73,14 @@ def test_swapped_images_and_labels_are_noticed(idx: IdxDataset) -> None:
 
 def test_a_file_without_a_whole_header_is_refused(idx: IdxDataset) -> None:
     Path(idx.test_labels or "").write_bytes(b"\0\0\x08")
-    refused(idx, "found 3 bytes starting with 0x000008")
+    refused(idx, "found 3 bytes starting with 0x000008.*that the file is whole")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\x93NUMPY", bytes([0, 0, 9, 3]) + bytes(12)])
+def test_what_is_there_instead_of_an_idx_file_is_said(idx: IdxDataset, content: bytes) -> None:
+    Path(idx.test_images).write_bytes(content)
+    kinds = {b"": "an empty file", b"<html>": "a web page", b"\x93NUMPY": "a single NumPy array"}
+    refused(idx, f"That is {kinds.get(content, 'a file of another kind')}.*start of the file is lost")
 
 
 def test_counts_that_differ_are_refused(idx: IdxDataset) -> None:

@@ -100,7 +100,7 @@ def test_damage_inside_is_refused(npz: Npz) -> None:
         ({"x": np.zeros((60, 8, 8, 4), np.uint8)}, r"found uint8 \[60, 8, 8, 4\]"),
         ({"x": np.zeros((60, 0, 8), np.uint8)}, r"found uint8 \[60, 0, 8\]"),
         ({"x": np.array([None] * 60)}, "expected images as uint8 .*found object"),
-        ({"y": np.array([[0, 1], [2]], dtype=object)}, "expected an array of numbers .* object arrays"),
+        ({"y": np.array([[0, 1], [2]], dtype=object)}, "as 'y', found an object array.*unequal length"),
         ({"y": np.zeros(60)}, "expected labels as integers"),
         ({"y": np.arange(59) % 3}, "60 images and 59 labels"),
         ({"y": np.arange(60) % 3 - 1}, "found -1 to 1"),
@@ -172,7 +172,23 @@ def test_parts_may_differ_in_size_where_the_study_says_what_then(npz: Npz, image
 def test_a_file_without_its_start_is_refused(npz: Npz, lost: int) -> None:
     dataset = npz()
     Path(dataset.path).write_bytes(Path(dataset.path).read_bytes()[lost:])
-    refused(dataset, "cannot read it")
+    refused(dataset, f": expected a whole npz file, cannot read it: {lost} bytes of its start or middle are lost")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "found an empty file"),
+        (b"<html>Not found</html>", "found a web page"),
+        (b"\x93NUMPY\x01\x00", r"found a single NumPy array \(.npy\)"),
+        (b"PK\x03\x04" + bytes(50), "found one whose end is lost"),
+        (bytes(50), "found a file of another kind"),
+    ],
+)
+def test_what_is_there_instead_of_an_npz_is_said(npz: Npz, content: bytes, message: str) -> None:
+    dataset = npz()
+    Path(dataset.path).write_bytes(content)
+    refused(dataset, rf"expected an npz file \(a zip of arrays\), {message}\. .*make or fetch it again")
 
 
 def test_bytes_before_the_archive_do_no_harm(npz: Npz, images: np.ndarray) -> None:

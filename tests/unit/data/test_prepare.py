@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cem.config import Augment, MlxtendDataset, NpzDataset, Split, SyntheticDataset
+from cem.data import prepare
 from cem.data.prepare import prepare_data, to_shape
 from cem.data.sources import DataError, read_source
 from cem.storage.hdf5 import SPLITS, open_dataset
@@ -101,3 +103,15 @@ def test_shrinking_averages_instead_of_picking() -> None:
     dots[:, ::4, ::4] = 160  # bilinear weights at the 4×4 pixels nearest to each new one miss these altogether
     resized = to_shape(dots, 1, 32)[..., 2:-2, 2:-2]
     assert abs(resized.astype(int) - 10).max() <= 1
+
+
+def test_torch_uses_one_thread_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others wait for the next few images, which takes their CPU's time."""
+    used, threads = set(), torch.get_num_threads()
+    monkeypatch.setattr(prepare, "to_shape", lambda *given: used.add(torch.get_num_threads()) or to_shape(*given))
+    torch.set_num_threads(2)
+    try:
+        prepare_data(SyntheticDataset(images=200), tmp_path / "a.h5")
+        assert (used, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(threads)
