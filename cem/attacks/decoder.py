@@ -41,11 +41,11 @@ class DecoderAttack(NetworkAttack):
     def _chosen(self, knowledge: Knowledge) -> tuple[Fit, dict[str, Any]]:
         """The fit that is to be run to its end, with what was open chosen; and what was chosen, from what."""
         if isinstance(self.cfg, StartingDecoder):
-            return self._fit(self.cfg, knowledge, "fit"), {"lr": self.cfg.lr}
+            return self._fit(self.cfg, knowledge, "net"), {"lr": self.cfg.lr}
         candidates = self.cfg.candidates()
         if len(candidates) == 1:
             ((chosen, cfg),) = candidates.items()
-            return self._fit(cfg, knowledge, "fit"), cfg.choices
+            return self._fit(cfg, knowledge, "net"), cfg.choices
         trials = {
             name: self._fit(cfg.short(), knowledge, f"trial{number}", f", {name}")
             for number, (name, cfg) in enumerate(candidates.items())
@@ -53,7 +53,7 @@ class DecoderAttack(NetworkAttack):
         chosen, tried = halve(trials)
         cfg = candidates[chosen]
         goes_on = cfg == cfg.short()
-        fit = trials[chosen] if goes_on else self._fit(cfg, knowledge, "fit")
+        fit = trials[chosen] if goes_on else self._fit(cfg, knowledge, "net")
         return fit, cfg.choices | {"tried": tried}
 
     def _fit(self, cfg: Decoder | StartingDecoder, knowledge: Knowledge, part: str, label: str = "") -> Fit:

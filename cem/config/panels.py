@@ -34,8 +34,8 @@ def with_panel(attacks: Any) -> Any:
         return attacks
     if attacks.get("panel") not in PANELS or not set(attacks) <= {"panel", "also"}:
         raise ConfigError(
-            f"attacks: expected a list such as [{{kind: linear}}], or {{panel: {' | '.join(PANELS)}}} with a list `also` "
-            f"or without; found {attacks}"
+            f"attacks: expected a list such as [{{kind: linear}}], or {{panel: {' | '.join(PANELS)}}} with a list "
+            f"`also` or without; found {attacks}"
         )
     also = attacks.get("also", [])
     if not isinstance(also, list):

@@ -123,7 +123,7 @@ def test_a_request_to_stop_saves_in_the_middle_of_an_epoch(copy, expected, numbe
     process.send_signal(number)
     assert process.wait(timeout=60) == SAVED
     (state,) = copy.glob(f".state/*/{FILES}")
-    assert state.name == "state.fit.lr0.safetensors"
+    assert state.name == "state.fit.net.safetensors"
     assert load_checkpoint(state, "state")[1]["step"] > 0
     finish(copy)
     assert same(outcome(copy), expected)
@@ -139,8 +139,8 @@ def test_a_state_that_cem_0_1_0_left_is_gone_on_from(copy, expected) -> None:
     assert process.wait(timeout=60) == SAVED
     (state,) = copy.glob(f".state/*/{FILES}")
     tensors, header = load_checkpoint(state, "state")
-    former = {f"fit.lr0.{name}": tensor for name, tensor in tensors.items()}
-    parts = {"fit": {"parts": {"lr0": {key: header[key] for key in header.keys() - {"kind", "version"}}}}}
+    former = {f"fit.net.{name}": tensor for name, tensor in tensors.items()}
+    parts = {"fit": {"parts": {"net": {key: header[key] for key in header.keys() - {"kind", "version"}}}}}
     save_checkpoint(state.with_name("state.safetensors"), "state", former, {"parts": parts})
     state.unlink()
     finish(copy)
