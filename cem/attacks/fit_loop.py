@@ -12,7 +12,7 @@ from cem.attacks.base import Fitted, Knowledge, hold_out
 from cem.attacks.fit_state import FitState, Readings
 from cem.attacks.mean_image import MeanImageAttack
 from cem.attacks.standard import Standardised, observed_spread
-from cem.config import DecoderFit, Gan
+from cem.config import DecoderFit, FlowFit, Gan
 from cem.jobs.interruption import Checkpoints
 from cem.jobs.state import StateStore
 from cem.models import parameter_count
@@ -56,9 +56,9 @@ class FitLoop:
     No augmentation: z of a changed image would need the encoder.
     """
 
-    def __init__(self, cfg: DecoderFit | Gan, knowledge: Knowledge, name: str) -> None:
+    def __init__(self, cfg: DecoderFit | FlowFit | Gan, knowledge: Knowledge, name: str) -> None:
         self.cfg, self.knowledge, self.name = cfg, knowledge, name
-        self.patience = cfg.patience if isinstance(cfg, DecoderFit) else None
+        self.patience = cfg.patience if isinstance(cfg, DecoderFit | FlowFit) else None
         self.fit_rows, self.held_rows = hold_out(knowledge.num_images, cfg.held_out, self.generator("split", "cpu"))
         self.batch_size = min(cfg.batch_size, len(self.fit_rows))
         self.steps = len(self.fit_rows) // self.batch_size  # an incomplete last batch is left out

@@ -297,5 +297,52 @@ class ShadowModel(AttackSettings):
     needs_labels = True
 
 
+class FlowFit(Settings):
+    """How a flow from noise to images is fitted."""
+
+    net: str = Field("unet_C32", description="unet_C{channels}: the network that gives the velocity")
+    epochs: int = Field(50, ge=0, description="passes over the attacker's images at most")
+    patience: int | None = Field(
+        None, ge=1, description="epochs without a better held-out error after which the fit ends; absent: no early end"
+    )
+    batch_size: int = Field(64, ge=2, description="images per step")
+    lr: float = _FIXED_LR
+    held_out: float = Field(0.1, gt=0, lt=0.5, description="part of the attacker's images kept for selection")
+    selection_images: int = Field(128, ge=1, description="how many of those are answered after each epoch, at most")
+    seed: Seed = Field(0, description="seed of the attack's own generators")
+
+    @field_validator("net")
+    @classmethod
+    def _is_unet(cls, value: str) -> str:
+        if parse_decoder(value)[0] is not None:
+            raise ValueError(f"expected unet_C<channels>, such as unet_C32; found {value!r}")
+        return value
+
+
+class Flow(FlowFit, AttackSettings):
+    """A flow from noise to the images that z leaves possible: one sample is sharp, the mean of many the best guess."""
+
+    kind: Literal["flow"] = "flow"
+    implementation = "cem.attacks.flow:FlowAttack"
+    on_ladder = True
+    samples: int = Field(16, ge=1, description="samples that an answer is the mean of; 1: a single sharp image")
+    steps: int = Field(8, ge=1, description="steps from noise to an image, each of two looks at the network")
+    runs: Literal["all", "reference"] = _RUNS
+    possible_encoder = _CAN_ASK
+
+
+class PriorSearch(FlowFit, AttackSettings):
+    """Samples images that explain z, with the encoder's weights and a flow fitted to the attacker's images as prior."""
+
+    kind: Literal["prior_search"] = "prior_search"
+    implementation = "cem.attacks.prior_search:PriorSearchAttack"
+    encoder: Encoder = Field("weights", description="must be weights: the search runs through the encoder")
+    samples: int = Field(4, ge=1, description="samples that an answer is the mean of; 1: a single sharp image")
+    steps: int = Field(16, ge=1, description="steps from noise to an image, each of two looks at the prior and at z")
+    iterations: int = Field(10, ge=1, description="of conjugate gradients through the encoder, at each look")
+    runs: Literal["all", "reference"] = _RUNS
+    possible_encoder = ("weights",)
+
+
 ATTACKS = Family("attack", AttackSettings)
 Attack = Annotated[AttackSettings, ATTACKS]
