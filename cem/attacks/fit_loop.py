@@ -45,7 +45,10 @@ class NetworkAttack:
     def reconstruct(
         self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
     ) -> Images:
-        images: Tensor = self.net.eval()(smashed)
+        return self.or_mean(self.net.eval()(smashed))
+
+    def or_mean(self, images: Images) -> Images:
+        """The mean of the attacker's images in place of those that are not finite."""
         finite = images.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
         return torch.where(finite, images, self.mean)
 

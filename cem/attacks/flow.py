@@ -10,18 +10,44 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from cem.attacks.base import Fitted, Knowledge, Rows, chunks
 from cem.attacks.fit_loop import FitLoop, NetworkAttack, descend
 from cem.attacks.fit_state import FitState, Readings
-from cem.attacks.flow_net import FlowNet
+from cem.attacks.flow_net import FlowNet, Samples
 from cem.attacks.standard import Standardised, observed_spread
-from cem.config import Flow, FlowFit
+from cem.config import Flow, FlowFit, PriorSearch
 from cem.jobs.interruption import Interrupted
 from cem.jobs.state import StateStore
 from cem.models.velocity import make_velocity
 from cem.types import Images, Labels, Smashed
 
-TOGETHER = 512  # samples that are drawn at once: bounds memory, and the time until a request to stop is heard
+TOGETHER = 256  # samples that are drawn at once: bounds memory, and how long a request to stop goes unheard
 
 
-class FlowAttack(NetworkAttack):
+class SamplingAttack(NetworkAttack):
+    """Answers z with the mean of samples of a flow; with that of the attacker's images where the flow overflows."""
+
+    net: FlowNet
+
+    def __init__(self, cfg: Flow | PriorSearch, store: StateStore | None = None) -> None:
+        self.samples, self.store = cfg.samples, store or StateStore()
+
+    @torch.no_grad()
+    def reconstruct(
+        self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
+    ) -> Images:
+        """Raises Interrupted when asked to stop."""
+        parts = torch.split(smashed, max(1, TOGETHER // self.samples))
+        return torch.cat([self.or_mean(self.sample(part, self.samples).mean(1)) for part in parts])
+
+    @torch.no_grad()
+    def sample(self, smashed: Smashed, count: int) -> Samples:
+        """So many images for each z, in [0, 1]; not finite where the flow overflows. Raises Interrupted."""
+        return self.net.eval().sample(smashed, count, self._heed)
+
+    def _heed(self) -> None:
+        if self.store.asked_to_stop():
+            raise Interrupted
+
+
+class FlowAttack(SamplingAttack):
     """Conditional flow matching: the answer to z is the mean of `samples` draws from the images that z leaves possible.
 
     The best epoch is that of the least squared error of what the attack answers, on images that the attacker held out.
@@ -29,25 +55,14 @@ class FlowAttack(NetworkAttack):
     """
 
     def __init__(self, cfg: Flow, store: StateStore | None = None) -> None:
-        self.cfg, self.store = cfg, store or StateStore()
+        super().__init__(cfg, store)
+        self.cfg = cfg
 
     def fit(self, knowledge: Knowledge) -> Fitted:
         self.know(knowledge)
         loop = _Loop(self.cfg, knowledge)
-        self.net = net = loop.make_flow(self.mean)
-        return loop.fit(net, knowledge.observe, self.store.part("flow"))
-
-    @torch.no_grad()
-    def reconstruct(
-        self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
-    ) -> Images:
-        """Raises Interrupted when asked to stop."""
-        answers = []
-        for part in torch.split(smashed, max(1, TOGETHER // self.cfg.samples)):
-            if self.store.asked_to_stop():
-                raise Interrupted
-            answers.append(super().reconstruct(part))
-        return torch.cat(answers)
+        self.net = loop.make_flow(self.mean)
+        return loop.fit(self.net, knowledge.observe, self.store.part("flow"))
 
 
 class FlowLoop(FitLoop):

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from cem.attacks.standard import Standardised
-from cem.models.velocity import Features, Moments, Velocity
+from cem.models.velocity import Features, Velocity
 from cem.types import Images, Smashed
 
+Field = Callable[[Images, float], Images]  # noisy images, their time → their velocity
 Samples = Float[Tensor, "batch sample channel height width"]
 
 
@@ -74,17 +75,26 @@ class FlowNet(nn.Module):
         features: Tensor = self.reader(smashed)
         return features
 
-    def sample(self, smashed: Smashed, count: int) -> Samples:
-        """So many images for each z, in [0, 1]; not finite where the network overflows."""
-        noise = self.noise(smashed, count)
+    def sample(self, smashed: Smashed, count: int, heed: Callable[[], None] = lambda: None) -> Samples:
+        """So many images for each z, in [0, 1]; not finite where something overflows. heed: called at each look."""
+        noise, velocity = self.noise(smashed, count), self.field(smashed, count)
+
+        def heeding(x: Images, time: float) -> Images:
+            heed()
+            return velocity(x, time)
+
+        return self.images(integrate(heeding, noise.flatten(0, 1), self.steps)).view_as(noise)
+
+    def field(self, smashed: Smashed, count: int) -> Field:
+        """The velocity that takes `count` samples of each z, one after another, to their images."""
         features = self.features(smashed)
         told = None if features is None else features.repeat_interleave(count, dim=0)
+        return lambda x, time: self.at(x, time, told)
 
-        def velocity(x: Images, time: float) -> Images:
-            found: Tensor = self.velocity(x, at_time(x, time), told)
-            return found
-
-        return self.images(integrate(velocity, noise.flatten(0, 1), self.steps)).view_as(noise)
+    def at(self, x: Images, time: float, features: Features | None = None) -> Images:
+        """The velocity of standardised noisy images, all at one time."""
+        velocity: Tensor = self.velocity(x, torch.full((len(x),), time, device=x.device), features)
+        return velocity
 
     def noise(self, smashed: Smashed, count: int) -> Samples:
         """Where the samples of each z start."""
@@ -102,12 +112,7 @@ class FlowNet(nn.Module):
         return (self.images(x) - self.mean) / self.scale
 
 
-def at_time(x: Images, time: float) -> Moments:
-    """One time for all images."""
-    return torch.full((len(x),), time, device=x.device)
-
-
-def integrate(velocity: Callable[[Images, float], Images], x: Images, steps: int) -> Images:
+def integrate(velocity: Field, x: Images, steps: int) -> Images:
     """From t = 0 to 1 by the midpoint rule: two looks at the velocity a step.
 
     Of Gaussian images with 1 % of their variance left unknown, 8 steps give samples with 95 % of that variance; 16
