@@ -23,8 +23,8 @@ def example():
 
 
 def test_it_rebuilds_digits_and_says_how_well(example):
-    attack, record, _ = example
-    test = make_knowledge(small_digits(60, start=3000), convolution(), noise(0.05))
+    attack, record, knowledge = example
+    test = make_knowledge(small_digits(60, start=3000), knowledge.encoder, noise(0.05))
     error, least = mse(attack, test), (attack.mean - test.targets(slice(None))).square().mean().item()
     print(f"error {error:.5f}, of the mean image {least:.5f}, held out {record.choices['held_out_mse']:.5f}")
     assert error < 0.3 * least
