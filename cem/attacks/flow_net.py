@@ -55,7 +55,7 @@ class FlowNet(nn.Module):
 
         The times of a batch are one draw from each of as many equal parts of [0, 1]. The second error is of
         x_t + (1 − t) · v, in units of the images: x_t gives most of them away at late times.
-        Source: Lipman, Chen, Ben-Hamu, Nickel & Le 2023 (arXiv 2210.02747), eq. 23 with σ_min = 0; Liu, Gong & Liu 2023
+        Source: Lipman et al. 2023 (arXiv 2210.02747), eq. 23 with σ_min = 0; Liu, Gong & Liu 2023
         (arXiv 2209.03003), eq. 1.
         """
         x = (images - self.mean) / self.scale

@@ -60,7 +60,7 @@ class Velocity(nn.Module):
     """v(x_t, t), or v(x_t, t, features): a U-Net on images whose patches of `patch`×`patch` pixels became channels.
 
     Images are standardised: mean 0, variance 1. What the U-Net is given and what it adds have a variance of 1 at every
-    time where pixels are independent (as of Karras, Aittala, Aila & Laine 2022, arXiv 2206.00364, for this path).
+    time where pixels are independent (Karras et al. 2022, arXiv 2206.00364, for this path).
     """
 
     def __init__(self, channels: int, image_channels: int, side: int, patch: int, feature_channels: int) -> None:

@@ -85,7 +85,7 @@ class LinearEncoder(nn.Module):
         self.channel = channel
 
     def forward(self, images):
-        return self.self.channel.encode(255 * images)
+        return self.channel.encode(255 * images)
 
 
 CHANNELS = {
