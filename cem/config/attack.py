@@ -308,7 +308,9 @@ class FlowFit(Settings):
     batch_size: int = Field(64, ge=2, description="images per step")
     lr: float = _FIXED_LR
     held_out: float = Field(0.1, gt=0, lt=0.5, description="part of the attacker's images kept for selection")
-    selection_images: int = Field(128, ge=1, description="how many of those are answered after each epoch, at most")
+    selection_images: int = Field(
+        128, ge=1, description="how many of those are answered, at most, to say how good the answers are"
+    )
     seed: Seed = Field(0, description="seed of the attack's own generators")
 
     @field_validator("net")
