@@ -3,13 +3,15 @@
 * decoder: res_normN8C64 (711,539 parameters), 8×8×8 → 3×32×32, batches of 256: a fit of a few steps by our attack, with
   everything else that it does, against a plain PyTorch loop of the same network, loss, Adam and schedule; required: at
   most 1.05 times as long.
+* flow: unet_C32 and what reads z (same z, images and batches), likewise against a plain loop of the same network and
+  loss; required: the same.
 * optimization: images per second of the search through a narrow encoder (VGG-11 width .25, cut 4, C8S1, 32×32; random
   weights, statistics of its batch normalisation from the images), all images of a batch together, against one image at
   a time. Same steps. Required: the mean squared errors of the two agree within 2 %, and the ratio is at least 3.
 
 The two of each are timed in turn, on --threads threads, and the median of the ratios counts. Exit code 1 when a
 requirement is not met.
-Usage: python benchmarks/attacks.py [--only decoder|optimization] [--repeats N] [--threads N]
+Usage: python benchmarks/attacks.py [--only decoder|flow|optimization] [--repeats N] [--threads N]
 """
 
 import argparse
@@ -21,13 +23,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, mse_loss
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from cem.attacks import Knowledge
 from cem.attacks.decoder import DecoderAttack
+from cem.attacks.flow import FlowAttack
 from cem.attacks.optimization import OptimizationAttack
-from cem.config import Decoder, Optimization, Vgg11
+from cem.config import Decoder, Flow, Optimization, Vgg11
 from cem.jobs.process import make_generator, set_up_process
 from cem.models import make_decoder, make_split
+from cem.models.velocity import make_velocity
 
 NET, PARAMETERS, BATCH, STEPS = "res_normN8C64", 711_539, 256, 3
 SMASHED, IMAGE = (8, 8, 8), (3, 32, 32)
@@ -44,11 +49,8 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def measure_decoder(repeats: int) -> bool:
-    """Whether our step is at most ALLOWED times as long as the plain one."""
-    draws = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (STEPS * BATCH + 1, *IMAGE), dtype=torch.uint8, generator=draws)  # one is held out
-    smashed = torch.rand(len(images), *SMASHED, generator=draws)
-    knowledge = Knowledge(images, None, lambda rows, _: smashed[rows], seed=0, device=torch.device("cpu"))
+    """Whether a decoder's step is at most ALLOWED times as long as the plain one."""
+    images, smashed, knowledge = random_images()
     cfg = Decoder(net=NET, lr=1e-3, epochs=1, batch_size=BATCH, held_out=1e-6)
 
     def ours() -> None:
@@ -56,8 +58,7 @@ def measure_decoder(repeats: int) -> bool:
 
     def plain() -> None:
         net = make_decoder(NET, SMASHED, IMAGE)
-        optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=cfg.weight_decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=STEPS, eta_min=1e-5)
+        optimizer, schedule = plain_optimizer(net, cfg.weight_decay)
         for rows in torch.randperm(STEPS * BATCH).split(BATCH):
             loss = mse_loss(net(smashed[rows]), images[rows].float() / 255)
             optimizer.zero_grad()
@@ -65,15 +66,57 @@ def measure_decoder(repeats: int) -> bool:
             optimizer.step()
             schedule.step()
 
+    return against_plain("decoder", plain, ours, repeats)
+
+
+def measure_flow(repeats: int) -> bool:
+    """Whether a flow's step is at most ALLOWED times as long as the plain one."""
+    images, smashed, knowledge = random_images()
+    cfg = Flow(lr=1e-3, epochs=1, batch_size=BATCH, held_out=1e-6, steps=1)
+
+    def ours() -> None:
+        assert not FlowAttack(cfg).fit(knowledge).failure
+
+    def plain() -> None:
+        velocity, condition = make_velocity(cfg.net, IMAGE, SMASHED, torch.Generator().manual_seed(0))
+        optimizer, schedule = plain_optimizer(nn.ModuleList([velocity, condition]), 0.0)
+        for rows in torch.randperm(STEPS * BATCH).split(BATCH):
+            x = 3 * (images[rows].float() / 255 - 0.5)
+            noise, time = torch.randn_like(x), torch.rand(len(x))
+            at = time.view(-1, 1, 1, 1)
+            loss = mse_loss(velocity(at * x + (1 - at) * noise, time, condition(smashed[rows])), x - noise)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+    return against_plain("flow", plain, ours, repeats)
+
+
+def random_images() -> tuple[Tensor, Tensor, Knowledge]:
+    """Images, their z, and an attacker who knows both; one image is held out."""
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (STEPS * BATCH + 1, *IMAGE), dtype=torch.uint8, generator=draws)
+    smashed = torch.rand(len(images), *SMASHED, generator=draws)
+    return images, smashed, Knowledge(images, None, lambda rows, _: smashed[rows], seed=0, device=torch.device("cpu"))
+
+
+def plain_optimizer(net: nn.Module, weight_decay: float) -> tuple[torch.optim.Adam, CosineAnnealingLR]:
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=weight_decay)
+    return optimizer, CosineAnnealingLR(optimizer, T_max=STEPS, eta_min=1e-5)
+
+
+def against_plain(name: str, plain: Callable[[], None], ours: Callable[[], None], repeats: int) -> bool:
+    """Whether our fit of STEPS steps takes at most ALLOWED times as long as the plain one."""
     ratios = []
     for repeat in range(repeats + 1):  # the first is not timed: memory is claimed then
         theirs, our_own = seconds(plain) / STEPS, seconds(ours) / STEPS
         if repeat > 0:
             ratios.append(our_own / theirs)
-            print(f"plain loop: {theirs:6.3f} s per step   DecoderAttack: {our_own:6.3f} s per step", flush=True)
+            print(f"plain loop: {theirs:6.3f} s per step   {name} attack: {our_own:6.3f} s per step", flush=True)
     ratio = statistics.median(ratios)
     print(
-        f"decoder: ratio {ratio:.2f} (median of {len(ratios)}, {min(ratios):.2f} to {max(ratios):.2f}; "
+        f"{name}: ratio {ratio:.2f} (median of {len(ratios)}, {min(ratios):.2f} to {max(ratios):.2f}; "
         f"at most {ALLOWED:g} allowed)"
     )
     if ratio > ALLOWED:
@@ -131,7 +174,7 @@ def measure_optimization(repeats: int) -> bool:
     return agree and ratio >= REQUIRED
 
 
-MEASUREMENTS = {"decoder": measure_decoder, "optimization": measure_optimization}
+MEASUREMENTS = {"decoder": measure_decoder, "flow": measure_flow, "optimization": measure_optimization}
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from cem.attacks.base import CurveRow, Rung
-from cem.config import DecoderFit, Gan
+from cem.config import Gan, NetworkFit
 
 IMPROVEMENT = 0.02  # part of the held-out error that a last fifth of a number of epochs may still bring
 MIN_EPOCHS = 5
@@ -154,7 +154,7 @@ class Place:
         return not self.cooling and self.epoch == 0
 
 
-def budget_of(cfg: DecoderFit | Gan) -> Epochs | Auto:
+def budget_of(cfg: NetworkFit | Gan) -> Epochs | Auto:
     """What the settings ask for."""
     if isinstance(cfg, Gan):
         return Epochs(cfg.epochs, decays=False)

@@ -14,7 +14,7 @@ from cem.attacks.budget import Auto, budget_of
 from cem.attacks.fit_state import FitState, Readings
 from cem.attacks.mean_image import MeanImageAttack
 from cem.attacks.standard import Standardised, observed_spread
-from cem.config import DecoderFit, Gan
+from cem.config import DecoderFit, FlowFit, Gan
 from cem.jobs.interruption import Checkpoints
 from cem.jobs.state import StateStore
 from cem.models import parameter_count
@@ -44,7 +44,10 @@ class NetworkAttack:
     def reconstruct(
         self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
     ) -> Images:
-        images: Tensor = self.net.eval()(smashed)
+        return self.or_mean(self.net.eval()(smashed))
+
+    def or_mean(self, images: Images) -> Images:
+        """The mean of the attacker's images in place of those that are not finite."""
         finite = images.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
         return torch.where(finite, images, self.mean)
 
@@ -55,7 +58,7 @@ class FitLoop:
     No augmentation: z of a changed image would need the encoder.
     """
 
-    def __init__(self, cfg: DecoderFit | Gan, knowledge: Knowledge, name: str) -> None:
+    def __init__(self, cfg: DecoderFit | FlowFit | Gan, knowledge: Knowledge, name: str) -> None:
         self.cfg, self.knowledge, self.name = cfg, knowledge, name
         self.budget = budget_of(cfg)
         self.fit_rows, self.held_rows = hold_out(knowledge.num_images, cfg.held_out, self.generator("split", "cpu"))

@@ -8,11 +8,13 @@ from cem.config.attack import (
     AttackSettings,
     ClassMean,
     Decoder,
+    Flow,
     Gan,
     Linear,
     MeanImage,
     Nearest,
     Optimization,
+    PriorSearch,
     ShadowModel,
 )
 from cem.config.base import ConfigError, Seed, Settings, Slug
@@ -29,7 +31,7 @@ from cem.config.dataset import (
     SyntheticDataset,
     TorchvisionDataset,
 )
-from cem.config.decoder import DecoderFit, Loss, StartingDecoder, parse_decoder
+from cem.config.decoder import DecoderFit, FlowFit, Loss, NetworkFit, StartingDecoder, parse_decoder
 from cem.config.defense import DEFENSES, Defense, DefenseSettings, Dropout, NoPeek, TopK
 from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
@@ -76,6 +78,8 @@ __all__ = [
     "DefenseSettings",
     "Dropout",
     "Family",
+    "Flow",
+    "FlowFit",
     "Gan",
     "GmmSurrogate",
     "IdxDataset",
@@ -92,10 +96,12 @@ __all__ = [
     "Model",
     "ModelSettings",
     "Nearest",
+    "NetworkFit",
     "NoPeek",
     "NoSurrogate",
     "NpzDataset",
     "Optimization",
+    "PriorSearch",
     "Run",
     "Seed",
     "Settings",

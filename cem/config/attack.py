@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cem.config.base import Seed, Slug
-from cem.config.decoder import DecoderFit, Loss, StartingDecoder, parse_decoder
+from cem.config.decoder import DecoderFit, FlowFit, Loss, StartingDecoder, parse_decoder
 from cem.config.registry import Family, Member
 
 Encoder = Literal["weights", "query", "none"]
@@ -295,6 +295,31 @@ class ShadowModel(AttackSettings):
     runs: Literal["all", "reference"] = _RUNS
     possible_encoder = ("none",)
     needs_labels = True
+
+
+class Flow(FlowFit, AttackSettings):
+    """A flow from noise to the images that z leaves possible: one sample is sharp, the mean of many the best guess."""
+
+    kind: Literal["flow"] = "flow"
+    implementation = "cem.attacks.flow:FlowAttack"
+    on_ladder = True
+    samples: int = Field(16, ge=1, description="samples that an answer is the mean of; 1: a single sharp image")
+    steps: int = Field(8, ge=1, description="steps from noise to an image, each of two looks at the network")
+    runs: Literal["all", "reference"] = _RUNS
+    possible_encoder = _CAN_ASK
+
+
+class PriorSearch(FlowFit, AttackSettings):
+    """Samples images that explain z, with the encoder's weights and a flow fitted to the attacker's images as prior."""
+
+    kind: Literal["prior_search"] = "prior_search"
+    implementation = "cem.attacks.prior_search:PriorSearchAttack"
+    encoder: Encoder = Field("weights", description="must be weights: the search runs through the encoder")
+    samples: int = Field(4, ge=1, description="samples that an answer is the mean of; 1: a single sharp image")
+    steps: int = Field(16, ge=1, description="steps from noise to an image, each of two looks at the prior and at z")
+    iterations: int = Field(10, ge=1, description="of conjugate gradients through the encoder, at each look")
+    runs: Literal["all", "reference"] = _RUNS
+    possible_encoder = ("weights",)
 
 
 ATTACKS = Family("attack", AttackSettings)

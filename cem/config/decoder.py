@@ -39,11 +39,9 @@ class Loss(Settings):
         return self
 
 
-class DecoderFit(Settings):
-    """How a decoder is fitted."""
+class NetworkFit(Settings):
+    """How long a network is fitted, and on what."""
 
-    net: str = Field("res_normN4C32", description="res_normN{blocks}C{channels}, or unet_C{channels}")
-    loss: Loss = Field(Loss(), description="what is minimised; selection is by the squared error all the same")
     budget: Literal["auto", "epochs"] | None = Field(
         None,
         description="auto: budgets of 4, 8, 16, … epochs until one brings less than 1 %; epochs: as many as are given; "
@@ -58,12 +56,11 @@ class DecoderFit(Settings):
         "early end",
     )
     batch_size: int = Field(256, ge=2, description="images per step")
-    weight_decay: float = Field(1e-4, ge=0, description="Adam's weight decay")
     held_out: float = Field(0.1, gt=0, lt=0.5, description="part of the attacker's images kept for selection")
     seed: Seed = Field(0, description="seed of the attack's own generators")
 
     @model_validator(mode="after")
-    def _one_budget(self) -> "DecoderFit":
+    def _one_budget(self) -> "NetworkFit":
         if self.budget is not None and (self.budget == "epochs") != (self.epochs is not None):
             raise ValueError(
                 f"budget: {self.budget} {'needs' if self.epochs is None else 'leaves no place for'} epochs"
@@ -71,6 +68,14 @@ class DecoderFit(Settings):
         if self.patience is not None and self.epochs is None:
             raise ValueError("patience needs epochs; a budget that is found (budget: auto) ends by itself")
         return self
+
+
+class DecoderFit(NetworkFit):
+    """How a decoder is fitted."""
+
+    net: str = Field("res_normN4C32", description="res_normN{blocks}C{channels}, or unet_C{channels}")
+    loss: Loss = Field(Loss(), description="what is minimised; selection is by the squared error all the same")
+    weight_decay: float = Field(1e-4, ge=0, description="Adam's weight decay")
 
     @field_validator("net")
     @classmethod
@@ -86,3 +91,21 @@ class StartingDecoder(DecoderFit):
     """The decoder that another attack starts from or ends with."""
 
     lr: float = _FIXED_LR
+
+
+class FlowFit(NetworkFit):
+    """How a flow from noise to images is fitted."""
+
+    net: str = Field("unet_C32", description="unet_C{channels}: the network that gives the velocity")
+    batch_size: int = Field(64, ge=2, description="images per step")
+    lr: float = _FIXED_LR
+    selection_images: int = Field(
+        128, ge=1, description="how many of the held-out images are answered, at most, to say how good the answers are"
+    )
+
+    @field_validator("net")
+    @classmethod
+    def _is_unet(cls, value: str) -> str:
+        if parse_decoder(value)[0] is not None:
+            raise ValueError(f"expected unet_C<channels>, such as unet_C32; found {value!r}")
+        return value

@@ -7,22 +7,24 @@ from typing import Any
 
 from cem.config.base import ConfigError
 
-_YARDSTICKS = [{"kind": "mean_image"}, {"kind": "class_mean"}]
-_DECODER = {"kind": "decoder", "batch_size": 64}
-QUICK = [*_YARDSTICKS, {"kind": "linear"}, _DECODER]
-STANDARD = [
+Attacks = list[dict[str, Any]]
+_YARDSTICKS: Attacks = [{"kind": "mean_image"}, {"kind": "class_mean"}]
+_DECODER: dict[str, Any] = {"kind": "decoder", "batch_size": 64}
+QUICK: Attacks = [*_YARDSTICKS, {"kind": "linear"}, _DECODER]
+STANDARD: Attacks = [
     *QUICK,
     _DECODER | {"name": "decoder_next", "net": "res_normN4C64"},
     _DECODER | {"name": "unet", "net": "unet_C32"},
+    {"kind": "flow"},
 ]
-PAPER = [
+PAPER: Attacks = [
     *STANDARD,
     _DECODER | {"name": "decoder_second", "net": "res_normN8C64"},
     {"kind": "gan", "start": "decoder", "decoder": {"batch_size": 64}, "epochs": 50},
     {"kind": "optimization", "start": "decoder", "decoder": {"batch_size": 64}, "steps": 200, "scored": 100},
     {"kind": "shadow_model", "decoder": {"batch_size": 64}},
 ]
-PANELS: dict[str, list[dict[str, Any]]] = {"quick": QUICK, "standard": STANDARD, "paper": PAPER}
+PANELS: dict[str, Attacks] = {"quick": QUICK, "standard": STANDARD, "paper": PAPER}
 
 
 def with_panel(attacks: Any) -> Any:

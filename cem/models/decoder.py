@@ -115,7 +115,7 @@ def make_decoder(
     Raises ValueError for a name of another form, DecoderError unless H/h = W/w is a power of two.
     """
     blocks, channels = parse_decoder(name)
-    doublings = _doublings(smashed_shape, image_shape)
+    doublings = doublings_of(smashed_shape, image_shape)
     if generator is None:
         generator = torch.Generator().manual_seed(0)
     with torch.device("meta"):  # whose constructors have nothing to draw from the global generator
@@ -129,7 +129,8 @@ def make_decoder(
     return decoder
 
 
-def _doublings(smashed_shape: Shape, image_shape: Shape) -> int:
+def doublings_of(smashed_shape: Shape, image_shape: Shape) -> int:
+    """How often the side of z is doubled until it is the image's. Raises DecoderError where it never is."""
     ratios = {image / smashed for image, smashed in zip(image_shape[1:], smashed_shape[1:], strict=True)}
     ratio = int(next(iter(ratios)))
     if ratios != {ratio} or ratio < 1 or ratio.bit_count() != 1:

@@ -9,11 +9,13 @@ from cem.attacks import Attack, make_attack
 from cem.config import (
     ClassMean,
     Decoder,
+    Flow,
     Gan,
     Linear,
     MeanImage,
     Nearest,
     Optimization,
+    PriorSearch,
     ShadowModel,
     StartingDecoder,
     Vgg11,
@@ -27,6 +29,7 @@ MODEL, SHAPE = Vgg11(width=0.1), (1, 32, 32)
 COUNTS = {"private": 300, "val": 20, "shadow": 200, "test": 60}
 CLASSES = 3
 SMALL = {"net": "res_normN0C4", "batch_size": 64}
+FLOW = {"net": "unet_C4", "batch_size": 64, "epochs": 2, "samples": 2, "steps": 2, "selection_images": 8}
 START = StartingDecoder(**SMALL, epochs=1)
 ATTACKS = {
     cfg.id: cfg
@@ -38,6 +41,8 @@ ATTACKS = {
         Decoder(**SMALL, epochs=2, lr_sweep=(1e-3, 1e-2)),
         Gan(**SMALL, epochs=2, critic_steps=2),
         Optimization(steps=5, tv=(0.0, 0.1), start="decoder", decoder=START),
+        Flow(**FLOW),
+        PriorSearch(**FLOW, iterations=2),
         ShadowModel(encoder_epochs=1, decoder=START),
     )
 }

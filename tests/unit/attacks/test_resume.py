@@ -21,7 +21,7 @@ COUNTS = {"private": 600, "val": 10, "shadow": 10, "test": 60}
 DRIVER = """
 import sys
 from pathlib import Path
-from cem.config import Decoder, Gan, Run
+from cem.config import Decoder, Flow, Gan, Run
 from cem.evaluation import attack_run
 from cem.models import critic
 folder, epochs, kinds = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3].split()
@@ -30,6 +30,7 @@ critic.WIDTHS = (4, 8, 16)
 attacks = {
     "decoder": Decoder(net="res_normN0C8", lr=1e-3, epochs=epochs, batch_size=32),
     "gan": Gan(net="res_normN0C8", epochs=epochs, batch_size=32, critic_steps=3),
+    "flow": Flow(net="unet_C8", epochs=epochs, batch_size=32, samples=2, steps=4, selection_images=16),
 }
 attack_run(run, [attacks[kind] for kind in kinds], activations=folder / "activations.h5", data=folder / "data.h5",
            model=folder / "model.safetensors",
@@ -92,8 +93,8 @@ def wait_for_save(process: subprocess.Popen, folder: Path, after: float) -> None
 
 @pytest.fixture(scope="module")
 def expected(files) -> tuple[bytes, np.ndarray]:
-    """What an attack that nobody disturbs ends with; `files` then holds what a GAN does, too."""
-    finish(files, kinds="decoder gan")
+    """What an attack that nobody disturbs ends with; `files` then holds what a GAN and a flow do, too."""
+    finish(files, kinds="decoder gan flow")
     return outcome(files)
 
 
@@ -150,18 +151,19 @@ def test_a_state_that_cem_0_1_0_left_is_gone_on_from(copy, expected) -> None:
 
 
 @pytest.mark.usefixtures("expected")
-def test_a_gan_that_is_killed_and_then_stopped(copy, files) -> None:
-    process = start(copy, kinds="gan")
+@pytest.mark.parametrize("kind", ["gan", "flow"])
+def test_another_that_is_killed_and_then_stopped(copy, files, kind) -> None:
+    process = start(copy, kinds=kind)
     wait_for_save(process, copy, 0.0)
     process.kill()
     process.wait()
-    process = start(copy, kinds="gan")
+    process = start(copy, kinds=kind)
     wait_for_save(process, copy, time.time())
     process.send_signal(signal.SIGUSR2)
     assert process.wait(timeout=60) == SAVED
-    finish(copy, kinds="gan")
+    finish(copy, kinds=kind)
     assert (copy / "log").read_text().count("going on from") == 2
-    assert same(outcome(copy, "gan"), outcome(files, "gan"))
+    assert same(outcome(copy, kind), outcome(files, kind))
 
 
 def test_another_budget_begins_anew_and_a_second_process_is_refused(copy) -> None:

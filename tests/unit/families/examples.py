@@ -13,6 +13,7 @@ from cem.config import FAMILIES, Family, Member
 
 DECODER = {"net": "res_normN0C4", "epochs": 2, "batch_size": 16, "lr": 0.01}
 NETWORK = {"embedding": 16, "reduced": 16, "slots": 3, "components": 2}
+FLOW = {"net": "unet_C4", "epochs": 2, "batch_size": 16, "lr": 0.01, "samples": 2, "steps": 2, "selection_images": 4}
 EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family → member → its settings
     "surrogate": {
         "gmm": [
@@ -34,6 +35,8 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family → member �
     },
     "attack": {
         "decoder": [DECODER, DECODER | {"lr": None, "lr_sweep": [0.001, 0.01]}],
+        "flow": [FLOW, FLOW | {"samples": 1}],
+        "prior_search": [FLOW | {"iterations": 3}],
         "gan": [{"net": "res_normN0C4", "epochs": 2, "batch_size": 16, "critic_steps": 2}],
         "optimization": [
             {"steps": 5, "tv": [0.0, 0.1], "start": "decoder", "decoder": DECODER},
