@@ -116,10 +116,12 @@ class Fitter:
 
 def fit_batch(images: Sequence[Raw], dataset: DatasetSettings) -> UInt8[np.ndarray, "n channels side side"]:
     """Images of any sizes, grey or colour, with the channels and side of the data set; those of one shape together."""
-    found = np.empty((len(images), dataset.channels, dataset.side, dataset.side), np.uint8)
     groups: dict[tuple[int, ...], list[int]] = {}
     for place, image in enumerate(images):
         groups.setdefault(image.shape, []).append(place)
+    if len(groups) == 1:
+        return to_shape(np.stack([squared_by(image, dataset.fit) for image in images]), dataset.channels, dataset.side)
+    found = np.empty((len(images), dataset.channels, dataset.side, dataset.side), np.uint8)
     for places in groups.values():
         squared = np.stack([squared_by(images[place], dataset.fit) for place in places])
         found[places] = to_shape(squared, dataset.channels, dataset.side)
