@@ -15,12 +15,13 @@ from torch.nn.functional import interpolate
 
 from cem.config import DatasetSettings
 from cem.data.sources import DataError, Source, read_source
+from cem.data.sources.picture import without_warnings
 from cem.data.sources.source import Raw, several_sizes
 from cem.data.splits import split_indices
 from cem.storage.hdf5 import SPLITS, write_file
 
 _LUMA = (0.299, 0.587, 0.114)  # weights of red, green, blue: ITU-R BT.601
-_BATCH, _BYTES = 128, 32 << 20  # images converted at a time: few stay in the cache; bytes of them: bounds the memory
+_BATCH, _BYTES = 128, 4 << 20  # images converted at a time: few stay in the cache; bytes of them: bounds the memory
 
 RawBatch = UInt8[np.ndarray, "n height width"] | UInt8[np.ndarray, "n height width 3"]
 
@@ -43,7 +44,7 @@ def prepare_data(dataset: DatasetSettings, path: str | Path) -> Source:
         "fit": dataset.fit,
     }
     fitter = Fitter(source, dataset)
-    with _one_thread(), write_file(path, kind="dataset", attrs=attrs) as file:
+    with _one_thread(), without_warnings(), write_file(path, kind="dataset", attrs=attrs) as file:
         for split in SPLITS:
             shape = (len(rows[split]), dataset.channels, dataset.side, dataset.side)
             images = file.create_dataset(f"{split}/images", shape, np.uint8)
@@ -115,10 +116,12 @@ class Fitter:
 
 def fit_batch(images: Sequence[Raw], dataset: DatasetSettings) -> UInt8[np.ndarray, "n channels side side"]:
     """Images of any sizes, grey or colour, with the channels and side of the data set; those of one shape together."""
-    found = np.empty((len(images), dataset.channels, dataset.side, dataset.side), np.uint8)
     groups: dict[tuple[int, ...], list[int]] = {}
     for place, image in enumerate(images):
         groups.setdefault(image.shape, []).append(place)
+    if len(groups) == 1:
+        return to_shape(np.stack([squared_by(image, dataset.fit) for image in images]), dataset.channels, dataset.side)
+    found = np.empty((len(images), dataset.channels, dataset.side, dataset.side), np.uint8)
     for places in groups.values():
         squared = np.stack([squared_by(images[place], dataset.fit) for place in places])
         found[places] = to_shape(squared, dataset.channels, dataset.side)
@@ -157,4 +160,4 @@ def to_shape(images: RawBatch, channels: int, side: int) -> UInt8[np.ndarray, "n
 
 
 def _whole(pixels: Tensor) -> UInt8[Tensor, "n c h w"]:
-    return pixels if pixels.dtype == torch.uint8 else pixels.round().clamp(0, 255).to(torch.uint8)
+    return pixels if pixels.dtype == torch.uint8 else pixels.round_().clamp_(0, 255).to(torch.uint8)

@@ -8,7 +8,7 @@ import numpy as np
 
 from cem.config import ImageFolderDataset
 from cem.data.sources.files import content_digest, entries, is_hidden, local, printable, shown, walk
-from cem.data.sources.picture import Pictures, check_headers, is_picture_file
+from cem.data.sources.picture import Pictures, check_headers, is_picture_file, without_warnings
 from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, check_pixels, make_source
 
 ROLES = {
@@ -62,6 +62,7 @@ class Listing:
         ]
 
 
+@without_warnings()
 def read_image_folder(dataset: ImageFolderDataset) -> Source:
     """List all images, classes and files in the order of their names; each is read when it is asked for.
 
@@ -79,6 +80,7 @@ def read_image_folder(dataset: ImageFolderDataset) -> Source:
     return make_source(shown(dataset.path), pictures, labelling, description, digest, pictures.remarks)
 
 
+@without_warnings()
 def list_image_folder(dataset: ImageFolderDataset) -> Labelling:
     """Classes and labels from the names; what the headers of up to 10,000 images, spread evenly, say. DataError."""
     listing, labelling = _list(dataset)

@@ -3,8 +3,10 @@
 import hashlib
 import io
 import os
+import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, wraps
 from typing import NamedTuple, TypeVar
 
@@ -36,8 +38,22 @@ _TURNS = {
 T = TypeVar("T")
 
 
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Silence Pillow, whose warnings are of parts that hold no pixels, and of large images, which are refused.
+
+    It is for many images at once: for each it would take longer than to open a small one.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=rf"PIL\.|{re.escape(__name__)}")
+        yield
+
+
 class Pictures:
-    """The pixels of image files, each read when it is asked for; sequence of [height, width] or [height, width, 3]."""
+    """The pixels of image files, each read when it is asked for; sequence of [height, width] or [height, width, 3].
+
+    It is to be used `without_warnings`.
+    """
 
     def __init__(self, files: Sequence[str]) -> None:
         self.files = files
@@ -70,16 +86,12 @@ class Picture(NamedTuple):
 
 
 def _naming_the_file(read: Callable[[str], T]) -> Callable[[str], T]:
-    """What reads a file, so that whatever Pillow raises becomes a DataError that names the file.
-
-    Pillow's warnings are of parts that hold no pixels, and of large images, which `_check` refuses.
-    """
+    """What reads a file, so that whatever Pillow raises becomes a DataError that names the file."""
 
     @wraps(read)
     def reading(path: str) -> T:
         try:
-            with warnings.catch_warnings(action="ignore"):
-                return read(path)
+            return read(path)
         except DataError:
             raise
         except Exception as error:  # its readers raise whatever the damage leads them to: ValueError, struct.error, …
@@ -120,6 +132,7 @@ def remarks(several: Sequence[str]) -> list[str]:
     return [f"{len(several)} {verb} several pictures, of which the first is read: {named}."]
 
 
+@without_warnings()
 def check_headers(files: Sequence[str], *, one_size: bool) -> list[str]:
     """Look at the headers of up to 10,000 images, spread evenly; gives notes.
 

@@ -32,7 +32,7 @@ def test_under_noise_it_beats_the_search_without_a_prior(example):
     search = OptimizationAttack(Optimization(steps=60, tv=(0.03, 0.1), selection_images=16))
     search.fit(replace(knowledge, encoder=deepcopy(knowledge.encoder)))  # it lays the weights out anew
     error, least = mse(attack, test), (attack.mean - test.targets(slice(None))).square().mean().item()
-    print(f"{error:.5f}, search {mse(search, test):.5f}, mean image {least:.5f}, {record.choices['held_out_mse']:.5f}")
+    print(f"{error:.5f}, search {mse(search, test):.5f}, mean image {least:.5f}, {record.held_out_mse:.5f}")
     assert error < 0.9 * least
     assert error < 0.9 * mse(search, test)
     assert record.held_out_mse == pytest.approx(error, rel=0.5)

@@ -13,6 +13,7 @@ from cem.data.check import check_files
 from cem.data.prepare import prepare_data
 from cem.data.sources import DataError, Source, files, read_labels, read_source
 from cem.data.sources.files import content_digest
+from cem.data.sources.picture import without_warnings
 from cem.storage.hdf5 import open_dataset
 
 SMALL = Split(val=4, shadow=4, test=4)
@@ -29,7 +30,8 @@ def folder(tmp_path: Path) -> ImageFolderDataset:
 
 
 def every(source: Source) -> list[np.ndarray]:
-    return [source.images[row] for row in range(len(source.images))]
+    with without_warnings():
+        return [source.images[row] for row in range(len(source.images))]
 
 
 def refused(dataset: ImageFolderDataset, message: str) -> None:
