@@ -14,6 +14,7 @@ from cem.report.pictures import Picture, colour, empty, finish, line_style, mark
 from cem.report.scores import Scores
 from cem.report.statistics import over_seeds
 from cem.report.threat import ThreatModel
+from cem.storage.records import AttackRecord
 
 PANELS = {
     "val_accuracy": "accuracy on val, %",
@@ -117,17 +118,19 @@ def _draw_probes(axes: Axes, histories: list[pd.DataFrame], index: int) -> None:
 
 
 def attack_curves(plan: Plan, groups: list[Group]) -> list[Picture]:
-    """One picture a learned attack: the error on the attacker's own held-out images, epoch by epoch."""
+    """One picture a learned attack: the error on the attacker's own held-out images, by budget or epoch by epoch."""
     return [picture for attack in plan.learned if (picture := _attack_curve(plan, groups, attack)) is not None]
 
 
 def _attack_curve(plan: Plan, groups: list[Group], attack: str) -> Picture | None:
-    curves = {
-        run.id: _curve(read_attack(plan, run, attack).curve)
+    found = {
+        run.id: read_attack(plan, run, attack)
         for group in groups
         for run in group.runs
         if attack in plan.learned_on(run)
     }
+    by_budget = any(record.ladder for record in found.values())
+    curves = {name: _ladder(record) if by_budget else _curve(record) for name, record in found.items()}
     if not any(curve.notna().any() for curve in curves.values()):
         return None
     figure = new_figure(8.2, 3.4)
@@ -135,18 +138,26 @@ def _attack_curve(plan: Plan, groups: list[Group], attack: str) -> Picture | Non
     for index, group in enumerate(groups):
         if seen := [curves[run.id] for run in group.runs if run.id in curves]:
             _draw(axes, seen, index, group.label)
-    axes.set_xlabel("epoch of the attack")
+    axes.set_xlabel("budget of the attack, epochs" if by_budget else "epoch of the attack")
     axes.set_ylabel("MSE on held-out images")
+    if by_budget:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:.0f}")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+    when = "at the end of each budget that it tried" if by_budget else "while its network trains"
     caption = (
-        f"Attack {attack}: error on images the attacker holds out of its own, while its network trains. Curves that "
-        "still fall at the end are attacks that a larger budget would make stronger."
+        f"Attack {attack}: error on images the attacker holds out of its own, {when}. Curves that still fall at the "
+        "end are attacks that a larger budget would make stronger."
     )
     return finish(figure, f"attack_{attack}", "svg", caption)
 
 
-def _curve(points: list[dict[str, Any]]) -> pd.Series:
-    return _finite(pd.Series({point["epoch"]: point["val_mse"] for point in points}, dtype=float))
+def _curve(record: AttackRecord) -> pd.Series:
+    return _finite(pd.Series({row["epoch"]: row["val_mse"] for row in record.curve}, dtype=float))
+
+
+def _ladder(record: AttackRecord) -> pd.Series:
+    return _finite(pd.Series({rung.epochs: rung.val_mse for rung in record.ladder}, dtype=float))
 
 
 def _finite(values: pd.Series) -> pd.Series:

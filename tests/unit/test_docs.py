@@ -108,7 +108,7 @@ WALKS = {  # the file that CONTRIBUTING names for a question, and a word that th
     "cem/config/dataset.py": "class NpzDataset",
     "cem/report/page.py": "def write_report",
     "cem/jobs/interruption.py": "signal.SIGUSR2",
-    "cem/attacks/decoder.py": "cfg.lr_sweep",
+    "cem/attacks/tuning.py": "def halve",
     "snakemake_executor_plugin_submitit/head/causes.py": "class Cause",
 }
 
