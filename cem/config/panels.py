@@ -9,20 +9,21 @@ from cem.config.base import ConfigError
 
 Attacks = list[dict[str, Any]]
 _YARDSTICKS: Attacks = [{"kind": "mean_image"}, {"kind": "class_mean"}]
-_DECODER: dict[str, Any] = {"kind": "decoder", "batch_size": 64}
+_DECODER: dict[str, Any] = {"kind": "decoder", "net": "res_normN2C16", "batch_size": 64}
+_START = {"net": "res_normN4C32", "batch_size": 64}
 QUICK: Attacks = [*_YARDSTICKS, {"kind": "linear"}, _DECODER]
 STANDARD: Attacks = [
     *QUICK,
-    _DECODER | {"name": "decoder_next", "net": "res_normN4C64"},
+    _DECODER | {"name": "decoder_next", "net": "res_normN4C32"},
     _DECODER | {"name": "unet", "net": "unet_C32"},
     {"kind": "flow"},
 ]
 PAPER: Attacks = [
     *STANDARD,
     _DECODER | {"name": "decoder_second", "net": "res_normN8C64"},
-    {"kind": "gan", "start": "decoder", "decoder": {"batch_size": 64}, "epochs": 50},
-    {"kind": "optimization", "start": "decoder", "decoder": {"batch_size": 64}, "steps": 200, "scored": 100},
-    {"kind": "shadow_model", "decoder": {"batch_size": 64}},
+    {"kind": "gan", "start": "decoder", "decoder": _START, "epochs": 50, "net": _START["net"]},
+    {"kind": "optimization", "start": "decoder", "decoder": _START, "steps": 200, "scored": 100},
+    {"kind": "shadow_model", "decoder": _START},
 ]
 PANELS: dict[str, Attacks] = {"quick": QUICK, "standard": STANDARD, "paper": PAPER}
 
