@@ -9,7 +9,7 @@ from cem.config import Run
 from cem.planning.cluster import ClusterJobs
 from cem.planning.plan import Plan
 from cem.planning.status import RunStatus, State, Unfinished, newer_than_report, study_status, unfinished
-from cem.report.verdicts import FailedAttack, read_verdicts
+from cem.report.verdicts import FAILED, FailedAttack, read_verdicts
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Status:
     @property
     def failed(self) -> bool:
         """Whether a run failed, or an attack that is trained did."""
-        attacks = any(not one.bound and one.attack in self.plan.learned for one in self.attacks)
+        attacks = any(one.mark == FAILED and one.attack in self.plan.learned for one in self.attacks)
         return attacks or any(one.state == State.FAILED for one in self.runs)
 
     def as_json(self) -> dict[str, Any]:
@@ -111,10 +111,7 @@ class Status:
 
     def _attacks(self) -> list[str]:
         """Which attacks do not count by the results as they are now."""
-        return [
-            f"{'upper limit' if one.bound else 'attack failed'}: {one.attack} on {one.run}: {one.why}"
-            for one in self.attacks
-        ]
+        return [f"{one.mark}: {one.attack} on {one.run}: {one.why}" for one in self.attacks]
 
     def _report(self) -> str:
         path = self.plan.report

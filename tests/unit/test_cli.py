@@ -163,8 +163,10 @@ def test_the_status_follows_the_stages(cem, file, plan):
 
 
 def write_verdicts(plan: Plan, *rows: tuple[str, str, bool, bool, str]) -> None:
-    lines = ["run,attack,scope,attack_ok,attack_bound,attack_verdict"]
-    lines += [f'{run},{attack},infer,{ok},{bound},"{why}"' for run, attack, ok, bound, why in rows]
+    lines = ["run,attack,scope,attack_ok,attack_bound,attack_weak,attack_verdict"]
+    lines += [
+        f'{run},{attack},infer,{ok},{bound},{why.startswith("weak")},"{why}"' for run, attack, ok, bound, why in rows
+    ]
     make(plan.folder / "results.csv")
     (plan.folder / "results.csv").write_text("\n".join(lines) + "\n")
 
@@ -184,12 +186,14 @@ def test_only_failed_fits_of_this_study_are_an_error(cem, file, plan):
     write_verdicts(
         plan,
         (first, "decoder", False, True, why),  # a limit, not a failure
+        (second, "decoder", False, False, "weak: others come closer"),
         (second, "mean_image", False, False, "a baseline has no fit to repair"),
         ("old/run", "decoder", False, False, "no longer planned"),
     )
     code, out, _ = cem("status", file)
     assert code == 0
     assert lines_with(out, "upper limit") == [f"upper limit: decoder on {first}: {why}"]
+    assert lines_with(out, "weak attack") == [f"weak attack: decoder on {second}: weak: others come closer"]
     assert len(lines_with(out, "attack failed")) == 1
 
 
