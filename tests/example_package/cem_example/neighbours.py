@@ -21,7 +21,9 @@ class NeighboursAttack:
         self.knowledge = knowledge
         everything = slice(0, knowledge.num_images)
         self.keys = knowledge.observe(everything, knowledge.generator("corruption")).flatten(1)
-        return Fitted(parameters=0)
+        own = torch.arange(knowledge.num_images, device=knowledge.device)
+        others = self.reconstruct(knowledge.observe(everything, knowledge.generator("selection")), own)
+        return Fitted(parameters=0, held_out_mse=(others - knowledge.targets(everything)).square().mean().item())
 
     def reconstruct(
         self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None
