@@ -195,6 +195,8 @@ class Decoder(DecoderFit, AttackSettings):
         return self.tune == "reference" and len(self.candidates()) > 1
 
     def tuned(self, choices: dict[str, Any]) -> "AttackSettings":
+        if len(self.candidates()) == 1:
+            return self
         changes = {"lr": float(choices["lr"]), "net": str(choices["net"]), "loss": Loss(**choices["loss"])}
         return self.model_copy(update=changes | {"net_sweep": (), "loss_sweep": (), "tune": "none"})
 

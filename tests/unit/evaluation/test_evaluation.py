@@ -16,6 +16,7 @@ from cem.config import (
     Decoder,
     Dropout,
     Linear,
+    Loss,
     Lpips,
     MeanImage,
     MlxtendDataset,
@@ -435,7 +436,7 @@ def test_the_manifest_names_every_defence_that_acted(tmp_path):
 
 def tuned(folder, **changes) -> tuple[Decoder, Path]:
     """An attack without a rate, and its record on the reference, with changes."""
-    cfg = DECODER.model_copy(update={"lr": None, "lr_sweep": (1e-3,), "epochs": 1})
+    cfg = DECODER.model_copy(update={"lr": None, "lr_sweep": (1e-3, 1e-2), "epochs": 1})
     attack(folder, cfg)
     path = folder / "out" / cfg.id / "attack.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -443,8 +444,9 @@ def tuned(folder, **changes) -> tuple[Decoder, Path]:
 
 
 def test_the_rate_is_what_the_attack_chose_on_the_reference(tmp_path):
-    cfg, path = tuned(tmp_path, choices={"lr": 0.25})
-    assert as_tuned(cfg, path) == cfg.model_copy(update={"lr": 0.25})
+    cfg, path = tuned(tmp_path, choices={"lr": 0.25, "net": "unet_C8", "loss": {"l1": 1.0}})
+    expected = {"lr": 0.25, "net": "unet_C8", "loss": Loss(l1=1.0), "tune": "none"}
+    assert as_tuned(cfg, path) == cfg.model_copy(update=expected)
 
 
 @pytest.mark.parametrize(
