@@ -69,6 +69,8 @@ def set_facts(plan: Plan, run: Run, accuracy: float, mse: float, converged: bool
         metrics = plan.attack(run, attack) / "metrics.parquet"
         spread = error * np.array([0.9, 1.1, 0.9, 1.1])
         pd.read_parquet(metrics).assign(mse=spread).to_parquet(metrics, index=False)
+        path = plan.attack(run, attack) / "attack.json"
+        write_json(path, json.loads(path.read_text()) | {"held_out_mse": error})
     path = plan.attack(run, "decoder") / "attack.json"
     write_json(path, json.loads(path.read_text()) | {"converged": converged})
 
