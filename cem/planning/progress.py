@@ -110,8 +110,15 @@ class Status:
         return lines + [f"record not read: {text}" for text in self.unread]
 
     def _attacks(self) -> list[str]:
-        """Which attacks do not count by the results as they are now."""
-        return [f"{one.mark}: {one.attack} on {one.run}: {one.why}" for one in self.attacks]
+        """Which attacks do not count by the results as they are now; one reason on several runs is one line."""
+        runs: dict[tuple[str, str, str], list[str]] = {}
+        for one in self.attacks:
+            runs.setdefault((one.mark, one.attack, one.why.removeprefix("weak: ")), []).append(one.run)
+        lines = []
+        for (mark, attack, why), names in runs.items():
+            where = names if mark == FAILED or len(names) == 1 else [f"{len(names)} runs"]
+            lines += [f"{mark}: {attack} on {name}: {why}" for name in where]
+        return lines
 
     def _report(self) -> str:
         path = self.plan.report

@@ -193,8 +193,20 @@ def test_only_failed_fits_of_this_study_are_an_error(cem, file, plan):
     code, out, _ = cem("status", file)
     assert code == 0
     assert lines_with(out, "upper limit") == [f"upper limit: decoder on {first}: {why}"]
-    assert lines_with(out, "weak attack") == [f"weak attack: decoder on {second}: weak: others come closer"]
+    assert lines_with(out, "weak attack") == [f"weak attack: decoder on {second}: others come closer"]
     assert len(lines_with(out, "attack failed")) == 1
+
+
+def test_one_reason_on_several_runs_is_one_line_unless_an_attack_failed(cem, file, plan):
+    first, second, _ = plan.runs
+    write_verdicts(
+        plan,
+        *((run, "decoder", False, False, "weak: others come closer") for run in (first, second)),
+        *((run, "mean_image", False, False, "broke down") for run in (first, second)),
+    )
+    _, out, _ = cem("status", file)
+    assert lines_with(out, "weak attack") == ["weak attack: decoder on 2 runs: others come closer"]
+    assert len(lines_with(out, "attack failed")) == 2
 
 
 def test_results_without_verdicts_are_named(cem, file, plan):
