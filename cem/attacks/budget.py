@@ -85,7 +85,7 @@ class Auto:
     def converged(self, curve: list[CurveRow]) -> bool | None:
         """Whether half of the last budget did as well; None: there was only one."""
         rungs = self.rungs(curve)
-        return gain(rungs) < GAIN if len(rungs) > 1 else None
+        return rungs[-1].epochs >= PATIENT and gain(rungs) < GAIN if len(rungs) > 1 else None
 
     def until(self, curve: list[CurveRow]) -> int:
         """Epochs of the whole fit until the budget under way is finished."""

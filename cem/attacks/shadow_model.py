@@ -42,7 +42,8 @@ class ShadowModelAttack:
         choices = {"encoder_epoch": encoder.best_epoch, "encoder_accuracy": encoder.best_accuracy}
         failures = [f"its own encoder: {encoder.failure}"] if encoder.failure else []
         failures += [f"its decoder: {fitted.failure}"] if fitted.failure else []
-        return replace(fitted, choices=fitted.choices | choices, failure="; ".join(failures))
+        # Its decoder's held-out error is on z of its own encoder, and says nothing of the client's.
+        return replace(fitted, held_out_mse=None, choices=fitted.choices | choices, failure="; ".join(failures))
 
     def reconstruct(
         self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None

@@ -183,7 +183,9 @@ class Decoder(DecoderFit, AttackSettings):
 
     def short(self) -> "Decoder":
         """As it is fitted when it is one of several candidates."""
-        return self.model_copy(update={"budget": None, "epochs": None, "patience": None})
+        return self.model_copy(
+            update={"budget": None if self.budget == "epochs" else self.budget, "epochs": None, "patience": None}
+        )
 
     @property
     def choices(self) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Gate:
         """
         mine = ThreatModel.of(attack)
         peers = [one for one in self.plan.study.attacks if not one.yardstick and mine.includes(ThreatModel.of(one))]
-        if not any(one.trained for one in peers):
+        if not any(one.trained and self._inverts(references, one) for one in peers):
             return ALONE
         own, most = self._parts(references, attack), 1 + self.plan.study.gate.max_over_best
         found = [(_behind(own, self._parts(references, one)), one.id) for one in peers if one is not attack]
@@ -99,6 +99,12 @@ class Gate:
             f"on the undefended reference its MSE is {times:.2f} times that of {best}, which an attacker who knows as "
             f"much can run; at most {most:g} times is allowed"
         )
+
+    def _inverts(self, references: list[Run], attack: AttackSettings) -> bool:
+        """Whether an attack works on the references, as far as is known: one that failed says how far nobody comes."""
+        there = [row for run in references if (row := self.rows.get((run.id, attack.id, "infer"))) is not None]
+        found = _on_references(there, len(references), self.plan.study.gate.max_mse_ratio)
+        return found.ok or found.bound
 
     def _parts(self, references: list[Run], attack: AttackSettings) -> dict[str, float]:
         """Reference → the attack's MSE there, in parts of the mean image's."""

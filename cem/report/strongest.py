@@ -19,7 +19,8 @@ def mark_strongest(plan: Plan, rows: list[Row], whole: Plan) -> None:
     study asks for yardsticks alone. They need no z, and are within reach of every attacker who owns the same images.
 
     Its error is only an upper limit (`strongest_bound`) where it may do better; where another attack of the threat
-    model may that is stronger on the undefended references, or broke down here; where a weak one came closer; or where
+    model may that is stronger on the undefended references, or broke down here; where a weak one (or any, by scored images)
+    came closer; or where
     one has no result yet: `plan` holds what is there, `whole` all that is planned.
     """
     on_infer = {(row["run"], row["attack"]): row["mse"] for row in rows if row["scope"] == "infer"}
@@ -38,10 +39,14 @@ def mark_strongest(plan: Plan, rows: list[Row], whole: Plan) -> None:
             found = [row for row in own if row["attack_ok"] or row["attack_bound"]]
             if not found:
                 continue
-            best = min(found + [row for row in lent if row not in found], key=_held_out)
+            candidates = found + [row for row in lent if row not in found]
+            told = all(row["held_out_mse"] is not None for row in candidates)
+            best = min(candidates, key=_held_out if told else lambda row: float(row["mse"]))
             missing = {name for name in planned[run] if models[name] == threat} - {row["attack"] for row in own}
             unsure = [row for row in own if row["attack_bound"] or row["attack_broken"]]
             closer = [row for row in own if row["attack_weak"] and _held_out(row) < _held_out(best)]
+            # Held-out images are few, and not the same for all: where the scored ones contradict, it is a limit.
+            closer += [row for row in candidates if row["images"] == best["images"] and row["mse"] < best["mse"]]
             limit = best["attack_bound"] or bool(missing) or bool(closer)
             limit = limit or any(_stronger(plan, one, best, on_infer) for one in unsure)
             best["strongest"] = True
@@ -60,5 +65,5 @@ def _stronger(plan: Plan, row: Row, other: Row, on_infer: dict[tuple[str, str], 
 
 
 def _held_out(row: Row) -> float:
-    """Last comes what says no error: results of an older version, and attacks of other packages."""
+    """Infinite where none is said: results of an older version, attacks that cannot ask the encoder."""
     return math.inf if row["held_out_mse"] is None else float(row["held_out_mse"])

@@ -63,6 +63,7 @@ def test_rungs_tell_the_least_error_of_each_cool_down_and_the_seconds_so_far():
         ((7, 5, 4.99, 3.0), 256, 19, True),
         ((7, 5, 4.0), 16, 19, False),
         ((7, 5), 8, 9, False),
+        ((7, 7), 8, 9, False),  # as nothing may be learned for a while
     ],
 )
 def test_it_ends_where_twice_the_budget_brings_less_than_one_percent(errors, most, epochs, converged):
