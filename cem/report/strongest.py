@@ -19,8 +19,8 @@ def mark_strongest(plan: Plan, rows: list[Row], whole: Plan) -> None:
     study asks for yardsticks alone. They need no z, and are within reach of every attacker who owns the same images.
 
     Its error is only an upper limit (`strongest_bound`) where it may do better; where another attack of the threat
-    model may that is stronger on the undefended references, or broke down here; where a weak one (or any, by scored images)
-    came closer; or where
+    model may that is stronger on the undefended references, or broke down here; where a weak one (or
+    any, by the scored images) came closer; or where
     one has no result yet: `plan` holds what is there, `whole` all that is planned.
     """
     on_infer = {(row["run"], row["attack"]): row["mse"] for row in rows if row["scope"] == "infer"}
