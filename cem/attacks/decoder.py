@@ -11,7 +11,7 @@ from cem.attacks.fit_loop import FitLoop, NetworkAttack, descend
 from cem.attacks.fit_state import FitState, Readings
 from cem.attacks.loss import weighted_loss
 from cem.attacks.tuning import Fit, halve
-from cem.config import Decoder, Loss, StartingDecoder
+from cem.config import Decoder, Loss, StartingDecoder, TunedFit
 from cem.jobs.state import StateStore
 
 
@@ -56,7 +56,7 @@ class DecoderAttack(NetworkAttack):
         fit = trials[chosen] if goes_on else self._fit(cfg, knowledge, "net")
         return fit, cfg.choices | {"tried": tried}
 
-    def _fit(self, cfg: Decoder | StartingDecoder, knowledge: Knowledge, part: str, label: str = "") -> Fit:
+    def _fit(self, cfg: TunedFit | StartingDecoder, knowledge: Knowledge, part: str, label: str = "") -> Fit:
         loop = FitLoop(cfg, knowledge, self.name + label)
         net, generators = loop.make_net(), loop.generators()
         optimizer = torch.optim.Adam(net.parameters(), lr=cfg.lr or 0, weight_decay=cfg.weight_decay)

@@ -99,9 +99,8 @@ class FitLoop:
             if not len(state.order):
                 self._begin_epoch(state)
             self._epoch(state, step, store)
-            state.set_rate(
-                self._rate(state, self.steps - 1)
-            )  # of the last batch, which an earlier attempt may have done
+            # Of the last batch, which an earlier attempt may have done.
+            state.set_rate(self._rate(state, self.steps - 1))
             state.end_epoch(self.held_out_mse(state.net))
             state.save(store)
             if not sys.stderr.isatty():

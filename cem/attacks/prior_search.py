@@ -66,7 +66,8 @@ class PriorSearchAttack(SamplingAttack):
         loop = _Loop(self.cfg, knowledge, self.cfg.id)
         self.net = net = loop.make_prior(self.mean, self.cfg)
         fitted = loop.fit(net, None, self.store.part("prior"))
-        rows = torch.randperm(knowledge.num_images, generator=loop.generator("spectrum", "cpu"))[:SPECTRUM_IMAGES]
+        order = torch.randperm(len(loop.fit_rows), generator=loop.generator("spectrum", "cpu"))
+        rows = loop.fit_rows[order[:SPECTRUM_IMAGES]]  # none of those that its answers are judged on
         net.spectrum = Spectrum.of(((knowledge.targets(rows) - net.mean) / net.scale).flatten(1))
         measured = measured_noise(knowledge, encoder, loop.generator("noise"))
         assumed = max(measured, LEAST_NOISE * observed_spread(knowledge, visible=True).by_value().scale.item())

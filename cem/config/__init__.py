@@ -31,7 +31,7 @@ from cem.config.dataset import (
     SyntheticDataset,
     TorchvisionDataset,
 )
-from cem.config.decoder import DecoderFit, FlowFit, Loss, NetworkFit, StartingDecoder, parse_decoder
+from cem.config.decoder import DecoderFit, FlowFit, Loss, NetworkFit, StartingDecoder, TunedFit, parse_decoder
 from cem.config.defense import DEFENSES, Defense, DefenseSettings, Dropout, NoPeek, TopK
 from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
@@ -119,6 +119,7 @@ __all__ = [
     "TopK",
     "TorchvisionDataset",
     "Training",
+    "TunedFit",
     "Vgg11",
     "every_metric",
     "load",

@@ -1,13 +1,12 @@
 """The attacks every run is scored by, and what each attacker knows."""
 
 from functools import cached_property
-from itertools import product
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from cem.config.base import Seed, Slug
-from cem.config.decoder import DecoderFit, FlowFit, Loss, StartingDecoder, parse_decoder
+from cem.config.decoder import NOTHING_OPEN, FlowFit, Loss, StartingDecoder, TunedFit, parse_decoder
 from cem.config.registry import Family, Member
 
 Encoder = Literal["weights", "query", "none"]
@@ -126,71 +125,14 @@ _RUNS: Any = Field(
 )
 
 
-class Decoder(DecoderFit, AttackSettings):
+class Decoder(TunedFit, AttackSettings):
     """A convolutional decoder trained to turn z into the image."""
 
     kind: Literal["decoder"] = "decoder"
     implementation = "cem.attacks.decoder:DecoderAttack"
     on_ladder = True
-    lr: float | None = Field(None, gt=0, description="Adam's learning rate; absent: chosen from lr_sweep, see tune")
-    tune: Literal["none", "reference", "run"] = Field(
-        "reference",
-        description="where what is open is chosen, by short fits: on the undefended reference, once for all runs; on "
-        "each run; none: nothing is open, and the learning rate is 0.001 unless it is given",
-    )
-    lr_sweep: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (3e-4, 1e-3, 3e-3), min_length=1, description="learning rates to choose from, unless lr is given"
-    )
-    loss_sweep: tuple[Loss, ...] = Field((), description="losses to choose from; empty: loss")
-    net_sweep: tuple[str, ...] = Field((), description="networks to choose from; empty: net")
     runs: Literal["all", "reference"] = _RUNS
     possible_encoder = _CAN_ASK
-
-    @field_validator("net_sweep")
-    @classmethod
-    def _nets_form(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for net in value:
-            parse_decoder(net)
-        return value
-
-    @model_validator(mode="after")
-    def _nothing_twice(self) -> "Decoder":
-        for name in ("net", "loss"):
-            swept = getattr(self, f"{name}_sweep")
-            if swept and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"expected {name} or {name}_sweep, found both: leave one out")
-            if swept and self.tune == "none":
-                raise ValueError(f"tune: none leaves no place for {name}_sweep: set tune: reference, or run")
-        return self
-
-    @property
-    def _open(self) -> dict[str, tuple[Any, ...]]:
-        """Setting → what it is chosen from, of those with more than one choice or none given."""
-        found: dict[str, tuple[Any, ...]] = {"net": self.net_sweep, "loss": self.loss_sweep}
-        if self.lr is None:
-            found["lr"] = (1e-3,) if self.tune == "none" else self.lr_sweep
-        return {name: values for name, values in found.items() if values}
-
-    def candidates(self) -> dict[str, "Decoder"]:
-        """What is chosen from, by name: these settings with one choice of each that is open, and nothing open."""
-        rest = {"net_sweep": (), "loss_sweep": (), "tune": "none"}
-        found = {}
-        for values in product(*self._open.values()):
-            chosen = dict(zip(self._open, values, strict=True))
-            words = (f"{name} {_words(value)}" for name, value in chosen.items())
-            found[", ".join(words)] = self.model_copy(update=rest | chosen)
-        return found
-
-    def short(self) -> "Decoder":
-        """As it is fitted when it is one of several candidates."""
-        return self.model_copy(
-            update={"budget": None if self.budget == "epochs" else self.budget, "epochs": None, "patience": None}
-        )
-
-    @property
-    def choices(self) -> dict[str, Any]:
-        """Of a candidate, what may have been chosen, in JSON's types."""
-        return {"lr": self.lr, "net": self.net, "loss": self.loss.model_dump()}
 
     @property
     def tunes_on_reference(self) -> bool:
@@ -200,14 +142,7 @@ class Decoder(DecoderFit, AttackSettings):
         if len(self.candidates()) == 1:
             return self
         changes = {"lr": float(choices["lr"]), "net": str(choices["net"]), "loss": Loss(**choices["loss"])}
-        return self.model_copy(update=changes | {"net_sweep": (), "loss_sweep": (), "tune": "none"})
-
-
-def _words(value: Any) -> str:
-    """A choice as messages and results name it."""
-    if isinstance(value, Loss):
-        return " + ".join(f"{weight:g} {name}" for name, weight in value.model_dump().items() if weight)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        return self.model_copy(update=changes | NOTHING_OPEN)
 
 
 class Gan(AttackSettings):

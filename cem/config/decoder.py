@@ -1,7 +1,8 @@
 """The networks that attacks fit from z to the image, and how: shared by several attacks."""
 
 import re
-from typing import Any, Literal
+from itertools import product
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -9,6 +10,8 @@ from cem.config.base import Seed, Settings
 
 _RESIDUAL = re.compile(r"res_normN(?P<blocks>\d+)C(?P<channels>\d+)")
 _UNET = re.compile(r"unet_C(?P<channels>\d+)")
+RATES = (3e-4, 1e-3, 3e-3)
+NOTHING_OPEN: dict[str, Any] = {"lr_sweep": RATES, "loss_sweep": (), "net_sweep": (), "tune": "none"}
 
 
 def parse_decoder(text: str) -> tuple[int | None, int]:
@@ -65,6 +68,8 @@ class NetworkFit(Settings):
             raise ValueError(
                 f"budget: {self.budget} {'needs' if self.epochs is None else 'leaves no place for'} epochs"
             )
+        if self.epochs is not None and self.max_epochs != type(self).model_fields["max_epochs"].default:
+            raise ValueError("max_epochs belongs to budget: auto; leave it or epochs out")
         if self.patience is not None and self.epochs is None:
             raise ValueError("patience needs epochs; a budget that is found (budget: auto) ends by itself")
         return self
@@ -91,6 +96,76 @@ class StartingDecoder(DecoderFit):
     """The decoder that another attack starts from or ends with."""
 
     lr: float = _FIXED_LR
+
+
+class TunedFit(DecoderFit):
+    """How a decoder is fitted, and what of it is chosen by short fits."""
+
+    lr: float | None = Field(None, gt=0, description="Adam's learning rate; absent: chosen from lr_sweep, see tune")
+    tune: Literal["none", "reference", "run"] = Field(
+        "reference",
+        description="where what is open is chosen, by short fits: on the undefended reference, once for all runs; on "
+        "each run; none: nothing is open, and the learning rate is 0.001 unless it is given",
+    )
+    lr_sweep: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        RATES, min_length=1, description="learning rates to choose from, unless lr is given"
+    )
+    loss_sweep: tuple[Loss, ...] = Field((), description="losses to choose from; empty: loss")
+    net_sweep: tuple[str, ...] = Field((), description="networks to choose from; empty: net")
+
+    @field_validator("net_sweep")
+    @classmethod
+    def _nets_form(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for net in value:
+            parse_decoder(net)
+        return value
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> "TunedFit":
+        for name in ("net", "loss"):
+            swept = getattr(self, f"{name}_sweep")
+            if swept and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"expected {name} or {name}_sweep, found both: leave one out")
+            if swept and self.tune == "none":
+                raise ValueError(f"tune: none leaves no place for {name}_sweep: set tune: reference, or run")
+        if self.tune == "none" and self.lr_sweep != RATES:
+            raise ValueError("tune: none leaves no place for lr_sweep: give lr, or set tune: reference, or run")
+        return self
+
+    @property
+    def _open(self) -> dict[str, tuple[Any, ...]]:
+        """Setting → what it is chosen from, of those with more than one choice or none given."""
+        found: dict[str, tuple[Any, ...]] = {"net": self.net_sweep, "loss": self.loss_sweep}
+        if self.lr is None:
+            found["lr"] = (1e-3,) if self.tune == "none" else self.lr_sweep
+        return {name: values for name, values in found.items() if values}
+
+    def candidates(self) -> dict[str, "TunedFit"]:
+        """What is chosen from, by name: these settings with one choice of each that is open, and nothing open."""
+        found = {}
+        for values in product(*self._open.values()):
+            chosen = dict(zip(self._open, values, strict=True))
+            words = (f"{name} {_words(value)}" for name, value in chosen.items())
+            found[", ".join(words)] = self.model_copy(update=NOTHING_OPEN | chosen)
+        return found
+
+    def short(self) -> "TunedFit":
+        """As it is fitted when it is one of several candidates."""
+        return self.model_copy(
+            update={"budget": None if self.budget == "epochs" else self.budget, "epochs": None, "patience": None}
+        )
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """Of a candidate, what may have been chosen, in JSON's types."""
+        return {"lr": self.lr, "net": self.net, "loss": self.loss.model_dump()}
+
+
+def _words(value: Any) -> str:
+    """A choice as messages and results name it."""
+    if isinstance(value, Loss):
+        return " + ".join(f"{weight:g} {name}" for name, weight in value.model_dump().items() if weight)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class FlowFit(NetworkFit):

@@ -35,7 +35,7 @@ def with_panel(attacks: Any) -> Any:
     """
     if not isinstance(attacks, dict):
         return attacks
-    if attacks.get("panel") not in PANELS or not set(attacks) <= {"panel", "also"}:
+    if not isinstance(name := attacks.get("panel"), str) or name not in PANELS or not set(attacks) <= {"panel", "also"}:
         raise ConfigError(
             f"attacks: expected a list such as [{{kind: linear}}], or {{panel: {' | '.join(PANELS)}}} with a list "
             f"`also` or without; found {attacks}"
@@ -43,4 +43,4 @@ def with_panel(attacks: Any) -> Any:
     also = attacks.get("also", [])
     if not isinstance(also, list):
         raise ConfigError(f"attacks.also: expected a list of attacks beside the panel's; found {also}")
-    return [*PANELS[attacks["panel"]], *also]
+    return [*PANELS[name], *also]

@@ -35,6 +35,7 @@ def manifest(victim: Victim, cfg: AttackSettings, fitted: Fitted) -> Manifest:
             labels_sha256=_sha256(labels),
             also_owned_by_attacker=sum(digest in known for digest in _digests(images)),
         )
+    epochs = fitted.ladder[-1].epochs if fitted.ladder else len(fitted.curve)
     return Manifest(
         attack=cfg.id,
         settings=cfg.sparse(),
@@ -60,7 +61,7 @@ def manifest(victim: Victim, cfg: AttackSettings, fitted: Fitted) -> Manifest:
             psnr_cap_db=metrics.PSNR_CAP_DB,
         ),
         seeds=Seeds(run=victim.seed, attack=getattr(cfg, "seed", None)),
-        budget={"parameters": fitted.parameters, "epochs": len(fitted.curve)} | fitted.choices,
+        budget={"parameters": fitted.parameters, "epochs": epochs} | fitted.choices,
         numerics=[NUMERICS, ATTACK_NUMERICS],
     )
 

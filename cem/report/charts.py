@@ -137,7 +137,7 @@ def _attack_curve(plan: Plan, groups: list[Group], attack: str) -> Picture | Non
     axes = figure.add_subplot()
     for index, group in enumerate(groups):
         if seen := [curves[run.id] for run in group.runs if run.id in curves]:
-            _draw(axes, seen, index, group.label)
+            _draw(axes, seen, index, group.label, shared=by_budget)
     axes.set_xlabel("budget of the attack, epochs" if by_budget else "epoch of the attack")
     axes.set_ylabel("MSE on held-out images")
     if by_budget:
@@ -165,11 +165,13 @@ def _finite(values: pd.Series) -> pd.Series:
     return pd.to_numeric(values).astype(float).replace([np.inf, -np.inf], np.nan)
 
 
-def _draw(axes: Axes, curves: list[pd.Series], index: int, label: str) -> None:
+def _draw(axes: Axes, curves: list[pd.Series], index: int, label: str, shared: bool = False) -> None:
+    """A group's curves and their mean. shared: it ends where the first of them does, as a mean of fewer would jump."""
     style: Any = {"color": colour(index), "linestyle": line_style(index)}
     if len(curves) > 1:
         for curve in curves:
             axes.plot(curve.index, curve, **style, alpha=0.3, linewidth=0.8)
-    mean = pd.concat(curves, axis=1).mean(axis=1)
+    together = pd.concat(curves, axis=1)
+    mean = (together.dropna() if shared else together).mean(axis=1)
     dots: Any = {"marker": marker(index), "markersize": 4} if len(mean) < 25 else {}
     axes.plot(mean.index, mean, **style, **dots, linewidth=1.8, label=label)

@@ -52,7 +52,7 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat
     for group in groups:
         infer, train = (group.headline(results, threat, scope) for scope in ("infer", "train"))
         about = group.about(results)
-        failed = _without(group, results) if infer.empty else ""
+        failed = _without(group, results, threat) if infer.empty else ""
         cells = [
             over_seeds(100 * about["accuracy"]).text(4),
             f"{100 * about['majority_accuracy'].iloc[0]:.1f}",
@@ -258,9 +258,10 @@ def _strongest(plan: Plan, group: Group, infer: pd.DataFrame, partial: set[str])
     return words + (f" (attack failed in {failed})" if failed else "")
 
 
-def _without(group: Group, results: pd.DataFrame) -> str:
-    """What stands where no attack on a group counts."""
-    return "weak attacks only" if group.rows(results)["attack_weak"].any() else "attack failed"
+def _without(group: Group, results: pd.DataFrame, threat: ThreatModel) -> str:
+    """What stands where no attack of a threat model on a group counts."""
+    rows = group.rows(results)
+    return "weak attacks only" if rows["attack_weak"][rows["threat_model"] == threat.label].any() else "attack failed"
 
 
 def _in_part(attack: str, results: pd.DataFrame) -> bool:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from cem.attacks.base import Rung
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.tuning import halve
 from cem.config import Decoder, Loss
@@ -22,9 +23,10 @@ class Known:
     errors: list[float]
     asked: list[int] = field(default_factory=list)
 
-    def error(self, rung):
+    def rung(self, rung):
         self.asked.append(rung)
-        return self.errors[rung]
+        error = self.errors[rung]
+        return None if math.isinf(error) else Rung(4 * 2**rung, float(error), 0.0)
 
 
 def test_the_better_half_gets_twice_the_budget_until_one_is_left():
@@ -36,7 +38,7 @@ def test_the_better_half_gets_twice_the_budget_until_one_is_left():
         "a": {"epochs": 16, "val_mse": 2},
         "b": {"epochs": 16, "val_mse": 1},
         "c": {"epochs": 8, "val_mse": 5},
-        "d": {"epochs": 8, "val_mse": None},
+        "d": {"epochs": None, "val_mse": None},
     }
 
 
@@ -76,11 +78,11 @@ def test_losses_and_networks_are_chosen_too(knowledge):
 
 
 def test_a_fixed_budget_is_kept_after_short_fits(knowledge):
-    attack, record = fitted(knowledge, epochs=2)
+    attack, record = fitted(knowledge, epochs=2, max_epochs=256)
     assert len(record.curve) == 2
     assert record.choices["lr"] == 0.01
     assert record.ladder == []
-    alone, _ = fitted(knowledge, epochs=2, lr=0.01)
+    alone, _ = fitted(knowledge, epochs=2, max_epochs=256, lr=0.01)
     assert torch.equal(weights(attack), weights(alone))
 
 
@@ -89,6 +91,11 @@ def test_a_rate_that_diverges_is_left_behind(knowledge):
     assert record.choices["lr"] == 1e-5
     assert record.choices["tried"]["lr 1e+30"]["val_mse"] is None
     assert record.failure == ""
+
+
+def test_no_budget_is_told_that_a_fit_did_not_have(knowledge):
+    _, record = fitted(knowledge, max_epochs=8)
+    assert {tried["epochs"] for tried in record.choices["tried"].values()} == {8}
 
 
 @pytest.mark.parametrize("batches", [3, 20])
@@ -139,9 +146,11 @@ def test_with_nothing_to_choose_the_rate_is_the_usual_one():
         ({"net": "unet_C8", "net_sweep": ["unet_C16"]}, "expected net or net_sweep, found both"),
         ({"net_sweep": ["resnet"]}, "expected res_normN<blocks>C<channels>"),
         ({"tune": "none", "loss_sweep": [{"l1": 1}]}, "tune: none leaves no place for loss_sweep"),
+        ({"tune": "none", "lr_sweep": [0.1]}, "tune: none leaves no place for lr_sweep"),
         ({"budget": "epochs"}, "budget: epochs needs epochs"),
         ({"budget": "auto", "epochs": 5}, "budget: auto leaves no place for epochs"),
         ({"patience": 5}, "patience needs epochs"),
+        ({"epochs": 50, "max_epochs": 512}, "max_epochs belongs to budget: auto"),
         ({"max_epochs": 4}, "greater than or equal to 8"),
     ],
 )

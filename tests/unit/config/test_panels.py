@@ -36,6 +36,7 @@ def test_a_panel_is_the_same_study_as_its_attacks():
     ("attacks", "message"),
     [
         ({"panel": "fast"}, r"line 1: attacks: expected a list such as .*\{panel: quick \| standard \| paper\}"),
+        ({"panel": ["quick"]}, "line 1: attacks: expected a list such as"),
         ({"panel": "quick", "more": []}, "expected a list such as"),
         ({"panel": "quick", "also": {"kind": "linear"}}, "attacks.also: expected a list of attacks"),
         ({"panel": "quick", "also": [{"kind": "linear"}]}, "two attacks are called linear"),

@@ -445,7 +445,7 @@ def tuned(folder, **changes) -> tuple[Decoder, Path]:
 
 def test_the_rate_is_what_the_attack_chose_on_the_reference(tmp_path):
     cfg, path = tuned(tmp_path, choices={"lr": 0.25, "net": "unet_C8", "loss": {"l1": 1.0}})
-    expected = {"lr": 0.25, "net": "unet_C8", "loss": Loss(l1=1.0), "tune": "none"}
+    expected = {"lr": 0.25, "net": "unet_C8", "loss": Loss(l1=1.0), "tune": "none", "lr_sweep": Decoder().lr_sweep}
     assert as_tuned(cfg, path) == cfg.model_copy(update=expected)
 
 
