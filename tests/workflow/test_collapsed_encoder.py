@@ -29,7 +29,7 @@ STUDY = {
         {"kind": "mean_image"},
         {"kind": "linear"},
         {"kind": "nearest"},
-        {"kind": "decoder", "net": "res_normN0C4", "epochs": 5, "batch_size": 32, "lr": 0.01},
+        {"kind": "decoder", "net": "res_normN0C4", "epochs": 60, "batch_size": 16, "lr": 0.01},
         {"kind": "optimization", "steps": 5, "scored": 20, "selection_images": 10},
     ],
     "report": {"images": 2, "map_samples": 20},
