@@ -30,6 +30,15 @@ def initialise(module: nn.Module, generator: torch.Generator, client: bool = Fal
                 )
 
 
+def laid_out(module: nn.Module) -> None:
+    """On a CPU, lay weights out with the channels last; what a layer gives then is laid out so, too.
+
+    It halves the time of small convolutions on large maps, as decoders have. Sums are rounded in another order.
+    """
+    if next(module.parameters()).device.type == "cpu":
+        module.to(memory_format=torch.channels_last)
+
+
 def _initialise_weights(
     part: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, generator: torch.Generator, client: bool
 ) -> None:

@@ -131,3 +131,7 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, T
         state.setdefault(int(index), {})[key] = tensor
     groups = deepcopy(optimizer.state_dict()["param_groups"])
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, own in optimizer.state.items():  # a file has no layout; another than the parameter's may round apart
+        for key, tensor in own.items():
+            if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
+                own[key] = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
