@@ -1,15 +1,20 @@
 """What z adds to a guess of the image, through the encoder: one step of Gauss and Newton, exact for a linear one."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cem.attacks.base import Knowledge, chunks
+from cem.attacks.standard import observed_spread
 from cem.types import Images, Smashed
 
 SPECTRUM_IMAGES = 2048  # that a covariance is estimated from: bounds time and memory
+LEAST_NOISE = 0.01  # part of z's spread that stands in for a smaller σ: the encoder is a line over so short a way only
+ITERATIONS = 10  # of conjugate gradients in a step to the most probable image
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,11 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Explainer:
-    """Moves a guess to where it explains z: x + C Jᵀ (J C Jᵀ + σ²I)⁻¹ (z − F(x)), with J the slope of F at x.
+    """Moves a guess to where it explains z: m + C Jᵀ (J C Jᵀ + σ²I)⁻¹ (z − F(x) − J (m − x)), J the slope of F at x.
 
-    That is the mean of x given z where x is Gaussian around the guess with covariance C, F linear and the noise
-    N(0, σ²I). encode: F, frozen. masked: a 0 in z says that the value is hidden, and nothing has to explain it.
+    x: the guess. m: the guess itself unless a centre is given. That is the mean given z of an image that is Gaussian
+    around m with covariance C, where F is linear and the noise N(0, σ²I).
+    encode: F, frozen. masked: a 0 in z says that the value is hidden, and nothing has to explain it.
     iterations: of conjugate gradients, for each image by itself.
     """
 
@@ -55,8 +61,10 @@ class Explainer:
     masked: bool
     iterations: int
 
-    def __call__(self, guess: Images, smashed: Smashed, unknown: Callable[[Images], Images]) -> Images:
-        """Unknown: multiplies by C."""
+    def __call__(
+        self, guess: Images, smashed: Smashed, unknown: Callable[[Images], Images], centre: Images | None = None
+    ) -> Images:
+        """Unknown: multiplies by C. centre: m."""
         with torch.enable_grad():
             x = guess.detach().requires_grad_()
             clean = self.encode(x)
@@ -68,12 +76,58 @@ class Explainer:
             """C Jᵀ times a change of z."""
             return unknown(torch.autograd.grad(clean, x, seen * change, retain_graph=True)[0])
 
+        def ahead(change: Images) -> Smashed:
+            """J times a change of the image."""
+            (moved,) = torch.autograd.grad(pulled, weight, change, retain_graph=True)
+            return seen * moved
+
         def spread(change: Smashed) -> Smashed:
             """(J C Jᵀ + σ²I) times a change of z."""
-            (ahead,) = torch.autograd.grad(pulled, weight, back(change), retain_graph=True)
-            return seen * ahead + self.noise_std**2 * change
+            return ahead(back(change)) + self.noise_std**2 * change
 
-        return guess + back(solve(spread, seen * (smashed - clean.detach()), self.iterations))
+        left = seen * (smashed - clean.detach())
+        if centre is None:
+            return guess + back(solve(spread, left, self.iterations))
+        return centre + back(solve(spread, left + ahead(guess - centre), self.iterations))
+
+
+@dataclass(frozen=True)
+class MostProbable:
+    """Steps of Gauss and Newton to the image that is most probable given z, where images are Gaussian.
+
+    Minimises ‖m ⊙ (F(x) − z)‖²/σ² + (x − centre)ᵀ Σ⁻¹ (x − centre) over x: maximum a posteriori under noise of the
+    explainer's σ. spectrum: Σ. Source: docs/theory.md, "The attacks".
+    """
+
+    explain: Explainer
+    spectrum: Spectrum
+
+    def images(self, smashed: Smashed, centre: Images, steps: int) -> Iterator[Images]:
+        """The image before each step and, last, after all: steps + 1 of them, in [0, 1] but for NaN."""
+        guess = centre
+        yield guess
+        for _ in range(steps):
+            moved = self.explain(guess, smashed, lambda change: self.spectrum.unknown(change, 0.0), centre)
+            guess = moved.clamp(0, 1)
+            yield guess
+
+
+def noise_of(knowledge: Knowledge, encoder: nn.Module, generator: torch.Generator) -> dict[str, float]:
+    """The noise in z, for what needs a probability of z given the image.
+
+    noise_std: standard deviation of what the client's z has beside F(x), over the visible values of the attacker's
+    images. assumed_noise_std: the same, or LEAST_NOISE of z's spread where that is more.
+    """
+    square, count = 0.0, 0
+    with torch.no_grad():
+        for rows in chunks(knowledge.images.shape):
+            z = knowledge.observe(rows, generator)
+            seen = z != 0 if knowledge.masked else torch.ones_like(z, dtype=torch.bool)
+            square += torch.where(seen, z - encoder(knowledge.targets(rows)), 0.0).double().square().sum().item()
+            count += int(seen.sum())
+    measured = math.sqrt(square / max(1, count))
+    spread = observed_spread(knowledge, visible=True).by_value().scale.item()
+    return {"noise_std": measured, "assumed_noise_std": max(measured, LEAST_NOISE * spread)}
 
 
 def solve(matrix: Callable[[Smashed], Smashed], target: Smashed, iterations: int) -> Smashed:

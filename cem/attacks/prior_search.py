@@ -7,17 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cem.attacks.base import AttackError, Fitted, Knowledge, chunks
+from cem.attacks.base import AttackError, Fitted, Knowledge
 from cem.attacks.flow import FlowLoop, SamplingAttack, image_scale
 from cem.attacks.flow_net import Field, FlowNet
-from cem.attacks.posterior import SPECTRUM_IMAGES, Explainer, Spectrum
-from cem.attacks.standard import observed_spread
+from cem.attacks.posterior import SPECTRUM_IMAGES, Explainer, Spectrum, noise_of
 from cem.config import PriorSearch
 from cem.jobs.state import StateStore
 from cem.models.velocity import make_velocity
 from cem.types import Images, Smashed
-
-LEAST_NOISE = 0.01  # part of z's spread that stands in for a smaller σ: the encoder is a line over so short a way only
 
 
 class SteeredFlow(FlowNet):
@@ -69,17 +66,18 @@ class PriorSearchAttack(SamplingAttack):
         order = torch.randperm(len(loop.fit_rows), generator=loop.generator("spectrum", "cpu"))
         rows = loop.fit_rows[order[:SPECTRUM_IMAGES]]  # none of those that its answers are judged on
         net.spectrum = Spectrum.of(((knowledge.targets(rows) - net.mean) / net.scale).flatten(1))
-        measured = measured_noise(knowledge, encoder, loop.generator("noise"))
-        assumed = max(measured, LEAST_NOISE * observed_spread(knowledge, visible=True).by_value().scale.item())
+        noise = noise_of(knowledge, encoder, loop.generator("noise"))
         net.explain = Explainer(
-            lambda x: encoder(net.mean + net.scale * x), assumed, knowledge.masked, self.cfg.iterations
+            lambda x: encoder(net.mean + net.scale * x),
+            noise["assumed_noise_std"],
+            knowledge.masked,
+            self.cfg.iterations,
         )
         held = loop.held_out()
         answers = self.reconstruct(knowledge.observe(held, loop.generator("validation")))
         error = (answers - knowledge.targets(held)).square().mean().item()
-        found = {"noise_std": measured, "assumed_noise_std": assumed}
         held_out = error if math.isfinite(error) else None
-        return replace(fitted, held_out_mse=held_out, choices=fitted.choices | found)
+        return replace(fitted, held_out_mse=held_out, choices=fitted.choices | noise)
 
 
 class _Loop(FlowLoop):
@@ -100,15 +98,3 @@ class _Loop(FlowLoop):
         for rows in torch.split(self.held_rows, self.flow.batch_size):
             total += len(rows) * net.loss(self.knowledge.targets(rows), None, path)[1].item()
         return total / len(self.held_rows)
-
-
-def measured_noise(knowledge: Knowledge, encoder: nn.Module, generator: torch.Generator) -> float:
-    """Standard deviation of what the client's z has beside F(x), over the visible values of the attacker's images."""
-    square, count = 0.0, 0
-    with torch.no_grad():
-        for rows in chunks(knowledge.images.shape):
-            z = knowledge.observe(rows, generator)
-            seen = z != 0 if knowledge.masked else torch.ones_like(z, dtype=torch.bool)
-            square += torch.where(seen, z - encoder(knowledge.targets(rows)), 0.0).double().square().sum().item()
-            count += int(seen.sum())
-    return math.sqrt(square / max(1, count))

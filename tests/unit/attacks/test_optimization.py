@@ -6,13 +6,14 @@ import torch
 from torch import nn
 
 from cem.attacks import AttackError, make_attack
+from cem.attacks.posterior import Explainer, MostProbable, Spectrum
 from cem.attacks.search import Search, total_variation
 from cem.config import Decoder, Optimization, StartingDecoder
 from cem.jobs.interruption import Interrupted
 
 from . import real
 
-QUICK = Optimization(steps=60, tv=(0.01,), selection_images=8)
+QUICK = Optimization(steps=60, tv=(0.01,), posterior=(), selection_images=8)
 SMALL = StartingDecoder(net="res_normN0C8", epochs=6, batch_size=32, lr=1e-2)
 
 
@@ -48,7 +49,7 @@ class Projection(nn.Module):
 def test_identity_without_noise_gives_real_images_back():
     knowledge = real.make_knowledge(real.small_digits(40), nn.Identity())
     attack, record = fitted(knowledge, steps=300, tv=(0.0, 0.1))
-    assert record.choices["tv"] == 0.0
+    assert record.choices["way"] == "tv 0"
     assert record.converged
     errors = (attack.reconstruct(real.seen(knowledge)) - knowledge.targets(slice(None))).square().flatten(1).mean(1)
     assert errors.max() < 1e-4  # 40 dB
@@ -200,7 +201,7 @@ def test_curve_and_verdict(encoder):
     assert [row["epoch"] for row in record.curve] == list(range(0, 201, 10))
     assert set(record.curve[0]) == {"epoch", "val_mse", "residual", "seconds"}
     assert record.curve[-1]["residual"] < 0.1 * record.curve[0]["residual"]
-    assert record.choices["held_out_mse"]["0.01"] == pytest.approx(min(row["val_mse"] for row in record.curve))
+    assert record.choices["held_out_mse"]["tv 0.01"] == pytest.approx(min(row["val_mse"] for row in record.curve))
     assert record.converged
     assert fitted(knowledge, steps=5, lr=0.1)[1].converged is False
     assert fitted(knowledge, steps=4)[1].converged is None
@@ -234,3 +235,48 @@ def test_total_variation_is_the_length_of_the_gradient():
     images[0, :, :, 4:] = torch.tensor([0.3, 0.4, 0.0]).view(3, 1, 1)  # eight pixels at an edge of length 0.5
     flat = 64 * 1e-3  # what rounding the root leaves
     torch.testing.assert_close(total_variation(images), torch.tensor([4.0 + 56 * 1e-3, flat]), atol=1e-4, rtol=0)
+
+
+def test_the_most_probable_image_of_gaussian_ones_is_the_mean_given_z():
+    """Without a decoder, a linear encoder: the error is the closed form's, and the noise's own variance is chosen."""
+    encoder, sigma = Projection(), 0.1
+    draws = torch.Generator().manual_seed(5)
+    root = torch.randn(256, 12, generator=draws) * 6
+    pixels = 128 + torch.randn(3000, 12, generator=draws) @ root.T + 4 * torch.randn(3000, 256, generator=draws)
+    images = pixels.clamp(0, 255).round().byte().view(-1, 1, 16, 16)
+    knowledge = real.make_knowledge(images[:2500], encoder, real.noise(sigma))
+    test = real.make_knowledge(images[2500:], encoder, real.noise(sigma))
+    attack, record = fitted(knowledge, posterior=(0.1, 1.0, 10.0), selection_images=200)
+    assert record.choices["way"] == "posterior 1"
+    assert record.choices["noise_std"] == pytest.approx(sigma, rel=0.02)
+    x = (pixels / 255).double()
+    covariance = x.T.cov()
+    matrix = encoder.matrix.detach().double()
+    seen = matrix @ covariance @ matrix.T + sigma**2 * torch.eye(40, dtype=torch.float64)
+    left = covariance - covariance @ matrix.T @ torch.linalg.solve(seen, matrix @ covariance)
+    assert real.mse(attack, test) == pytest.approx(left.trace().item() / 256, rel=0.1)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.3])
+def test_from_a_decoder_to_the_most_probable_image_is_closer_with_and_without_noise(encoder, sigma):
+    knowledge = real.make_knowledge(real.small_digits(600), encoder, real.noise(sigma))
+    test = real.make_knowledge(real.small_digits(200, start=1000), encoder, real.noise(sigma))
+    alone = make_attack(Decoder(**SMALL.model_dump()))
+    alone.fit(knowledge)
+    changes = {"start": "decoder", "decoder": SMALL, "selection_images": 60}
+    both, record = fitted(knowledge, posterior=(1.0, 3.0, 10.0, 100.0, 1000.0), lr=50.0, **changes)
+    assert record.choices["way"].startswith("posterior")
+    assert record.choices["steps"] > 0
+    assert real.mse(both, test) < 0.98 * real.mse(alone, test)
+
+
+def test_the_most_probable_image_of_one_does_not_depend_on_the_others():
+    """In float64: in float32, the encoder's kinks make much of roundings."""
+    knowledge = real.make_knowledge(real.small_digits(200), real.convolution(), real.noise(0.1))
+    x, z = knowledge.targets(slice(None)).double(), real.seen(knowledge)[:30].double()
+    spectrum = Spectrum.of((x - x.mean(0)).flatten(1))
+    spectrum = Spectrum(*(part.double() for part in (spectrum.basis, spectrum.variances, spectrum.rest)))
+    search = MostProbable(Explainer(real.convolution().double(), 0.1, masked=False, iterations=10), spectrum)
+    *_, together = search.images(z, x.mean(0).expand(30, 1, 16, 16), 5)
+    *_, alone = search.images(z[3:4], x.mean(0).expand(1, 1, 16, 16), 5)
+    torch.testing.assert_close(alone, together[3:4], atol=1e-6, rtol=0)

@@ -38,8 +38,9 @@ def test_few_images_leave_what_they_do_not_say_to_all_other_directions_alike():
     torch.testing.assert_close(found.unknown(outside.view(1, 1, 4, 4), 0.0).flatten(1), found.rest * outside)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_a_guess_becomes_the_posterior_mean(masked):
+def test_a_guess_becomes_the_posterior_mean(masked, elsewhere):
     """μ + C Aᵀ (A C Aᵀ + σ²I)⁻¹ (z − A μ), with the rows of A that are seen."""
     (found, covariance), noise_std = spectrum(), 0.5
     matrix = draws(6, PIXELS, seed=3)
@@ -50,7 +51,9 @@ def test_a_guess_becomes_the_posterior_mean(masked):
     guess, z = draws(5, 1, 4, 4, seed=4).float(), draws(5, 6, 1, 1, seed=5).float()
     if masked:
         z[:, 2:4] = 0
-    answer = Explainer(encode, noise_std, masked, iterations=12)(guess, z, lambda change: found.unknown(change, 0.0))
+    explain = Explainer(encode, noise_std, masked, iterations=12)
+    around = draws(5, 1, 4, 4, seed=6).float() if elsewhere else guess  # a linear encoder's slope is the same there
+    answer = explain(around, z, lambda change: found.unknown(change, 0.0), guess if elsewhere else None)
     rows = [0, 1, 4, 5] if masked else list(range(6))
     seen, flat = matrix[rows], guess.flatten(1).double()
     noise = noise_std**2 * torch.eye(len(rows), dtype=torch.float64)

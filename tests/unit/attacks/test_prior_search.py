@@ -6,7 +6,8 @@ import torch
 
 from cem.attacks import AttackError
 from cem.attacks.optimization import OptimizationAttack
-from cem.attacks.prior_search import LEAST_NOISE, PriorSearchAttack, measured_noise
+from cem.attacks.posterior import LEAST_NOISE, noise_of
+from cem.attacks.prior_search import PriorSearchAttack
 from cem.attacks.standard import observed_spread
 from cem.config import Optimization, PriorSearch
 
@@ -29,7 +30,7 @@ def example():
 def test_under_noise_it_beats_the_search_without_a_prior(example):
     attack, record, knowledge = example
     test = make_knowledge(small_digits(60, start=3000), knowledge.encoder, noise(0.05))
-    search = OptimizationAttack(Optimization(steps=60, tv=(0.03, 0.1), selection_images=16))
+    search = OptimizationAttack(Optimization(steps=60, tv=(0.03, 0.1), posterior=(), selection_images=16))
     search.fit(replace(knowledge, encoder=deepcopy(knowledge.encoder)))  # it lays the weights out anew
     error, least = mse(attack, test), (attack.mean - test.targets(slice(None))).square().mean().item()
     print(f"{error:.5f}, search {mse(search, test):.5f}, mean image {least:.5f}, {record.held_out_mse:.5f}")
@@ -50,7 +51,6 @@ def test_its_answers_explain_z_as_well_as_the_noise_lets_them(example):
 @pytest.mark.parametrize("std", [0.0, 0.05, 0.3])
 def test_the_noise_is_measured_and_a_hundredth_of_the_spread_stands_in_for_less(std):
     knowledge = make_knowledge(small_digits(300), convolution(), noise(std))
-    assert measured_noise(knowledge, knowledge.encoder, torch.Generator()) == pytest.approx(std, rel=0.02, abs=1e-6)
     choices = PriorSearchAttack(QUICK.model_copy(update={"epochs": 1})).fit(knowledge).choices
     least = LEAST_NOISE * observed_spread(knowledge, visible=True).by_value().scale.item()
     assert choices["noise_std"] == pytest.approx(std, rel=0.02, abs=1e-6)
@@ -63,7 +63,8 @@ def test_what_is_hidden_is_no_noise():
         return torch.where(hidden, 0.0, z + 0.05 * torch.randn(z.shape, generator=generator))
 
     knowledge = make_knowledge(small_digits(300), convolution(), corrupt, masked=True)
-    assert measured_noise(knowledge, knowledge.encoder, torch.Generator()) == pytest.approx(0.05, rel=0.03)
+    found = noise_of(knowledge, knowledge.encoder, torch.Generator())
+    assert found["noise_std"] == pytest.approx(0.05, rel=0.03)
 
 
 def test_in_pieces_it_is_the_same(example):
