@@ -1,6 +1,6 @@
 """Tested sets of attacks, so that nobody has to know which attacks make a number count.
 
-`attacks: {panel: quick}` stands for one; `also` lists attacks beside it.
+`attacks: {panel: quick}` stands for one; `also` lists attacks beside it, `max_epochs` bounds the panel's budgets.
 """
 
 from typing import Any
@@ -25,6 +25,8 @@ PAPER: Attacks = [
     {"kind": "optimization", "start": "decoder", "decoder": _START, "steps": 200, "scored": 100},
     {"kind": "shadow_model", "decoder": _START},
 ]
+_ENDING = ("decoder", "flow")  # fits whose budget ends by itself
+_SETTINGS = {"panel", "also", "max_epochs"}
 PANELS: dict[str, Attacks] = {"quick": QUICK, "standard": STANDARD, "paper": PAPER}
 
 
@@ -35,12 +37,21 @@ def with_panel(attacks: Any) -> Any:
     """
     if not isinstance(attacks, dict):
         return attacks
-    if not isinstance(name := attacks.get("panel"), str) or name not in PANELS or not set(attacks) <= {"panel", "also"}:
+    if not isinstance(name := attacks.get("panel"), str) or name not in PANELS or not set(attacks) <= _SETTINGS:
         raise ConfigError(
             f"attacks: expected a list such as [{{kind: linear}}], or {{panel: {' | '.join(PANELS)}}} with a list "
-            f"`also` or without; found {attacks}"
+            f"`also` and `max_epochs`, or without; found {attacks}"
         )
     also = attacks.get("also", [])
     if not isinstance(also, list):
         raise ConfigError(f"attacks.also: expected a list of attacks beside the panel's; found {also}")
-    return [*PANELS[name], *also]
+    most = attacks.get("max_epochs")
+    panel = PANELS[name] if most is None else [_within(attack, most) for attack in PANELS[name]]
+    return [*panel, *also]
+
+
+def _within(attack: dict[str, Any], max_epochs: Any) -> dict[str, Any]:
+    """An attack of a panel whose own budgets, and those of what it starts from, end there."""
+    if "decoder" in attack:
+        return attack | {"decoder": attack["decoder"] | {"max_epochs": max_epochs}}
+    return attack | {"max_epochs": max_epochs} if attack["kind"] in _ENDING else attack

@@ -110,7 +110,8 @@ class Gate(Settings):
 def _or_panel(schema: dict[str, Any]) -> None:
     """Beside the list, what stands for one."""
     attacks = {name: schema.pop(name) for name in ("type", "items", "minItems") if name in schema}
-    properties = {"panel": {"enum": list(PANELS)}, "also": attacks}
+    most = {"type": "integer", "minimum": 8}
+    properties = {"panel": {"enum": list(PANELS)}, "also": attacks, "max_epochs": most}
     panel = {"type": "object", "properties": properties, "required": ["panel"], "additionalProperties": False}
     schema["anyOf"] = [attacks, panel]
 
@@ -131,7 +132,7 @@ class Study(Settings):
     attacks: tuple[Attack, ...] = Field(
         min_length=1,
         description="every run is scored by all of them; {panel: quick}, standard or paper stands for a tested set, "
-        "{panel: quick, also: […]} for more than it",
+        "{panel: quick, also: […]} for more than it, {panel: quick, max_epochs: 32} for shorter fits",
         json_schema_extra=_or_panel,
     )
     grid: dict[str, list[Any]] = Field(

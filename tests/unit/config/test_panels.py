@@ -32,11 +32,21 @@ def test_a_panel_is_the_same_study_as_its_attacks():
     assert said == parse_study(STUDY | {"attacks": PANELS["quick"]}, "here")
 
 
+def test_max_epochs_bounds_every_budget_that_ends_by_itself():
+    attacks = parse_study(STUDY | {"attacks": {"panel": "paper", "max_epochs": 16}}, "here").attacks
+    fits = [
+        fit for attack in attacks for fit in (attack, getattr(attack, "decoder", None)) if hasattr(fit, "max_epochs")
+    ]
+    assert len(fits) == 8
+    assert {fit.max_epochs for fit in fits} == {16}
+
+
 @pytest.mark.parametrize(
     ("attacks", "message"),
     [
         ({"panel": "fast"}, r"line 1: attacks: expected a list such as .*\{panel: quick \| standard \| paper\}"),
         ({"panel": ["quick"]}, "line 1: attacks: expected a list such as"),
+        ({"panel": "quick", "max_epochs": 4}, "max_epochs: input should be greater than or equal to 8; found 4"),
         ({"panel": "quick", "more": []}, "expected a list such as"),
         ({"panel": "quick", "also": {"kind": "linear"}}, "attacks.also: expected a list of attacks"),
         ({"panel": "quick", "also": [{"kind": "linear"}]}, "two attacks are called linear"),
