@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cem import CemError
@@ -16,6 +16,7 @@ from cem.jobs.state import StateStore
 from cem.types import Images, Labels, RawImages, Smashed
 
 CurveRow = dict[str, int | float]  # column → value, of one epoch
+SeenZ = Float[Tensor, "seen z_channel z_height z_width"]  # of other images than those beside it
 Rows = Int[Tensor, " rows"] | slice
 CHUNK_PIXELS = 256 * 32 * 32  # pixels of the images handled at once: bounds memory at every image size
 
@@ -37,6 +38,8 @@ class Knowledge:
     corrupt: the defence, which is public: what becomes of a ẑ that the attacker made itself; on observations, too.
     encoder: the client's, frozen, in evaluation mode; None: not known.
     server: the server's classifier, and what encoder belongs to it; None: not known.
+    seen: z of private images, on `device`, as the client sent them and without the images, in an order that says
+    nothing; None: this attacker kept none.
     """
 
     images: RawImages
@@ -48,6 +51,7 @@ class Knowledge:
     corrupt: Callable[[Smashed, torch.Generator], Smashed] | None = None
     encoder: nn.Module | None = None
     server: "Server | None" = None
+    seen: SeenZ | None = None
 
     def __post_init__(self) -> None:
         if self.num_images < 2:

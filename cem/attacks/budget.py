@@ -16,6 +16,11 @@ GAIN = 0.01  # part of the held-out error that twice the budget must bring, or t
 PATIENT = 16  # epochs of a budget below which no fit ends: some learn nothing for a while
 
 
+def cosine(done: float) -> float:
+    """Of the learning rate, the part that is left when this part of a fit is behind it: 1 to LAST_RATE."""
+    return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
+
+
 @dataclass(frozen=True)
 class Epochs:
     """A number of epochs; fewer where patience ends. decays: the rate falls along a cosine to a hundredth."""
@@ -28,8 +33,7 @@ class Epochs:
         """Of the learning rate, the part for a batch. part: of the epoch under way that is behind it, in [0, 1)."""
         if not self.decays:
             return 1.0
-        cosine = 1 + math.cos(math.pi * (len(curve) + part) / self.epochs)
-        return LAST_RATE + (1 - LAST_RATE) * cosine / 2
+        return cosine((len(curve) + part) / self.epochs)
 
     def is_over(self, curve: list[CurveRow]) -> bool:
         """Whether no epoch follows."""

@@ -1,4 +1,4 @@
-"""The attacker who cannot reach the encoder: it trains one that suits the server's classifier, and inverts that."""
+"""The attacker who cannot ask the encoder: it trains one whose z look the same, and inverts that."""
 
 from dataclasses import replace
 
@@ -17,13 +17,11 @@ from cem.types import Images, Labels, Smashed
 class ShadowModelAttack:
     """A decoder fitted to an encoder of the attacker's own, and turned on the real z.
 
-    The attacker is the server: it holds the classifier, knows the encoder's design and the defence, and owns images and
-    their classes. An encoder that makes the server's classifier right about them is taken for the client's; its weights
-    and the statistics of its batch normalisation are the attacker's own. A fit that is interrupted, in either half,
-    goes on from its last save and ends with the same bits (CPU). Where the encoder diverges, the decoder is fitted to
-    the best weights before that, and the fit counts as failed.
-
-    Source: He, Zhang & Lee 2019, "Model inversion attacks against collaborative inference", the query-free attack.
+    The attacker is the server: it holds the classifier, knows the encoder's design and the defence, has seen z of the
+    defender's images (never the images), and owns images and their classes. An encoder that makes the server's
+    classifier right about its images, and whose z look like those seen, is taken for the client's. A fit that is
+    interrupted, in either half, goes on from its last save and ends with the same bits (CPU). Where the encoder
+    diverges, the decoder is fitted to the last weights before that, and the fit counts as failed.
     """
 
     def __init__(self, cfg: ShadowModel, store: StateStore | None = None) -> None:
@@ -39,11 +37,16 @@ class ShadowModelAttack:
             return encoder.send(knowledge.targets(rows), generator)
 
         fitted = self.decoder.fit(replace(knowledge, observe=observe))
-        choices = {"encoder_epoch": encoder.best_epoch, "encoder_accuracy": encoder.best_accuracy}
+        choices = {"encoder_accuracy": encoder.accuracy, "told_apart": encoder.told_apart}
         failures = [f"its own encoder: {encoder.failure}"] if encoder.failure else []
         failures += [f"its decoder: {fitted.failure}"] if fitted.failure else []
-        # Its decoder's held-out error is on z of its own encoder, and says nothing of the client's.
-        return replace(fitted, held_out_mse=None, choices=fitted.choices | choices, failure="; ".join(failures))
+        return replace(
+            fitted,
+            parameters=fitted.parameters + encoder.parameters,
+            held_out_mse=None,  # its decoder's is on z of its own encoder, and says nothing of the client's
+            choices=fitted.choices | choices,
+            failure="; ".join(failures),
+        )
 
     def reconstruct(
         self, smashed: Smashed, own: Int[Tensor, " batch"] | None = None, labels: Labels | None = None

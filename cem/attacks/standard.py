@@ -4,6 +4,7 @@ What a client sends may be small, or vary little about a large offset. Neither h
 and divide. An attack that did not would lose digits, or learn slowly, and the run would look protected.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -52,14 +53,22 @@ class Spread:
 def observed_spread(knowledge: Knowledge, *, visible: bool) -> Spread:
     """From one z of each of the attacker's images, drawn from a generator of its own, so it is the same at every call.
 
-    visible: leave out the values that a mask hides. Sums are about the mean of the first images: what all z share would
-    drown the rest.
+    visible: leave out the values that a mask hides.
     """
     generator = knowledge.generator("standard")
-    origin = count = total = square = torch.zeros((), dtype=torch.float64, device=knowledge.device)
-    for number, rows in enumerate(chunks(knowledge.images.shape)):
-        z = knowledge.observe(rows, generator).double()
-        seen = z != 0 if visible and knowledge.masked else torch.ones_like(z, dtype=torch.bool)
+    looks = (knowledge.observe(rows, generator) for rows in chunks(knowledge.images.shape))
+    return spread_of(looks, masked=visible and knowledge.masked)
+
+
+def spread_of(batches: Iterable[Smashed], *, masked: bool) -> Spread:
+    """That of all batches together. masked: a value of 0 is hidden, and left out.
+
+    Sums are about the mean of the first batch: what all z share would drown the rest.
+    """
+    origin = count = total = square = torch.zeros((), dtype=torch.float64)
+    for number, batch in enumerate(batches):
+        z = batch.double()
+        seen = z != 0 if masked else torch.ones_like(z, dtype=torch.bool)
         if number == 0:
             origin = z.sum(0) / seen.sum(0).clamp_min(1)  # a hidden value is 0, and adds nothing
         deviation = torch.where(seen, z - origin, 0.0)

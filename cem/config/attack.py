@@ -53,6 +53,11 @@ class AttackSettings(Member):
         return getattr(self, "runs", "all") == "reference"
 
     @property
+    def seen_images(self) -> int:
+        """Of how many private images, at most, it learns from z alone."""
+        return 0
+
+    @property
     def tunes_on_reference(self) -> bool:
         """Whether settings are open that this attack's result on the undefended reference says."""
         return False
@@ -66,6 +71,7 @@ class AttackSettings(Member):
         """The attacker's knowledge in short, such as `shadow 500, query, 4 observations`."""
         words = [self.data if self.data_size is None else f"{self.data} {self.data_size}"]
         words += [] if self.encoder == type(self).model_fields["encoder"].default else [self.encoder]
+        words += [f"{self.seen_images} z seen"] if self.seen_images else []
         words += [f"{self.observations} observations"] if self.observations > 1 else []
         return ", ".join([*words, "labels"] if self.labels else words)
 
@@ -225,20 +231,35 @@ class Optimization(AttackSettings):
 
 
 class ShadowModel(AttackSettings):
-    """Cannot reach the encoder: trains one of its own that suits the server's classifier, then a decoder for it."""
+    """Asks the encoder nothing: trains one of its own that suits the server's classifier and sends z like those that it
+    has seen, then a decoder for it."""
 
     kind: Literal["shadow_model"] = "shadow_model"
     implementation = "cem.attacks.shadow_model:ShadowModelAttack"
     encoder: Encoder = Field("none", description="must be none: with access to the encoder a decoder does better")
-    labels: bool = Field(True, description="must be true: its own encoder learns from the classes")
-    encoder_epochs: int = Field(20, ge=0, description="passes over the attacker's images for its own encoder")
-    encoder_lr: float = Field(1e-3, gt=0, description="learning rate of that encoder's Adam")
-    encoder_batch_size: int = Field(128, ge=2, description="images per step of that encoder")
+    labels: bool = Field(True, description="must be true: its own encoder learns from the classes of its images")
+    seen: int = Field(
+        10_000, ge=2, description="z of at most so many private images that it has seen, without the images"
+    )
+    alignment: float = Field(
+        1.0, gt=0, description="weight of looking like the z that were seen, beside the classifier's loss"
+    )
+    encoder_steps: int = Field(2000, ge=0, description="steps of its own encoder, and of the discriminator")
+    encoder_batch_size: int = Field(64, ge=2, description="images, and z that were seen, per step")
+    encoder_lr: float = Field(2e-3, gt=0, description="learning rate of that encoder's Adam")
+    discriminator_lr: float = Field(
+        2e-3, gt=0, description="learning rate of the Adam of the discriminator, which tells its z from those seen"
+    )
+    gradient_penalty: float = Field(1.0, ge=0, description="weight of the discriminator's gradient penalty")
     decoder: StartingDecoder = Field(StartingDecoder(), description="how the decoder for it is fitted")
     seed: Seed = Field(0, description="seed of its own encoder's generators")
     runs: Literal["all", "reference"] = _RUNS
     possible_encoder = ("none",)
     needs_labels = True
+
+    @property
+    def seen_images(self) -> int:
+        return self.seen
 
 
 class Flow(FlowFit, AttackSettings):

@@ -47,6 +47,7 @@ def manifest(victim: Victim, cfg: AttackSettings, fitted: Fitted) -> Manifest:
             observations=cfg.observations,
             labels=cfg.labels,
             defense=True,
+            seen=min(cfg.seen_images, victim.activations.count("private")),
         ),
         scored=scored,
         disjoint_from_infer=scored["infer"].also_owned_by_attacker == 0,

@@ -84,6 +84,16 @@ class Victim:
         draws = make_generator(self.seed, "attacker/images", "cpu")
         return torch.randperm(count, generator=draws)[: cfg.data_size].sort().values
 
+    def seen(self, cfg: AttackSettings) -> Smashed:
+        """What the client sent of as many private images as the attacker has seen z of, in random order.
+
+        Drawn once: nobody can wait for new noise on the same z.
+        """
+        draws = make_generator(self.seed, "attacker/seen images", "cpu")
+        rows = torch.randperm(self.activations.count("private"), generator=draws)[: cfg.seen_images]
+        noise = make_generator(self.seed, "attacker/seen", self.device)
+        return self.observe("private", cfg.observations)(rows, noise)
+
     def knowledge(self, cfg: AttackSettings) -> Knowledge:
         """What an attacker knows: what its settings grant. It holds copies, so it can change nothing of the run's."""
         own = self.owned(cfg)
@@ -111,6 +121,7 @@ class Victim:
             corrupt=corrupt,
             encoder=deepcopy(network.encoder) if cfg.encoder == "weights" else None,
             server=server if cfg.encoder == "none" else None,
+            seen=self.seen(cfg) if cfg.seen_images else None,
         )
 
     @torch.no_grad()

@@ -12,23 +12,29 @@ SEPARATOR = "; "  # between the labels of several in one cell of results
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """What an attacker is given beside the defence and its strength. data_size: None is all of the split."""
+    """What an attacker is given beside the defence and its strength.
+
+    data_size: None is all of the split. seen: of how many private images, at most, it learns from z alone.
+    """
 
     data: str
     data_size: int | None
     encoder: str
     observations: int
     labels: bool
+    seen: int = 0
 
     @classmethod
     def of(cls, attack: AttackSettings) -> "ThreatModel":
         """That an attack is run under."""
-        return cls(attack.data, attack.data_size, attack.encoder, attack.observations, attack.labels)
+        known = (attack.data, attack.data_size, attack.encoder, attack.observations, attack.labels)
+        return cls(*known, seen=attack.seen_images)
 
     @property
     def label(self) -> str:
         """In short and in full, such as `private 500, query, 4 observations, labels`."""
         words = [self.data if self.data_size is None else f"{self.data} {self.data_size}", self.encoder]
+        words += [f"at most {self.seen} z seen"] if self.seen else []
         words.append("1 observation" if self.observations == 1 else f"{self.observations} observations")
         return ", ".join([*words, "labels" if self.labels else "no labels"])
 
@@ -42,15 +48,18 @@ class ThreatModel:
             "query": "gets z for its own images",
             "weights": "holds the encoder's weights",
         }
+        unpaired = f"has seen z of at most {self.seen} private images without the images, " if self.seen else ""
         times = "once" if self.observations == 1 else f"{self.observations} times, with fresh noise"
         classes = "knows the classes" if self.labels else "knows no classes"
-        return f"owns {few}{owner[self.data]}, {access[self.encoder]}, sees z of each image {times}, and {classes}"
+        owned = f"owns {few}{owner[self.data]}"
+        return f"{owned}, {access[self.encoder]}, {unpaired}sees z of each image {times}, and {classes}"
 
     def includes(self, other: "ThreatModel") -> bool:
         """Whether this attacker could run what the other runs: it knows as much, or more."""
         sizes = [math.inf if one.data_size is None else one.data_size for one in (self, other)]
         access = [ACCESS.index(one.encoder) for one in (self, other)]
         more = sizes[0] >= sizes[1] and access[0] >= access[1] and self.observations >= other.observations
+        more = more and (self.encoder != "none" or self.seen >= other.seen)
         return more and self.data == other.data and self.labels >= other.labels
 
     def allows(self, yardstick: "ThreatModel") -> bool:

@@ -137,7 +137,10 @@ class AttackRecord(JobRecord):
 
 
 class KnownImages(Part):
-    """What the attacker had. sha256: of its images. defense: whether it knows the defence."""
+    """What the attacker had. sha256: of its images. defense: whether it knows the defence.
+
+    seen: of how many private images it learned from z alone.
+    """
 
     split: str
     images: int
@@ -146,6 +149,7 @@ class KnownImages(Part):
     observations: int
     labels: bool
     defense: bool
+    seen: int = 0
 
 
 class ScoredImages(Part):

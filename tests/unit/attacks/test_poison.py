@@ -43,28 +43,33 @@ ATTACKS = {
         Optimization(steps=5, tv=(0.0, 0.1), start="decoder", decoder=START),
         Flow(**FLOW),
         PriorSearch(**FLOW, iterations=2),
-        ShadowModel(encoder_epochs=1, decoder=START),
+        ShadowModel(encoder_steps=4, decoder=START),
     )
 }
 
 
 @torch.no_grad()
-def write_run(folder, poisoned=()):
-    """A run's files. Splits that are poisoned hold other images, labels and activations, of other brightness."""
+def write_run(folder, poisoned=(), sent=()):
+    """A run's files. Splits that are poisoned hold other images, labels and activations, of other brightness.
+
+    sent: splits whose activations stay what they were.
+    """
     folder.mkdir()
-    contents, encoder = {}, make_split(MODEL, SHAPE, CLASSES)[0].eval()
+    contents, clean, encoder = {}, {}, make_split(MODEL, SHAPE, CLASSES)[0].eval()
     for number, (split, count) in enumerate(COUNTS.items()):
         bad = split in poisoned
         rng = np.random.default_rng([number, bad])
         images = rng.integers(200 * bad, 256, (count, *SHAPE), dtype=np.uint8)
         contents[split] = images, rng.permutation(count) % CLASSES
+        if bad and split in sent:
+            images = np.random.default_rng([number, False]).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+        clean[split] = encoder(torch.from_numpy(images) / 255).numpy().astype(np.float16)
     with write_file(folder / "data.h5", "dataset", attrs={"class_names": list("abc")}) as file:
         for split, (images, labels) in contents.items():
             file[f"{split}/images"], file[f"{split}/labels"] = images, labels
     with write_file(folder / "activations.h5", "activations", {"data": folder / "data.h5"}) as file:
-        for split, (images, labels) in contents.items():
-            file[f"{split}/smashed"] = encoder(torch.from_numpy(images) / 255).numpy().astype(np.float16)
-            file[f"{split}/labels"] = labels
+        for split, (_, labels) in contents.items():
+            file[f"{split}/smashed"], file[f"{split}/labels"] = clean[split], labels
     return folder
 
 
@@ -115,8 +120,9 @@ def clean(tmp_path_factory):
 def test_poison_changes_no_fitted_byte(name, owned, clean, tmp_path):
     cfg = ATTACKS[name].model_copy(update={"data": owned})
     expected = learned(*fit(cfg, clean))
+    sent = {"private"} if cfg.seen_images else set()  # z that it has seen are its own, the images are not
     for number, poisoned in enumerate([{"test"}, set(COUNTS) - {owned}]):
-        folder = write_run(tmp_path / str(number), poisoned)
+        folder = write_run(tmp_path / str(number), poisoned, sent)
         assert learned(*fit(cfg, folder)) == expected
 
 
@@ -124,4 +130,11 @@ def test_poison_changes_no_fitted_byte(name, owned, clean, tmp_path):
 def test_poison_of_its_own_images_would_show(name, clean, tmp_path):
     folder = write_run(tmp_path / "own", {"private"})
     cfg = ATTACKS[name]
+    assert learned(*fit(cfg, clean))[0] != learned(*fit(cfg, folder))[0]
+
+
+@pytest.mark.parametrize("name", [name for name, cfg in ATTACKS.items() if cfg.seen_images])
+def test_poison_of_the_z_that_it_has_seen_would_show(name, clean, tmp_path):
+    cfg = ATTACKS[name].model_copy(update={"data": "shadow"})
+    folder = write_run(tmp_path / "seen", {"private"})
     assert learned(*fit(cfg, clean))[0] != learned(*fit(cfg, folder))[0]

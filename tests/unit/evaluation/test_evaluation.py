@@ -23,6 +23,7 @@ from cem.config import (
     Nearest,
     NoPeek,
     Run,
+    ShadowModel,
     Vgg11,
 )
 from cem.defenses import make_defense
@@ -30,6 +31,7 @@ from cem.evaluation import EvaluationError, Network, Victim, attack_run, run_att
 from cem.evaluation.scoring import Scoring, pair_metrics
 from cem.evaluation.tuning import as_tuned
 from cem.jobs.interruption import Interrupted
+from cem.jobs.process import make_generator
 from cem.jobs.state import StateStore
 from cem.metrics import MetricError
 from cem.storage.files import StoreError, sha256
@@ -340,12 +342,15 @@ def test_an_attacker_of_few_images_has_those_of_one_with_fewer(tmp_path):
         (Linear(labels=True), {"labels"}),
         (Linear(encoder="weights"), {"encoder"}),
         (MeanImage(encoder="none"), {"server"}),
+        (ShadowModel(), {"labels", "server", "seen"}),
     ],
 )
 def test_knowledge_holds_what_is_granted_and_nothing_else(tmp_path, cfg, granted):
     with opened(write_run(tmp_path)) as victim:
         knowledge = victim.knowledge(cfg)
-        assert {name for name in ("labels", "encoder", "server") if getattr(knowledge, name) is not None} == granted
+        assert {
+            name for name in ("labels", "encoder", "server", "seen") if getattr(knowledge, name) is not None
+        } == granted
         assert knowledge.encoder is not victim.network.encoder  # a copy: nothing done to it reaches the run
         if cfg.encoder == "none":
             with pytest.raises(AttackError, match="cannot ask the encoder"):
@@ -353,6 +358,34 @@ def test_knowledge_holds_what_is_granted_and_nothing_else(tmp_path, cfg, granted
         else:
             with pytest.raises(IndexError):
                 knowledge.observe(torch.tensor([160]), knowledge.generator("corruption"))
+
+
+def test_what_an_attacker_has_seen_are_z_of_private_images_that_nothing_ties_to_them(tmp_path):
+    with opened(write_run(tmp_path), noise_std=0.0) as victim:
+        clean = victim.observe("private", 1)(slice(None), torch.Generator())
+        seen = victim.knowledge(ShadowModel()).seen
+        other = victim.knowledge(ShadowModel(data="shadow", seed=1)).seen
+    rows = torch.cdist(seen.flatten(1), clean.flatten(1)).argmin(1)
+    assert torch.equal(seen, clean[rows])
+    assert sorted(rows.tolist()) == list(range(160))
+    assert (rows == torch.arange(160)).float().mean() < 0.05
+    assert torch.equal(seen, other)
+
+
+def test_an_attacker_has_seen_each_z_once_under_noise_that_is_not_scored(tmp_path):
+    with opened(write_run(tmp_path), noise_std=0.1) as victim:
+        clean = victim.observe("private", 1)  # under the noise of a generator that is given
+        seen, few = (victim.knowledge(ShadowModel(seen=count)).seen for count in (10_000, 30))
+        again = victim.knowledge(ShadowModel()).seen
+        mean = victim.knowledge(ShadowModel(observations=100)).seen
+        scored = clean(slice(None), make_generator(0, "scoring/train", "cpu"))
+        assert torch.equal(seen, again)
+        assert len(few) == 30
+        rows = torch.cdist(mean.flatten(1), scored.flatten(1)).argmin(1)
+        assert sorted(rows.tolist()) == list(range(160))
+        noise = [(one - mean).flatten() for one in (seen, scored[rows])]
+        assert noise[0].std().item() == pytest.approx(0.1, rel=0.05)
+        assert abs(torch.corrcoef(torch.stack(noise))[0, 1]) < 0.1
 
 
 class Counting(StateStore):
@@ -421,7 +454,7 @@ def test_the_manifest_says_what_the_number_rests_on(tmp_path):
     assert decoder["budget"]["epochs"] == 2
     assert linear["knowledge"] == {
         "split": "private", "images": 160, "sha256": linear["scored"]["train"]["sha256"], "encoder": "query",
-        "observations": 1, "labels": False, "defense": True,
+        "observations": 1, "labels": False, "defense": True, "seen": 0,
     }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
             {"steps": 5, "tv": [0.0, 0.1], "start": "decoder", "decoder": DECODER},
             {"steps": 5, "tv": [0.0], "start": "random", "restarts": 2},
         ],
-        "shadow_model": [{"encoder_epochs": 2, "encoder_batch_size": 16, "decoder": DECODER}],
+        "shadow_model": [{"encoder_steps": 8, "encoder_batch_size": 16, "decoder": DECODER}],
     },
     "model": {
         "vgg11": [{"width": 0.05, "bottleneck": bottleneck} for bottleneck in (None, "C4S1", "K5C4S2", "noRELU_K1C4S2")]

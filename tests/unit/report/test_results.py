@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cem.config import Run
+from cem.config import Linear, Run, ShadowModel
 from cem.planning.plan import Plan
 from cem.report.groups import group_plan
 from cem.report.inputs import ReportError
 from cem.report.results import aggregate
 from cem.report.scores import Scores
 from cem.report.tables import attacks_table, summary_table
-from cem.report.threat import threat_models
+from cem.report.threat import ThreatModel, threat_models
 from cem.storage.files import StoreError
 from cem.storage.hdf5 import write_file
 
@@ -304,6 +304,16 @@ def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
             conftest, name, table | {"linear_seen4": table["linear"], "class_mean": table["mean_image"]}
         )
     return write_study(tmp_path, STUDY[: STUDY.index("attacks:")] + "attacks:" + TWO)
+
+
+def test_a_threat_model_says_which_z_were_seen_without_a_query() -> None:
+    few, more, asks = (ThreatModel.of(one) for one in (ShadowModel(seen=500), ShadowModel(), Linear(labels=True)))
+    assert few.label == "private, none, at most 500 z seen, 1 observation, labels"
+    assert "has no access to the encoder, has seen z of at most 500 private images without the images" in few.sentence
+    assert (more.includes(few), few.includes(more)) == (True, False)
+    assert asks.includes(more)  # every attacker sees what is sent
+    assert not more.includes(asks)
+    assert "z seen" not in asks.label
 
 
 def test_there_is_a_strongest_of_each_threat_model_and_none_of_all(several: Plan) -> None:
