@@ -60,7 +60,7 @@ class FlowAttack(SamplingAttack):
     def fit(self, knowledge: Knowledge) -> Fitted:
         self.know(knowledge)
         loop = _Loop(self.cfg, knowledge)
-        self.net = loop.make_flow(self.mean)
+        self.net, self.facts = loop.make_flow(self.mean), loop.facts
         return loop.fit(self.net, knowledge.observe, self.store.part("flow"))
 
 
@@ -87,7 +87,7 @@ class FlowLoop(FitLoop):
             descend(optimizer, loss)
             return {"train_mse": image_error, "train_loss": loss}
 
-        state = FitState({"net": net}, {"net": optimizer}, generators)
+        state = FitState({"net": net}, {"net": optimizer}, generators, self.start({"net": net}))
         self.run(state, step, store)
         return self.fitted(state, lr=self.flow.lr)
 

@@ -431,7 +431,7 @@ def test_the_manifest_names_every_defence_that_acted(tmp_path):
     found = read_record(out / "mean_image" / "manifest.json", Manifest, "attack")
     assert found.defense.noise_std == 0.1
     assert found.defense.settings == [{"kind": "dropout", "rate": 0.3}, {"kind": "nopeek", "weight": 0.5}]
-    assert found.version == 2
+    assert found.version == Manifest.VERSION
 
 
 def tuned(folder, **changes) -> tuple[Decoder, Path]:

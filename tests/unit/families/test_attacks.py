@@ -13,13 +13,16 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cem.attacks import Attack, AttackError, Fitted, Knowledge, make_attack
+from cem.attacks.weights import HasWeights, save_weights
 from cem.config import ATTACKS, AttackSettings, Dropout, Settings, SyntheticDataset, Vgg11
+from cem.config.decoder import RATES
 from cem.data.sources import read_source
 from cem.defenses import make_defense
 from cem.evaluation import Network, Victim
 from cem.jobs.interruption import Interrupted
 from cem.models import critic, make_split
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
+from cem.storage.weights import WeightsError, read_header
 
 from ..attacks.real import MemoryStore
 from .examples import cases, wrong_facts
@@ -250,3 +253,68 @@ def test_one_that_is_stopped_goes_on_to_the_same_bits(cfg: AttackSettings, victi
     record, (whole, expected) = attack.fit(victim.knowledge(cfg)), fitted(cfg)
     assert torch.equal(attack.reconstruct(z, None, known), whole.reconstruct(z, None, known))
     assert record.choices == expected.choices
+
+
+WITH_WEIGHTS = pytest.mark.parametrize(
+    "cfg", [case for case in CASES if isinstance(make_attack(case.values[0]), HasWeights)]
+)
+
+
+@pytest.fixture
+def exported(fitted, tmp_path) -> Any:
+    """Settings of an attack that starts from what one of some settings was fitted to, on a victim."""
+
+    def of(cfg: AttackSettings, victim: str = "noise", **changes: Any) -> AttackSettings:
+        path = tmp_path / "weights.safetensors"
+        attack, record = fitted(cfg, victim)
+        save_weights(path, attack.weights(), record, None, [])
+        settings = {**cfg.sparse(), "weights": str(path), **changes}
+        settings |= {"lr": 0.01, "lr_sweep": RATES} if "lr_sweep" in settings else {}
+        return type(cfg)(**settings)
+
+    return of
+
+
+@pytest.mark.parametrize("victim", ["noise", "mask"])
+@WITH_WEIGHTS
+def test_a_network_from_a_file_is_used_as_it_is_without_a_fit(cfg, victim: str, victims, fitted, exported) -> None:
+    z, (attack, record) = sent(victims[victim]), fitted(cfg, victim)
+    settings = exported(cfg, victim, epochs=0)
+    again = make_attack(settings)
+    said = again.fit(victims[victim].knowledge(settings))
+    assert torch.equal(again.reconstruct(z), attack.reconstruct(z))
+    assert (said.failure, said.curve) == ("", [])
+    assert said.held_out_mse == pytest.approx(record.held_out_mse)
+    assert said.choices["epoch"] == 0
+    # Of a prior, which knows no run, what its own fit said; of others nothing is known on this run.
+    assert said.converged is (None if settings.of_z else record.converged)
+
+
+@WITH_WEIGHTS
+def test_a_fit_goes_on_from_the_network_of_a_file(cfg, victims, fitted, exported) -> None:
+    victim, settings, store = victims["noise"], exported(cfg, seed=7), MemoryStore(1)
+    z, attack = sent(victim), make_attack(settings)
+    said = attack.fit(victim.knowledge(settings))
+    scratch = make_attack(settings.model_copy(update={"weights": None}))
+    assert said.curve
+    assert said.curve[0]["val_mse"] != scratch.fit(victim.knowledge(settings)).curve[0]["val_mse"]
+    with pytest.raises(Interrupted):
+        make_attack(settings, store).fit(victim.knowledge(settings))
+    store.looks = math.inf
+    again = make_attack(settings, store)
+    assert again.fit(victim.knowledge(settings)).choices == said.choices
+    assert torch.equal(again.reconstruct(z), attack.reconstruct(z))
+
+
+@WITH_WEIGHTS
+def test_weights_of_another_network_are_refused(cfg, victims, exported) -> None:
+    settings = exported(cfg)
+    read_header(settings.weights)
+    other = "res_normN0C2" if cfg.net.startswith("res") else "unet_C2"
+    with pytest.raises(
+        WeightsError, match=rf"expected weights of .* {other} .*; found those of .* {cfg.net} .*Set net"
+    ):
+        make_attack(settings.model_copy(update={"net": other})).fit(victims["noise"].knowledge(settings))
+    if settings.of_z:
+        with pytest.raises(WeightsError, match="under a defence that masks .*Take a file of a run whose defences mask"):
+            make_attack(settings).fit(victims["mask"].knowledge(settings))
