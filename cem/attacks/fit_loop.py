@@ -63,10 +63,11 @@ class FitLoop:
     """Epochs of fresh corruption in shuffled batches; the best epoch on images that the attacker held out.
 
     No augmentation: z of a changed image would need the encoder. origin: the header of the file that the network starts
-    from; None: it starts from random weights.
+    from; None: it starts from random weights. smashed_shape: of z, once the network is made; None: it is told none.
     """
 
     origin: WeightsHeader | None = None
+    smashed_shape: Shape | None = None
 
     def __init__(self, cfg: DecoderFit | FlowFit | Gan, knowledge: Knowledge, name: str) -> None:
         self.cfg, self.knowledge, self.name = cfg, knowledge, name
@@ -82,14 +83,12 @@ class FitLoop:
 
     @property
     def facts(self) -> NetworkFacts:
-        """What the network is, for a file of its weights."""
-        masked = self.cfg.of_z and self.knowledge.masked
-        z = self.knowledge.observe(slice(0, 1), self.generator("shape")) if self.cfg.of_z else None
+        """What the network is, for a file of its weights; once it is made."""
         return NetworkFacts(
             network=self.cfg.network,
             net=self.cfg.net,
-            smashed_shape=None if z is None else _shape(z),
-            masked=masked,
+            smashed_shape=self.smashed_shape,
+            masked=self.cfg.of_z and self.knowledge.masked,
             image_shape=self.image_shape,
         )
 
@@ -117,6 +116,7 @@ class FitLoop:
         """The attacker's network with its first weights, behind the standardisation of z."""
         spread, masked = observed_spread(self.knowledge, visible=True), self.knowledge.masked
         channels, height, width = spread.mean.shape
+        self.smashed_shape = (channels, height, width)
         shape = (2 * channels if masked else channels, height, width)
         net = make_decoder(self.cfg.net, shape, self.image_shape, self.generator("weights", "cpu"))
         return Standardised(net, spread.by_channel(), masked).to(self.knowledge.device)

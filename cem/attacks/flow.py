@@ -112,6 +112,7 @@ class _Loop(FlowLoop):
         """Its first weights, behind the standardisation of z and of the attacker's images; mean: theirs."""
         spread, masked = observed_spread(self.knowledge, visible=True), self.knowledge.masked
         channels, height, width = spread.mean.shape
+        self.smashed_shape = (channels, height, width)
         shape = (2 * channels if masked else channels, height, width)
         velocity, condition = make_velocity(self.flow.net, self.image_shape, shape, self.generator("weights", "cpu"))
         assert condition is not None

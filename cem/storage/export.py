@@ -18,7 +18,7 @@ def find_run(run: str, results: Path) -> Path:
 
     Raises ExportError where there is none, or several studies have it.
     """
-    if Path(run).is_dir():
+    if run and Path(run).is_dir():
         return Path(run)
     names = [part for part in run.split("/") if part not in ("", ".", "..")]
     found = [

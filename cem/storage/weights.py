@@ -3,6 +3,7 @@
 An attack leaves such a file beside its results, `cem attack export` copies it, and another attack starts from it.
 """
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -80,6 +81,12 @@ def read_header(path: str | Path) -> WeightsHeader:
         raise WeightsError(
             f"{expected}; found safetensors that do not say of what network they are (no metadata `cem`)."
         )
+    try:
+        said = json.loads(text)
+    except ValueError as error:
+        raise WeightsError(f"{expected}; its metadata are no JSON: {error}. Export it again.") from None
+    if isinstance(said, dict) and said.get("kind") != KIND:
+        raise WeightsError(f"{expected}; found a file of kind {said.get('kind')!r}. Take one that it wrote.")
     try:
         header = WeightsHeader.model_validate_json(text)
     except ValidationError as error:

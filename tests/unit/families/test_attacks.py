@@ -316,5 +316,7 @@ def test_weights_of_another_network_are_refused(cfg, victims, exported) -> None:
     ):
         make_attack(settings.model_copy(update={"net": other})).fit(victims["noise"].knowledge(settings))
     if settings.of_z:
-        with pytest.raises(WeightsError, match="under a defence that masks .*Take a file of a run whose defences mask"):
+        with pytest.raises(
+            WeightsError, match=r"under a defence that masks .*Take a file of a run whose defences mask"
+        ):
             make_attack(settings).fit(victims["mask"].knowledge(settings))
