@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from cem.attacks import Attack, AttackError, Fitted, Knowledge, make_attack
 from cem.attacks.weights import HasWeights, save_weights
 from cem.config import ATTACKS, AttackSettings, Dropout, Settings, SyntheticDataset, Vgg11
+from cem.config.attack import Start
 from cem.config.decoder import RATES
 from cem.data.sources import read_source
 from cem.defenses import make_defense
@@ -114,6 +116,8 @@ def test_facts_have_their_types(cfg: AttackSettings) -> None:
         "needs_labels": bool,
         "reference_only": bool,
         "tunes_on_reference": bool,
+        "least_images": int,
+        "starts": tuple[Start, ...],
         "possible_encoder": tuple[str, ...],
         "id": str,
         "knowledge_label": str,
@@ -320,3 +324,26 @@ def test_weights_of_another_network_are_refused(cfg, victims, exported) -> None:
             WeightsError, match=r"under a defence that masks .*Take a file of a run whose defences mask"
         ):
             make_attack(settings).fit(victims["mask"].knowledge(settings))
+
+
+def test_a_prior_that_is_used_as_it_is_has_converged_where_its_own_fit_had(victims, fitted, tmp_path) -> None:
+    (cfg, *_) = [case.values[0] for case in CASES if case.values[0].member == "prior_search"]
+    attack, record = fitted(cfg)
+    for converged in (True, False, None):
+        save_weights(tmp_path / "prior", attack.weights(), replace(record, converged=converged), None, [])
+        settings = cfg.model_copy(update={"weights": str(tmp_path / "prior"), "epochs": 0})
+        assert make_attack(settings).fit(victims["noise"].knowledge(settings)).converged is converged
+
+
+def test_a_network_that_overflows_on_this_z_is_a_failure_and_not_kept(victims, fitted, tmp_path) -> None:
+    (cfg, *_) = [case.values[0] for case in CASES if case.values[0].member == "decoder"]
+    attack, record = fitted(cfg)
+    weights = attack.weights()
+    broken = {name: deepcopy(net) for name, net in weights.nets.items()}
+    broken["net"].scale.zero_()  # what it divides z by
+    broken["net"].centre.zero_()
+    save_weights(tmp_path / "own", replace(weights, nets=broken), record, None, [])
+    settings = cfg.model_copy(update={"weights": str(tmp_path / "own"), "epochs": 0})
+    said = make_attack(settings).fit(victims["noise"].knowledge(settings))
+    assert "answers of the network from the file are not finite" in said.failure
+    assert (said.held_out_mse, said.converged) == (None, None)
