@@ -14,6 +14,8 @@ from cem.planning.cluster import find_cluster_jobs
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start
 from cem.planning.progress import Status, aligned
+from cem.storage.export import export as export_weights
+from cem.storage.export import find_run
 from snakemake_executor_plugin_submitit.books.records import FOLDER, Books
 from snakemake_executor_plugin_submitit.site import profile as profiles
 from snakemake_executor_plugin_submitit.site.doctor import Finding, examine
@@ -36,6 +38,8 @@ app = typer.Typer(
 )
 profile = typer.Typer(help="Install and show profiles of Snakemake.", rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(profile, name="profile")
+attack = typer.Typer(help="What a finished attack fitted.", rich_markup_mode=None, no_args_is_help=True)
+app.add_typer(attack, name="attack")
 
 
 def _show_version(asked: bool) -> bool:
@@ -173,6 +177,19 @@ def show(name: Annotated[str, typer.Argument(help="name or path of a profile")] 
     for key, value in profiles.site_settings(path).items():
         typer.echo(f"{key}: {value}")
     typer.echo(profiles.describe(name, path, CEM))
+
+
+@attack.command()
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="folder of a run, or its id, as `cem plan` shows it")],
+    name: Annotated[str, typer.Argument(metavar="ATTACK", help="name of a finished attack that fits networks")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="file; absent: ATTACK.safetensors")] = None,
+    results: Results = RESULTS,
+) -> None:
+    """Write the networks that an attack fitted to a file that others can start from (setting `weights`)."""
+    target = output or Path(f"{name}.safetensors")
+    header, digest = export_weights(find_run(run, results), name, target)
+    typer.echo(f"{target}: {header.text}\nsha256: {digest}")
 
 
 def _check_hdf5(scratch: Path) -> Iterator[Finding]:

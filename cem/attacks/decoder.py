@@ -34,7 +34,7 @@ class DecoderAttack(NetworkAttack):
         self.know(knowledge)
         fit, choices = self._chosen(knowledge)
         fit.run()
-        self.net = fit.state.net
+        self.net, self.facts = fit.state.net, fit.loop.facts
         early = {} if self.cfg.patience is None else {"stopped_early": len(fit.state.curve) < (self.cfg.epochs or 0)}
         return fit.loop.fitted(fit.state, **choices, **early)
 
@@ -59,6 +59,7 @@ class DecoderAttack(NetworkAttack):
     def _fit(self, cfg: TunedFit | StartingDecoder, knowledge: Knowledge, part: str, label: str = "") -> Fit:
         loop = FitLoop(cfg, knowledge, self.name + label)
         net, generators = loop.make_net(), loop.generators()
+        start_mse = loop.start({"net": net})
         optimizer = torch.optim.Adam(net.parameters(), lr=cfg.lr or 0, weight_decay=cfg.weight_decay)
         plain = cfg.loss == Loss()
 
@@ -70,4 +71,5 @@ class DecoderAttack(NetworkAttack):
             descend(optimizer, loss)
             return {"train_mse": error} if plain else {"train_mse": error, "train_loss": loss}
 
-        return Fit(loop, FitState({"net": net}, {"net": optimizer}, generators), step, self.store.part(part))
+        state = FitState({"net": net}, {"net": optimizer}, generators, start_mse)
+        return Fit(loop, state, step, self.store.part(part))

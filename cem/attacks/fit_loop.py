@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -14,11 +14,13 @@ from cem.attacks.budget import Auto, budget_of
 from cem.attacks.fit_state import FitState, Readings
 from cem.attacks.mean_image import MeanImageAttack
 from cem.attacks.standard import Standardised, observed_spread
+from cem.attacks.weights import Weights, load_weights
 from cem.config import DecoderFit, FlowFit, Gan
 from cem.jobs.interruption import Checkpoints
 from cem.jobs.state import StateStore
 from cem.models import parameter_count
 from cem.models.decoder import Shape, make_decoder
+from cem.storage.weights import NetworkFacts, WeightsHeader
 from cem.types import Images, Labels, Smashed
 
 Step = Callable[[Int[Tensor, " rows"]], Readings]  # learns from these images, gives `train_mse` and what else it read
@@ -32,6 +34,7 @@ class NetworkAttack:
     """
 
     net: nn.Module
+    facts: NetworkFacts
     mean: Float[Tensor, "channel height width"]
 
     def know(self, knowledge: Knowledge) -> None:
@@ -39,6 +42,10 @@ class NetworkAttack:
         mean_image = MeanImageAttack()
         mean_image.fit(knowledge)
         self.mean = mean_image.mean
+
+    def weights(self) -> Weights:
+        """What was fitted, for others to start from; after `fit`."""
+        return Weights(self.facts, {"net": self.net})
 
     @torch.no_grad()
     def reconstruct(
@@ -55,8 +62,12 @@ class NetworkAttack:
 class FitLoop:
     """Epochs of fresh corruption in shuffled batches; the best epoch on images that the attacker held out.
 
-    No augmentation: z of a changed image would need the encoder.
+    No augmentation: z of a changed image would need the encoder. origin: the header of the file that the network starts
+    from; None: it starts from random weights. smashed_shape: of z, once the network is made; None: it is told none.
     """
+
+    origin: WeightsHeader | None = None
+    smashed_shape: Shape | None = None
 
     def __init__(self, cfg: DecoderFit | FlowFit | Gan, knowledge: Knowledge, name: str) -> None:
         self.cfg, self.knowledge, self.name = cfg, knowledge, name
@@ -70,6 +81,29 @@ class FitLoop:
         """Channels, height, width of the attacker's images."""
         return _shape(self.knowledge.images)
 
+    @property
+    def facts(self) -> NetworkFacts:
+        """What the network is, for a file of its weights; once it is made."""
+        return NetworkFacts(
+            network=self.cfg.network,
+            net=self.cfg.net,
+            smashed_shape=self.smashed_shape,
+            masked=self.cfg.of_z and self.knowledge.masked,
+            image_shape=self.image_shape,
+        )
+
+    def start(self, nets: Mapping[str, nn.Module]) -> float:
+        """Give the networks the weights of the file that settings name, and the held-out error of `net` with these.
+
+        Infinite where settings name none, or the error is not finite: any epoch is then better than the first weights.
+        Raises WeightsError where the file is of another network.
+        """
+        if (path := self.cfg.weights_file) is None:
+            return math.inf
+        self.origin = load_weights(path, self.facts, nets)
+        error = self.held_out_mse(nets["net"])
+        return error if math.isfinite(error) else math.inf
+
     def generator(self, purpose: str, device: str | None = None) -> torch.Generator:
         """One of this fit's generators, at its start."""
         return self.knowledge.generator(f"{self.cfg.seed}/{purpose}", device)
@@ -82,6 +116,7 @@ class FitLoop:
         """The attacker's network with its first weights, behind the standardisation of z."""
         spread, masked = observed_spread(self.knowledge, visible=True), self.knowledge.masked
         channels, height, width = spread.mean.shape
+        self.smashed_shape = (channels, height, width)
         shape = (2 * channels if masked else channels, height, width)
         net = make_decoder(self.cfg.net, shape, self.image_shape, self.generator("weights", "cpu"))
         return Standardised(net, spread.by_channel(), masked).to(self.knowledge.device)
@@ -120,15 +155,28 @@ class FitLoop:
         return total.item() / len(self.held_rows)
 
     def fitted(self, state: FitState, **choices: object) -> Fitted:
-        """What is to be said of a fit that is at its end. choices: those beside the epoch."""
+        """What is to be said of a fit that is at its end. choices: those beside the epoch.
+
+        Of a network that was taken from a file as it is, nothing says whether a fit to this run would make it better,
+        so `converged` is None; but one that is told no z is of no run, and it is as its own fit said.
+        """
+        converged = False if state.failure else self.budget.converged(state.curve)
+        failure = state.failure
+        if not state.curve and not failure:
+            if self.origin is None:
+                failure = "0 epochs: nothing was fitted"
+            elif math.isinf(state.best_mse):
+                failure = "the answers of the network from the file are not finite on the attacker's images"
+            elif not self.cfg.of_z:
+                converged = self.origin.converged
         return Fitted(
             parameters=sum(parameter_count(net) for net in state.nets.values()),
             held_out_mse=state.best_mse if math.isfinite(state.best_mse) else None,
             curve=state.curve,
             ladder=self.budget.rungs(state.curve) if isinstance(self.budget, Auto) else [],
-            converged=False if state.failure else self.budget.converged(state.curve),
+            converged=converged,
             choices={"epoch": state.best_epoch, **choices},
-            failure=state.failure or ("" if state.curve else "0 epochs: nothing was fitted"),
+            failure=failure,
         )
 
     def _over(self, state: FitState) -> bool:

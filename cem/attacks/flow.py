@@ -60,7 +60,7 @@ class FlowAttack(SamplingAttack):
     def fit(self, knowledge: Knowledge) -> Fitted:
         self.know(knowledge)
         loop = _Loop(self.cfg, knowledge)
-        self.net = loop.make_flow(self.mean)
+        self.net, self.facts = loop.make_flow(self.mean), loop.facts
         return loop.fit(self.net, knowledge.observe, self.store.part("flow"))
 
 
@@ -87,7 +87,7 @@ class FlowLoop(FitLoop):
             descend(optimizer, loss)
             return {"train_mse": image_error, "train_loss": loss}
 
-        state = FitState({"net": net}, {"net": optimizer}, generators)
+        state = FitState({"net": net}, {"net": optimizer}, generators, self.start({"net": net}))
         self.run(state, step, store)
         return self.fitted(state, lr=self.flow.lr)
 
@@ -112,6 +112,7 @@ class _Loop(FlowLoop):
         """Its first weights, behind the standardisation of z and of the attacker's images; mean: theirs."""
         spread, masked = observed_spread(self.knowledge, visible=True), self.knowledge.masked
         channels, height, width = spread.mean.shape
+        self.smashed_shape = (channels, height, width)
         shape = (2 * channels if masked else channels, height, width)
         velocity, condition = make_velocity(self.flow.net, self.image_shape, shape, self.generator("weights", "cpu"))
         assert condition is not None

@@ -12,6 +12,7 @@ from cem.attacks.base import Fitted, Knowledge
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.fit_loop import FitLoop, NetworkAttack, descend
 from cem.attacks.fit_state import FitState, Readings
+from cem.attacks.weights import Weights
 from cem.config import Gan
 from cem.jobs.state import StateStore
 from cem.models.critic import make_critic
@@ -36,14 +37,16 @@ class GanAttack(NetworkAttack):
         self.know(knowledge)
         loop = FitLoop(self.cfg, knowledge, self.cfg.id)
         start = self._fit_start(loop)
-        critic = make_critic(loop.image_shape, loop.generator("critic", "cpu")).to(knowledge.device)
-        nets = {"net": self.net, "critic": critic}
+        self.critic = make_critic(loop.image_shape, loop.generator("critic", "cpu")).to(knowledge.device)
+        nets = {"net": self.net, "critic": self.critic}
+        self.facts = loop.facts
+        start_mse = loop.held_out_mse(self.net) if start else loop.start(nets)
         rates = {"net": self.cfg.lr, "critic": self.cfg.critic_lr}
         state = FitState(
             nets,
             {name: torch.optim.Adam(net.parameters(), lr=rates[name], betas=BETAS) for name, net in nets.items()},
             loop.generators() | {"between": loop.generator("between")},
-            start_mse=loop.held_out_mse(self.net) if start else float("inf"),
+            start_mse=start_mse,
         )
         loop.run(state, _Game(self.cfg, loop, state).step, self.store.part("gan"))
         fitted = loop.fitted(state, lr=self.cfg.lr)
@@ -56,6 +59,10 @@ class GanAttack(NetworkAttack):
             failure=fitted.failure or of_start,
             converged=fitted.converged if state.best_epoch else start.converged,  # of the network that is kept
         )
+
+    def weights(self) -> Weights:
+        """The critic's are those that it ended with; the generator's, as ever, those of the best epoch."""
+        return Weights(self.facts, {"net": self.net, "critic": self.critic})
 
     def _fit_start(self, loop: FitLoop) -> Fitted | None:
         """Make the generator; fit it where it starts as a decoder, and give what that has to say."""

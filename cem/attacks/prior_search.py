@@ -62,6 +62,7 @@ class PriorSearchAttack(SamplingAttack):
         self.know(knowledge)
         loop = _Loop(self.cfg, knowledge, self.cfg.id)
         self.net = net = loop.make_prior(self.mean, self.cfg)
+        self.facts = loop.facts
         fitted = loop.fit(net, None, self.store.part("prior"))
         order = torch.randperm(len(loop.fit_rows), generator=loop.generator("spectrum", "cpu"))
         rows = loop.fit_rows[order[:SPECTRUM_IMAGES]]  # none of those that its answers are judged on

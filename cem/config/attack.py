@@ -1,16 +1,34 @@
 """The attacks every run is scored by, and what each attacker knows."""
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from cem.config.base import Seed, Slug
-from cem.config.decoder import NOTHING_OPEN, FlowFit, Loss, StartingDecoder, TunedFit, parse_decoder
+from cem.config.decoder import NOTHING_OPEN, FlowFit, Loss, Network, StartingDecoder, TunedFit, parse_decoder
+from cem.config.model import ModelSettings
 from cem.config.registry import Family, Member
 
 Encoder = Literal["weights", "query", "none"]
 _CAN_ASK: tuple[Encoder, ...] = ("query", "weights")
+_CHOSEN_ON_ONE = 3  # images of an attacker who holds out one and needs two to fit to
+
+
+@dataclass(frozen=True)
+class Start:
+    """A file of weights that an attack starts from.
+
+    setting: the one that names it, such as `decoder.weights`. network, net and of_z: of what network they have to be;
+    see `cem.config.decoder.Network`.
+    """
+
+    setting: str
+    path: str
+    network: str
+    net: str
+    of_z: bool
 
 
 class AttackSettings(Member):
@@ -67,6 +85,37 @@ class AttackSettings(Member):
         return self
 
     @property
+    def _networks(self) -> dict[str, Network]:
+        """What stands before the name of its settings → each network that it fits, or takes from a file."""
+        parts = {"": self} | {f"{name}.": getattr(self, name) for name in type(self).model_fields}
+        return {prefix: part for prefix, part in parts.items() if isinstance(part, Network)}
+
+    @property
+    def least_images(self) -> int:
+        """How many the attacker has to own."""
+        return _CHOSEN_ON_ONE if self._networks else 2
+
+    @property
+    def starts(self) -> tuple[Start, ...]:
+        """The files of weights that it starts from."""
+        return tuple(
+            Start(f"{prefix}weights", path, one.network, one.net, one.of_z)
+            for prefix, one in self._networks.items()
+            if (path := one.weights_file) is not None
+        )
+
+    def check_model(self, model: ModelSettings, side: int) -> None:
+        """Raise ValueError where it cannot be run on this network and images of this side."""
+        z = model.side_of_z(side)
+        ratio = side // z
+        if any(one.of_z for one in self._networks.values()) and (ratio * z != side or ratio.bit_count() != 1):
+            raise ValueError(
+                f"{self.id} cannot attack {model.arch} cut at layer {model.cut_layer}: its network doubles the side of "
+                f"z until it is the image's, which must be 1, 2, 4, 8, … times that of z; found z of {z}×{z} and "
+                f"images of {side}×{side}. Choose another side, cut_layer or bottleneck, or leave the attack out."
+            )
+
+    @property
     def knowledge_label(self) -> str:
         """The attacker's knowledge in short, such as `shadow 500, query, 4 observations`."""
         words = [self.data if self.data_size is None else f"{self.data} {self.data_size}"]
@@ -116,6 +165,10 @@ class Linear(AttackSettings):
     trained = False
     possible_encoder = _CAN_ASK
 
+    @property
+    def least_images(self) -> int:
+        return _CHOSEN_ON_ONE
+
 
 class Nearest(AttackSettings):
     """The attacker's image whose z is nearest; on private images the scored image itself is left out."""
@@ -151,11 +204,12 @@ class Decoder(TunedFit, AttackSettings):
         return self.model_copy(update=changes | NOTHING_OPEN)
 
 
-class Gan(AttackSettings):
+class Gan(Network, AttackSettings):
     """A decoder trained against a critic (WGAN-GP) and towards the image; the published settings are the defaults."""
 
     kind: Literal["gan"] = "gan"
     implementation = "cem.attacks.gan:GanAttack"
+    network = "gan"
     net: str = Field("res_normN4C32", description="the generator: res_normN{blocks}C{channels}, or unet_C{channels}")
     start: Literal["scratch", "decoder"] = Field(
         "scratch", description="where the generator starts: random weights, or a decoder fitted on the same images"
@@ -177,6 +231,8 @@ class Gan(AttackSettings):
     def _start_is_said(self) -> "Gan":
         if (self.decoder is not None) != (self.start == "decoder"):
             raise ValueError("start: decoder and the settings `decoder` belong together: give both or neither")
+        if self.weights is not None and self.decoder is not None:
+            raise ValueError("weights and start: decoder both say where the generator starts: leave one out")
         parse_decoder(self.net)
         for name in ("net", "seed", "held_out") if self.decoder is not None else ():
             # seed and held_out decide which images select; the decoder must not have been fitted on the GAN's
@@ -267,7 +323,7 @@ class Flow(FlowFit, AttackSettings):
 
     kind: Literal["flow"] = "flow"
     implementation = "cem.attacks.flow:FlowAttack"
-    on_ladder = True
+    network, on_ladder = "flow", True
     samples: int = Field(16, ge=1, description="samples that an answer is the mean of; 1: a single sharp image")
     steps: int = Field(8, ge=1, description="steps from noise to an image, each of two looks at the network")
     runs: Literal["all", "reference"] = _RUNS
@@ -279,6 +335,7 @@ class PriorSearch(FlowFit, AttackSettings):
 
     kind: Literal["prior_search"] = "prior_search"
     implementation = "cem.attacks.prior_search:PriorSearchAttack"
+    network, of_z = "prior", False
     encoder: Encoder = Field("weights", description="must be weights: the search runs through the encoder")
     samples: int = Field(4, ge=1, description="samples that an answer is the mean of; 1: a single sharp image")
     steps: int = Field(16, ge=1, description="steps from noise to an image, each of two looks at the prior and at z")

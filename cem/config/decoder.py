@@ -2,11 +2,12 @@
 
 import re
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from cem.config.base import Seed, Settings
+from cem.config.dataset import at_home
 
 _RESIDUAL = re.compile(r"res_normN(?P<blocks>\d+)C(?P<channels>\d+)")
 _UNET = re.compile(r"unet_C(?P<channels>\d+)")
@@ -42,7 +43,34 @@ class Loss(Settings):
         return self
 
 
-class NetworkFit(Settings):
+class Network(Settings):
+    """A network that an attack fits, or takes from a file as it is.
+
+    network: what a file of its weights says that they are of. of_z: whether it is told z.
+    """
+
+    weights: str | None = Field(
+        None,
+        min_length=1,
+        description="path of a file of weights, from `cem attack export`, that the network starts from; with epochs: 0 "
+        "it is used as it is",
+    )
+
+    network: ClassVar[str]
+    of_z: ClassVar[bool] = True
+
+    if TYPE_CHECKING:  # every one has it, with a default of its own
+
+        @property
+        def net(self) -> str: ...
+
+    @property
+    def weights_file(self) -> str | None:
+        """The path, with the home folder for `~`."""
+        return next(iter(at_home(self.weights)), None)
+
+
+class NetworkFit(Network):
     """How long a network is fitted, and on what."""
 
     budget: Literal["auto", "epochs"] | None = Field(
@@ -74,10 +102,16 @@ class NetworkFit(Settings):
             raise ValueError("patience needs epochs; a budget that is found (budget: auto) ends by itself")
         return self
 
+    @property
+    def used_as_it_is(self) -> bool:
+        """Whether the network of a file answers without any fit."""
+        return self.weights is not None and self.epochs == 0
+
 
 class DecoderFit(NetworkFit):
     """How a decoder is fitted."""
 
+    network = "decoder"
     net: str = Field("res_normN4C32", description="res_normN{blocks}C{channels}, or unet_C{channels}")
     loss: Loss = Field(Loss(), description="what is minimised; selection is by the squared error all the same")
     weight_decay: float = Field(1e-4, ge=0, description="Adam's weight decay")
@@ -130,6 +164,13 @@ class TunedFit(DecoderFit):
                 raise ValueError(f"tune: none leaves no place for {name}_sweep: set tune: reference, or run")
         if self.tune == "none" and self.lr_sweep != RATES:
             raise ValueError("tune: none leaves no place for lr_sweep: give lr, or set tune: reference, or run")
+        if self.weights is not None and self.net_sweep:
+            raise ValueError("weights are of one network, and leave no place for net_sweep: give net")
+        if self.used_as_it_is and (self.loss_sweep or self.lr_sweep != RATES):
+            raise ValueError(
+                "weights with epochs: 0 are used as they are, and leave no place for lr_sweep or loss_sweep: leave "
+                "these out, or give more epochs"
+            )
         return self
 
     @property
@@ -137,7 +178,7 @@ class TunedFit(DecoderFit):
         """Setting → what it is chosen from, of those with more than one choice or none given."""
         found: dict[str, tuple[Any, ...]] = {"net": self.net_sweep, "loss": self.loss_sweep}
         if self.lr is None:
-            found["lr"] = (1e-3,) if self.tune == "none" else self.lr_sweep
+            found["lr"] = (1e-3,) if self.tune == "none" or self.used_as_it_is else self.lr_sweep
         return {name: values for name, values in found.items() if values}
 
     def candidates(self) -> dict[str, "TunedFit"]:

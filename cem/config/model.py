@@ -75,11 +75,18 @@ class ModelSettings(Member):
         """Side of the features before the bottleneck, for images of this side."""
         raise NotImplementedError
 
+    def side_of_z(self, side: int) -> int:
+        """Side of z, for images of this side that pass the bottleneck."""
+        stride = 1 if self.bottleneck is None else parse_bottleneck(self.bottleneck).stride
+        return self.side_at_cut(side) // stride
+
     def check_side(self, side: int) -> None:
-        """Raise ValueError when images of this side cannot pass the bottleneck."""
+        """Raise ValueError when images of this side do not reach the cut, or cannot pass the bottleneck."""
+        pooled = self.side_at_cut(side)
+        if pooled < 1:
+            raise ValueError(f"cut_layer {self.cut_layer}: nothing is left there of {side}×{side} images")
         if self.bottleneck is None:
             return
-        pooled = self.side_at_cut(side)
         stride = parse_bottleneck(self.bottleneck).stride
         if pooled % stride:
             raise ValueError(

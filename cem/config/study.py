@@ -186,7 +186,13 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _runs_are_valid(self) -> "Study":
-        self.runs()
+        attacked = {(run.model, run.dataset.side) for run in self.runs()}
+        for index, attack in enumerate(self.attacks):
+            for model, side in attacked:
+                try:
+                    attack.check_model(model, side)
+                except ValueError as error:
+                    raise ValueError(f"attacks.{index}: {error}") from None
         return self
 
     def runs(self) -> list[Run]:

@@ -60,12 +60,18 @@ def check_run(run: Run, known: Counted) -> None:
 
 
 def check_attack(attack: AttackSettings, dataset: DatasetSettings, known: Counted) -> None:
-    """Raise DataError when an attacker is to own more images than there are."""
+    """Raise DataError when an attacker is to own more images than there are, or too few to fit and to select on."""
     owned = known.counts[attack.data].sum()
     if attack.data_size is not None and attack.data_size > owned:
         raise DataError(
             f"attack {attack.id}: data_size is {attack.data_size}, but {attack.data} of {dataset.name} has {owned} "
             "images. Lower it, or enlarge that split."
+        )
+    has = owned if attack.data_size is None else attack.data_size
+    if has < attack.least_images:
+        raise DataError(
+            f"attack {attack.id}: expected an attacker with at least {attack.least_images} images, found {has} "
+            f"({attack.data} of {dataset.name}). Raise data_size, or enlarge that split."
         )
 
 

@@ -1,6 +1,7 @@
 """The manifest beside a result: what the attacker knew, on which images, under which settings it is scored."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,10 +19,11 @@ from cem.storage.records import (
     ScoredImages,
     Seeds,
     SsimFacts,
+    WeightsFile,
 )
 
 
-def manifest(victim: Victim, cfg: AttackSettings, fitted: Fitted) -> Manifest:
+def manifest(victim: Victim, cfg: AttackSettings, fitted: Fitted, started_from: Sequence[WeightsFile] = ()) -> Manifest:
     """Equal inputs give equal manifests."""
     own = victim.data.images(cfg.data)[victim.owned(cfg).numpy()]
     known = set(_digests(own))
@@ -64,6 +66,7 @@ def manifest(victim: Victim, cfg: AttackSettings, fitted: Fitted) -> Manifest:
         seeds=Seeds(run=victim.seed, attack=getattr(cfg, "seed", None)),
         budget={"parameters": fitted.parameters, "epochs": epochs} | fitted.choices,
         numerics=[NUMERICS, ATTACK_NUMERICS],
+        started_from=list(started_from),
     )
 
 

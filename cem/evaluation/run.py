@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from cem import ATTACK_NUMERICS, NUMERICS
-from cem.attacks import Fitted, make_attack
+from cem.attacks import Attack, Fitted, make_attack
+from cem.attacks.weights import HasWeights, save_weights
 from cem.config import AttackSettings, MetricSettings, Run
 from cem.defenses import make_defense
 from cem.evaluation.manifest import manifest
@@ -21,7 +22,8 @@ from cem.jobs.state import StateStore, state_folder
 from cem.jobs.work import name_work
 from cem.storage.files import sha256, whole_or_absent
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
-from cem.storage.records import AttackKnowledge, AttackRecord, write_record
+from cem.storage.records import AttackKnowledge, AttackRecord, Manifest, WeightsFile, write_record
+from cem.storage.weights import NAME
 
 
 def attack_run(
@@ -56,9 +58,14 @@ def attack_run(
         def state_of(cfg: AttackSettings) -> Path:
             settings = {"attack": cfg.sparse(), "run": run.sparse(), "images": num_images, "numerics": ATTACK_NUMERICS}
             settings |= {"metrics": [metric.sparse() for metric in metrics]}
-            return state_folder(results, settings, inputs)
+            return state_folder(results, settings, inputs | {one.setting: one.sha256 for one in files_of(cfg)})
 
         run_attacks(attacks, victim, folder, num_images=num_images, metrics=metrics, state_of=state_of)
+
+
+def files_of(cfg: AttackSettings) -> list[WeightsFile]:
+    """The files of weights that an attack starts from, as they are now. Raises StoreError where one is absent."""
+    return [WeightsFile(setting=one.setting, path=one.path, sha256=sha256(one.path)) for one in cfg.starts]
 
 
 def run_attacks(
@@ -77,15 +84,17 @@ def run_attacks(
     * `reconstructions.h5`: index, images and reconstructions of the first `num_images` of each scope, and of those the
       attack came nearest to;
     * `attack.json`: settings, knowledge, cost, training curve, convergence, versions;
-    * `manifest.json`: what the number rests on.
+    * `manifest.json`: what the number rests on;
+    * `weights.safetensors`: the networks that were fitted, for others to start from; absent where there are none, or
+      the fit failed.
 
     state_of: folder for the state of a learned attack; absent, nothing is kept of one that is interrupted.
 
     An encoder that sends a constant is attacked like any other, and the records say so.
 
     Raises StoreError unless the activations were made from this data set, EvaluationError for activations that are not
-    finite, AttackError when a fit cannot be made, MetricError when LPIPS's weights are not what they ought
-    to be.
+    finite, AttackError when a fit cannot be made, MetricError when LPIPS's weights are not what they ought to be,
+    WeightsError when those that an attack starts from are not.
     """
     victim.activations.check_source("data", victim.data.path)
     splits = sorted({*SCOPES.values(), *(cfg.data for cfg in attacks)})
@@ -112,7 +121,7 @@ def _run_attack(
 ) -> None:
     if victim.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(victim.device)
-    attack = make_attack(cfg, store.part("fit"))
+    attack, started_from = make_attack(cfg, store.part("fit")), files_of(cfg)
     started = time.perf_counter()
     fitted = attack.fit(victim.knowledge(cfg))
     fit_seconds = time.perf_counter() - started
@@ -125,14 +134,28 @@ def _run_attack(
     with write_file(folder / "reconstructions.h5", "reconstructions", sources, {"attack": cfg.id}) as file:
         for name, values in scoring.images().items():
             file[name] = values
-    write_record(folder / "manifest.json", manifest(victim, cfg, fitted))
-    write_record(folder / "attack.json", _record(cfg, victim, fitted, fit_seconds, score_seconds, store, constant))
+    rests_on = manifest(victim, cfg, fitted, started_from)
+    kept = _keep_weights(folder / NAME, attack, fitted, rests_on)
+    write_record(folder / "manifest.json", rests_on)
+    record = _record(cfg, victim, fitted, started_from, kept, fit_seconds, score_seconds, store, constant)
+    write_record(folder / "attack.json", record)
+
+
+def _keep_weights(path: Path, attack: Attack, fitted: Fitted, rests_on: Manifest) -> str | None:
+    """Write the fitted networks, and give the file's SHA-256; None where there are none, and then there is no file."""
+    path.unlink(missing_ok=True)
+    if fitted.failure or not isinstance(attack, HasWeights):
+        return None
+    save_weights(path, attack.weights(), fitted, rests_on.knowledge, [one.sha256 for one in rests_on.started_from])
+    return sha256(path)
 
 
 def _record(
     cfg: AttackSettings,
     victim: Victim,
     fitted: Fitted,
+    started_from: list[WeightsFile],
+    kept: str | None,
     fit_seconds: float,
     score_seconds: float,
     store: StateStore,
@@ -140,11 +163,12 @@ def _record(
 ) -> AttackRecord:
     """What a finished attack says of itself. Closes the attempts."""
     attempts = store.end()
+    known = [cfg.knowledge_label, *(f"started from weights {one.sha256[:8]}" for one in started_from)]
     return AttackRecord(
         attack=cfg.id,
         kind=cfg.member,
         settings=cfg.sparse(),
-        knowledge=AttackKnowledge(data=cfg.data, images=len(victim.owned(cfg)), label=cfg.knowledge_label),
+        knowledge=AttackKnowledge(data=cfg.data, images=len(victim.owned(cfg)), label=", ".join(known)),
         **asdict(fitted),
         fit_seconds=fit_seconds + store.earlier_seconds,
         score_seconds=score_seconds,
@@ -156,4 +180,6 @@ def _record(
         attempts=attempts,
         lost_seconds=sum(attempt.lost_seconds for attempt in attempts),
         constant=constant,
+        started_from=started_from,
+        weights_sha256=kept,
     )

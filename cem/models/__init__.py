@@ -8,7 +8,7 @@ from cem.models.decoder import make_decoder
 from cem.models.init import initialise
 from cem.models.vgg import seed_dropout
 
-__all__ = ["make_decoder", "make_split", "parameter_count", "seed_dropout", "smashed_shape"]
+__all__ = ["make_decoder", "make_split", "parameter_count", "seed_dropout", "smashed_shape", "smashed_shape_of"]
 
 
 def make_split(
@@ -45,6 +45,13 @@ def smashed_shape(encoder: nn.Module, image_shape: tuple[int, int, int]) -> tupl
         channels, height, width = encoder.eval()(torch.zeros(1, *image_shape, device=device)).shape[1:]
     encoder.train(training)
     return channels, height, width
+
+
+def smashed_shape_of(cfg: ModelSettings, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Channels, height, width of z, from settings alone: nothing is computed."""
+    with torch.device("meta"):
+        encoder, _ = make_split(cfg, image_shape, num_classes=2)  # z has the same size for any number
+    return smashed_shape(encoder, image_shape)
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -4,11 +4,13 @@ import os
 from functools import cache
 from pathlib import Path
 
-from cem.config import load
+from cem.config import AttackSettings, Run, load
 from cem.data.check import Counted, check_attack, check_files, check_run, count_prepared
 from cem.data.fingerprint import fingerprint, prepared_from
 from cem.planning.plan import Plan
-from cem.storage.files import StoreError
+from cem.storage.files import StoreError, sha256
+from cem.storage.records import AttackRecord, read_record
+from cem.storage.weights import read_header
 
 
 def check_before_start(plan: Plan) -> list[str]:
@@ -16,9 +18,11 @@ def check_before_start(plan: Plan) -> list[str]:
 
     Raises DataError when a raw file is absent or damaged, or holds too few images for what is asked of it;
     SurrogateError when an attention module would be too large, ConfigError when a metric lacks a file or a package,
-    StoreError when the results cannot be written.
+    WeightsError when a file that an attack starts from is absent or of another network, StoreError when the results
+    cannot be written.
 
-    Once a data set is prepared, its raw files are not needed any more; once all attacks are scored, no metric is.
+    Once a data set is prepared, its raw files are not needed any more; once all attacks are scored, no metric is, and
+    no file of weights that they started from.
     """
     for run in plan.runs.values():
         if run.surrogate.checks_size:
@@ -27,6 +31,7 @@ def check_before_start(plan: Plan) -> list[str]:
     if not _all_scored(plan):
         for metric in plan.study.metrics:
             metric.check()
+    _check_weights(plan)
     nearest = next(folder for folder in [plan.folder, *plan.folder.parents, Path.cwd()] if folder.exists())
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise StoreError(
@@ -40,6 +45,46 @@ def check_before_start(plan: Plan) -> list[str]:
 def fingerprint_of(plan: Plan, name: str) -> str:
     """What stands for the raw files of a data set, by its id; looked at once, as there may be 200,000 of them."""
     return fingerprint(plan.datasets[name], plan.data(plan.datasets[name]))
+
+
+@cache
+def started_from(plan: Plan, name: str, attack: str) -> dict[str, str]:
+    """Of an attack on a run, setting → SHA-256 of the file of weights that it names.
+
+    Where that file is gone, of the one that its result says it started from.
+    """
+    run, cfg = plan.runs[name], next(cfg for cfg in plan.study.attacks if cfg.id == attack)
+    used = _used(plan, run, cfg) if cfg.starts else {}
+    return {one.setting: _digest(one.path) if Path(one.path).exists() else used[one.setting] for one in cfg.starts}
+
+
+@cache
+def _digest(path: str) -> str:
+    return sha256(path)
+
+
+def _used(plan: Plan, run: Run, attack: AttackSettings) -> dict[str, str]:
+    """Setting → SHA-256 of the file of weights that a result says it started from; empty where there is no result."""
+    path = plan.attack(run, attack.id) / "attack.json"
+    found = read_record(path, AttackRecord, "attack").started_from if path.exists() else []
+    return {one.setting: one.sha256 for one in found}
+
+
+def _check_weights(plan: Plan) -> None:
+    """Whether every network that starts from a file can, on every run that has no result yet or may get another."""
+    known = set()
+    for run in plan.runs.values():
+        for attack in plan.attacks(run):
+            gone = [one for one in attack.starts if not Path(one.path).exists()]
+            used = _used(plan, run, attack) if gone else {}
+            for one in gone:
+                if one.setting not in used:
+                    read_header(one.path)  # which says what is expected there
+            masked = any(defense.masks for defense in run.defenses)
+            key = (attack.id, run.model, run.dataset.side, run.dataset.channels, masked)
+            if attack.starts and not gone and key not in known:
+                known.add(key)
+                load("cem.attacks.weights:check_starts")(run, attack)  # by name: see check_before_start
 
 
 def _count(plan: Plan, name: str) -> Counted | None:

@@ -22,6 +22,7 @@ from cem.jobs.script import DONE
 from cem.jobs.work import read_work
 from cem.planning.plan import Plan
 from cem.planning.steps import LOGS, STOPPED, Step, steps_of
+from cem.storage.files import sha256
 
 LOCKS = Path(".snakemake/locks")  # not empty while a workflow is at work in this folder
 ALIVE_S = 120.0  # a job whose last sign of life is younger than this is running
@@ -208,6 +209,10 @@ def _changed(plan: Plan, name: str, run: Run) -> str:
             found.append(f"{attack.id} has other settings")
         elif about.get("numerics") != [NUMERICS, ATTACK_NUMERICS]:
             found.append(f"{attack.id} is of another version's numerics")
+        used = {one["setting"]: one["sha256"] for one in about.get("started_from", [])}
+        there = [one for one in attack.starts if Path(one.path).exists()]
+        if any(sha256(one.path) != used.get(one.setting) for one in there):
+            found.append(f"{attack.id} started from other weights")
     return "; ".join(found)
 
 

@@ -148,7 +148,7 @@ def _scores(plan: Plan, run: Run, attack: AttackSettings, leakage: Leakage) -> l
     about, metrics = read_attack(plan, run, attack.id), read_metrics(plan, run, attack.id)
     shared: Row = {
         "attack": attack.id,
-        "knowledge": attack.knowledge_label,
+        "knowledge": about.knowledge.label,
         "threat_model": ThreatModel.of(attack).label,
         **leakage(attack.observations),
         "attack_seconds": about.fit_seconds + about.score_seconds,

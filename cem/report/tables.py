@@ -148,8 +148,9 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
         if not about:
             continue  # nothing of it is finished
         known = results.loc[(results["attack"] == attack.id) & (results["scope"] == SCOPES[0]), "converged"].dropna()
+        files = {f"started from weights {one.sha256[:8]}" for found in about for one in found.started_from}
         cells = (
-            ThreatModel.of(attack).label,
+            "; ".join([ThreatModel.of(attack).label, *sorted(files)]),
             str(about[0].knowledge.images),
             _distinct([found.parameters for found in about]),
             f"{sum(found.fit_seconds for found in about) / len(about):.1f}",

@@ -107,14 +107,23 @@ class LadderRung(Part):
     seconds: Seconds
 
 
+class WeightsFile(Part):
+    """A file of weights that an attack started from. setting: the one that names it."""
+
+    setting: str
+    path: str
+    sha256: str
+
+
 class AttackRecord(JobRecord):
     """`attack.json`: settings, knowledge, what the fit has to say for itself (see `cem.attacks.Fitted`), and cost.
 
     constant: the encoder sends the same for every image. Version 1 did not say: such runs were refused. held_out_mse
-    and ladder: version 2 did not have them.
+    and ladder: version 2 did not have them. weights_sha256: of the file beside it with the fitted networks; None: there
+    is none. started_from: none where the networks started from random weights. Version 3 says both.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     attack: str
     kind: str
     settings: dict[str, Any]
@@ -134,6 +143,8 @@ class AttackRecord(JobRecord):
     device: str
     threads: int
     constant: bool = False
+    started_from: list[WeightsFile] = []
+    weights_sha256: str | None = None
 
 
 class KnownImages(Part):
@@ -208,10 +219,10 @@ class Seeds(Part):
 class Manifest(Record):
     """`manifest.json`: what an attack's number rests on. budget: sizes and what the attacker chose.
 
-    Version 2 tells the settings of every defence.
+    Version 2 tells the settings of every defence, version 3 the files of weights that the attack started from.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     attack: str
     settings: dict[str, Any]
     knowledge: KnownImages
@@ -223,6 +234,7 @@ class Manifest(Record):
     seeds: Seeds
     budget: dict[str, Any]
     numerics: list[int]
+    started_from: list[WeightsFile] = []
 
 
 def write_record(path: Path, record: Record) -> None:

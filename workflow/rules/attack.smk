@@ -1,8 +1,10 @@
 """Attacks.
 
 REQUIRED INPUTS: a run's model, its activations and its prepared data set; for an attack whose learning rate is to be
-found, its result on the undefended reference.
-OUTPUTS: of each attack metrics.parquet (one row per image), reconstructions.h5, attack.json and manifest.json.
+found, its result on the undefended reference; files of weights that an attack starts from, which are no `input:` of the
+rule for the reasons that raw files are none (data.smk): the parameter stands for their contents.
+OUTPUTS: of each attack metrics.parquet (one row per image), reconstructions.h5, attack.json and manifest.json; of one that
+fits networks weights.safetensors, too, which is no `output:` since not every attack has it: attack.json knows its SHA-256.
 """
 
 OUT = "results/{study}/runs/{run}/attacks/{attack}"

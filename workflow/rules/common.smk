@@ -9,7 +9,7 @@ from functools import cache
 import cem
 from cem.config import parse_study, read_settings
 from cem.planning.plan import ATTACK_FILES, Plan
-from cem.planning.preflight import check_before_start, fingerprint_of
+from cem.planning.preflight import check_before_start, fingerprint_of, started_from
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -99,9 +99,17 @@ def threads_of(name):
 
 
 def attack_settings(ids):
-    """Settings of the attacks that `ids` names, given the wildcards."""
+    """Settings of the attacks that `ids` names, given the wildcards.
+
+    Of an attack that starts from files, with what stands for their contents (under no name of a setting).
+    """
     known = {attack.id: attack.sparse() for attack in STUDY.attacks}
-    return lambda wildcards: [known[name] for name in ids(wildcards)]
+
+    def settings(wildcards, name):
+        files = started_from(PLAN, planned(of_run(wildcards)).id, name)
+        return known[name] | ({"weights files": files} if files else {})
+
+    return lambda wildcards: [settings(wildcards, name) for name in ids(wildcards)]
 
 
 def metric_settings():

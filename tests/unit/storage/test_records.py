@@ -121,7 +121,7 @@ def test_costs_come_from_an_executor_afterwards(tmp_path) -> None:
         assert read_record(tmp_path / name, type(RECORDS[name]), "x").costs == [JobCost(**COST)]
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", None, 1.5])
+@pytest.mark.parametrize("version", [0, 4, "1", None, 1.5])
 def test_another_version_is_named(written, version) -> None:
     path, record = written
     change(path, version=version)
