@@ -7,6 +7,7 @@ import numpy as np
 from cem import ATTACK_NUMERICS, NUMERICS, metrics
 from cem.attacks import Fitted
 from cem.config import AttackSettings
+from cem.evaluation.evaluator import Evaluator
 from cem.evaluation.scoring import SCOPES
 from cem.evaluation.victim import Victim
 from cem.storage.records import (
@@ -21,7 +22,7 @@ from cem.storage.records import (
 )
 
 
-def manifest(victim: Victim, cfg: AttackSettings, fitted: Fitted) -> Manifest:
+def manifest(victim: Victim, cfg: AttackSettings, fitted: Fitted, evaluator: Evaluator | None = None) -> Manifest:
     """Equal inputs give equal manifests."""
     own = victim.data.images(cfg.data)[victim.owned(cfg).numpy()]
     known = set(_digests(own))
@@ -60,6 +61,7 @@ def manifest(victim: Victim, cfg: AttackSettings, fitted: Fitted) -> Manifest:
             ssim=SsimFacts(window=metrics.SSIM_WINDOW, sigma=metrics.SSIM_STD, borders="reflected"),
             psnr_cap_db=metrics.PSNR_CAP_DB,
         ),
+        evaluator=None if evaluator is None else evaluator.facts,
         seeds=Seeds(run=victim.seed, attack=getattr(cfg, "seed", None)),
         budget={"parameters": fitted.parameters, "epochs": epochs} | fitted.choices,
         numerics=[NUMERICS, ATTACK_NUMERICS],

@@ -2,10 +2,35 @@
 
 REQUIRED INPUTS: a run's model, its activations and its prepared data set; for an attack whose learning rate is to be
 found, its result on the undefended reference.
-OUTPUTS: of each attack metrics.parquet (one row per image), reconstructions.h5, attack.json and manifest.json.
+OUTPUTS: of each data set the evaluator that judges reconstructions of its images, shared by all studies; of each attack
+metrics.parquet (one row per image), reconstructions.h5, attack.json and manifest.json.
 """
 
 OUT = "results/{study}/runs/{run}/attacks/{attack}"
+
+
+rule fit_evaluator:
+    """Fit the classifier that judges reconstructions to the shadow images of a data set."""
+    input:
+        data="results/data/{dataset}.h5",
+    output:
+        model="results/data/{dataset}.evaluator.safetensors",
+        record="results/data/{dataset}.evaluator.json",
+    log:
+        "logs/data/{dataset}.evaluator.log",
+    benchmark:
+        "logs/data/{dataset}.evaluator.tsv"
+    conda:
+        "../envs/cem.yaml"
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=60,
+    params:
+        dataset=lambda wildcards: PLAN.datasets[wildcards.dataset].sparse(),
+        numerics=(cem.NUMERICS, cem.ATTACK_NUMERICS),
+    script:
+        "../scripts/fit_evaluator.py"
 
 
 rule baseline_attacks:
@@ -14,6 +39,7 @@ rule baseline_attacks:
         activations="results/{study}/runs/{run}/activations.h5",
         data=data_of(of_run),
         model="results/{study}/runs/{run}/model.safetensors",
+        evaluator=evaluator_of(of_run),
     output:
         expand(
             f"{OUT}/{{file}}",
@@ -50,6 +76,7 @@ rule attack:
         activations="results/{study}/runs/{run}/activations.h5",
         data=data_of(of_run),
         model="results/{study}/runs/{run}/model.safetensors",
+        evaluator=evaluator_of(of_run),
         tuned=tuned_on_reference,
     output:
         expand(f"{OUT}/{{file}}", file=ATTACK_FILES, allow_missing=True),
