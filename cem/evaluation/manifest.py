@@ -8,6 +8,7 @@ import numpy as np
 from cem import ATTACK_NUMERICS, NUMERICS, metrics
 from cem.attacks import Fitted
 from cem.config import AttackSettings
+from cem.evaluation.evaluator import Evaluator
 from cem.evaluation.scoring import SCOPES
 from cem.evaluation.victim import Victim
 from cem.storage.records import (
@@ -23,7 +24,13 @@ from cem.storage.records import (
 )
 
 
-def manifest(victim: Victim, cfg: AttackSettings, fitted: Fitted, started_from: Sequence[WeightsFile] = ()) -> Manifest:
+def manifest(
+    victim: Victim,
+    cfg: AttackSettings,
+    fitted: Fitted,
+    started_from: Sequence[WeightsFile] = (),
+    evaluator: Evaluator | None = None,
+) -> Manifest:
     """Equal inputs give equal manifests."""
     own = victim.data.images(cfg.data)[victim.owned(cfg).numpy()]
     known = set(_digests(own))
@@ -63,6 +70,7 @@ def manifest(victim: Victim, cfg: AttackSettings, fitted: Fitted, started_from: 
             ssim=SsimFacts(window=metrics.SSIM_WINDOW, sigma=metrics.SSIM_STD, borders="reflected"),
             psnr_cap_db=metrics.PSNR_CAP_DB,
         ),
+        evaluator=None if evaluator is None else evaluator.facts,
         seeds=Seeds(run=victim.seed, attack=getattr(cfg, "seed", None)),
         budget={"parameters": fitted.parameters, "epochs": epochs} | fitted.choices,
         numerics=[NUMERICS, ATTACK_NUMERICS],

@@ -12,6 +12,7 @@ from cem.attacks import Attack, Fitted, make_attack
 from cem.attacks.weights import HasWeights, save_weights
 from cem.config import AttackSettings, MetricSettings, Run
 from cem.defenses import make_defense
+from cem.evaluation.evaluator import Evaluator, load_evaluator
 from cem.evaluation.manifest import manifest
 from cem.evaluation.scoring import SCOPES, Metric, Scoring, pair_metrics
 from cem.evaluation.tuning import as_tuned
@@ -35,6 +36,7 @@ def attack_run(
     model: Path,
     folder: Path,
     num_images: int,
+    evaluator: Path | None = None,
     tuned: Path | None = None,
     metrics: Sequence[MetricSettings] = (),
     results: Path = Path("results"),
@@ -42,6 +44,7 @@ def attack_run(
     """Fit and score attacks on a trained run: a job's work. See `run_attacks`.
 
     A learned attack keeps the state of its fit in `results/.state`, and goes on from there when it was interrupted.
+    evaluator: the data set's; absent: nothing judges what the reconstructions show.
     tuned: attack.json of the same attack on the undefended reference, which says what is left open, such as the rate.
     """
     device = set_up_process(run.training.threads)
@@ -53,14 +56,19 @@ def attack_run(
         network = load_network(model, run.model, images, device)
         defense = make_defense(run.noise_std, run.defenses)
         victim = Victim(images, smashed, defense, network, run.seed, device)
-        inputs = {"activations": sha256(activations), "data": sha256(data), "model": sha256(model)}
+        files = {"activations": activations, "data": data, "model": model}
+        judge = None
+        if evaluator is not None:
+            judge = load_evaluator(evaluator, images, device)
+            files["evaluator"] = evaluator
+        inputs = {name: sha256(path) for name, path in files.items()}
 
         def state_of(cfg: AttackSettings) -> Path:
             settings = {"attack": cfg.sparse(), "run": run.sparse(), "images": num_images, "numerics": ATTACK_NUMERICS}
             settings |= {"metrics": [metric.sparse() for metric in metrics]}
             return state_folder(results, settings, inputs | {one.setting: one.sha256 for one in files_of(cfg)})
 
-        run_attacks(attacks, victim, folder, num_images=num_images, metrics=metrics, state_of=state_of)
+        run_attacks(attacks, victim, folder, num_images=num_images, evaluator=judge, metrics=metrics, state_of=state_of)
 
 
 def files_of(cfg: AttackSettings) -> list[WeightsFile]:
@@ -74,13 +82,15 @@ def run_attacks(
     folder: str | Path,
     *,
     num_images: int,
+    evaluator: Evaluator | None = None,
     metrics: Sequence[MetricSettings] = (),
     state_of: Callable[[AttackSettings], Path] | None = None,
 ) -> None:
     """Fit and score each attack; its results go to `folder/<attack.id>/`.
 
     * `metrics.parquet`: one row per image: scope (train: private images, infer: test images), index in the split,
-      label, a column per metric, and the errors of the mean image and of the class's mean on the same image;
+      label, a column per metric, what the evaluator says, whether it is identified, and the errors of the mean image
+      and of the class's mean on the same image;
     * `reconstructions.h5`: index, images and reconstructions of the first `num_images` of each scope, and of those the
       attack came nearest to;
     * `attack.json`: settings, knowledge, cost, training curve, convergence, versions;
@@ -101,7 +111,7 @@ def run_attacks(
     constant = sends_a_constant(victim.activations, splits)
     pair = pair_metrics(min(victim.data.image_shape[1:]), metrics, victim.device)
     for cfg in attacks:
-        place = (Path(folder) / cfg.id, num_images, pair)
+        place = (Path(folder) / cfg.id, num_images, pair, evaluator)
         if state_of is None or not cfg.trained:
             _run_attack(cfg, victim, *place, StateStore(), constant)
         else:
@@ -116,6 +126,7 @@ def _run_attack(
     folder: Path,
     num_images: int,
     pair: Mapping[str, Metric],
+    evaluator: Evaluator | None,
     store: StateStore,
     constant: bool,
 ) -> None:
@@ -125,7 +136,7 @@ def _run_attack(
     started = time.perf_counter()
     fitted = attack.fit(victim.knowledge(cfg))
     fit_seconds = time.perf_counter() - started
-    scoring = Scoring(victim, cfg, num_images, store.part("scoring"), pair)
+    scoring = Scoring(victim, cfg, num_images, store.part("scoring"), pair, evaluator)
     scoring.run(attack)
     score_seconds = time.perf_counter() - started - fit_seconds
     with whole_or_absent(folder / "metrics.parquet") as temporary:
@@ -134,7 +145,7 @@ def _run_attack(
     with write_file(folder / "reconstructions.h5", "reconstructions", sources, {"attack": cfg.id}) as file:
         for name, values in scoring.images().items():
             file[name] = values
-    rests_on = manifest(victim, cfg, fitted, started_from)
+    rests_on = manifest(victim, cfg, fitted, started_from, evaluator)
     kept = _keep_weights(folder / NAME, attack, fitted, rests_on)
     write_record(folder / "manifest.json", rests_on)
     record = _record(cfg, victim, fitted, started_from, kept, fit_seconds, score_seconds, store, constant)

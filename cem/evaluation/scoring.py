@@ -17,6 +17,7 @@ from cem.attacks.base import chunks
 from cem.attacks.class_mean import ClassMeanAttack
 from cem.attacks.mean_image import MeanImageAttack
 from cem.config import AttackSettings, ClassMean, MetricSettings, every_metric
+from cem.evaluation.evaluator import Evaluator
 from cem.evaluation.victim import Victim
 from cem.jobs.interruption import Checkpoints, Interrupted
 from cem.jobs.process import make_generator
@@ -26,8 +27,12 @@ from cem.types import Images, Labels, PerImage
 
 SCOPES = {"train": "private", "infer": "test"}  # scope → the split it scores
 KEPT = ("first", "worst")
-# Columns beside those of the metrics; `identified` is absent where a split has too few images for it.
-BESIDE = ("recognised", "identified", "mse_mean_image", "mse_class_mean")
+# Column → how many other images a reconstruction is compared with; absent where a split has too few for it.
+GALLERIES = dict(zip(("identified", "identified_of_1000"), metrics.OTHERS, strict=True))
+# Columns beside those of the metrics; the first three are absent without an evaluator.
+BESIDE = (
+    "recognised", "recognised_original", "embedding_similarity", *GALLERIES, "mse_mean_image", "mse_class_mean",
+)  # fmt: skip
 Metric = Callable[[Images, Images], PerImage]
 
 
@@ -56,17 +61,20 @@ class Crowd:
 
     def __init__(self, victim: Victim, split: str) -> None:
         self.images = torch.from_numpy(victim.data.images(split)).to(victim.device)
-        self.pool: Tensor | None = None
-        if len(self.images) > metrics.OTHERS:
-            draws = make_generator(victim.seed, f"crowd/{split}", "cpu")
-            self.pool = metrics.draw_pool(len(self.images), draws).to(victim.device)
+        self.pools: dict[str, metrics.Pools] = {}
+        for name, others in GALLERIES.items():
+            if len(self.images) > others:
+                purpose = f"crowd/{split}" if name == "identified" else f"crowd/{name}/{split}"
+                draws = make_generator(victim.seed, purpose, "cpu")
+                self.pools[name] = metrics.Pools(len(self.images), draws, others)
 
     def identified(self, reconstruction: Images, rows: slice) -> dict[str, Bool[Tensor, " batch"]]:
-        """The column `identified`; nothing where the split is too small for it."""
-        if self.pool is None:
-            return {}
-        own = torch.arange(rows.start, rows.stop, device=self.images.device)
-        return {"identified": metrics.identified(reconstruction, self.images, own, self.pool[rows])}
+        """The columns of `GALLERIES` that the split is large enough for."""
+        own, device = torch.arange(rows.start, rows.stop), self.images.device
+        return {
+            name: metrics.identified(reconstruction, self.images, own.to(device), pools.rows(own).to(device))
+            for name, pools in self.pools.items()
+        }
 
 
 @dataclass
@@ -121,15 +129,20 @@ class Scoring:
     """
 
     def __init__(
-        self, victim: Victim, cfg: AttackSettings, num_images: int, store: StateStore, pair: Mapping[str, Metric]
+        self,
+        victim: Victim,
+        cfg: AttackSettings,
+        num_images: int,
+        store: StateStore,
+        pair: Mapping[str, Metric],
+        evaluator: Evaluator | None = None,
     ) -> None:
         """Pair: the metrics of reconstruction and image, by column."""
         self.victim, self.cfg, self.num_images, self.store, self.pair = victim, cfg, num_images, store, pair
+        self.evaluator = evaluator
         self.scopes = {scope: ScopeScores() for scope in SCOPES}
         self.generators = {
-            f"{purpose}/{scope}": make_generator(victim.seed, f"{purpose}/{scope}", victim.device)
-            for purpose in ("scoring", "recognition")
-            for scope in SCOPES
+            f"scoring/{scope}": make_generator(victim.seed, f"scoring/{scope}", victim.device) for scope in SCOPES
         }
         saved = store.load()
         if saved is not None:
@@ -167,10 +180,9 @@ class Scoring:
         own = self._owned(rows) if split == self.cfg.data else None
         reconstruction = attack.reconstruct(z, own, labels if self.cfg.labels else None)
         columns = {name: metric(reconstruction, target) for name, metric in self.pair.items()}
-        recognised = victim.recognises(reconstruction, labels, self.generators[f"recognition/{scope}"])
-        columns |= (
-            {"recognised": recognised} | crowd.identified(reconstruction, rows) | yardsticks.errors(target, labels)
-        )
+        if self.evaluator is not None:
+            columns |= self.evaluator.judge(reconstruction, target, labels)
+        columns |= crowd.identified(reconstruction, rows) | yardsticks.errors(target, labels)
         self.scopes[scope].add(columns, reconstruction, self.num_images)
 
     def _owned(self, rows: slice) -> Int[Tensor, " batch"]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool
 from torch import Tensor, nn
 
 from cem import CemError
@@ -19,7 +18,7 @@ from cem.jobs.process import make_generator
 from cem.models import make_split
 from cem.storage.hdf5 import ActivationReader, DatasetReader
 from cem.storage.tensors import load_checkpoint, subset
-from cem.types import Images, Labels, Smashed
+from cem.types import Smashed
 
 CHECKED_ROWS = 4096  # activations looked at at once
 Observe = Callable[[Rows, torch.Generator], Smashed]
@@ -123,13 +122,6 @@ class Victim:
             server=server if cfg.encoder == "none" else None,
             seen=self.seen(cfg) if cfg.seen_images else None,
         )
-
-    @torch.no_grad()
-    def recognises(self, images: Images, labels: Labels, generator: torch.Generator) -> Bool[Tensor, " batch"]:
-        """Whether the run's own classifier, which sees what the defence lets through, says the class of each image."""
-        z = self.defense.corrupt(self.network.encoder(images), generator)
-        logits: Tensor = self.network.classifier(z)
-        return logits.argmax(1) == labels
 
 
 def sends_a_constant(activations: ActivationReader, splits: Iterable[str]) -> bool:

@@ -1,36 +1,43 @@
 """Whether a reconstruction identifies its own original among other images."""
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cem.metrics.base import AnyImages, MetricError, in_unit_interval
 from cem.types import RawImages
 
-OTHERS = 99  # images beside its own that a reconstruction is compared with: rank 1 of 100
+OTHERS = (99, 999)  # images beside its own that a reconstruction is compared with: rank 1 of 100, and of 1,000
+_VALUES_AT_ONCE = 2**23  # of the images compared with at once
 _TIE = 1e-3  # squared grey levels: more than float64 rounds by, far less than one grey level of one pixel
 
 
-def draw_pool(num_images: int, generator: torch.Generator, others: int = OTHERS) -> Int[Tensor, "n others"]:
-    """For each image of a split, the rows of `others` different ones that its reconstruction is compared with.
+class Pools:
+    """For each image of a split `others` different ones, never itself, that its reconstruction is compared with.
 
-    Drawn at random, never the image itself, on the generator's device. Images of neighbouring rows have mostly the same
-    others: to compare a batch is then one small product. Each block of rows has its own others, so that a rate over a
-    split does not depend on one draw. Raises MetricError for a split that is too small.
+    Drawn at random once. Images of neighbouring rows have mostly the same others: to compare a batch is then one small
+    product. Each block of rows has its own others, so that a rate over a split does not depend on one draw.
     """
-    if num_images <= others:
-        raise MetricError(
-            f"Expected more than {others} images, to compare each reconstruction with {others} others; found "
-            f"{num_images}. Enlarge the split, or leave identification out."
-        )
-    device = generator.device
-    found = []
-    for own in torch.split(torch.arange(num_images, device=device), others + 1):
-        drawn = torch.randperm(num_images, generator=generator, device=device)[: others + 1].expand(len(own), -1)
+
+    def __init__(self, num_images: int, generator: torch.Generator, others: int) -> None:
+        """Draw, on the generator's device. Raises MetricError for a split that is too small."""
+        if num_images <= others:
+            raise MetricError(
+                f"Expected more than {others} images, to compare each reconstruction with {others} others; found "
+                f"{num_images}. Enlarge the split, or leave identification out."
+            )
+        blocks = range(0, num_images, others + 1)
+        # One too many, for rows that are not drawn. Cloned: a slice would keep the whole draw.
+        draws = (torch.randperm(num_images, generator=generator, device=generator.device) for _ in blocks)
+        self.drawn = torch.stack([draw[: others + 1].clone() for draw in draws])
+
+    def rows(self, own: Int[Tensor, " n"]) -> Int[Tensor, "n others"]:
+        """The rows that the reconstructions of the images in these rows are compared with."""
+        width = self.drawn.shape[1]
+        drawn = self.drawn[own // width]
         dropped = drawn == own[:, None]
-        dropped[:, -1] |= ~dropped.any(1)  # one too many was drawn, for rows that do not hold themselves
-        found.append(drawn[~dropped].reshape(len(own), others))
-    return torch.cat(found)
+        dropped[:, -1] |= ~dropped.any(1)
+        return drawn[~dropped].reshape(len(own), width - 1)
 
 
 def identified(
@@ -39,12 +46,12 @@ def identified(
     """Whether each reconstruction is strictly nearer to its own image than to every other of its pool.
 
     reconstruction: in [0, 1]. images: of the split, 0 to 255. own: rows of the originals. pool: rows to compare with,
-    those of `draw_pool`; all on one device. Nearness is by mean squared error. An equal distance is no identification:
+    those of `Pools`; all on one device. Nearness is by mean squared error. An equal distance is no identification:
     with a copy of the original among the others, nothing is identified.
 
-    Memory grows with the number of different rows in `pool`, not with its size. Squared distances are expanded, in
-    float64 and in grey levels: squared norms of the originals are then whole numbers, so that images that are almost
-    equal stay apart. Raises MetricError for other shapes and for values outside [0, 1].
+    Time grows with the number of different rows in `pool`, not with its size; memory is bounded. Squared distances are
+    expanded, in float64 and in grey levels: squared norms of the originals are then whole numbers, so that images that
+    are almost equal stay apart. Raises MetricError for other shapes and for values outside [0, 1].
     """
     if reconstruction.shape[1:] != images.shape[1:] or not len(reconstruction) == len(own) == len(pool):
         raise MetricError(
@@ -53,7 +60,12 @@ def identified(
         )
     rows, column = torch.unique(torch.cat([own[:, None], pool], 1), return_inverse=True)
     grey = in_unit_interval(reconstruction, "reconstructions").flatten(1).double() * 255
-    candidates = images[rows].flatten(1).double()
-    distance = candidates.square().sum(1) - 2 * grey @ candidates.T  # without ‖reconstruction‖², which is equal for all
-    distance = distance.gather(1, column)
+    parts = torch.split(rows, max(1, _VALUES_AT_ONCE // grey.shape[1]))
+    distance = torch.cat([_to_compare(grey, images[part]) for part in parts], 1).gather(1, column)
     return distance[:, 1:].amin(1) - distance[:, 0] > _TIE
+
+
+def _to_compare(grey: Float[Tensor, "n values"], images: RawImages) -> Float[Tensor, "n _"]:
+    """Squared distances to each image, all without the same ‖reconstruction‖²."""
+    candidates = images.flatten(1).double()
+    return candidates.square().sum(1) - 2 * grey @ candidates.T

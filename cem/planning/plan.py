@@ -123,6 +123,10 @@ class Plan:
         """The prepared data set."""
         return self.root / "data" / f"{dataset.id}.h5"
 
+    def evaluator(self, dataset: DatasetSettings) -> Path:
+        """What judges reconstructions of its images; what is to be said of it is beside it, `.json`."""
+        return self.root / "data" / f"{dataset.id}.evaluator.safetensors"
+
     def warmup(self, run: Run) -> Path:
         """Folder of the warm-up a run starts from."""
         return self.folder / "warmup" / run.base
@@ -156,6 +160,7 @@ class Plan:
         runs = len(self.runs)
         return Counter(
             prepare_data=len(self.datasets),
+            fit_evaluator=len(self.datasets) if self.study.attacks else 0,
             warm_up=len(self.warmups),
             extract_activations=len(bases) + runs,
             fit_mixture=len(starts) + runs,

@@ -27,6 +27,7 @@ def steps_of(plan: Plan, name: str, run: Run, logs: Path = LOGS) -> list[Step]:
     of_study = logs / plan.study.name
     steps = [
         Step("prepare_data", (plan.data(run.dataset),), logs / "data" / f"{run.dataset.id}.log", own=False),
+        *_judging(plan, run, logs),
         Step("warm_up", _in(warm, "model.safetensors", "history.csv"), of_study / base / "warm_up.log", own=False),
     ]
     start = plan.start_mixture(run)
@@ -45,6 +46,14 @@ def steps_of(plan: Plan, name: str, run: Run, logs: Path = LOGS) -> list[Step]:
         for attack in attacks
         if attack not in plain
     ]
+
+
+def _judging(plan: Plan, run: Run, logs: Path) -> list[Step]:
+    if not plan.study.attacks:
+        return []
+    model = plan.evaluator(run.dataset)
+    log = logs / "data" / f"{run.dataset.id}.evaluator.log"
+    return [Step("fit_evaluator", (model, model.with_suffix(".json")), log, own=False)]
 
 
 def _measuring(place: Path, logs: Path, mixture: str, own: bool) -> list[Step]:

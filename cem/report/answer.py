@@ -109,19 +109,24 @@ def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> st
     else:
         where = "where the error is largest among those that are no upper limits"
     at_least = "" if sure else "at least "
-    told = [f"gives reconstructions that the run's own classifier recognises in {at_least}"
-            f"{_percent(rows['victim_accuracy'].mean())}"]  # fmt: skip
+    told = []
+    if rows[["recognised", "recognised_original"]].notna().all(axis=None):
+        told.append(
+            f"that a classifier which had no part in the run recognises in {at_least}"
+            f"{_percent(rows['recognised'].mean())} (of the images themselves "
+            f"{_percent(rows['recognised_original'].mean())})"
+        )
     if rows["rank1"].notna().all():
         told.append(
             f"that are nearer to their own image than to 99 others in {at_least}{_percent(rows['rank1'].mean())}"
         )
     ratio = over_seeds(rows["mse_ratio_to_mean_image"])
     error = ratio.text() if sure else f"at most {ratio.mean:.3g}"
+    told.append(f"whose error is {error} times that of answering with the mean image, which needs no z")
     return (
         f"What protection is left: {where} ({best.label}; test accuracy "
-        f"{_percent(rows['accuracy'].mean())}), the strongest attack ({attack_names(rows['attack'])}) "
-        f"{', '.join(told)}, and whose error is {error} times that of answering with the mean image, "
-        f"which needs no z ({seeds(len(rows))})."
+        f"{_percent(rows['accuracy'].mean())}), the strongest attack ({attack_names(rows['attack'])}) gives "
+        f"reconstructions {', and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))} ({seeds(len(rows))})."
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from cem.planning.plan import Plan
+from cem.report.inputs import read_manifest
 from cem.storage.hdf5 import SPLITS, DatasetReader, open_dataset
 
 
@@ -26,7 +27,21 @@ def about_data(plan: Plan, name: str) -> dict[str, Any]:
             "original_sizes": reader.attrs.get("original_sizes"),  # files of cem 0.1.0 do not say them
             "fit": reader.attrs.get("fit"),
             "notes": reader.notes,
+            "evaluator": _about_evaluator(plan, name),
         }
+
+
+def _about_evaluator(plan: Plan, name: str) -> str:
+    """What judged the reconstructions, and how good it is; empty where none did."""
+    run = next(run for run in plan.runs.values() if run.dataset.id == name)
+    attacks = plan.attacks(run)
+    facts = read_manifest(plan, run, attacks[0].id).evaluator if attacks else None
+    if facts is None or facts.unavailable:
+        return ""
+    fitted = f"a classifier fitted to {facts.images} {facts.split} images"
+    if facts.held_out_accuracy is None:
+        return fitted
+    return f"{fitted}; right on {100 * facts.held_out_accuracy:.1f} % of {facts.held_out_images} others"
 
 
 def _class_counts(reader: DatasetReader) -> list[tuple[str, list[int]]]:

@@ -17,8 +17,11 @@ from cem.storage.hdf5 import Reader, open_dataset
 from cem.storage.records import AttackRecord, Manifest, TrainRecord, read_record
 
 SCOPES = ("train", "infer")
-METRICS = ("mse", "psnr_db", "ssim", "victim_accuracy", "rank1", "ms_ssim", "lpips")  # as results name them
-_STORED = ("mse", "psnr_db", "ssim", "recognised", "mse_mean_image", "mse_class_mean")  # of every attack
+PIXELS = ("mse", "psnr_db", "ssim")
+JUDGED = ("recognised", "recognised_original", "embedding_similarity")  # by the evaluator
+RANKS = ("rank1", "rank1_of_1000")
+METRICS = (*PIXELS, *JUDGED, *RANKS, "ms_ssim", "lpips")  # as results name them
+_STORED = (*PIXELS, "mse_mean_image", "mse_class_mean")  # of every attack
 
 
 def metric_columns(plan: Plan) -> tuple[str, ...]:
@@ -111,6 +114,8 @@ def read_metrics(plan: Plan, run: Run, attack: str) -> pd.DataFrame:
     """An attack's scores, one row per image. Raises ReportError when a scope is absent or an error is not finite."""
     path, rule = plan.attack(run, attack) / "metrics.parquet", _rule(plan, attack)
     metrics = _read_table(path, rule, ("scope", *_STORED))
+    if "recognised_original" not in metrics:  # what an older version called recognised was by the run's own classifier
+        metrics = metrics.drop(columns="recognised", errors="ignore")
     scopes, all_errors = metrics["scope"].to_numpy(), metrics["mse"].to_numpy(float)
     for scope in SCOPES:
         errors = all_errors[scopes == scope]

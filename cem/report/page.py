@@ -20,7 +20,7 @@ from cem.report.expected import expected_table
 from cem.report.floor import floor_picture, read_entropy
 from cem.report.groups import Group, group_plan
 from cem.report.images import reconstruction_grids
-from cem.report.inputs import read_manifest, read_results, read_test, read_training
+from cem.report.inputs import RANKS, read_manifest, read_results, read_test, read_training
 from cem.report.leakage import Orders, compare_orders, leakage_table, orders_table
 from cem.report.maps import smashed_maps
 from cem.report.pictures import Picture, look
@@ -39,6 +39,9 @@ from cem.report.tables import (
 )
 from cem.report.threat import ThreatModel, threat_models
 from cem.storage.files import whole_or_absent, write_text
+
+# Why reconstructions are not judged whose manifest names no evaluator.
+NO_EVALUATOR = "scored without an evaluator, by an older version of cem: run the workflow again"
 
 
 @dataclass(frozen=True)
@@ -172,16 +175,26 @@ def _numbered_tables(sections: list[Section]) -> list[Table]:
 
 
 def _absent_metrics(plan: Plan, results: pd.DataFrame) -> dict[str, str]:
-    """Metrics that no run has, and why."""
+    """Metrics that no run has, or some runs do not have, and why."""
     chosen = {metric.member for metric in plan.study.metrics}
-    reasons = {"rank1": ("Rank 1 of 100", "a scope has fewer than 100 images.")}
-    reasons |= {
+    lacking = {
+        f"Rank 1 of {size:,}": f"in a split of fewer than {size:,} images."
+        for name, size in zip(RANKS, (100, 1000), strict=True)
+        if results[name].isna().any()
+    }
+    judged = results[results["recognised"].isna()]
+    if len(judged):
+        pairs = zip(judged["run"], judged["attack"], strict=True)
+        manifests = (read_manifest(plan, plan.runs[run], attack) for run, attack in dict.fromkeys(pairs))
+        why = dict.fromkeys(NO_EVALUATOR if one.evaluator is None else one.evaluator.unavailable for one in manifests)
+        lacking["Recognised, embedding similarity"] = "; ".join(why) + "."
+    reasons = {
         metric.member: (metric.member, f"it needs images of {metric.smallest_side} pixels per side.")
         for metric in every_metric(())
     }
     if "lpips" not in chosen:
         reasons["lpips"] = ("LPIPS", "no weights were given (metrics: [{kind: lpips, trunk: …}]).")
-    return {name: reason for column, (name, reason) in reasons.items() if results[column].isna().all()}
+    return lacking | {name: reason for column, (name, reason) in reasons.items() if results[column].isna().all()}
 
 
 def settings_text(plan: Plan) -> str:

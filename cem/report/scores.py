@@ -8,7 +8,7 @@ from cem.planning.plan import Plan
 from cem.report.inputs import SCOPES, read_metrics
 from cem.report.statistics import Estimate, crossed, over_seeds
 
-STORED = {"recognised": "victim_accuracy", "identified": "rank1"}  # an attack's column of yes and no → its mean
+STORED = {"identified": "rank1", "identified_of_1000": "rank1_of_1000"}  # an attack's column of yes and no → its mean
 PerImage = Float[np.ndarray, " images"]
 Rows = Int[np.ndarray, " images"]
 _COLUMN = {mean: column for column, mean in STORED.items()}

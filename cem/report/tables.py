@@ -9,7 +9,7 @@ from cem.planning.plan import Plan
 from cem.report.answer import Answer, attack_names
 from cem.report.compare import Comparison
 from cem.report.groups import Group, group_runs
-from cem.report.inputs import METRICS, SCOPES, metric_columns, read_attack
+from cem.report.inputs import JUDGED, PIXELS, RANKS, SCOPES, metric_columns, read_attack
 from cem.report.scores import Scores
 from cem.report.statistics import over_seeds
 from cem.report.table import Table
@@ -44,7 +44,8 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat
     """One row per group: accuracy, the strongest attack of a threat model and its scores, leakage, seconds."""
     header = (
         "runs", "strongest attack", "seeds", "accuracy, %", "most frequent class, %", "MSE, Infer", "PSNR, dB", "SSIM",
-        "recognised, %", "rank 1, %", "MSE, Train", *(f"leakage {side}, nats{_seen(threat)}" for side in "≤≥"),
+        "recognised, % (originals)", "embedding similarity", "rank 1 of 100, %", "rank 1 of 1,000, %", "MSE, Train",
+        *(f"leakage {side}, nats{_seen(threat)}" for side in "≤≥"),
         "training, s", "attack, s",
     )  # fmt: skip
     partial = {attack.id for attack in plan.study.attacks if _in_part(attack.id, results)}
@@ -56,8 +57,10 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat
         cells = [
             over_seeds(100 * about["accuracy"]).text(4),
             f"{100 * about['majority_accuracy'].iloc[0]:.1f}",
-            *(failed or _limit(infer, name) + scores.estimate(infer, name).text() for name in METRICS[:3]),
-            *(failed or _limit(infer, name) + scores.estimate(infer, name, 100.0).text() for name in METRICS[3:5]),
+            *(failed or _limit(infer, name) + scores.estimate(infer, name).text() for name in PIXELS),
+            failed or _recognised(infer, scores),
+            failed or _score(infer, "embedding_similarity", scores),
+            *(failed or _score(infer, name, scores, 100.0) for name in RANKS),
             failed or _limit(infer, "mse") + scores.estimate(train, "mse").text(),
             *("–" if failed else text(group, infer) for text in (_upper, _lower)),
             over_seeds(about["train_seconds"]).text(),
@@ -110,7 +113,8 @@ def further_metrics_table(
 ) -> Table | None:
     """One row per group: the strongest attack by the metrics that the summary has no column for; None where none is."""
     own = {metric.member: metric for metric in every_metric(plan.study.metrics)}
-    names = [name for name in metric_columns(plan)[5:] if not results[name].isna().all()]
+    shown = (*PIXELS, *JUDGED, *RANKS)
+    names = [name for name in metric_columns(plan) if name not in shown and not results[name].isna().all()]
     if not names:
         return None
     header = ("runs", *(f"{name}, {own[name].unit}".removesuffix(", ") for name in names))
@@ -277,6 +281,21 @@ def _limit(infer: pd.DataFrame, metric: str) -> str:
     if not infer["strongest_bound"].any():
         return ""
     return "≤ " if metric == "mse" else "≥ "
+
+
+def _score(infer: pd.DataFrame, metric: str, scores: Scores, scale: float = 1.0) -> str:
+    """A score that some attacks do not have; where one of these leads in a seed, there is none of the row."""
+    if infer[metric].isna().any():
+        return "not available"
+    return _limit(infer, metric) + scores.estimate(infer, metric, scale).text()
+
+
+def _recognised(infer: pd.DataFrame, scores: Scores) -> str:
+    """How many reconstructions the evaluator recognises, in percent; in brackets, how many of the images themselves."""
+    found = _score(infer, "recognised", scores, 100.0)
+    if infer["recognised_original"].isna().any():
+        return found
+    return f"{found} ({100 * infer['recognised_original'].mean():.1f})"
 
 
 def _attack_cell(rows: pd.DataFrame, scores: Scores) -> str:

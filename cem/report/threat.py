@@ -12,15 +12,10 @@ SEPARATOR = "; "  # between the labels of several in one cell of results
 
 @dataclass(frozen=True)
 class ThreatModel:
-<<<<<<< HEAD
     """What an attacker is given beside the defence and its strength.
 
-    data_size: None is all of the split. seen: of how many private images, at most, it learns from z alone.
-=======
-    """What an attacker is given beside the defence and its strength. data_size: None is all of the split.
-
-    weights: it starts from a file, which may have been fitted to images that it does not own.
->>>>>>> weights
+    data_size: None is all of the split. seen: of how many private images, at most, it learns from z alone. weights: it
+    starts from a file, which may have been fitted to images that it does not own.
     """
 
     data: str
@@ -28,22 +23,14 @@ class ThreatModel:
     encoder: str
     observations: int
     labels: bool
-<<<<<<< HEAD
     seen: int = 0
-=======
     weights: bool = False
->>>>>>> weights
 
     @classmethod
     def of(cls, attack: AttackSettings) -> "ThreatModel":
         """That an attack is run under."""
-<<<<<<< HEAD
-        known = (attack.data, attack.data_size, attack.encoder, attack.observations, attack.labels)
-        return cls(*known, seen=attack.seen_images)
-=======
         shared = (attack.data, attack.data_size, attack.encoder, attack.observations, attack.labels)
-        return cls(*shared, weights=bool(attack.starts))
->>>>>>> weights
+        return cls(*shared, seen=attack.seen_images, weights=bool(attack.starts))
 
     @property
     def label(self) -> str:
@@ -67,27 +54,19 @@ class ThreatModel:
         unpaired = f"has seen z of at most {self.seen} private images without the images, " if self.seen else ""
         times = "once" if self.observations == 1 else f"{self.observations} times, with fresh noise"
         classes = "knows the classes" if self.labels else "knows no classes"
-<<<<<<< HEAD
         owned = f"owns {few}{owner[self.data]}"
-        return f"{owned}, {access[self.encoder]}, {unpaired}sees z of each image {times}, and {classes}"
-=======
-        found = f"owns {few}{owner[self.data]}, {access[self.encoder]}, sees z of each image {times}, and {classes}"
+        found = f"{owned}, {access[self.encoder]}, {unpaired}sees z of each image {times}, and {classes}"
         given = "; it starts from weights of a file, which may have been fitted to other images than its own"
         return found + given if self.weights else found
->>>>>>> weights
 
     def includes(self, other: "ThreatModel") -> bool:
         """Whether this attacker could run what the other runs: it knows as much, or more."""
         sizes = [math.inf if one.data_size is None else one.data_size for one in (self, other)]
         access = [ACCESS.index(one.encoder) for one in (self, other)]
         more = sizes[0] >= sizes[1] and access[0] >= access[1] and self.observations >= other.observations
-<<<<<<< HEAD
         more = more and (self.encoder != "none" or self.seen >= other.seen)
-        return more and self.data == other.data and self.labels >= other.labels
-=======
         more = more and self.labels >= other.labels and self.weights >= other.weights
         return more and self.data == other.data
->>>>>>> weights
 
     def allows(self, yardstick: "ThreatModel") -> bool:
         """Whether a yardstick, which needs no z, is within reach of this attacker: the same images, no more labels."""

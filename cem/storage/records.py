@@ -216,10 +216,40 @@ class Seeds(Part):
     attack: int | None
 
 
+class EvaluatorFacts(Part):
+    """The classifier that judges reconstructions: see `cem.evaluation.evaluator`.
+
+    images: of the split, those it was fitted to; the digests are of the whole split. held_out_accuracy: in [0, 1], on
+    images of the split that it was not fitted to; None: no class had enough for that. unavailable: why there is none;
+    empty: there is one.
+    """
+
+    split: str
+    images: int
+    images_sha256: str
+    labels_sha256: str
+    held_out_images: int
+    held_out_accuracy: float | None = None
+    steps: int = 0
+    parameters: int = 0
+    unavailable: str = ""
+
+
+class EvaluatorRecord(Record):
+    """`{dataset}.evaluator.json` beside the data set: what is to be said of its evaluator."""
+
+    facts: EvaluatorFacts
+    numerics: list[int]
+    torch: str
+    device: str
+    threads: int
+
+
 class Manifest(Record):
     """`manifest.json`: what an attack's number rests on. budget: sizes and what the attacker chose.
 
-    Version 2 tells the settings of every defence, version 3 the files of weights that the attack started from.
+    evaluator: what judged the reconstructions; None: nothing did. Version 2 tells the settings of every defence; version
+    3 the evaluator, and the files of weights that the attack started from.
     """
 
     VERSION: ClassVar[int] = 3
@@ -231,6 +261,7 @@ class Manifest(Record):
     defense: DefenseFacts
     images: ImageFacts
     metrics: MetricFacts
+    evaluator: EvaluatorFacts | None = None
     seeds: Seeds
     budget: dict[str, Any]
     numerics: list[int]

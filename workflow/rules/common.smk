@@ -85,6 +85,11 @@ def data_of(name):
     return lambda wildcards: str(PLAN.data(planned(name(wildcards)).dataset))
 
 
+def evaluator_of(name):
+    """What judges reconstructions of a planned run's images."""
+    return lambda wildcards: str(PLAN.evaluator(planned(name(wildcards)).dataset))
+
+
 def dataset_of(name):
     """Settings of a data set, and what stands for its raw files where it has any (under no name of a setting)."""
     fingerprint = fingerprint_of(PLAN, name)
@@ -180,11 +185,18 @@ def everything():
         for name in ("model.safetensors", "history.csv")
     ]
     measured = [PLAN.leakage(run) for run in PLAN.runs.values()]
+    judges = PLAN.datasets.values() if STUDY.attacks else []
+    evaluators = [
+        PLAN.evaluator(dataset).with_suffix(suffix)
+        for dataset in judges
+        for suffix in (".safetensors", ".json")
+    ]
     paths = [
         PLAN.report,
         # Absent after a report of what was finished: then both are made again, although the report is there.
         PLAN.folder / "results.parquet",
         *map(PLAN.data, PLAN.datasets.values()),
+        *evaluators,
         *warm,
         *starts,
         *measured,

@@ -18,6 +18,7 @@ with job(snakemake.log[0]):
         activations=Path(snakemake.input.activations),
         data=Path(snakemake.input.data),
         model=Path(snakemake.input.model),
+        evaluator=Path(snakemake.input.evaluator),
         tuned=next(map(Path, snakemake.input.get("tuned", [])), None),
         folder=Path(snakemake.output[0]).parents[1],
         num_images=snakemake.params.images,

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cem.metrics import OTHERS, MetricError, draw_pool, identified
+from cem.metrics import OTHERS, MetricError, Pools, identified
 
 
 def generator(seed=0):
@@ -10,6 +10,11 @@ def generator(seed=0):
 
 def originals(n=250, seed=0):
     return torch.randint(0, 256, (n, 1, 6, 6), generator=generator(seed), dtype=torch.uint8)
+
+
+def draw_pool(n, draws, others=99):
+    """The rows to compare with, of a whole split."""
+    return Pools(n, draws, others).rows(torch.arange(n))
 
 
 def rank_one(reconstruction, images, pool):
@@ -22,13 +27,20 @@ def rank_one(reconstruction, images, pool):
     return torch.tensor(found)
 
 
-@pytest.mark.parametrize("n", [100, 101, 250, 1000])
-def test_each_image_meets_as_many_different_others_and_never_itself(n):
-    pool = draw_pool(n, generator())
-    assert pool.shape == (n, OTHERS)
-    for own, others in enumerate(pool.tolist()):
-        assert len({own, *others}) == OTHERS + 1
-        assert set(others) <= set(range(n))
+@pytest.mark.parametrize(("n", "others"), [(100, 99), (101, 99), (250, 99), (1000, 99), (1000, 999), (1500, 999)])
+def test_each_image_meets_as_many_different_others_and_never_itself(n, others):
+    assert others in OTHERS
+    pool = draw_pool(n, generator(), others)
+    assert pool.shape == (n, others)
+    for own, found in enumerate(pool.tolist()):
+        assert len({own, *found}) == others + 1
+        assert set(found) <= set(range(n))
+
+
+def test_some_rows_meet_whom_they_meet_among_all():
+    pools, whole = Pools(1500, generator(), 999), draw_pool(1500, generator(), 999)
+    rows = torch.tensor([3, 999, 1000, 1499])
+    assert torch.equal(pools.rows(rows), whole[rows])
 
 
 def test_pool_is_repeatable_and_hangs_on_its_seed():
@@ -60,12 +72,43 @@ def test_it_is_its_definition():
         assert torch.equal(found[:20], torch.cat(alone))
 
 
-def test_perfect_reconstructions_are_identified_and_noise_as_often_as_by_chance():
+@pytest.mark.parametrize(("others", "least", "most"), [(99, 0.002, 0.02), (999, 0, 0.004)])
+def test_perfect_reconstructions_are_identified_and_noise_as_often_as_by_chance(others, least, most):
     images = originals(2000)
-    own, pool = torch.arange(2000), draw_pool(2000, generator())
+    own, pool = torch.arange(2000), draw_pool(2000, generator(), others)
     assert identified(images.float() / 255, images, own, pool).all()
     guesses = torch.rand(images.shape, generator=generator(5)) * 0.02 + 0.49
-    assert 0.002 < identified(guesses, images, own, pool).float().mean() < 0.02  # 1 in 100, ± 3 × 0.0022
+    assert least <= identified(guesses, images, own, pool).float().mean() < most  # 1 in 100, ± 3 × 0.0022; 1 in 1,000
+
+
+@pytest.mark.parametrize("others", [99, 999])
+def test_a_mean_image_identifies_one_image_of_each_pool(others):
+    """Whatever the split: the one that is nearest to it. So its rate is chance, 1 / (others + 1), without a spread."""
+    images = originals(others + 1)
+    own, pool = torch.arange(others + 1), draw_pool(others + 1, generator(), others)
+    mean = images.float().mean(0, keepdim=True).expand(images.shape) / 255
+    assert identified(mean, images, own, pool).sum() == 1
+
+
+def test_the_order_of_the_pool_does_not_matter_and_another_images_reconstruction_is_not_identified():
+    images = originals(1000)
+    own, pool = torch.arange(1000), draw_pool(1000, generator(), 999)
+    noisy = (images.float() / 255 + 0.5 * torch.randn(images.shape, generator=generator(3))).clamp(0, 1)
+    found = identified(noisy, images, own, pool)
+    assert 0.1 < found.float().mean() < 1
+    shuffled = pool[:, torch.randperm(999, generator=generator(4))]
+    assert torch.equal(identified(noisy, images, own, shuffled), found)
+    assert not identified(images.roll(1, 0).float() / 255, images, own, pool).any()
+
+
+def test_large_images_are_compared_in_parts_with_the_same_result(monkeypatch):
+    images = originals(300)
+    own, pool = torch.arange(300), draw_pool(300, generator())
+    noisy = (images.float() / 255 + 0.5 * torch.randn(images.shape, generator=generator(3))).clamp(0, 1)
+    whole = identified(noisy, images, own, pool)
+    monkeypatch.setattr("cem.metrics.identification._VALUES_AT_ONCE", 36 * 7)
+    assert torch.equal(identified(noisy, images, own, pool), whole)
+    assert not whole.all()
 
 
 def test_a_tie_is_no_identification():

@@ -68,6 +68,7 @@ def test_every_fit_that_is_needed_is_known_by_its_label(plan):
 def test_the_jobs_are_those_of_a_study_from_nothing(plan):
     assert plan.jobs() == Counter(
         prepare_data=1,
+        fit_evaluator=1,
         warm_up=4,
         extract_activations=2 + 12,
         fit_mixture=4 + 12,

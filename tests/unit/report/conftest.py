@@ -106,6 +106,8 @@ def write_attack(plan: Plan, run: Run, attack: str, kind: str) -> None:
             "psnr_db": [10.0, 20.0, 12.0, 14.0],
             "ssim": [0.5, 0.7, 0.25, 0.75],
             "recognised": [True, True, False, True],
+            "recognised_original": [True] * 4,
+            "embedding_similarity": [0.5, 0.7, 0.2, 0.4],
             "mse_mean_image": [0.07] * 4,
             "mse_class_mean": [0.06] * 4,
         }

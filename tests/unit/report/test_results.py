@@ -52,7 +52,14 @@ def test_numbers_are_means_over_images(plan: Plan) -> None:
         "accuracy": 0.96, "train_seconds": 11, "attack_seconds": 4.5, "mse_image_sem": 0.01, "weight": 0.1,
         "noise_std": 0.025,
     }  # fmt: skip
-    expected |= {"attempts": 1, "lost_seconds": 1.5, "victim_accuracy": 0.5, "mse_mean_image": 0.07}
+    expected |= {
+        "attempts": 1,
+        "lost_seconds": 1.5,
+        "recognised": 0.5,
+        "recognised_original": 1.0,
+        "embedding_similarity": 0.3,
+        "mse_mean_image": 0.07,
+    }
     assert rows.loc["infer", list(expected)].to_dict() == pytest.approx(expected)
     assert rows.loc["train", "mse"] == pytest.approx(0.016)
     assert rows.loc["infer", ["dataset", "formula", "knowledge"]].tolist() == ["mnist5k", "bound", "private"]
