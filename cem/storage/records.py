@@ -248,8 +248,8 @@ class EvaluatorRecord(Record):
 class Manifest(Record):
     """`manifest.json`: what an attack's number rests on. budget: sizes and what the attacker chose.
 
-    evaluator: what judged the reconstructions; None: nothing did. Version 2 tells the settings of every defence; version
-    3 the evaluator, and the files of weights that the attack started from.
+    evaluator: what judged the reconstructions; None: nothing did. Version 2 tells the settings of every defence;
+    version 3 the evaluator, and the files of weights that the attack started from.
     """
 
     VERSION: ClassVar[int] = 3
