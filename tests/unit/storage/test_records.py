@@ -12,6 +12,8 @@ from cem.storage.records import (
     AttackRecord,
     Attempt,
     DefenseFacts,
+    EvaluatorFacts,
+    EvaluatorRecord,
     ImageFacts,
     JobCost,
     KnownImages,
@@ -64,6 +66,10 @@ ATTACK = AttackRecord(
     attempts=[],
     lost_seconds=0.0,
 )
+FACTS = EvaluatorFacts(
+    split="shadow", images=90, images_sha256="e", labels_sha256="f", held_out_images=10, held_out_accuracy=0.5
+)
+EVALUATOR = EvaluatorRecord(facts=FACTS, numerics=[4, 2], torch="2", device="cpu", threads=1)
 MANIFEST = Manifest(
     attack="decoder",
     settings={"kind": "decoder"},
@@ -77,11 +83,12 @@ MANIFEST = Manifest(
     ),
     images=ImageFacts(range=[0, 1], stored_as="uint8", normalisation="none"),
     metrics=MetricFacts(ssim=SsimFacts(window=11, sigma=1.5, borders="reflected"), psnr_cap_db=100.0),
+    evaluator=FACTS,
     seeds=Seeds(run=0, attack=None),
     budget={"parameters": 321},
     numerics=[4, 2],
 )
-RECORDS = {"train.json": TRAIN, "attack.json": ATTACK, "manifest.json": MANIFEST}
+RECORDS = {"train.json": TRAIN, "attack.json": ATTACK, "manifest.json": MANIFEST, "evaluator.json": EVALUATOR}
 
 
 @pytest.fixture(params=RECORDS)
@@ -121,7 +128,7 @@ def test_costs_come_from_an_executor_afterwards(tmp_path) -> None:
         assert read_record(tmp_path / name, type(RECORDS[name]), "x").costs == [JobCost(**COST)]
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", None, 1.5])
+@pytest.mark.parametrize("version", [0, 4, "1", None, 1.5])
 def test_another_version_is_named(written, version) -> None:
     path, record = written
     change(path, version=version)
