@@ -13,6 +13,7 @@ FILES = ("metrics.parquet", "reconstructions.h5", "attack.json", "manifest.json"
 NUMBER = {run: number for number, run in enumerate(RUNS)}
 BASE, RUN = "[^/]+/[^/]+/s[0-9]+-[0-9a-f]+", "[^/]+/[^/]+/[^/]+/s[0-9]+-[0-9a-f]+"
 OF_RUN, DATA = "results/large/runs/{run}", "results/data/mnist5k.h5"
+EVALUATOR = "results/data/mnist5k.evaluator.safetensors"
 
 
 def warm(name):
@@ -76,6 +77,16 @@ rule prepare_data:
         "false"
 
 
+rule fit_evaluator:
+    input:
+        DATA,
+    output:
+        EVALUATOR,
+        "results/data/mnist5k.evaluator.json",
+    shell:
+        "false"
+
+
 rule warm_up:
     input:
         DATA,
@@ -122,6 +133,7 @@ rule train:
 rule baseline_attacks:
     input:
         DATA,
+        EVALUATOR,
         f"{OF_RUN}/activations.h5",
         f"{OF_RUN}/model.safetensors",
     output:
@@ -138,6 +150,7 @@ rule baseline_attacks:
 rule attack:
     input:
         DATA,
+        EVALUATOR,
         f"{OF_RUN}/activations.h5",
         f"{OF_RUN}/model.safetensors",
     output:

@@ -87,6 +87,7 @@ def _write_attack(
     mse = (level * generator.uniform(0.5, 1.5, 2 * IMAGES)).astype(np.float32)
     table["mse"], table["psnr_db"], table["ssim"] = mse, -10 * np.log10(mse), (1 - 10 * mse).clip(0)
     table["recognised"], table["identified"] = mse < 0.05, mse < 0.04
+    table["recognised_original"], table["embedding_similarity"] = True, (1 - 15 * mse).clip(0)
     table["mse_mean_image"], table["mse_class_mean"] = np.float32(0.07), np.float32(0.06)
     folder.mkdir(parents=True, exist_ok=True)
     with whole_or_absent(folder / "metrics.parquet") as temporary:

@@ -60,7 +60,7 @@ def test_a_study_gives_the_numbers_of_one_machine_from_gpu_nodes_and_arrays(clus
     books = tmp_path / "slurm/.snakemake/submitit/jobs"
     records = [json.loads(path.read_text()) for path in books.glob("*/record.json")]
     rules = {member["rule"] for record in records for member in record["members"]}
-    assert rules == {"warm_up", "train", "attack", "extract_activations+fit_mixture",
+    assert rules == {"fit_evaluator", "warm_up", "train", "attack", "extract_activations+fit_mixture",
                      "baseline_attacks+extract_activations+fit_mixture"}  # fmt: skip
     arrays = [record for record in records if len(record["members"]) > 1]
     assert {record["members"][0]["rule"] for record in arrays} >= {"train"}

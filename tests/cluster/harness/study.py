@@ -13,7 +13,7 @@ import yaml
 from harness.cluster import ROOT, Cluster, processes
 from harness.head import Head
 
-RULES = ("warm_up", "train", "extract_activations", "fit_mixture", "baseline_attacks", "attack")
+RULES = ("fit_evaluator", "warm_up", "train", "extract_activations", "fit_mixture", "baseline_attacks", "attack")
 SITE = (
     *("--submitit-account", "ci", "--submitit-partition", "cpu", "--submitit-gpu-partition", "gpu"),
     *("--submitit-poll", "1", "--submitit-backoff", "1", "--submitit-signal-delay", "30"),

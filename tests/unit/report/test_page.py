@@ -1,5 +1,6 @@
 """The page: right numbers, nothing hostile, nothing from outside, the same bytes every time."""
 
+import json
 import re
 import subprocess
 import sys
@@ -171,6 +172,57 @@ def test_test_images_that_the_attacker_owns_are_warned_of(tmp_path: Path) -> Non
     plan.folder.joinpath("out").rename(plan.folder / "first")
     text = Page(report(plan) / "report.html").text
     assert "Test images that the attacker owns, byte for byte (decoder: 3)" in text
+
+
+EVALUATOR = {
+    "split": "shadow", "images": 90, "images_sha256": "ab", "labels_sha256": "cd", "held_out_images": 10,
+    "held_out_accuracy": 0.9, "steps": 60, "parameters": 1000, "unavailable": "",
+}  # fmt: skip
+
+
+def say_of_the_evaluator(plan: Plan, facts: dict) -> None:
+    for path in plan.folder.glob("runs/**/manifest.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"evaluator": facts}))
+
+
+def test_what_the_evaluator_says_stands_beside_what_it_says_of_the_images(tmp_path: Path) -> None:
+    plan = write_study(tmp_path)
+    say_of_the_evaluator(plan, EVALUATOR)
+    out = report(plan)
+    row = tables(plan, out)[0]["attention-mixture-w0.1"]
+    assert re.fullmatch(r"≥ 50 ± \d+ \(100\.0\)", row["recognised, % (originals)"])
+    assert row["embedding similarity"].startswith("≥ 0.3")
+    assert row["rank 1 of 100, %"] == row["rank 1 of 1,000, %"] == "not available"  # two images for each scope
+    text = Page(out / "report.html").text
+    assert "evaluator a classifier fitted to 90 shadow images; right on 90.0 % of 10 others" in text
+    assert "Rank 1 of 100 Not computed: in a split of fewer than 100 images." in text
+    assert "Rank 1 of 1,000 Not computed: in a split of fewer than 1,000 images." in text
+    assert "Recognised, embedding similarity Not computed" not in text
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        (EVALUATOR | {"unavailable": "the shadow images are of 1 class"}, "the shadow images are of 1 class."),
+        (None, "scored without an evaluator, by an older version of cem: run the workflow again."),
+    ],
+)
+def test_where_nothing_judged_that_is_said_and_an_older_judgement_is_not_taken_for_it(
+    tmp_path: Path, facts: dict | None, why: str
+) -> None:
+    """Once `recognised` was the word of the run's own classifier."""
+    plan = write_study(tmp_path)
+    for path in plan.folder.glob("runs/**/metrics.parquet"):
+        pd.read_parquet(path).drop(columns=["recognised_original", "embedding_similarity"]).to_parquet(path)
+    if facts is not None:
+        say_of_the_evaluator(plan, facts)
+    out = report(plan)
+    assert pd.read_csv(out / "results.csv")["recognised"].isna().all()
+    row = tables(plan, out)[0]["attention-mixture-w0.1"]
+    assert row["recognised, % (originals)"] == row["embedding similarity"] == "not available"
+    text = Page(out / "report.html").text
+    assert f"Recognised, embedding similarity Not computed: {why}" in text
+    assert "recognises in" not in text
 
 
 def test_a_weight_that_scales_nothing_is_warned_of(tmp_path: Path) -> None:

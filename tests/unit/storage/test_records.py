@@ -12,6 +12,8 @@ from cem.storage.records import (
     AttackRecord,
     Attempt,
     DefenseFacts,
+    EvaluatorFacts,
+    EvaluatorRecord,
     ImageFacts,
     JobCost,
     KnownImages,
@@ -64,6 +66,10 @@ ATTACK = AttackRecord(
     attempts=[],
     lost_seconds=0.0,
 )
+FACTS = EvaluatorFacts(
+    split="shadow", images=90, images_sha256="e", labels_sha256="f", held_out_images=10, held_out_accuracy=0.5
+)
+EVALUATOR = EvaluatorRecord(facts=FACTS, numerics=[4, 2], torch="2", device="cpu", threads=1)
 MANIFEST = Manifest(
     attack="decoder",
     settings={"kind": "decoder"},
@@ -77,11 +83,12 @@ MANIFEST = Manifest(
     ),
     images=ImageFacts(range=[0, 1], stored_as="uint8", normalisation="none"),
     metrics=MetricFacts(ssim=SsimFacts(window=11, sigma=1.5, borders="reflected"), psnr_cap_db=100.0),
+    evaluator=FACTS,
     seeds=Seeds(run=0, attack=None),
     budget={"parameters": 321},
     numerics=[4, 2],
 )
-RECORDS = {"train.json": TRAIN, "attack.json": ATTACK, "manifest.json": MANIFEST}
+RECORDS = {"train.json": TRAIN, "attack.json": ATTACK, "manifest.json": MANIFEST, "evaluator.json": EVALUATOR}
 
 
 @pytest.fixture(params=RECORDS)
