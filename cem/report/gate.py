@@ -88,7 +88,8 @@ class Gate:
         """
         mine = ThreatModel.of(attack)
         peers = [one for one in self.plan.study.attacks if not one.yardstick and mine.includes(ThreatModel.of(one))]
-        if not any(one.trained and self._inverts(references, one) for one in peers):
+        equals = [one for one in peers if ThreatModel.of(one).includes(mine)]
+        if not any(one.trained and self._inverts(references, one) for one in equals):
             return ALONE
         own, most = self._parts(references, attack), 1 + self.plan.study.gate.max_over_best
         found = [(_behind(own, self._parts(references, one)), one.id) for one in peers if one is not attack]

@@ -223,7 +223,7 @@ FORTY = "  - {kind: linear, data_size: 40}\n"
         ("  - {kind: nearest, data_size: 40}\n", False),
         ("  - {kind: decoder, net: res_normN1C8, epochs: 3}\n", False),  # of more images: no peer of this attacker
         ("  - {kind: decoder, net: res_normN1C8, epochs: 3, data_size: 40}\n", True),
-        ("  - {kind: decoder, net: res_normN1C8, epochs: 3, data_size: 30}\n", True),
+        ("  - {kind: decoder, net: res_normN1C8, epochs: 3, data_size: 30}\n", False),  # of fewer images: says little
         ("  - {kind: decoder, net: res_normN1C8, epochs: 3, data_size: 40, labels: true}\n", False),
         ("  - {kind: decoder, net: res_normN1C8, epochs: 3, data_size: 40, weights: own.safetensors}\n", False),
     ],
