@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from cem.config import Run, SyntheticDataset, Vgg11
+from cem.config import Decoder, Run, SyntheticDataset, Vgg11
+from cem.evaluation import attack_run
 from cem.jobs.interruption import SAVED
 from cem.jobs.state import FILES, StateError, own_folder
 from cem.models import make_split
@@ -177,6 +179,22 @@ def test_another_budget_begins_anew_and_a_second_process_is_refused(copy) -> Non
     finish(copy, epochs=1)
     assert "going on from" not in (copy / "log").read_text()
     assert list(copy.glob(".state/*")) == [folder]  # the other attack's state is kept for it
+
+
+def test_other_weights_to_start_from_are_another_state(files, tmp_path, monkeypatch) -> None:
+    """Under the same settings: the file has the same name."""
+    run, own, states = Run.model_validate_json((files / "run.json").read_text()), tmp_path / "own", []
+    monkeypatch.setattr("cem.evaluation.run.set_up_process", lambda threads: torch.device("cpu"))
+    monkeypatch.setattr(
+        "cem.evaluation.run.run_attacks", lambda attacks, *_, state_of, **__: states.append(state_of(*attacks))
+    )
+    for content in ("one", "other", "one"):
+        own.write_text(content)
+        attack_run(
+            run, [Decoder(weights=str(own))], activations=files / "activations.h5", data=files / "data.h5",
+            model=files / "model.safetensors", folder=tmp_path, num_images=5, results=tmp_path,
+        )  # fmt: skip
+    assert states[0] == states[2] != states[1]
 
 
 def test_a_damaged_state_is_named(copy) -> None:
