@@ -61,20 +61,17 @@ class Crowd:
 
     def __init__(self, victim: Victim, split: str) -> None:
         self.images = torch.from_numpy(victim.data.images(split)).to(victim.device)
-        self.pools: dict[str, metrics.Pools] = {}
+        self.galleries: dict[str, metrics.Gallery] = {}
         for name, others in GALLERIES.items():
             if len(self.images) > others:
                 purpose = f"crowd/{split}" if name == "identified" else f"crowd/{name}/{split}"
                 draws = make_generator(victim.seed, purpose, "cpu")
-                self.pools[name] = metrics.Pools(len(self.images), draws, others)
+                self.galleries[name] = metrics.Gallery(self.images, draws, others)
 
     def identified(self, reconstruction: Images, rows: slice) -> dict[str, Bool[Tensor, " batch"]]:
         """The columns of `GALLERIES` that the split is large enough for."""
-        own, device = torch.arange(rows.start, rows.stop), self.images.device
-        return {
-            name: metrics.identified(reconstruction, self.images, own.to(device), pools.rows(own).to(device))
-            for name, pools in self.pools.items()
-        }
+        own = torch.arange(rows.start, rows.stop, device=self.images.device)
+        return {name: gallery.identified(reconstruction, own) for name, gallery in self.galleries.items()}
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """How close a reconstruction is to its image: one number for each image, never averaged here."""
 
 from cem.metrics.base import MetricError
-from cem.metrics.identification import OTHERS, Pools, identified
+from cem.metrics.identification import OTHERS, Gallery, Pools, identified
 from cem.metrics.perceptual import VGG16_SHA256, load_lpips
 from cem.metrics.pixels import PSNR_CAP_DB, mse, psnr_db
 from cem.metrics.structure import SSIM_STD, SSIM_WINDOW, ms_ssim, ms_ssim_possible, similarity, ssim, ssim_possible
@@ -12,6 +12,7 @@ __all__ = [
     "SSIM_STD",
     "SSIM_WINDOW",
     "VGG16_SHA256",
+    "Gallery",
     "MetricError",
     "Pools",
     "identified",

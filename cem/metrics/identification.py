@@ -8,7 +8,8 @@ from cem.metrics.base import AnyImages, MetricError, in_unit_interval
 from cem.types import RawImages
 
 OTHERS = (99, 999)  # images beside its own that a reconstruction is compared with: rank 1 of 100, and of 1,000
-_VALUES_AT_ONCE = 2**23  # of the images compared with at once
+_VALUES_AT_ONCE = 2**23  # of the images compared with at once, where they are not kept
+_VALUES_KEPT = 2**28  # of a block: 2 GB
 _TIE = 1e-3  # squared grey levels: more than float64 rounds by, far less than one grey level of one pixel
 
 
@@ -33,11 +34,49 @@ class Pools:
 
     def rows(self, own: Int[Tensor, " n"]) -> Int[Tensor, "n others"]:
         """The rows that the reconstructions of the images in these rows are compared with."""
-        width = self.drawn.shape[1]
-        drawn = self.drawn[own // width]
-        dropped = drawn == own[:, None]
-        dropped[:, -1] |= ~dropped.any(1)
-        return drawn[~dropped].reshape(len(own), width - 1)
+        drawn = self.drawn[own // self.drawn.shape[1]]
+        return drawn[~self.left_out(own)].reshape(len(own), -1)
+
+    def left_out(self, own: Int[Tensor, " n"]) -> Bool[Tensor, "n drawn"]:
+        """Which of the rows drawn for its block each row leaves out: itself, or the last one."""
+        left_out = self.drawn[own // self.drawn.shape[1]] == own[:, None]
+        left_out[:, -1] |= ~left_out.any(1)
+        return left_out
+
+
+class Gallery:
+    """The images of a split, of which each reconstruction is compared with its own and those of its pool.
+
+    A block's images are converted once and kept, unless they are too large for that.
+    """
+
+    def __init__(self, images: RawImages, generator: torch.Generator, others: int) -> None:
+        """The generator, on the CPU, draws the pools. Raises MetricError for a split that is too small."""
+        self.images, self.pools = images, Pools(len(images), generator, others)
+        self.pools.drawn = self.pools.drawn.to(images.device)
+        self._kept: tuple[int, Tensor, Tensor] | None = None  # block, its images, their squared norms
+
+    def identified(self, reconstruction: AnyImages, own: Int[Tensor, " _"]) -> Bool[Tensor, " _"]:
+        """As `identified`, for reconstructions of the images in these rows, which ascend."""
+        width = self.pools.drawn.shape[1]
+        if width * self.images[0].numel() > _VALUES_KEPT:
+            return identified(reconstruction, self.images, own, self.pools.rows(own))
+        grey = in_unit_interval(reconstruction, "reconstructions").flatten(1).double() * 255
+        blocks = own // width
+        here = [(block, blocks == block) for block in sorted(set(blocks.tolist()))]
+        return torch.cat([self._in_block(block, grey[rows], own[rows]) for block, rows in here])
+
+    def _in_block(self, block: int, grey: Float[Tensor, "n values"], own: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
+        if self._kept is None or self._kept[0] != block:
+            self._kept = None  # before the next is made
+            images = self.images[self.pools.drawn[block]].flatten(1).double()
+            self._kept = block, images, torch.linalg.vecdot(images, images)
+        _, images, norms = self._kept
+        mine = self.images[own].flatten(1).double()
+        others = norms - 2 * grey @ images.T  # without ‖reconstruction‖², which is equal for all
+        nearest = others.masked_fill(self.pools.left_out(own), torch.inf).amin(1)
+        found: Tensor = nearest - torch.linalg.vecdot(mine - 2 * grey, mine) > _TIE
+        return found
 
 
 def identified(

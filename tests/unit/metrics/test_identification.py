@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cem.metrics import OTHERS, MetricError, Pools, identified
+from cem.metrics import OTHERS, Gallery, MetricError, Pools, identified
 
 
 def generator(seed=0):
@@ -99,6 +99,25 @@ def test_the_order_of_the_pool_does_not_matter_and_another_images_reconstruction
     shuffled = pool[:, torch.randperm(999, generator=generator(4))]
     assert torch.equal(identified(noisy, images, own, shuffled), found)
     assert not identified(images.roll(1, 0).float() / 255, images, own, pool).any()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("others", [99, 999])
+def test_a_gallery_says_the_same_of_any_batches(monkeypatch, others, kept):
+    """Rows of several blocks in one batch, and back in an earlier block; two images are alike."""
+    if not kept:
+        monkeypatch.setattr("cem.metrics.identification._VALUES_KEPT", 1)
+    images = originals(2300)
+    images[5] = images[6]
+    noisy = (images.float() / 255 + 0.5 * torch.randn(images.shape, generator=generator(3))).clamp(0, 1)
+    noisy[:50] = images[:50] / 255
+    gallery = Gallery(images, generator(), others)
+    expected = identified(noisy, images, torch.arange(2300), draw_pool(2300, generator(), others))
+    for first, last in ((0, 256), (60, 130), (900, 2250), (0, 50), (2290, 2300)):
+        assert torch.equal(gallery.identified(noisy[first:last], torch.arange(first, last)), expected[first:last])
+    assert 0.1 < expected.float().mean() < 1
+    with pytest.raises(MetricError, match=r"reconstructions in \[0, 1\]"):
+        gallery.identified(noisy[:3] + 1, torch.arange(3))
 
 
 def test_large_images_are_compared_in_parts_with_the_same_result(monkeypatch):
