@@ -174,7 +174,14 @@ class Cluster:
     def wait_until_saved(self) -> None:
         """Until the controller has written what it knows now: a killed one forgets the jobs of its last seconds."""
         now, file = time.time(), self.base / "spool/ctld/job_state"
-        self.wait_until(lambda: file.exists() and file.stat().st_mtime > now, 30, f"{file} to be written")
+
+        def saved() -> bool:
+            try:
+                return file.stat().st_mtime > now
+            except FileNotFoundError:  # for a moment while the controller puts the new one in its place
+                return False
+
+        self.wait_until(saved, 30, f"{file} to be written")
 
     def cancel_all(self) -> None:
         """Cancel every job of every user, and wait until none is left."""
