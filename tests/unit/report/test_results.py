@@ -318,7 +318,7 @@ TWO = """
   - {kind: mean_image}
   - {kind: class_mean}
   - {kind: linear}
-  - {kind: linear, name: linear_seen4, observations: 4}
+  - {kind: decoder, name: decoder_seen4, net: res_normN1C8, epochs: 3, observations: 4}
   - {kind: nearest}
   - {kind: decoder, net: res_normN1C8, epochs: 3}
 report: {images: 4, map_samples: 30}
@@ -331,7 +331,7 @@ def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     for name in ("MSE", "REFERENCE_MSE"):
         table = getattr(conftest, name)
         monkeypatch.setattr(
-            conftest, name, table | {"linear_seen4": table["linear"], "class_mean": table["mean_image"]}
+            conftest, name, table | {"decoder_seen4": table["decoder"], "class_mean": table["mean_image"]}
         )
     return write_study(tmp_path, STUDY[: STUDY.index("attacks:")] + "attacks:" + TWO)
 
@@ -352,7 +352,7 @@ def test_there_is_a_strongest_of_each_threat_model_and_none_of_all(several: Plan
     assert labels == ["private, query, 1 observation, no labels", "private, query, 4 observations, no labels"]
     best = results.query("scope == 'infer' and surrogate == 'gmm' and seed == 0 and strongest")
     assert dict(zip(best["strongest_of"], best["attack"], strict=True)) == dict(
-        zip(labels, ("decoder", "linear_seen4"), strict=True)
+        zip(labels, ("decoder", "decoder_seen4"), strict=True)
     )
     runs = pd.read_csv(out / "runs.csv")
     assert runs.groupby("run")["threat_model"].nunique().eq(2).all()
@@ -368,9 +368,9 @@ def test_the_leakage_of_several_observations_is_of_their_channel_or_not_measured
         pass
     results, _ = gather(several)
     infer = results.query("scope == 'infer'").set_index(["run", "attack"])["leakage_nats"]
-    assert (infer[run.id, "decoder"], infer[run.id, "linear_seen4"]) == (300, 700)
+    assert (infer[run.id, "decoder"], infer[run.id, "decoder_seen4"]) == (300, 700)
     other = next(one for one in several.asked.values() if one.id != run.id)
-    assert math.isnan(infer[other.id, "linear_seen4"])
+    assert math.isnan(infer[other.id, "decoder_seen4"])
     group = group_plan(several)[0]
     table = summary_table(several, [group], results, threat_models(several)[1], Scores(several))
     row = dict(zip(table.header, table.rows[0], strict=True))
