@@ -201,11 +201,10 @@ def _changed(plan: Plan, name: str, run: Run) -> str:
     if _json(place / "train.json").get("numerics") != NUMERICS:
         found.append("the training is of another version's numerics")
     for attack in plan.attacks(run):
-        about, settings = _json(place / "attacks" / attack.id / "attack.json"), dict(attack.sparse())
-        made = dict(about.get("settings", {}))
-        if plan.tuned(run, attack.id) is not None:
-            made.pop("lr", None)  # found on the reference
-        if made != json.loads(json.dumps(settings)):
+        about, expected = _json(place / "attacks" / attack.id / "attack.json"), attack
+        if plan.tuned(run, attack.id) is not None and {"lr", "net", "loss"} <= about.get("choices", {}).keys():
+            expected = attack.tuned(about["choices"])  # found on the reference
+        if about.get("settings") != json.loads(json.dumps(expected.sparse())):
             found.append(f"{attack.id} has other settings")
         elif about.get("numerics") != [NUMERICS, ATTACK_NUMERICS]:
             found.append(f"{attack.id} is of another version's numerics")

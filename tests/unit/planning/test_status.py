@@ -167,8 +167,13 @@ def test_a_learning_rate_that_was_found_is_no_other_setting(plan) -> None:
     first, *_ = plan.runs.values()
     finish(plan, first)
     path = plan.attack(first, "decoder") / "attack.json"
-    path.write_text(json.dumps({"settings": {"kind": "decoder", "lr": 0.003}, "numerics": [NUMERICS, ATTACK_NUMERICS]}))
+    attack = next(one for one in plan.attacks(first) if one.id == "decoder")
+    choices = {"lr": 0.003, "net": attack.net, "loss": {"mse": 1.0, "l1": 0.0, "ssim": 0.0}}
+    record = {"choices": choices, "numerics": [NUMERICS, ATTACK_NUMERICS]}
+    path.write_text(json.dumps(record | {"settings": attack.tuned(choices).sparse()}))
     assert of(plan).state == State.DONE
+    path.write_text(json.dumps(record | {"settings": attack.tuned(choices).sparse() | {"batch_size": 7}}))
+    assert of(plan).state == State.CHANGED
 
 
 def test_an_error_of_a_later_attempt_counts_though_older_files_are_there(plan) -> None:
