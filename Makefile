@@ -8,8 +8,9 @@ PY := .venv/bin/python
 study: .venv/ready
 	$(PY) -m snakemake --profile profiles/local || failed=$$?; $(PY) -m cem.cli status || failed=$$?; exit $${failed:-0}
 
+# A process a core, four at most; the tests of a file stay together, since they share what is slow to make.
 test: .venv/ready
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # A real SLURM on this machine (root on Debian; elsewhere the tests are skipped and say so), up for the tests alone.
 test-cluster: .venv/ready
