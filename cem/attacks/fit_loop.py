@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cem.attacks.base import Fitted, Knowledge, hold_out
-from cem.attacks.budget import Auto, budget_of
+from cem.attacks.budget import GAIN, Auto, budget_of
 from cem.attacks.fit_state import FitState, Readings
 from cem.attacks.mean_image import MeanImageAttack
 from cem.attacks.standard import Standardised, observed_spread
@@ -20,6 +20,7 @@ from cem.jobs.interruption import Checkpoints
 from cem.jobs.state import StateStore
 from cem.models import parameter_count
 from cem.models.decoder import Shape, make_decoder
+from cem.models.init import placed
 from cem.storage.weights import NetworkFacts, WeightsHeader
 from cem.types import Images, Labels, Smashed
 
@@ -95,12 +96,18 @@ class FitLoop:
     def start(self, nets: Mapping[str, nn.Module]) -> float:
         """Give the networks the weights of the file that settings name, and the held-out error of `net` with these.
 
-        Infinite where settings name none, or the error is not finite: any epoch is then better than the first weights.
+        Where the fit goes on from there, z is still standardised as this run's is, or an encoder that sends smaller
+        values than the file's would seem to hide something. The error is infinite where settings name no file, or
+        where it is not finite: any epoch is then better than the first weights.
         Raises WeightsError where the file is of another network.
         """
         if (path := self.cfg.weights_file) is None:
             return math.inf
+        standards = {name: _standard(net) for name, net in nets.items()}
         self.origin = load_weights(path, self.facts, nets)
+        if self.cfg.epochs != 0:
+            for name, net in nets.items():
+                net.load_state_dict(standards[name], strict=False)
         error = self.held_out_mse(nets["net"])
         return error if math.isfinite(error) else math.inf
 
@@ -119,7 +126,7 @@ class FitLoop:
         self.smashed_shape = (channels, height, width)
         shape = (2 * channels if masked else channels, height, width)
         net = make_decoder(self.cfg.net, shape, self.image_shape, self.generator("weights", "cpu"))
-        return Standardised(net, spread.by_channel(), masked).to(self.knowledge.device)
+        return placed(Standardised(net, spread.by_channel(), masked), self.knowledge.device)
 
     def run(self, state: FitState, step: Step, store: StateStore, epochs: int | None = None) -> None:
         """Fit from where the state or an earlier attempt stands to the end, and give the net its best weights.
@@ -158,9 +165,14 @@ class FitLoop:
         """What is to be said of a fit that is at its end. choices: those beside the epoch.
 
         Of a network that was taken from a file as it is, nothing says whether a fit to this run would make it better,
-        so `converged` is None; but one that is told no z is of no run, and it is as its own fit said.
+        so `converged` is None; but one that is told no z is of no run, and it is as its own fit said. Where no epoch
+        came near the file's network, the fit to this run has not succeeded: it has not converged. What the file's own
+        fit saw may be among the images that are held out here, so their error says nothing that others' do.
         """
         converged = False if state.failure else self.budget.converged(state.curve)
+        if self.origin is not None and self.cfg.of_z and state.curve and not state.best_epoch:
+            reached = min(row["val_mse"] for row in state.curve)
+            converged = converged and reached <= (1 + GAIN) * state.best_mse
         failure = state.failure
         if not state.curve and not failure:
             if self.origin is None:
@@ -171,7 +183,7 @@ class FitLoop:
                 converged = self.origin.converged
         return Fitted(
             parameters=sum(parameter_count(net) for net in state.nets.values()),
-            held_out_mse=state.best_mse if math.isfinite(state.best_mse) else None,
+            held_out_mse=state.best_mse if self.origin is None and math.isfinite(state.best_mse) else None,
             curve=state.curve,
             ladder=self.budget.rungs(state.curve) if isinstance(self.budget, Auto) else [],
             converged=converged,
@@ -229,6 +241,16 @@ def descend(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""]) -> None:
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
+
+
+def _standard(net: nn.Module) -> dict[str, Tensor]:
+    """How a network standardises z, by the names that its state has for it."""
+    found: dict[str, Tensor] = {}
+    for name, part in net.named_modules():
+        if isinstance(part, Standardised):
+            prefix = f"{name}." if name else ""
+            found |= {f"{prefix}{key}": getattr(part, key).clone() for key in ("centre", "scale")}
+    return found
 
 
 def _shape(batch: Tensor) -> Shape:

@@ -14,6 +14,7 @@ from cem.attacks.standard import Standardised, observed_spread
 from cem.config import Flow, FlowFit, PriorSearch
 from cem.jobs.interruption import Interrupted
 from cem.jobs.state import StateStore
+from cem.models.init import placed
 from cem.models.velocity import make_velocity
 from cem.types import Images, Labels, Smashed
 
@@ -118,7 +119,7 @@ class _Loop(FlowLoop):
         assert condition is not None
         reader, scale = Standardised(condition, spread.by_channel(), masked), image_scale(self.knowledge, mean)
         net = FlowNet(velocity, reader, mean, scale, self.answers.samples, self.answers.steps, self.draws)
-        return net.to(self.knowledge.device)
+        return placed(net, self.knowledge.device)
 
     @torch.no_grad()
     def held_out_mse(self, net: nn.Module) -> float:

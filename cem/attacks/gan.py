@@ -55,6 +55,7 @@ class GanAttack(NetworkAttack):
         of_start = f"its decoder: {start.failure}" if start.failure else ""
         return replace(
             fitted,
+            held_out_mse=None if start.held_out_mse is None else fitted.held_out_mse,
             choices=fitted.choices | {"decoder": start.choices},
             failure=fitted.failure or of_start,
             converged=fitted.converged if state.best_epoch else start.converged,  # of the network that is kept

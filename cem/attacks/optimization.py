@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -14,7 +14,15 @@ from tqdm import tqdm
 
 from cem.attacks.base import AttackError, Fitted, Knowledge, hold_out
 from cem.attacks.decoder import DecoderAttack
-from cem.attacks.posterior import ITERATIONS, SPECTRUM_IMAGES, Explainer, MostProbable, Spectrum, noise_of
+from cem.attacks.posterior import (
+    ITERATIONS,
+    SPECTRUM_IMAGES,
+    SPECTRUM_NUMBERS,
+    Explainer,
+    MostProbable,
+    Spectrum,
+    noise_of,
+)
 from cem.attacks.search import Search
 from cem.attacks.search_trial import Answer, Look, Trial
 from cem.attacks.standard import observed_spread
@@ -24,7 +32,7 @@ from cem.jobs.state import StateStore
 from cem.types import Images, Labels, Smashed
 
 Searches = Float[Tensor, "search channel height width"]  # every restart of every image of a batch
-POSTERIOR_STEPS = 8  # of Gauss and Newton: from a decoder, the error no longer falls after three to five
+NEAR = 1.1  # times the least held-out error: a way that comes so near, and could come nearer, may be the best
 LOOKS = 20  # at the search on held-out images, evenly spaced, beside the one at its start
 GREY = 0.5
 SPREAD = 0.1  # of z, for which the settings give the weights: an encoder's own is brought to it
@@ -75,19 +83,22 @@ class OptimizationAttack:
             noise = noise_of(knowledge, encoder, knowledge.generator(f"{self.cfg.seed}/noise"))
             ways |= self._to_the_most_probable(knowledge, encoder, fit_rows, noise["assumed_noise_std"])
         trials = {name: self._try(name, way, knowledge, selected) for name, way in ways.items()}
-        chosen, best = min(trials.items(), key=lambda trial: trial[1].error)
+        # One that overflows may come closest before it does; it is the answer only where all do.
+        chosen, best = min(trials.items(), key=lambda trial: (bool(trial[1].failure), trial[1].error))
+        converged = _converged(best, trials.values())
         self.way, self.stop = ways[chosen], best.steps[best.look]
         if not self.stop:
             said = f"no step brings held-out images closer than the start's {best.start_error:.5f}"
             print(f"{self.cfg.id}: the answer is its start: {said}", file=sys.stderr, flush=True)
+        told = self.decoder is None or decoder.held_out_mse is not None
         failures = [f"its decoder: {decoder.failure}"] if decoder.failure else []
         failures += [best.failure] if best.failure else []
         failures += [] if self.cfg.steps else ["0 steps: nothing was searched"]
         return Fitted(
             parameters=decoder.parameters,
-            held_out_mse=best.error if math.isfinite(best.error) else None,
+            held_out_mse=best.error if math.isfinite(best.error) and told else None,
             curve=best.curve,
-            converged=best.converged and decoder.converged if self.decoder else best.converged,
+            converged=converged and decoder.converged if self.decoder else converged,
             choices={"way": chosen, "steps": self.stop, "start_mse": best.start_error}
             | {"held_out_mse": {name: trial.error for name, trial in trials.items()}}
             | noise
@@ -137,7 +148,8 @@ class OptimizationAttack:
         """By name: steps to the most probable image under each variance of the noise. rows: to estimate images from."""
         draws = knowledge.generator(f"{self.cfg.seed}/spectrum")
         order = torch.randperm(len(rows), generator=knowledge.generator(f"{self.cfg.seed}/spectrum rows", "cpu"))
-        rows = rows[order[:SPECTRUM_IMAGES]]
+        most = min(SPECTRUM_IMAGES, max(2, SPECTRUM_NUMBERS // knowledge.images[0].numel()))
+        rows = rows[order[:most]]
         targets = knowledge.targets(rows)
         mean = targets.mean(0)
 
@@ -153,8 +165,8 @@ class OptimizationAttack:
         def way(variance: float) -> _Way:
             explain = Explainer(encoder, math.sqrt(variance) * noise_std, knowledge.masked, ITERATIONS)
             search = MostProbable(explain, spectrum)
-            steps = min(POSTERIOR_STEPS, self.cfg.steps)
-            return _Way(centre, lambda smashed, starts: search.images(smashed, starts, steps), steps)
+            steps = min(self.cfg.posterior_steps, self.cfg.steps)
+            return _Way(centre, lambda smashed, starts: search.images(smashed, starts, steps), steps, decays=False)
 
         return {f"posterior {variance:g}": way(variance) for variance in self.cfg.posterior}
 
@@ -180,7 +192,7 @@ class OptimizationAttack:
         """The search on held-out images along one way."""
         smashed = knowledge.observe(rows, knowledge.generator(f"{self.cfg.seed}/selection"))
         parts = zip(*(torch.split(part, self._batch_size) for part in (smashed, knowledge.targets(rows))), strict=True)
-        trial = Trial.of([self._watch(way, z, target) for z, target in parts], way.looks)
+        trial = Trial.of([self._watch(way, z, target) for z, target in parts], way.looks, way.decays)
         step = trial.steps[trial.look]
         print(f"{self.cfg.id}: {name}, val_mse {trial.error:.5f} after {step} steps", file=sys.stderr, flush=True)
         return trial
@@ -209,11 +221,15 @@ class OptimizationAttack:
 
 @dataclass(frozen=True)
 class _Way:
-    """A way to search: where some z start, all restarts of the first, …; from there the images of each step, in all."""
+    """A way to search: where some z start, all restarts of the first, …; from there the images of each step, in all.
+
+    decays: its steps get ever smaller, by a schedule.
+    """
 
     starts: Callable[[Smashed], Searches]
     images: Callable[[Smashed, Searches], Iterator[Searches]]
     steps: int
+    decays: bool = True
 
     @property
     def looks(self) -> list[int]:
@@ -224,3 +240,9 @@ class _Way:
 def _repeated(smashed: Smashed, starts: Searches) -> Float[Tensor, "search z_channel z_height z_width"]:
     """Each z as often as it is searched from."""
     return smashed.repeat(len(starts) // len(smashed), 1, 1, 1)
+
+
+def _converged(best: Trial, trials: Iterable[Trial]) -> bool | None:
+    """Whether more steps would bring little: on the best way, and on those near it, which might overtake it."""
+    others = (trial.converged for trial in trials if trial is not best and trial.error <= NEAR * best.error)
+    return best.converged and not any(one is False for one in others)

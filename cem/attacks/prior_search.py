@@ -13,6 +13,7 @@ from cem.attacks.flow_net import Field, FlowNet
 from cem.attacks.posterior import SPECTRUM_IMAGES, Explainer, Spectrum, noise_of
 from cem.config import PriorSearch
 from cem.jobs.state import StateStore
+from cem.models.init import placed
 from cem.models.velocity import make_velocity
 from cem.types import Images, Smashed
 
@@ -77,7 +78,7 @@ class PriorSearchAttack(SamplingAttack):
         held = loop.held_out()
         answers = self.reconstruct(knowledge.observe(held, loop.generator("validation")))
         error = (answers - knowledge.targets(held)).square().mean().item()
-        held_out = error if math.isfinite(error) else None
+        held_out = error if math.isfinite(error) and loop.origin is None else None  # see FitLoop.fitted
         return replace(fitted, held_out_mse=held_out, choices=fitted.choices | noise)
 
 
@@ -88,7 +89,8 @@ class _Loop(FlowLoop):
         """Its first weights, behind the standardisation of the attacker's images; mean: theirs."""
         velocity, _ = make_velocity(self.flow.net, self.image_shape, None, self.generator("weights", "cpu"))
         scale = image_scale(self.knowledge, mean)
-        return SteeredFlow(velocity, None, mean, scale, cfg.samples, cfg.steps, self.draws).to(self.knowledge.device)
+        net = SteeredFlow(velocity, None, mean, scale, cfg.samples, cfg.steps, self.draws)
+        return placed(net, self.knowledge.device)
 
     @torch.no_grad()
     def held_out_mse(self, net: nn.Module) -> float:

@@ -37,16 +37,20 @@ class Look:
 
 @dataclass(frozen=True)
 class Trial:
-    """The search on held-out images under one weight, looked at after some of its steps."""
+    """The search on held-out images along one way, looked at after some of its steps.
+
+    decays: its steps get ever smaller, by a schedule over the whole of them.
+    """
 
     steps: list[int]
     errors: Float[Tensor, "look image"]
     residuals: Float[Tensor, "look image"]
     finite: Bool[Tensor, "look image"]
     seconds: list[float]  # since the search began
+    decays: bool = True
 
     @classmethod
-    def of(cls, parts: list[list[Look]], steps: list[int]) -> "Trial":
+    def of(cls, parts: list[list[Look]], steps: list[int], decays: bool = True) -> "Trial":
         """Of a search that went over the images in parts."""
 
         def joined(values: Callable[[Look], Tensor]) -> Tensor:
@@ -59,6 +63,7 @@ class Trial:
             joined(lambda look: look.residual),
             joined(lambda look: look.finite),
             seconds,
+            decays,
         )
 
     @property
@@ -90,14 +95,18 @@ class Trial:
 
     @property
     def converged(self) -> bool | None:
-        """Whether the last two fifths of the steps, a tenth of the way by the learning rate, had little left to do.
+        """Whether more steps would bring little. None below MIN_STEPS steps.
 
-        Little is at most 5 % of the whole fall of the residual, and of the error at most that or 2 % of what is left.
-        (At the very end a cosine lets nothing fall any more, however far it is from done.) True where the search is
-        best stopped before its end. None below MIN_STEPS steps.
+        Where steps do not decay: half of them did as well, to 2 %. Else: the last two fifths of the steps, a tenth of
+        the way by the learning rate, had little left to do. Little is at most 5 % of the whole fall of the residual,
+        and of the error at most that or 2 % of what is left. (At the very end a cosine lets nothing fall any more,
+        however far it is from done.) True where the search is best stopped before its end.
         """
         if self.steps[-1] < MIN_STEPS:
             return None
+        if not self.decays:
+            half = sum(step <= self.steps[-1] / 2 for step in self.steps)
+            return bool(self.errors[:half].mean(1).min() <= (1 + IMPROVEMENT) * self.error)
         if self.look < len(self.steps) - 1:
             return True
         late = next(look for look, step in enumerate(self.steps) if step >= LATE * self.steps[-1])
@@ -109,7 +118,7 @@ class Trial:
 
     @property
     def failure(self) -> str:
-        """Whether the search overflows, be it after the step it is best stopped at."""
+        """Whether the search by Adam overflows, be it after the step it is best stopped at."""
         lost = int((~self.finite[-1]).sum())
         if not lost:
             return ""

@@ -266,10 +266,11 @@ class Optimization(AttackSettings):
         description="weights of the total variation to choose from, on images the attacker holds out",
     )
     posterior: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (1.0, 3.0, 10.0, 100.0, 1000.0),
+        (1.0, 3.0, 10.0, 100.0, 1e3, 1e4),
         description="the noise's variance, in parts of what it is, to choose from for another way to search beside "
         "those with a total variation: to the most probable image, where images are Gaussian; empty: not that way",
     )
+    posterior_steps: int = Field(40, ge=1, description="steps of that way, at most `steps`; each is a long one")
     range_weight: float = Field(1.0, ge=0, description="weight of what lies outside [0, 1], squared")
     batch_size: int = Field(256, ge=1, description="images optimised together")
     selection_images: int = Field(64, ge=1, description="held-out images that weight and steps are chosen on")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cem import CemError
 from cem.config import parse_decoder
-from cem.models.init import initialise, laid_out
+from cem.models.init import initialise
 from cem.types import Images, Smashed
 
 Shape = tuple[int, int, int]  # channels, height, width
@@ -126,7 +126,6 @@ def make_decoder(
         )
     decoder.to_empty(device=generator.device)
     initialise(decoder, generator)
-    laid_out(decoder)
     return decoder
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cem.config import parse_decoder
 from cem.models.decoder import HALVINGS, ResidualBlock, Shape, doublings_of
-from cem.models.init import initialise, laid_out
+from cem.models.init import initialise
 from cem.types import Images, Smashed
 
 FREQUENCIES = 8  # of the time, as sines and cosines
@@ -121,7 +121,6 @@ def make_velocity(
         if module is not None:
             module.to_empty(device=generator.device)
             initialise(module, generator)
-            laid_out(module)
     return velocity, condition
 
 

@@ -10,7 +10,7 @@ from cem.data.fingerprint import fingerprint, prepared_from
 from cem.planning.plan import Plan
 from cem.storage.files import StoreError, sha256
 from cem.storage.records import AttackRecord, read_record
-from cem.storage.weights import read_header
+from cem.storage.weights import WeightsError, read_header
 
 
 def check_before_start(plan: Plan) -> list[str]:
@@ -64,14 +64,17 @@ def _digest(path: str) -> str:
 
 
 def _used(plan: Plan, run: Run, attack: AttackSettings) -> dict[str, str]:
-    """Setting → SHA-256 of the file of weights that a result says it started from; empty where there is no result."""
+    """Setting → SHA-256 of the file of weights that a result says it started from, where the setting names it still."""
     path = plan.attack(run, attack.id) / "attack.json"
     found = read_record(path, AttackRecord, "attack").started_from if path.exists() else []
-    return {one.setting: one.sha256 for one in found}
+    named = {(one.setting, one.path) for one in attack.starts}
+    return {one.setting: one.sha256 for one in found if (one.setting, one.path) in named}
 
 
 def _check_weights(plan: Plan) -> None:
     """Whether every network that starts from a file can, on every run that has no result yet or may get another."""
+    for attack in plan.study.attacks:
+        _check_masks(plan, attack)
     known = set()
     for run in plan.runs.values():
         for attack in plan.attacks(run):
@@ -85,6 +88,19 @@ def _check_weights(plan: Plan) -> None:
             if attack.starts and not gone and key not in known:
                 known.add(key)
                 load("cem.attacks.weights:check_starts")(run, attack)  # by name: see check_before_start
+
+
+def _check_masks(plan: Plan, attack: AttackSettings) -> None:
+    """Raise WeightsError where one file has to serve runs that hide values of z, and runs that hide none."""
+    reading = [one for one in attack.starts if one.of_z]
+    attacked = [run for run in plan.runs.values() if any(one.id == attack.id for one in plan.attacks(run))]
+    hiding = [run for run in attacked if any(defense.masks for defense in run.defenses)]
+    if reading and hiding and len(hiding) < len(attacked):
+        raise WeightsError(
+            f"{attack.id}: {reading[0].setting} names one file for all runs, but {hiding[0].id} hides values of z, and "
+            "others do not, such as the undefended references, which the attack must invert, too. A network reads one "
+            "or the other: leave the setting out. (A prior, of prior_search, reads no z, and serves both.)"
+        )
 
 
 def _count(plan: Plan, name: str) -> Counted | None:

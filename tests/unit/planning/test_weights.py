@@ -78,9 +78,14 @@ def test_weights_of_another_network_are_refused(plan, tmp_path, changes, message
         check_before_start(plan(decoder(write(tmp_path / "own.safetensors", **changes))))
 
 
-def test_a_defence_that_masks_needs_weights_that_are_told_the_mask(plan, tmp_path) -> None:
-    with pytest.raises(CemError, match=r"expected weights of .* under a defence that masks"):
-        check_before_start(plan(decoder(write(tmp_path / "own.safetensors")), defenses=[{"kind": "dropout"}]))
+@pytest.mark.parametrize("masked", [False, True])
+def test_no_file_serves_runs_that_hide_values_and_the_references_which_hide_none(plan, tmp_path, masked) -> None:
+    path = write(tmp_path / "own.safetensors", masked=masked)
+    with pytest.raises(CemError, match=r"decoder: weights names one file for all runs, but .*dropout0.2.* leave the"):
+        check_before_start(plan(decoder(path), defenses=[{"kind": "dropout"}]))
+    prior = {"network": "prior", "net": "unet_C4", "smashed_shape": None}
+    cfg = {"kind": "prior_search", "net": "unet_C4", "weights": write(tmp_path / "prior.safetensors", **prior)}
+    check_before_start(plan(cfg, defenses=[{"kind": "dropout"}]))
 
 
 def test_a_prior_of_another_image_size_is_refused(plan, tmp_path) -> None:
@@ -135,6 +140,8 @@ def test_a_file_that_is_gone_is_missed_until_its_results_are_there(plan, tmp_pat
         (folder / "attack.json").write_text(json.dumps(finished(again, digest["weights"], str(path))))
     check_before_start(again)
     assert [started_from(again, name, "decoder") for name in again.runs] == [digest] * 2, "nothing runs again"
+    with pytest.raises(CemError, match=r"other\.safetensors: .*found no file"):  # the results are not of that one
+        check_before_start(plan(decoder(str(tmp_path / "other.safetensors"), lr=0.01)))
 
 
 def test_other_contents_are_another_job_and_status_says_so(plan, tmp_path) -> None:
