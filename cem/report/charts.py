@@ -14,7 +14,7 @@ from cem.report.pictures import Picture, colour, empty, finish, line_style, mark
 from cem.report.scores import Scores
 from cem.report.statistics import over_seeds
 from cem.report.threat import ThreatModel
-from cem.storage.records import AttackRecord
+from cem.storage.job_records import AttackRecord
 
 PANELS = {
     "val_accuracy": "accuracy on val, %",
