@@ -309,6 +309,25 @@ def test_the_probe_is_drawn_beside_the_surrogates_own_leakage(plan: Plan, monkey
     assert [list(line.get_ydata()) for line in own] == [[120.0] * 3]
 
 
+def test_runs_without_the_error_that_a_chart_draws_are_named_below_it(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One seed of a group tried budgets; the other, and all other groups, did not."""
+    figures, finish = [], charts.finish
+    monkeypatch.setattr(charts, "finish", lambda figure, *rest: figures.append(figure) or finish(figure, *rest))
+    groups = group_plan(plan)
+    (picture,) = charts.attack_curves(plan, groups)
+    assert "Not drawn" not in picture.caption
+    path = plan.attack(groups[0].runs[0], "decoder") / "attack.json"
+    rungs = [{"epochs": epochs, "val_mse": 0.1 / epochs, "seconds": 1.0} for epochs in (4, 8)]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"ladder": rungs}))
+    (picture,) = charts.attack_curves(plan, groups)
+    (drawn,) = figures[1].axes[0].lines
+    assert (drawn.get_label(), list(drawn.get_xdata())) == ("none", [4, 8])
+    named = "Not drawn, as they tried no budgets: none, seed 1; gmm-bound-w0.1, seed 0; gmm-bound-w0.1, seed 1; "
+    assert named in picture.caption
+
+
 def test_the_settings_shown_are_the_study(shown: tuple[Plan, Path], tmp_path: Path) -> None:
     plan, _ = shown
     (tmp_path / "again.yaml").write_text(settings_text(plan))
