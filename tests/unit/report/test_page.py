@@ -123,33 +123,6 @@ def test_where_every_attack_failed_the_table_says_so_and_shows_no_number(tmp_pat
     assert "What protection is left is not known: no attack counts on any run that does its task." in page.text
 
 
-def test_a_ladder_of_decoders_says_whether_more_would_help(tmp_path: Path) -> None:
-    attacks = "  - {kind: decoder, net: res_normN1C8, epochs: 3}\n"
-    larger = "  - {kind: decoder, net: res_normN2C8, epochs: 3, name: large, runs: reference}\n"
-    plan = write_study(tmp_path, STUDY.replace(attacks, attacks + larger))
-    for reference in plan.references.values():
-        path = plan.attack(reference, "large") / "attack.json"
-        path.write_text(path.read_text().replace('"parameters": 321', '"parameters": 642'))
-    out = report(plan)
-    latex = (out / "tables" / "ladder.tex").read_text()
-    assert r"none & 2 & decoder & 321 & $\le$ 0.010~$\pm$~0.127 $\dagger$ & " in latex
-    assert r"large & 642 & $\le$ 0.008~$\pm$~0.127 $\dagger$ & $-$19.0" in latex
-    assert "–" in tables(plan, out)[1]["none"]["large"]  # not on other runs
-
-
-def test_a_rung_that_failed_says_nothing_about_the_ladder(tmp_path: Path) -> None:
-    attacks = "  - {kind: decoder, net: res_normN1C8, epochs: 3}\n"
-    larger = "  - {kind: decoder, net: res_normN2C8, epochs: 3, name: large, runs: reference}\n"
-    plan = write_study(tmp_path, STUDY.replace(attacks, attacks + larger))
-    for reference in plan.references.values():
-        path = plan.attack(reference, "large") / "attack.json"
-        path.write_text(path.read_text().replace('"failure": ""', '"failure": "lr too high"'))
-    out = report(plan)
-    latex = (out / "tables" / "ladder.tex").read_text()
-    assert r"large & 321 & attack failed &  \\" in latex
-    assert "0.008" not in latex
-
-
 def test_errors_on_different_images_are_not_compared(tmp_path: Path) -> None:
     """The references' accuracy and that of the run without a surrogate enclose the surrogate's."""
     plan = write_study(tmp_path, STUDY.replace("  - {kind: attention}\n", ""))
