@@ -18,7 +18,7 @@ from planning import measure, study
 from cem import ATTACK_NUMERICS, NUMERICS
 from cem.config import AttackSettings, Run, load_study
 from cem.planning.plan import Plan
-from cem.storage import records
+from cem.storage import job_records, manifest_records, records
 from cem.storage.files import whole_or_absent, write_text
 from cem.storage.hdf5 import SPLITS, write_file
 
@@ -53,8 +53,8 @@ def write_results(plan: Plan) -> None:
 
 def _write_run(plan: Plan, run: Run, generator: np.random.Generator, smashed: np.ndarray) -> None:
     folder, device = plan.run(run), "cpu"
-    attempt = records.Attempt(node="n", device=device, started="then", seconds=60.0, cpu_seconds=60.0, ended="done")
-    record = records.TrainRecord(
+    attempt = job_records.Attempt(node="n", device=device, started="then", seconds=60.0, cpu_seconds=60.0, ended="done")
+    record = job_records.TrainRecord(
         run=run.id, accuracy_test=0.97 - 0.2 * run.noise_std + 0.002 * generator.normal(), accuracy_val=0.97,
         best_epoch=EPOCHS, epochs=EPOCHS, seconds=60.0, warmup_seconds=10.0, peak_memory_mb=300.0, device=device,
         parameters={"encoder": 1000, "classifier": 100_000, "surrogate": 0}, threads=1, versions={"torch": "2"},
@@ -99,32 +99,32 @@ def _write_attack(
     epochs = range(1, EPOCHS + 1)
     curve = [{"epoch": epoch, "train_mse": level + 0.01 / epoch, "val_mse": level + 0.02 / epoch} for epoch in epochs]
     numerics = [NUMERICS, ATTACK_NUMERICS]
-    record = records.AttackRecord(
+    record = job_records.AttackRecord(
         attack=attack.id, kind=attack.member, settings=attack.sparse(), parameters=10_000 if attack.trained else 0,
-        knowledge=records.AttackKnowledge(data=attack.data, images=IMAGES, label=attack.knowledge_label),
+        knowledge=job_records.AttackKnowledge(data=attack.data, images=IMAGES, label=attack.knowledge_label),
         curve=curve if attack.trained else [], converged=True if attack.trained else None, choices={}, failure="",
         fit_seconds=5.0, score_seconds=1.0, peak_memory_mb=300.0, numerics=numerics, torch="2", device="cpu", threads=1,
         attempts=[], lost_seconds=0.0,
     )  # fmt: skip
     records.write_record(folder / "attack.json", record)
-    known = records.KnownImages(
+    known = manifest_records.KnownImages(
         split=attack.data, images=IMAGES, sha256="0" * 64, encoder=attack.encoder, observations=attack.observations,
         labels=attack.labels, defense=True,
     )  # fmt: skip
     scored = {
-        scope: records.ScoredImages(
+        scope: manifest_records.ScoredImages(
             split=split, images=IMAGES, sha256="0" * 64, labels_sha256="0" * 64, also_owned_by_attacker=0
         )
         for scope, split in (("train", "private"), ("infer", "test"))
     }
-    manifest = records.Manifest(
+    manifest = manifest_records.Manifest(
         attack=attack.id, settings=attack.sparse(), knowledge=known, scored=scored, disjoint_from_infer=True,
-        defense=records.DefenseFacts(noise_std=run.noise_std, acts_in=[]), budget={}, numerics=numerics,
-        images=records.ImageFacts(range=[0, 1], stored_as="uint8", normalisation="none"),
-        metrics=records.MetricFacts(
-            ssim=records.SsimFacts(window=11, sigma=1.5, borders="reflected"), psnr_cap_db=100.0
+        defense=manifest_records.DefenseFacts(noise_std=run.noise_std, acts_in=[]), budget={}, numerics=numerics,
+        images=manifest_records.ImageFacts(range=[0, 1], stored_as="uint8", normalisation="none"),
+        metrics=manifest_records.MetricFacts(
+            ssim=manifest_records.SsimFacts(window=11, sigma=1.5, borders="reflected"), psnr_cap_db=100.0
         ),
-        seeds=records.Seeds(run=run.seed, attack=None),
+        seeds=manifest_records.Seeds(run=run.seed, attack=None),
     )  # fmt: skip
     records.write_record(folder / "manifest.json", manifest)
 

@@ -11,7 +11,7 @@ from cem import __version__
 from cem.attacks.base import Fitted
 from cem.config import AttackSettings, Run
 from cem.models import smashed_shape_of
-from cem.storage.records import KnownImages
+from cem.storage.manifest_records import KnownImages
 from cem.storage.tensors import load_checkpoint, save_checkpoint, subset
 from cem.storage.weights import KIND, NetworkFacts, WeightsError, WeightsHeader, check_facts, read_header
 

@@ -5,7 +5,6 @@ from typing import Any
 from cem.config.attack import (
     ATTACKS,
     Attack,
-    AttackSettings,
     ClassMean,
     Decoder,
     Flow,
@@ -17,6 +16,7 @@ from cem.config.attack import (
     PriorSearch,
     ShadowModel,
 )
+from cem.config.attack_base import AttackSettings
 from cem.config.base import ConfigError, Seed, Settings, Slug
 from cem.config.dataset import (
     DATASETS,

@@ -1,140 +1,15 @@
-"""The attacks every run is scored by, and what each attacker knows."""
+"""The attacks every run is scored by. What they share is in `cem.config.attack_base`."""
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from cem.config.base import Seed, Slug
+from cem.config.attack_base import CHOSEN_ON_ONE, AttackSettings, Encoder
+from cem.config.base import Seed
 from cem.config.decoder import NOTHING_OPEN, FlowFit, Loss, Network, StartingDecoder, TunedFit, parse_decoder
-from cem.config.model import ModelSettings
-from cem.config.registry import Family, Member
+from cem.config.registry import Family
 
-Encoder = Literal["weights", "query", "none"]
 _CAN_ASK: tuple[Encoder, ...] = ("query", "weights")
-_CHOSEN_ON_ONE = 3  # images of an attacker who holds out one and needs two to fit to
-
-
-@dataclass(frozen=True)
-class Start:
-    """A file of weights that an attack starts from.
-
-    setting: the one that names it, such as `decoder.weights`. network, net and of_z: of what network they have to be;
-    see `cem.config.decoder.Network`.
-    """
-
-    setting: str
-    path: str
-    network: str
-    net: str
-    of_z: bool
-
-
-class AttackSettings(Member):
-    """What all attacks share: a name, and what the attacker knows beside the defence and its strength.
-
-    trained: whether it is fitted step by step, in a job of its own whose state is kept; all others of a run share one
-    job. yardstick: needs no z, so every other attack is compared with it. on_ladder: decoders that differ in nothing
-    but their network are compared by size.
-    """
-
-    name: Slug | None = Field(None, description="how results name the attack; absent: its kind")
-    data: Literal["private", "shadow"] = Field(
-        "private", description="the attacker's images: the defender's own (worst case), or a disjoint set"
-    )
-    data_size: int | None = Field(None, ge=2, description="how many of them, drawn at random; absent: all of the split")
-    encoder: Encoder = Field(
-        "query", description="query: gets z for its own images; weights: also holds the encoder; none: neither"
-    )
-    observations: int = Field(
-        1, ge=1, description="times that the attacker sees z of each image, corrupted anew; it takes the mean"
-    )
-    scored: int | None = Field(
-        None, ge=2, description="images of each scope that are scored at most, the first of each; absent: all"
-    )
-    labels: bool = Field(False, description="whether the attacker knows the classes of its images and of those sent")
-
-    possible_encoder: ClassVar[tuple[Encoder, ...]] = ("weights", "query", "none")
-    needs_labels: ClassVar[bool] = False
-    trained: ClassVar[bool] = True
-    yardstick: ClassVar[bool] = False
-    on_ladder: ClassVar[bool] = False
-
-    @cached_property  # asked for each file of each run
-    def id(self) -> str:
-        return self.name if self.name is not None else self.member
-
-    @property
-    def reference_only(self) -> bool:
-        """Whether only the undefended references are attacked: `runs: reference`, where a member has that setting."""
-        return getattr(self, "runs", "all") == "reference"
-
-    @property
-    def seen_images(self) -> int:
-        """Of how many private images, at most, it learns from z alone."""
-        return 0
-
-    @property
-    def tunes_on_reference(self) -> bool:
-        """Whether settings are open that this attack's result on the undefended reference says."""
-        return False
-
-    def tuned(self, choices: dict[str, Any]) -> "AttackSettings":
-        """These settings with what was chosen on the reference. Raises KeyError where `choices` does not say it."""
-        return self
-
-    @property
-    def _networks(self) -> dict[str, Network]:
-        """What stands before the name of its settings → each network that it fits, or takes from a file."""
-        parts = {"": self} | {f"{name}.": getattr(self, name) for name in type(self).model_fields}
-        return {prefix: part for prefix, part in parts.items() if isinstance(part, Network)}
-
-    @property
-    def least_images(self) -> int:
-        """How many the attacker has to own."""
-        return _CHOSEN_ON_ONE if self._networks else 2
-
-    @property
-    def starts(self) -> tuple[Start, ...]:
-        """The files of weights that it starts from."""
-        return tuple(
-            Start(f"{prefix}weights", path, one.network, one.net, one.of_z)
-            for prefix, one in self._networks.items()
-            if (path := one.weights_file) is not None
-        )
-
-    def check_model(self, model: ModelSettings, side: int) -> None:
-        """Raise ValueError where it cannot be run on this network and images of this side."""
-        z = model.side_of_z(side)
-        ratio = side // z
-        if any(one.of_z for one in self._networks.values()) and (ratio * z != side or ratio.bit_count() != 1):
-            raise ValueError(
-                f"{self.id} cannot attack {model.arch} cut at layer {model.cut_layer}: its network doubles the side of "
-                f"z until it is the image's, which must be 1, 2, 4, 8, … times that of z; found z of {z}×{z} and "
-                f"images of {side}×{side}. Choose another side, cut_layer or bottleneck, or leave the attack out."
-            )
-
-    @property
-    def knowledge_label(self) -> str:
-        """The attacker's knowledge in short, such as `shadow 500, query, 4 observations`."""
-        words = [self.data if self.data_size is None else f"{self.data} {self.data_size}"]
-        words += [] if self.encoder == type(self).model_fields["encoder"].default else [self.encoder]
-        words += [f"{self.seen_images} z seen"] if self.seen_images else []
-        words += [f"{self.observations} observations"] if self.observations > 1 else []
-        return ", ".join([*words, "labels"] if self.labels else words)
-
-    @model_validator(mode="after")
-    def _knows_enough(self) -> "AttackSettings":
-        kind = self.member
-        if self.encoder not in self.possible_encoder:
-            raise ValueError(
-                f"{kind} needs encoder: {' or '.join(self.possible_encoder)}; found {self.encoder}. "
-                + ("Without any access to the encoder, use shadow_model." if self.encoder == "none" else "")
-            )
-        if self.needs_labels and not self.labels:
-            raise ValueError(f"{kind} needs labels: true; an attacker who knows no classes cannot run it")
-        return self
 
 
 class MeanImage(AttackSettings):
@@ -167,7 +42,7 @@ class Linear(AttackSettings):
 
     @property
     def least_images(self) -> int:
-        return _CHOSEN_ON_ONE
+        return CHOSEN_ON_ONE
 
 
 class Nearest(AttackSettings):
@@ -288,8 +163,10 @@ class Optimization(AttackSettings):
 
 
 class ShadowModel(AttackSettings):
-    """Asks the encoder nothing: trains one of its own that suits the server's classifier and sends z like those that it
-    has seen, then a decoder for it."""
+    """Asks the encoder nothing: trains one of its own that stands in for it, then a decoder for that.
+
+    Its own encoder has to suit the server's classifier, and to send z like those that the attacker has seen.
+    """
 
     kind: Literal["shadow_model"] = "shadow_model"
     implementation = "cem.attacks.shadow_model:ShadowModelAttack"
@@ -345,5 +222,5 @@ class PriorSearch(FlowFit, AttackSettings):
     possible_encoder = ("weights",)
 
 
-ATTACKS = Family("attack", AttackSettings)
+ATTACKS = Family("attack", AttackSettings, module=__name__)
 Attack = Annotated[AttackSettings, ATTACKS]

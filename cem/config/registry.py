@@ -71,14 +71,18 @@ class Family(Generic[M]):
     """All members of one kind. A setting of a study that names one is `Annotated[AttackSettings, ATTACKS]`.
 
     name: in the singular, as errors say it. base: what all members extend. tag: the setting that tells them apart.
-    default: the member that is meant where the tag is left out; None: it must be given.
+    default: the member that is meant where the tag is left out; None: it must be given. module: the file of the
+    project's own members; None: that of the base.
     """
 
     tags: ClassVar[tuple[str, ...]] = ("kind", "source", "arch")
     of_base: ClassVar[dict[type[Settings], "Family[Any]"]] = {}
 
-    def __init__(self, name: str, base: type[M], tag: str = "kind", default: str | None = None) -> None:
+    def __init__(
+        self, name: str, base: type[M], tag: str = "kind", default: str | None = None, module: str | None = None
+    ) -> None:
         self.name, self.base, self.tag, self.default = name, base, tag, default
+        self.module = base.__module__ if module is None else module
         self.of_base[base] = self
 
     @property
@@ -105,7 +109,7 @@ class Family(Generic[M]):
         return found
 
     def _own(self) -> Iterator[type[M]]:
-        for value in vars(sys.modules[self.base.__module__]).values():
+        for value in vars(sys.modules[self.module]).values():
             is_class = isinstance(value, type) and issubclass(value, self.base) and value is not self.base
             if is_class and self.tag in value.model_fields:
                 yield value

@@ -25,7 +25,8 @@ from cem.models import parameter_count
 from cem.models.evaluator import EvaluatorNet, make_evaluator
 from cem.storage.files import StoreError
 from cem.storage.hdf5 import DatasetReader, open_dataset
-from cem.storage.records import EvaluatorFacts, EvaluatorRecord, write_record
+from cem.storage.manifest_records import EvaluatorFacts, EvaluatorRecord
+from cem.storage.records import write_record
 from cem.storage.tensors import load_checkpoint, save_checkpoint
 from cem.types import Images, Labels
 

@@ -11,7 +11,8 @@ from cem.config import AttackSettings
 from cem.evaluation.evaluator import Evaluator
 from cem.evaluation.scoring import SCOPES
 from cem.evaluation.victim import Victim
-from cem.storage.records import (
+from cem.storage.job_records import WeightsFile
+from cem.storage.manifest_records import (
     DefenseFacts,
     ImageFacts,
     KnownImages,
@@ -20,7 +21,6 @@ from cem.storage.records import (
     ScoredImages,
     Seeds,
     SsimFacts,
-    WeightsFile,
 )
 
 

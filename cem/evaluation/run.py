@@ -23,7 +23,9 @@ from cem.jobs.state import StateStore, state_folder
 from cem.jobs.work import name_work
 from cem.storage.files import sha256, whole_or_absent
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
-from cem.storage.records import AttackKnowledge, AttackRecord, Manifest, WeightsFile, write_record
+from cem.storage.job_records import AttackKnowledge, AttackRecord, WeightsFile
+from cem.storage.manifest_records import Manifest
+from cem.storage.records import write_record
 from cem.storage.weights import NAME
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from cem.config import AttackSettings
 from cem.evaluation.victim import EvaluationError
-from cem.storage.records import AttackRecord, read_record
+from cem.storage.job_records import AttackRecord
+from cem.storage.records import read_record
 
 
 def as_tuned(cfg: AttackSettings, result: Path) -> AttackSettings:

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from cem import CemError
 from cem.storage.files import write_json
-from cem.storage.records import Attempt, findings
+from cem.storage.job_records import Attempt
+from cem.storage.records import findings
 
 FILE, HEARTBEAT = "attempts.json", "alive"
 _BEAT_S = 2.0  # between two signs of life

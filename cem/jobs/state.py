@@ -19,7 +19,7 @@ from torch import Tensor
 from cem import NUMERICS, CemError
 from cem.config.base import digest
 from cem.jobs.attempts import Attempts
-from cem.storage.records import Attempt
+from cem.storage.job_records import Attempt
 from cem.storage.tensors import Packed, load_checkpoint, save_checkpoint, subset
 
 ROOT = "state"

@@ -9,7 +9,8 @@ from cem.data.check import Counted, check_attack, check_files, check_run, count_
 from cem.data.fingerprint import fingerprint, prepared_from
 from cem.planning.plan import Plan
 from cem.storage.files import StoreError, sha256
-from cem.storage.records import AttackRecord, read_record
+from cem.storage.job_records import AttackRecord
+from cem.storage.records import read_record
 from cem.storage.weights import WeightsError, read_header
 
 

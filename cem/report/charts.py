@@ -14,7 +14,7 @@ from cem.report.pictures import Picture, colour, empty, finish, line_style, mark
 from cem.report.scores import Scores
 from cem.report.statistics import over_seeds
 from cem.report.threat import ThreatModel
-from cem.storage.records import AttackRecord
+from cem.storage.job_records import AttackRecord
 
 PANELS = {
     "val_accuracy": "accuracy on val, %",
@@ -135,9 +135,12 @@ def _attack_curve(plan: Plan, groups: list[Group], attack: str) -> Picture | Non
         return None
     figure = new_figure(8.2, 3.4)
     axes = figure.add_subplot()
+    undrawn = []
     for index, group in enumerate(groups):
-        if seen := [curves[run.id] for run in group.runs if run.id in curves]:
+        own = {run.seed: curves[run.id] for run in group.runs if run.id in curves}
+        if seen := [curve for curve in own.values() if curve.notna().any()]:
             _draw(axes, seen, index, group.label, shared=by_budget)
+        undrawn += [f"{group.label}, seed {seed}" for seed, curve in own.items() if not curve.notna().any()]
     axes.set_xlabel("budget of the attack, epochs" if by_budget else "epoch of the attack")
     axes.set_ylabel("MSE on held-out images")
     if by_budget:
@@ -149,6 +152,9 @@ def _attack_curve(plan: Plan, groups: list[Group], attack: str) -> Picture | Non
         f"Attack {attack}: error on images the attacker holds out of its own, {when}. Curves that still fall at the "
         "end are attacks that a larger budget would make stronger."
     )
+    if undrawn:
+        why = "tried no budgets" if by_budget else "have no such error"
+        caption += f" Not drawn, as they {why}: {'; '.join(undrawn)}."
     return finish(figure, f"attack_{attack}", "svg", caption)
 
 

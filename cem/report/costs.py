@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cem.storage.records import Attempt, JobCost, JobRecord
+from cem.storage.job_records import Attempt, JobCost, JobRecord
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ _COLUMNS = {
     "i_mmse": "I-MMSE",
     "entropy_power": "exp(−2I/d)",
 }
+_MADE_OF = {"lmmse_low": "lmmse", "dfil_floor": "dfil"}  # which are not given where the latter are not
 NOTES = (
     "linear error: least MSE of an estimate that is linear in z, fitted to private images and scored on test with the "
     "noise in closed form; in sample: on the images it was fitted to, below the least. It checks the attack linear, "
@@ -34,32 +35,36 @@ def expected_table(groups: list[Group], results: pd.DataFrame, threat: ThreatMod
     """One row a group, of the channel that a threat model's attacks see; None where nothing of it is measured."""
     known = results[results["threat_model"] == threat.label]
     rows: list[tuple[str, ...]] = []
-    reasons: dict[str, None] = {}
+    whys: dict[str, None] = {}
     for group in groups:
         about = group.about(known)
-        said = about["not_applicable"].fillna("")
-        if about[list(_COLUMNS)[:-1]].isna().all(axis=None) and not said.any():
+        reasons = _reasons(about)
+        if about[list(_COLUMNS)[:-1]].isna().all(axis=None) and not reasons:
             continue
         seeds = "1 seed" if len(about) == 1 else str(len(about))
-        rows.append((group.label, seeds, *(_cell(about, name) for name in _COLUMNS)))
-        reasons |= dict.fromkeys(why for text in said for why in text.split("; ") if why)
+        rows.append((group.label, seeds, *(_cell(about, name, reasons) for name in _COLUMNS)))
+        told = [f"{_COLUMNS[name]}: {why}" for name in _COLUMNS for why in reasons.get(name, ())]
+        whys |= dict.fromkeys(f"not applicable: {why}." for why in told)
     if not rows:
         return None
     unsound = any(cell.endswith("†") for row in rows for cell in row)
-    whys = tuple(f"not applicable: {_named(why)}." for why in reasons)
     notes = (*NOTES, *whys, *((UNSOUND,) if unsound else ()))
     return Table("expected", ("runs", "seeds", *_COLUMNS.values()), rows, notes, text_columns=2)
 
 
-def _cell(about: pd.DataFrame, name: str) -> str:
+def _reasons(about: pd.DataFrame) -> dict[str, list[str]]:
+    """Column → why it does not apply, to at least one of the runs."""
+    said = dict.fromkeys(why for text in about["not_applicable"].fillna("") for why in text.split("; ") if why)
+    found: dict[str, list[str]] = {}
+    for why in said:
+        name, _, text = why.partition(": ")
+        found.setdefault(name, []).append(text)
+    return {name: found[other] for name, other in _MADE_OF.items() if other in found} | found
+
+
+def _cell(about: pd.DataFrame, name: str, reasons: dict[str, list[str]]) -> str:
     values = about[name]
     if values.isna().any():
-        return "not applicable" if about["not_applicable"].fillna("").ne("").any() else "not measured"
+        return "not applicable" if name in reasons else "not measured"
     unsound = name == "i_mmse" and ((values - 1).abs() > _OFF + 4 * about["i_mmse_sem"]).any()
     return over_seeds(values).text() + (" †" if unsound else "")
-
-
-def _named(why: str) -> str:
-    """A reason with the name that the table has for what it is about."""
-    name, _, text = why.partition(": ")
-    return f"{_COLUMNS[name]}: {text}"

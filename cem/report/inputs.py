@@ -14,7 +14,9 @@ from cem import CemError
 from cem.config import Dataset, Run
 from cem.planning.plan import Plan
 from cem.storage.hdf5 import Reader, open_dataset
-from cem.storage.records import AttackRecord, Manifest, TrainRecord, read_record
+from cem.storage.job_records import AttackRecord, TrainRecord
+from cem.storage.manifest_records import Manifest
+from cem.storage.records import read_record
 
 SCOPES = ("train", "infer")
 PIXELS = ("mse", "psnr_db", "ssim")

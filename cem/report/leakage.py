@@ -6,12 +6,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from cem.report.cells import lower_text
 from cem.report.curves import Point, arenas, common_seeds
 from cem.report.groups import Group
 from cem.report.scores import Scores
 from cem.report.statistics import Estimate, over_seeds
 from cem.report.table import Table
-from cem.report.tables import lower_text
 from cem.report.threat import ThreatModel
 
 BOUNDS = {"≤": "leakage_nats", "≥": "leakage_lower_nats"}  # never mixed

@@ -21,6 +21,7 @@ from cem.report.floor import floor_picture, read_entropy
 from cem.report.groups import Group, group_plan
 from cem.report.images import reconstruction_grids
 from cem.report.inputs import RANKS, read_manifest, read_results, read_test, read_training
+from cem.report.ladder import ladder_table
 from cem.report.leakage import Orders, compare_orders, leakage_table, orders_table
 from cem.report.maps import smashed_maps
 from cem.report.pictures import Picture, look
@@ -33,7 +34,6 @@ from cem.report.tables import (
     comparisons_table,
     costs_table,
     further_metrics_table,
-    ladder_table,
     reasons_table,
     summary_table,
 )
@@ -103,7 +103,7 @@ def write_page(
         }
     tables = {"attacks": attacks_table(plan, groups, results, scores)}
     tables |= {table.name: table for bound in (False, True) if (table := reasons_table(groups, results, bound)).rows}
-    ladder = ladder_table(plan, results, scores)
+    ladder = ladder_table(plan, groups, results, scores)
     tables |= {"ladder": ladder} if ladder is not None else {}
     tables |= {"budgets": budget_table(plan, results), "costs": costs_table(groups, results)}
     environment = Environment(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "σ": r"$\sigma$", "λ": r"$\lambda$",
-    "∞": r"$\infty$", "−": r"$-$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}", "–": "--",
+    "∞": r"$\infty$", "−": r"$-$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}", "¶": r"\P{}", "–": "--",
     "≤": r"$\le$", "≥": r"$\ge$", "×": r"$\times$", "\N{NO-BREAK SPACE}": "~",
 }  # fmt: skip
 

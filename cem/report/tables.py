@@ -1,43 +1,19 @@
 """The report's tables."""
 
-import math
-
 import pandas as pd
 
 from cem.config import every_metric
 from cem.planning.plan import Plan
 from cem.report.answer import Answer, attack_names
+from cem.report.cells import attack_cell, lower_text, notes_of, seeds_text
 from cem.report.compare import Comparison
-from cem.report.groups import Group, group_runs
+from cem.report.groups import Group
 from cem.report.inputs import JUDGED, PIXELS, RANKS, SCOPES, metric_columns, read_attack
+from cem.report.ladder import larger_helps
 from cem.report.scores import Scores
 from cem.report.statistics import over_seeds
 from cem.report.table import Table
 from cem.report.threat import ThreatModel
-
-LIMIT = (
-    "† may do better than this in at least one run (see the reasons below the table of attacks), so that the MSE is an "
-    "upper limit (≤), and a likeness a lower one (≥). So is the strongest's where an attack that is stronger on the "
-    "undefended references may do better, broke down, or has no result yet."
-)
-FAILED = (
-    "attack failed: it does not invert the undefended references, or its fit broke down; its numbers say nothing about "
-    "a defence, and count nowhere."
-)
-PART = (
-    "§ was scored on the first images only: its numbers are theirs, not to be compared with those of all images. Which "
-    "attack is the strongest is decided on other images, which the attackers held out."
-)
-WEAK = (
-    "weak: it works, but an attacker who knows as much is known to come closer, or nothing is known of what one could "
-    "do (see the reasons below the table of attacks). It is no run's strongest attack, and says nothing of a defence."
-)
-NOTHING = "‡ no attack beats answering with the mean image, or the class's mean, which need no z."
-ONE_SEED = "1 seed: no interval can be given, and no difference from another row be called one."
-INTERVAL = (
-    "±: half the 95 % interval over training seeds (Student's t of the seed means, n − 1), for scores together with "
-    "that over test images, which all seeds share."
-)
 
 
 def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> Table:
@@ -54,6 +30,7 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat
         infer, train = (group.headline(results, threat, scope) for scope in ("infer", "train"))
         about = group.about(results)
         failed = _without(group, results, threat) if infer.empty else ""
+        helps = larger_helps(plan, group, results, threat)
         cells = [
             over_seeds(100 * about["accuracy"]).text(4),
             f"{100 * about['majority_accuracy'].iloc[0]:.1f}",
@@ -66,8 +43,8 @@ def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat
             over_seeds(about["train_seconds"]).text(),
             "–" if failed else over_seeds(infer["attack_seconds"]).text(),
         ]
-        rows.append((group.label, failed or _strongest(plan, group, infer, partial), _seeds(group), *cells))
-    return Table("summary", header, rows, _notes(rows), text_columns=2)
+        rows.append((group.label, failed or _strongest(plan, group, infer, partial, helps), seeds_text(group), *cells))
+    return Table("summary", header, rows, notes_of(rows), text_columns=2)
 
 
 def comparisons_table(answer: Answer) -> Table:
@@ -103,9 +80,9 @@ def attacks_table(plan: Plan, groups: list[Group], results: pd.DataFrame, scores
     rows = []
     for group in groups:
         infer = group.rows(results).query("scope == 'infer'")
-        cells = [_attack_cell(infer[infer["attack"] == attack], scores) for attack in attacks]
-        rows.append((group.label, _seeds(group), *cells))
-    return Table("attacks", header, rows, _notes([header, *rows]))
+        cells = [attack_cell(infer[infer["attack"] == attack], scores) for attack in attacks]
+        rows.append((group.label, seeds_text(group), *cells))
+    return Table("attacks", header, rows, notes_of([header, *rows]))
 
 
 def further_metrics_table(
@@ -169,40 +146,6 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
     return Table("budgets", header, rows, text_columns=3)
 
 
-def ladder_table(plan: Plan, results: pd.DataFrame, scores: Scores) -> Table | None:
-    """One row a decoder, smallest first, on the references of each network: whether more attacker would still help.
-
-    Only decoders that differ in nothing but their network and their name are on a ladder; None without one.
-    """
-    steps: dict[str, list[str]] = {}
-    for attack in plan.study.attacks:
-        if attack.on_ladder:
-            alike = attack.model_copy(update={"net": "", "name": None, "runs": "all"})
-            steps.setdefault(repr(alike), []).append(attack.id)
-    ladder = max(steps.values(), key=len, default=[])
-    groups = group_runs(plan.references.values())
-    if len(ladder) < 2 or not groups:
-        return None
-    rows: list[tuple[str, ...]] = []
-    for group in groups:
-        infer = group.rows(results).query("scope == 'infer'")
-        present = {name: found for name in ladder if not (found := infer[infer["attack"] == name]).empty}
-        first = {name: plan.runs[found["run"].iloc[0]] for name, found in present.items()}
-        sizes = {name: read_attack(plan, run, name).parameters for name, run in first.items()}
-        before = math.nan
-        for name, parameters in sorted(sizes.items(), key=lambda item: item[1]):
-            cell = _attack_cell(present[name], scores)
-            error = math.nan if cell == "attack failed" else float(present[name]["mse"].mean())
-            ratio = error / before  # NaN on the first rung, and beside one that failed
-            change = "" if math.isnan(ratio) else f"{100 * (ratio - 1):+.1f}".replace("-", "−")
-            rows.append((group.label, _seeds(group), name, f"{parameters:,}", cell, change))
-            before = error
-    header = ("undefended reference", "seeds", "decoder", "parameters", "MSE, Infer", "change, %")
-    note = "change: of the error against the next smaller decoder. A last step far below zero says that a larger "
-    notes = (note + "attacker would rebuild more still.", *_notes(rows))
-    return Table("ladder", header, rows, notes, text_columns=3)
-
-
 def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
     """One row per group: what the jobs that trained it used, all attempts; means over seeds with intervals."""
     header = ("runs", "counted by", "GPU, s", "CPU, s", "memory, MB", "broken off, s", "attempts", "lost, s")
@@ -223,10 +166,6 @@ def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
     return Table("costs", header, rows, notes, text_columns=2)
 
 
-def _seeds(group: Group) -> str:
-    return "1 seed" if len(group.runs) == 1 else str(len(group.runs))
-
-
 def _seen(threat: ThreatModel) -> str:
     return "" if threat.observations == 1 else f" at σ/√{threat.observations}"
 
@@ -241,23 +180,14 @@ def _lower(group: Group, infer: pd.DataFrame) -> str:
     return "not measured behind the mask" if group.masked else lower_text(infer)
 
 
-def lower_text(rows: pd.DataFrame, prefix: str = "") -> str:
-    """The lower bound of runs; `≥ log K (saturated)` where it says no more than that in any of them."""
-    values = rows[f"{prefix}leakage_lower_nats"]
-    if values.isna().any():
-        return "not measured"
-    if not prefix and rows["leakage_lower_saturated"].fillna(False).any():
-        return f"≥ log {math.exp(rows['leakage_lower_ceiling'].max()):.0f} (saturated)"
-    return over_seeds(values).text()
-
-
-def _strongest(plan: Plan, group: Group, infer: pd.DataFrame, partial: set[str]) -> str:
-    """partial: attacks that are scored on the first images only."""
+def _strongest(plan: Plan, group: Group, infer: pd.DataFrame, partial: set[str], helps: bool) -> str:
+    """partial: attacks that are scored on the first images only. helps: whether a larger attacker would come closer."""
     yardsticks = {attack.id for attack in plan.study.attacks if attack.yardstick}
     trivial = all(attack in yardsticks for attack in infer["attack"])
     failed = len(group.runs) - len(infer)
     marks = {"†": infer["strongest_bound"].any(), "‡": trivial}
     marks["§"] = any(attack in partial for attack in infer["attack"])
+    marks["¶"] = helps
     words = attack_names(infer["attack"]) + "".join(f" {mark}" for mark, holds in marks.items() if holds)
     words += " (sends a constant)" if infer["constant"].any() else ""
     return words + (f" (attack failed in {failed})" if failed else "")
@@ -296,25 +226,6 @@ def _recognised(infer: pd.DataFrame, scores: Scores) -> str:
     if infer["recognised_original"].isna().any():
         return found
     return f"{found} ({100 * infer['recognised_original'].mean():.1f})"
-
-
-def _attack_cell(rows: pd.DataFrame, scores: Scores) -> str:
-    """An attack on a group; seeds where it failed are left out, and said to be."""
-    if rows.empty:
-        return "–"
-    works = rows[rows["attack_ok"] | rows["attack_bound"] | rows["attack_weak"]]
-    if works.empty:
-        return "attack failed"
-    mark = ("≤ ", " †") if works["attack_bound"].any() else ("", "")
-    weak = " (weak)" if works["attack_weak"].any() else ""
-    failed = f" (attack failed in {len(rows) - len(works)})" if len(works) < len(rows) else ""
-    return scores.estimate(works, "mse").text().join(mark) + weak + failed
-
-
-def _notes(rows: list[tuple[str, ...]]) -> tuple[str, ...]:
-    text = "\n".join(cell for row in rows for cell in row[1:])
-    notes = {"±": INTERVAL, "†": LIMIT, "failed": FAILED, "weak": WEAK, "‡": NOTHING, "§": PART, "1 seed": ONE_SEED}
-    return tuple(note for mark, note in notes.items() if mark in text)
 
 
 def _distinct(counts: list[int]) -> str:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from cem.storage.files import StoreError, sha256, whole_or_absent
-from cem.storage.records import AttackRecord, read_record
+from cem.storage.job_records import AttackRecord
+from cem.storage.records import read_record
 from cem.storage.weights import NAME, WeightsHeader, read_header
 
 FEW = 10  # names that an error lists

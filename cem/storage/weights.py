@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from cem.storage.files import StoreError
-from cem.storage.records import KnownImages, Part, findings
+from cem.storage.manifest_records import KnownImages
+from cem.storage.records import Part, findings
 
 KIND: Literal["attack weights"] = "attack weights"
 VERSION = 1

@@ -18,7 +18,8 @@ from cem.mixture import load_mixture
 from cem.models import make_split, parameter_count, seed_dropout, smashed_shape
 from cem.storage.files import sha256, write_text
 from cem.storage.hdf5 import SPLITS, DatasetReader, open_dataset, write_file
-from cem.storage.records import TrainRecord, write_record
+from cem.storage.job_records import TrainRecord
+from cem.storage.records import write_record
 from cem.storage.tensors import load_checkpoint, save_checkpoint, subset
 from cem.surrogates import Surrogate, make_surrogate
 from cem.training.history import history_csv, read_history

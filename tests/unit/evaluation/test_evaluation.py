@@ -39,7 +39,9 @@ from cem.jobs.state import StateStore
 from cem.metrics import MetricError
 from cem.storage.files import StoreError, sha256
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
-from cem.storage.records import AttackRecord, Manifest, WeightsFile, read_record
+from cem.storage.job_records import AttackRecord, WeightsFile
+from cem.storage.manifest_records import Manifest
+from cem.storage.records import read_record
 from cem.storage.weights import read_header
 
 COUNTS = {"private": 160, "val": 10, "shadow": 120, "test": 300}

@@ -17,7 +17,8 @@ from cem.defenses import make_defense
 from cem.evaluation import Network, Victim, fit_evaluator, load_evaluator, run_attacks
 from cem.storage.files import StoreError, sha256
 from cem.storage.hdf5 import SPLITS, open_activations, open_dataset, write_file
-from cem.storage.records import EvaluatorRecord, Manifest, read_record
+from cem.storage.manifest_records import EvaluatorRecord, Manifest
+from cem.storage.records import read_record
 from cem.storage.tensors import CheckpointError, load_checkpoint
 
 COUNTS = {"private": 120, "val": 10, "shadow": 120, "test": 1000}

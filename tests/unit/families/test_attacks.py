@@ -16,7 +16,7 @@ from torch import Tensor
 from cem.attacks import Attack, AttackError, Fitted, Knowledge, make_attack
 from cem.attacks.weights import HasWeights, save_weights
 from cem.config import ATTACKS, AttackSettings, Dropout, Settings, SyntheticDataset, Vgg11
-from cem.config.attack import Start
+from cem.config.attack_base import Start
 from cem.config.decoder import RATES
 from cem.data.sources import read_source
 from cem.defenses import make_defense

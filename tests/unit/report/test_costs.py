@@ -9,7 +9,7 @@ from cem.planning.plan import Plan
 from cem.report.costs import Cost, cost_of
 from cem.report.page import write_report
 from cem.report.results import aggregate
-from cem.storage.records import JobRecord
+from cem.storage.job_records import JobRecord
 
 JOB = {"node": "n", "device": "cpu", "started": "now"}
 DONE = {"source": "accounting", "lost": False, "elapsed_s": 60.0, "cpu_s": 50.0, "gpu_s": 120.0, "max_rss_mb": 900.0}

@@ -69,6 +69,24 @@ def test_table(plan: Plan) -> None:
     assert UNSOUND not in found.notes
 
 
+def test_a_column_has_its_own_reason_or_none(plan: Plan) -> None:
+    """What was not measured does not borrow the reason of another column."""
+    measure(plan, lmmse_low=None, i_mmse=None, not_applicable={"lmmse_low": "too few images"})
+    found = table(plan)
+    assert found is not None
+    rows = {row[0]: dict(zip(found.header, row, strict=True)) for row in found.rows}
+    assert rows["none"]["linear error, in sample"] == "not applicable"
+    assert rows["none"]["I-MMSE"] == "not measured"
+    clean = rows["undefended reference"]
+    assert clean["dFIL"] == clean["1/dFIL, unbiased only"] == "not applicable"
+    assert clean["linear error, in sample"] == clean["I-MMSE"] == "not measured"
+    assert [note for note in found.notes if note.startswith("not applicable")] == [
+        "not applicable: linear error, in sample: too few images.",
+        "not applicable: dFIL: without noise the Fisher information is infinite.",
+        "not applicable: 1/dFIL, unbiased only: without noise the Fisher information is infinite.",
+    ]
+
+
 @pytest.mark.parametrize(("ratio", "sem", "marked"), [(1.05, 0.001, True), (1.05, 0.02, False), (0.9, 0.01, True)])
 def test_an_estimate_that_fails_its_own_test_is_marked(plan: Plan, ratio: float, sem: float, marked: bool) -> None:
     measure(plan, i_mmse=ratio, i_mmse_sem=sem)

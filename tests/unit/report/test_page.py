@@ -123,33 +123,6 @@ def test_where_every_attack_failed_the_table_says_so_and_shows_no_number(tmp_pat
     assert "What protection is left is not known: no attack counts on any run that does its task." in page.text
 
 
-def test_a_ladder_of_decoders_says_whether_more_would_help(tmp_path: Path) -> None:
-    attacks = "  - {kind: decoder, net: res_normN1C8, epochs: 3}\n"
-    larger = "  - {kind: decoder, net: res_normN2C8, epochs: 3, name: large, runs: reference}\n"
-    plan = write_study(tmp_path, STUDY.replace(attacks, attacks + larger))
-    for reference in plan.references.values():
-        path = plan.attack(reference, "large") / "attack.json"
-        path.write_text(path.read_text().replace('"parameters": 321', '"parameters": 642'))
-    out = report(plan)
-    latex = (out / "tables" / "ladder.tex").read_text()
-    assert r"none & 2 & decoder & 321 & $\le$ 0.010~$\pm$~0.127 $\dagger$ & " in latex
-    assert r"large & 642 & $\le$ 0.008~$\pm$~0.127 $\dagger$ & $-$19.0" in latex
-    assert "–" in tables(plan, out)[1]["none"]["large"]  # not on other runs
-
-
-def test_a_rung_that_failed_says_nothing_about_the_ladder(tmp_path: Path) -> None:
-    attacks = "  - {kind: decoder, net: res_normN1C8, epochs: 3}\n"
-    larger = "  - {kind: decoder, net: res_normN2C8, epochs: 3, name: large, runs: reference}\n"
-    plan = write_study(tmp_path, STUDY.replace(attacks, attacks + larger))
-    for reference in plan.references.values():
-        path = plan.attack(reference, "large") / "attack.json"
-        path.write_text(path.read_text().replace('"failure": ""', '"failure": "lr too high"'))
-    out = report(plan)
-    latex = (out / "tables" / "ladder.tex").read_text()
-    assert r"large & 321 & attack failed &  \\" in latex
-    assert "0.008" not in latex
-
-
 def test_errors_on_different_images_are_not_compared(tmp_path: Path) -> None:
     """The references' accuracy and that of the run without a surrogate enclose the surrogate's."""
     plan = write_study(tmp_path, STUDY.replace("  - {kind: attention}\n", ""))
@@ -307,6 +280,25 @@ def test_the_probe_is_drawn_beside_the_surrogates_own_leakage(plan: Plan, monkey
     assert all(list(line.get_xdata()) == [1, 3] for line in probes[:3])
     own = [line for line in panel.lines if line.get_label() == "gmm-bound-w0.1"]
     assert [list(line.get_ydata()) for line in own] == [[120.0] * 3]
+
+
+def test_runs_without_the_error_that_a_chart_draws_are_named_below_it(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One seed of a group tried budgets; the other, and all other groups, did not."""
+    figures, finish = [], charts.finish
+    monkeypatch.setattr(charts, "finish", lambda figure, *rest: figures.append(figure) or finish(figure, *rest))
+    groups = group_plan(plan)
+    (picture,) = charts.attack_curves(plan, groups)
+    assert "Not drawn" not in picture.caption
+    path = plan.attack(groups[0].runs[0], "decoder") / "attack.json"
+    rungs = [{"epochs": epochs, "val_mse": 0.1 / epochs, "seconds": 1.0} for epochs in (4, 8)]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"ladder": rungs}))
+    (picture,) = charts.attack_curves(plan, groups)
+    (drawn,) = figures[1].axes[0].lines
+    assert (drawn.get_label(), list(drawn.get_xdata())) == ("none", [4, 8])
+    named = "Not drawn, as they tried no budgets: none, seed 1; gmm-bound-w0.1, seed 0; gmm-bound-w0.1, seed 1; "
+    assert named in picture.caption
 
 
 def test_the_settings_shown_are_the_study(shown: tuple[Plan, Path], tmp_path: Path) -> None:

@@ -7,25 +7,20 @@ import sys
 import pytest
 
 from cem.storage.files import StoreError
-from cem.storage.records import (
-    AttackKnowledge,
-    AttackRecord,
-    Attempt,
+from cem.storage.job_records import AttackKnowledge, AttackRecord, Attempt, JobCost, TrainRecord
+from cem.storage.manifest_records import (
     DefenseFacts,
     EvaluatorFacts,
     EvaluatorRecord,
     ImageFacts,
-    JobCost,
     KnownImages,
     Manifest,
     MetricFacts,
     ScoredImages,
     Seeds,
     SsimFacts,
-    TrainRecord,
-    read_record,
-    write_record,
 )
+from cem.storage.records import read_record, write_record
 
 ATTEMPT = Attempt(node="n1", device="cpu", started="2026-01-01T00:00:00+00:00", gpus=0, seconds=7.0, ended="done")
 COST = {"source": "accounting", "lost": False, "elapsed_s": 60, "cpu_s": None, "gpu_s": 0.0, "max_rss_mb": 900.0}
@@ -182,5 +177,5 @@ def test_numbers_that_json_lacks_are_refused() -> None:
 
 
 def test_no_torch() -> None:
-    code = "import sys, cem.storage.records; sys.exit('torch' in sys.modules)"
+    code = "import sys, cem.storage.manifest_records; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
