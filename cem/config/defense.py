@@ -28,6 +28,52 @@ class DefenseSettings(Member):
         raise NotImplementedError
 
 
+class Dropout(DefenseSettings):
+    """Each value of z is set to zero with probability `rate`, without rescaling, in training and at inference."""
+
+    kind: Literal["dropout"] = "dropout"
+    implementation = "cem.defenses.dropout:DropoutDefense"
+    masks, order = True, 10
+    rate: float = Field(0.2, gt=0, lt=1, description="probability of zero")
+
+    @property
+    def label(self) -> str:
+        return f"dropout{self.rate:g}"
+
+
+class TopK(DefenseSettings):
+    """The smallest `fraction` of z, by magnitude, is set to zero, in training and at inference.
+
+    Of each image's z; or, as published, of all that is sent at once, where what is left of an image depends on the
+    others and most of a weak one is gone.
+    """
+
+    kind: Literal["topk"] = "topk"
+    implementation = "cem.defenses.topk:TopKDefense"
+    masks, order = True, 20
+    fraction: float = Field(0.2, gt=0, lt=1, description="part of z that is pruned")
+    scope: Literal["image", "batch"] = Field(
+        "image", description="whose values are compared: of an image, or of all images that are sent together"
+    )
+
+    @property
+    def label(self) -> str:
+        return f"topk{self.fraction:g}" if self.scope == "image" else f"topk_batch{self.fraction:g}"
+
+
+class NoPeek(DefenseSettings):
+    """Adds `weight` times the distance correlation between images and ẑ to the objective (Vepakomma et al. 2020)."""
+
+    kind: Literal["nopeek"] = "nopeek"
+    implementation = "cem.defenses.nopeek:NoPeekDefense"
+    order = 30
+    weight: float = Field(0.1, gt=0, description="weight of the distance correlation")
+
+    @property
+    def label(self) -> str:
+        return f"nopeek{self.weight:g}"
+
+
 class LocalDp(DefenseSettings):
     """Noise for local differential privacy, of each image's z clipped to a norm where `clip` is given.
 
@@ -76,45 +122,6 @@ class LocalDp(DefenseSettings):
         delta = f"-d{self.delta:g}" if self.mechanism == "gaussian" and self.delta != 1e-4 else ""
         clip = "" if self.clip is None else f"-clip{self.clip:g}"
         return f"{self.mechanism}_dp{self.epsilon:g}{delta}{clip}"
-
-
-class Dropout(DefenseSettings):
-    """Each value of z is set to zero with probability `rate`, without rescaling, in training and at inference."""
-
-    kind: Literal["dropout"] = "dropout"
-    implementation = "cem.defenses.dropout:DropoutDefense"
-    masks, order = True, 10
-    rate: float = Field(0.2, gt=0, lt=1, description="probability of zero")
-
-    @property
-    def label(self) -> str:
-        return f"dropout{self.rate:g}"
-
-
-class TopK(DefenseSettings):
-    """The smallest `fraction` of each image's z, by magnitude, is set to zero, in training and at inference."""
-
-    kind: Literal["topk"] = "topk"
-    implementation = "cem.defenses.topk:TopKDefense"
-    masks, order = True, 20
-    fraction: float = Field(0.2, gt=0, lt=1, description="part of z that is pruned")
-
-    @property
-    def label(self) -> str:
-        return f"topk{self.fraction:g}"
-
-
-class NoPeek(DefenseSettings):
-    """Adds `weight` times the distance correlation between images and ẑ to the objective (Vepakomma et al. 2020)."""
-
-    kind: Literal["nopeek"] = "nopeek"
-    implementation = "cem.defenses.nopeek:NoPeekDefense"
-    order = 30
-    weight: float = Field(0.1, gt=0, description="weight of the distance correlation")
-
-    @property
-    def label(self) -> str:
-        return f"nopeek{self.weight:g}"
 
 
 DEFENSES = Family("defense", DefenseSettings)

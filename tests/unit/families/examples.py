@@ -34,6 +34,7 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
         ],
     },
     "defense": {
+        "topk": [{}, {"scope": "batch", "fraction": 0.6}],
         "local_dp": [
             {},
             {"mechanism": "laplace", "epsilon": 2.0},
