@@ -1,8 +1,9 @@
 """The defences: what acts on z before it leaves the client, or on the encoder's objective."""
 
+import math
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cem.config.registry import Family, Member
 
@@ -10,11 +11,16 @@ from cem.config.registry import Family, Member
 class DefenseSettings(Member):
     """What all defences share. They act in ascending `order`, after the noise, however a study lists them.
 
-    masks: whether it sets values of z to zero, so that a zero says that the value is hidden.
+    masks: whether it sets values of z to zero, so that a zero says that the value is hidden. meaning: what the report
+    says of what it promises; empty: nothing.
     """
 
     order: ClassVar[int]
     masks: ClassVar[bool] = False
+
+    @property
+    def meaning(self) -> str:
+        return ""
 
     @property
     def label(self) -> str:
@@ -36,16 +42,23 @@ class Dropout(DefenseSettings):
 
 
 class TopK(DefenseSettings):
-    """The smallest `fraction` of each image's z, by magnitude, is set to zero, in training and at inference."""
+    """The smallest `fraction` of z, by magnitude, is set to zero, in training and at inference.
+
+    Of each image's z; or, as published, of all that is sent at once, where what is left of an image depends on the
+    others and most of a weak one is gone.
+    """
 
     kind: Literal["topk"] = "topk"
     implementation = "cem.defenses.topk:TopKDefense"
     masks, order = True, 20
     fraction: float = Field(0.2, gt=0, lt=1, description="part of z that is pruned")
+    scope: Literal["image", "batch"] = Field(
+        "image", description="whose values are compared: of an image, or of all images that are sent together"
+    )
 
     @property
     def label(self) -> str:
-        return f"topk{self.fraction:g}"
+        return f"topk{self.fraction:g}" if self.scope == "image" else f"topk_batch{self.fraction:g}"
 
 
 class NoPeek(DefenseSettings):
@@ -59,6 +72,56 @@ class NoPeek(DefenseSettings):
     @property
     def label(self) -> str:
         return f"nopeek{self.weight:g}"
+
+
+class LocalDp(DefenseSettings):
+    """Noise for local differential privacy, of each image's z clipped to a norm where `clip` is given.
+
+    Two images' clipped z are 2 · clip apart at most: then ε speaks of the replacement of one image by another. Without
+    a clip, noise is that of two z one apart, as published, which no encoder keeps to: ε is nominal.
+    """
+
+    kind: Literal["local_dp"] = "local_dp"
+    implementation = "cem.defenses.local_dp:LocalDpDefense"
+    order = 5
+    mechanism: Literal["gaussian", "laplace"] = Field("gaussian", description="law of the noise")
+    epsilon: float = Field(1.0, gt=0, description="ε, in nats: smaller is more noise")
+    delta: float = Field(1e-4, gt=0, lt=1, description="δ of Gaussian noise; Laplace noise has none")
+    clip: float | None = Field(
+        None, gt=0, description="largest norm of an image's z, L2 for gaussian and L1 for laplace; absent: not clipped"
+    )
+
+    @model_validator(mode="after")
+    def _delta_of_gaussian(self) -> "LocalDp":
+        if self.mechanism == "laplace" and "delta" in self.model_fields_set and self.delta != 1e-4:
+            raise ValueError(f"mechanism: laplace has no δ, found delta: {self.delta:g}. Leave delta out")
+        return self
+
+    @property
+    def scale(self) -> float:
+        """σ of the Gaussian noise: Δ √(2 log(1.25/δ)) / ε; b of Laplace's: Δ/ε; Δ = 2 · clip, or 1 without.
+
+        Source: Dwork & Roth 2014, theorem A.1 and definition 3.3.
+        """
+        distance = 1.0 if self.clip is None else 2 * self.clip
+        unit = math.sqrt(2 * math.log(1.25 / self.delta)) if self.mechanism == "gaussian" else 1.0
+        return distance * unit / self.epsilon
+
+    @property
+    def meaning(self) -> str:
+        """What ε says, and of what."""
+        if self.clip is None:
+            return f"ε = {self.epsilon:g} is nominal: without clip it is an ε of nothing"
+        if self.mechanism == "gaussian" and self.epsilon > 1:
+            return f"ε = {self.epsilon:g} is nominal: the Gaussian mechanism's σ is proven for ε up to 1"
+        more = f", δ = {self.delta:g}" if self.mechanism == "gaussian" else ""
+        return f"ε = {self.epsilon:g}{more} for one look at z when one image is replaced by any other"
+
+    @property
+    def label(self) -> str:
+        delta = f"-d{self.delta:g}" if self.mechanism == "gaussian" and self.delta != 1e-4 else ""
+        clip = "" if self.clip is None else f"-clip{self.clip:g}"
+        return f"{self.mechanism}_dp{self.epsilon:g}{delta}{clip}"
 
 
 DEFENSES = Family("defense", DefenseSettings)

@@ -1,5 +1,16 @@
 """Defences: what is applied before z leaves the client, and terms added to the encoder's objective."""
 
 from cem.defenses.base import Defense, Mechanism, make_defense
+from cem.defenses.channel import Channel, NotApplicable, Observed
+from cem.defenses.noise import GaussianNoise, LaplaceNoise
 
-__all__ = ["Defense", "Mechanism", "make_defense"]
+__all__ = [
+    "Channel",
+    "Defense",
+    "GaussianNoise",
+    "LaplaceNoise",
+    "Mechanism",
+    "NotApplicable",
+    "Observed",
+    "make_defense",
+]

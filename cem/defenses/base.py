@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from cem.config import DefenseSettings
-from cem.defenses.noise import add_noise
+from cem.defenses.channel import Channel
+from cem.defenses.noise import GaussianNoise
 from cem.types import Images, Smashed
 
 
@@ -17,6 +19,15 @@ class Mechanism:
 
     The implementation of a member of the family is called with its settings and gives an object like this one.
     """
+
+    @property
+    def channel(self) -> Channel | None:
+        """The noise that it adds; None: it adds none. It `act`s by preparing z and sending it through."""
+        return None
+
+    def prepare(self, clean: Smashed) -> Smashed:
+        """What it makes of ẑ before the noise; the same of the same ẑ."""
+        return clean
 
     def act(self, smashed: Smashed, generator: torch.Generator) -> Smashed:
         """What becomes of z, in training and wherever z leaves the client. The generator is on z's device."""
@@ -29,20 +40,47 @@ class Mechanism:
 
 @dataclass(frozen=True)
 class Defense:
-    """Noise, then what the mechanisms do in their order; and the penalties that training pays.
+    """A channel, then what the mechanisms do in their order; and the penalties that training pays.
 
-    What acts at inference acts in training and in the attack, too. The noise comes first: by data processing, a bound
-    on I(x; ẑ + ε) then holds for whatever the mechanisms leave of it.
+    The channel is the noise of `noise_std`; where that is 0, the first mechanism that is one. What acts at inference
+    acts in training and in the attack, too. The channel comes first: by data processing, a bound on I(x; z) of what it
+    gives then holds for whatever the mechanisms leave of it.
     """
 
     noise_std: float
     settings: tuple[DefenseSettings, ...] = ()
     mechanisms: tuple[Mechanism, ...] = ()
 
+    def prepare(self, clean: Smashed) -> Smashed:
+        """What is given to the channel when the encoder's output is ẑ."""
+        return clean if self._first is None else self._first.prepare(clean)
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the channel is given anything but ẑ."""
+        return self._first is not None and type(self._first).prepare is not Mechanism.prepare
+
+    @cached_property
+    def channel(self) -> Channel:
+        """The first noise on the way out; sized 0 where there is none."""
+        own = None if self._first is None else self._first.channel
+        return GaussianNoise(self.noise_std) if own is None else own
+
+    @cached_property
+    def _first(self) -> Mechanism | None:
+        """The mechanism that is the channel."""
+        if self.noise_std > 0:
+            return None
+        return next((mechanism for mechanism in self.mechanisms if mechanism.channel is not None), None)
+
+    @property
+    def _acting(self) -> list[Mechanism]:
+        return [mechanism for mechanism in self.mechanisms if mechanism is not self._first]
+
     def corrupt(self, clean: Smashed, generator: torch.Generator) -> Smashed:
         """What leaves the client when the encoder's output is ẑ. The generator must be on ẑ's device."""
-        z = add_noise(clean, self.noise_std, generator)
-        for mechanism in self.mechanisms:
+        z = self.channel.send(self.prepare(clean), generator)
+        for mechanism in self._acting:
             z = mechanism.act(z, generator)
         return z
 
@@ -52,9 +90,9 @@ class Defense:
         return any(settings.masks for settings in self.settings)
 
     @property
-    def only_noise(self) -> bool:
-        """Whether what leaves the client is ẑ + ε: no mechanism acts on z."""
-        return all(type(mechanism).act is Mechanism.act for mechanism in self.mechanisms)
+    def only_channel(self) -> bool:
+        """Whether what leaves the client is what the channel gives: no mechanism acts on it."""
+        return all(type(mechanism).act is Mechanism.act for mechanism in self._acting)
 
     def observe(self, clean: Smashed, generator: torch.Generator, times: int) -> Smashed:
         """What an attacker makes of the same ẑ sent several times: the mean of what it saw, hidden values left out.

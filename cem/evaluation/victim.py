@@ -18,7 +18,7 @@ from cem.jobs.process import make_generator
 from cem.models import make_split
 from cem.storage.hdf5 import ActivationReader, DatasetReader
 from cem.storage.tensors import load_checkpoint, subset
-from cem.types import Smashed
+from cem.types import Images, Smashed
 
 CHECKED_ROWS = 4096  # activations looked at at once
 Observe = Callable[[Rows, torch.Generator], Smashed]
@@ -118,10 +118,26 @@ class Victim:
             device=self.device,
             masked=self.defense.masks,
             corrupt=corrupt,
-            encoder=deepcopy(network.encoder) if cfg.encoder == "weights" else None,
+            encoder=self._weights() if cfg.encoder == "weights" else None,
             server=server if cfg.encoder == "none" else None,
             seen=self.seen(cfg) if cfg.seen_images else None,
         )
+
+    def _weights(self) -> nn.Module:
+        """A copy of the encoder, up to where the noise is added."""
+        encoder = deepcopy(self.network.encoder)
+        return Prepared(encoder, self.defense) if self.defense.prepares else encoder
+
+
+class Prepared(nn.Module):
+    """An encoder, and what the defence makes of its output before the noise."""
+
+    def __init__(self, encoder: nn.Module, defense: Defense) -> None:
+        super().__init__()
+        self.encoder, self.defense = encoder, defense
+
+    def forward(self, images: Images) -> Smashed:
+        return self.defense.prepare(self.encoder(images))
 
 
 def sends_a_constant(activations: ActivationReader, splits: Iterable[str]) -> bool:

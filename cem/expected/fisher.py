@@ -1,15 +1,17 @@
 """Fisher information of an image in z = ẑ + ε, by forward-mode differentiation of the encoder."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from cem.types import Images, PerImage, Smashed
 
 _ROWS = 256  # images differentiated at once
+Encoder = Callable[[Images], Smashed]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Fisher:
 
 
 def fisher_leakage(
-    encoder: nn.Module, images: Images, noise_std: float, *, probes: int | None, generator: torch.Generator
+    encoder: Encoder, images: Images, noise_std: float, *, probes: int | None, generator: torch.Generator
 ) -> Fisher:
     """dFIL of each image, in float64. σ > 0, images in [0, 1], an encoder in evaluation mode.
 
@@ -56,7 +58,7 @@ def fisher_leakage(
     return Fisher(torch.cat(found))
 
 
-def _pushed(encoder: nn.Module, images: Images, direction: Images) -> Float[Tensor, " batch"]:
+def _pushed(encoder: Encoder, images: Images, direction: Images) -> Float[Tensor, " batch"]:
     """‖Jv‖² of each image."""
     with warnings.catch_warnings():
         # torch's own forward mode scripts its decompositions when it is first used.

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cem.config import MixtureFit
+from cem.defenses import Channel
 from cem.mixture.background import WEIGHT, Background
 from cem.mixture.fit import fit_samples
 from cem.mixture.model import ClassMixture
@@ -65,22 +66,21 @@ class Family:
         return torch.logaddexp(math.log1p(-WEIGHT) + inside.logsumexp(1), math.log(WEIGHT) + outside)
 
     def information(
-        self, members: Iterable[str], scored: Scored, noise_std: float, generator: torch.Generator
+        self, members: Iterable[str], scored: Scored, channel: Channel, generator: torch.Generator
     ) -> dict[str, Float[Tensor, " n"]]:
         """log p(z|x) − log q(z) of each image under each of the members, nats: its mean bounds I(x; z) from above.
 
-        z = ẑ + ε with ε drawn here, the same for all members. σ > 0. The population is that which the images stand for:
-        each class as they are, and in the share that it has of them. E log p(z|x) = −h(ε) needs no draw; drawn with z,
-        it takes away what the noise's length adds to both, which is most of the error where little is leaked.
+        z is drawn here, the same for all members. There is noise. The population is that which the images stand for:
+        each class as they are, and in the share that it has of them. E log p(z|x) = −h(z|ẑ) needs no draw; drawn with
+        z, it takes away what the noise's length adds to both, which is most of the error where little is leaked. Noise
+        that is not Gaussian is so in q, with the same variance: a bound all the same, as of any density.
         """
         found: dict[str, list[Tensor]] = {name: [] for name in members}
         class_prior = scored.shares(len(next(iter(self.members.values())).class_prior))
         for smashed, _ in scored.chunks():
-            noise = draw_noise(smashed, generator)
-            z = smashed.double() + noise_std * noise.double()
-            log_channel = -0.5 * (noise.double().square() + math.log(2 * math.pi * noise_std**2)).sum(1)
+            z, log_channel = channel.observe(smashed, channel.unit(smashed, generator))
             for name, parts in found.items():
-                parts.append(log_channel - self.log_density(name, z, noise_std, class_prior))
+                parts.append(log_channel - self.log_density(name, z, channel.noise_std, class_prior))
         return {name: torch.cat(parts) for name, parts in found.items()}
 
 
@@ -102,11 +102,6 @@ def fit_family(
         if fit.label not in members:
             members[fit.label] = fit_samples(some, fit, generator, noise_std=scored_std)
     return Family(members, Background.of(whole.chunks()))
-
-
-def draw_noise(smashed: Float[Tensor, "n d"], generator: torch.Generator) -> Float[Tensor, "n d"]:
-    """N(0, I) for each of the given ẑ."""
-    return torch.randn(smashed.shape, generator=generator, device=smashed.device, dtype=smashed.dtype)
 
 
 def least(scores: dict[str, Float[Tensor, " n"]]) -> str:

@@ -1,4 +1,4 @@
-"""The leakage of a channel ẑ + ε from both sides, at one σ or several, of images that no density was fitted to."""
+"""The leakage of a channel from both sides, at one size of its noise or several, of images unseen by any density."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cem.mixture.family import Family, Scored, draw_noise, least
+from cem.defenses import Channel
+from cem.mixture.family import Family, Scored, least
 from cem.mixture.pairs import Contrast, Pairs
 
 _MOST_PAIRS = 4096  # images held against each other: two matrices of 128 MiB
@@ -19,27 +20,28 @@ Draws = Callable[[str], torch.Generator]  # a new generator for a purpose: the s
 
 @dataclass(frozen=True)
 class Sandwich:
-    """The leakage at a σ, in nats per image.
+    """The leakage through a channel, in nats per image.
 
-    upper: log p(z|x) − log q(z) of each test image, of the member that did best on val; infinite at σ = 0, where no
-    member is chosen (""). contrast: the lower bound and its twin, of some of these images under the same noise.
+    upper: log p(z|x) − log q(z) of each test image, of the member that did best on val; infinite without noise, where
+    no member is chosen (""). contrast: the lower bound and its twin, of some of these images under the same noise.
     """
 
-    noise_std: float
+    channel: Channel
     member: str
     upper: Float[Tensor, " n"]
     contrast: Contrast
 
 
 class Leakage:
-    """Measures the channels of one encoder, all with the same draws of N(0, I).
+    """Measures channels of one law, such as Gaussian noise of several σ, all with the same draws of unit noise.
 
-    The population is that which test stands for: each class as its test images are, in its share of test. These shares
-    are π; they define the population and are no part of what is estimated. some: clean ẑ of some test images.
+    law: any of these channels. The population is that which test stands for: each class as its test images are, in its
+    share of test. These shares are π; they define the population and are no part of what is estimated. some: clean ẑ of
+    some test images.
     """
 
-    def __init__(self, val: Scored, test: Scored, draws: Draws) -> None:
-        self.val, self.test, self.draws = val, test, draws
+    def __init__(self, val: Scored, test: Scored, draws: Draws, law: Channel) -> None:
+        self.val, self.test, self.draws, self.law = val, test, draws, law
         smashed, noise = self._some()
         self.some = smashed[:: -(-len(smashed) // _SLOPE_IMAGES)]  # all classes, where these are in order
         self.pairs = Pairs(smashed, noise)
@@ -55,25 +57,28 @@ class Leakage:
                 most = min(count, _MOST_PAIRS, max(2, _PAIR_BYTES // (8 * part.shape[1])))
                 kept = torch.zeros(count, dtype=torch.bool, device=part.device)
                 kept[torch.randperm(count, generator=choice, device=part.device)[:most]] = True
-            drawn, mask = draw_noise(part, draws), kept[start : start + len(part)]
+            drawn, mask = self.law.unit(part, draws), kept[start : start + len(part)]
             smashed.append(part[mask])
             noise.append(drawn[mask])
             start += len(part)
         return torch.cat(smashed), torch.cat(noise)
 
-    def unsaturated(self, noise_std: float) -> float:
-        """The first of σ, 2σ, 4σ, … at which the lower bound is not saturated; from a small σ where it is 0."""
-        found = noise_std or _FIRST * self.pairs.spread or 1.0
+    def unsaturated(self, channel: Channel) -> Channel:
+        """The first size of the noise, 1, 2, 4, … times the channel's, at which the lower bound is not saturated.
+
+        From a small size where there is no noise.
+        """
+        found = channel.sized(channel.noise_std or _FIRST * self.pairs.spread or 1.0)
         while self.pairs.at(found).saturated:
-            found *= 2
+            found = found.sized(2 * found.noise_std)
         return found
 
-    def at(self, noise_std: float, family: Family) -> Sandwich:
-        """Both bounds at a σ: the member is chosen on val, and scored on test under another draw."""
-        contrast = self.pairs.at(noise_std)
-        if noise_std == 0:
-            return Sandwich(0.0, "", torch.full_like(self.test.labels, torch.inf, dtype=torch.float64), contrast)
-        on_val = family.information(family.members, self.val, noise_std, self.draws("selection"))
+    def at(self, channel: Channel, family: Family) -> Sandwich:
+        """Both bounds of a channel: the member is chosen on val, and scored on test under another draw."""
+        contrast = self.pairs.at(channel)
+        if channel.noise_std == 0:
+            return Sandwich(channel, "", torch.full_like(self.test.labels, torch.inf, dtype=torch.float64), contrast)
+        on_val = family.information(family.members, self.val, channel, self.draws("selection"))
         member = least(on_val)
-        on_test = family.information([member], self.test, noise_std, self.draws("scoring"))
-        return Sandwich(noise_std, member, on_test[member], contrast)
+        on_test = family.information([member], self.test, channel, self.draws("scoring"))
+        return Sandwich(channel, member, on_test[member], contrast)

@@ -30,6 +30,11 @@ class Group:
         """Whether a defence sends only part of ẑ + ε."""
         return any(defense.masks for defense in self.first.defenses)
 
+    @property
+    def promises(self) -> tuple[str, ...]:
+        """What its defences state of themselves, and of what that is so."""
+        return tuple(f"{defense.label}: {defense.meaning}." for defense in self.first.defenses if defense.meaning)
+
     def rows(self, results: pd.DataFrame) -> pd.DataFrame:
         """The results of this group's runs."""
         return results[results["run"].isin([run.id for run in self.runs])]

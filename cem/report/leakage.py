@@ -131,6 +131,8 @@ def leakage_table(groups: list[Group], results: pd.DataFrame, threat: ThreatMode
             continue
         own = group.first.noise_std
         at = f"{own:g}" if seen == 1 or not own else f"{own:g}/√{seen}"
+        if not own and np.isfinite(about["leakage_nats"]).all():
+            at = "a defence's"
         rows.append(_row(group, about, at, ""))
         for std, those in about[about["leakage_lower_saturated"].fillna(False)].groupby("unsaturated_noise_std"):
             rows.append(_row(group, those, f"{std:g}", "unsaturated_"))
@@ -142,6 +144,7 @@ def leakage_table(groups: list[Group], results: pd.DataFrame, threat: ThreatMode
         "apart (saturated), and ranks nothing; the next row then has both at a larger σ, which is not the run's.",
         *(("σ: of what an attacker has who sees z several times.",) if seen > 1 else ()),
         *((MASKED,) if any(group.masked for group in groups) else ()),
+        *dict.fromkeys(note for group in groups for note in group.promises),
     )
     header = ("runs", "σ", "density", "seeds", "lower, nats", "upper, nats", "log K")
     return Table("leakage", header, rows, notes, text_columns=3)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cem.config import Run
-from cem.defenses import make_defense
+from cem.defenses import Defense, NotApplicable, make_defense
 from cem.expected import Moments, fisher_leakage, linear_error
 from cem.jobs.process import make_generator
 from cem.models import make_split
@@ -29,31 +29,37 @@ def measure_expected(
     """`lmmse`, `lmmse_low`, `dfil`, `dfil_sem` and `dfil_floor` of a run, those that apply; and why the others do not.
 
     lmmse is fitted to private images, its ridge chosen on val, and scored on test; dfil is of test images. What n
-    observations see is a channel with σ/√n; its names end in `_seen{n}`.
+    observations see has noise of σ/√n; its names end in `_seen{n}`.
     Raises StoreError where the activations are of another model or data set.
     """
     file.check_source("data", data)
     file.check_source("model", model)
-    if not make_defense(run.noise_std, run.defenses).only_noise:
+    defense = make_defense(run.noise_std, run.defenses)
+    if not defense.only_channel:
         return {}, dict.fromkeys(("lmmse", "dfil"), "a defence acts on z beside the noise")
-    stds = {"": run.noise_std} | {f"_seen{n}": run.noise_std / n**0.5 for n in observations}
+    times = {"": 1} | {f"_seen{n}": n for n in observations}
     with open_dataset(data) as images, torch.no_grad():
-        found, reasons = _linear(file, images, stds, device)
-        fisher, why = _fisher(run, file, images, model, stds, device)
+        found, reasons = _linear(file, images, defense, times, device)
+        fisher, why = _fisher(run, file, images, model, defense, times, device)
     return found | fisher, reasons | why
 
 
 def _linear(
-    file: ActivationReader, images: DatasetReader, stds: dict[str, float], device: torch.device
+    file: ActivationReader, images: DatasetReader, defense: Defense, times: dict[str, int], device: torch.device
 ) -> tuple[dict[str, float], Reasons]:
+    noise_std = defense.channel.white_std
+    if isinstance(noise_std, NotApplicable):
+        return {}, {"lmmse": noise_std.reason}
     dimensions = math.prod(file.smashed_shape)
     if dimensions > MOST_DIMENSIONS:
         return {}, {"lmmse": f"ẑ has {dimensions} numbers, more than the {MOST_DIMENSIONS} that it is computed for"}
-    private, val, test = (Moments.of(_pairs(file, images, split, device)) for split in ("private", "val", "test"))
+    private, val, test = (
+        Moments.of(_pairs(file, images, split, defense, device)) for split in ("private", "val", "test")
+    )
     found: dict[str, float] = {}
     reasons: Reasons = {}
-    for suffix, std in stds.items():
-        error = linear_error(private, val, test, std)
+    for suffix, n in times.items():
+        error = linear_error(private, val, test, noise_std / n**0.5)
         found[f"lmmse{suffix}"] = error.least
         if error.low is None:
             reasons["lmmse_low"] = f"{private.count} private images are too few for ẑ of {dimensions} numbers"
@@ -67,10 +73,15 @@ def _fisher(
     file: ActivationReader,
     images: DatasetReader,
     model: Path,
-    stds: dict[str, float],
+    defense: Defense,
+    times: dict[str, int],
     device: torch.device,
 ) -> tuple[dict[str, float], Reasons]:
-    if run.noise_std == 0:
+    noise_std = defense.channel.gaussian_std
+    if isinstance(noise_std, NotApplicable):
+        return {}, {"dfil": noise_std.reason}
+    stds = {suffix: noise_std / n**0.5 for suffix, n in times.items()}
+    if noise_std == 0:
         return {}, {"dfil": "without noise the Fisher information is infinite"}
     encoder, _ = make_split(run.model, images.image_shape, images.num_classes)
     encoder.load_state_dict(subset(load_checkpoint(model, "model")[0], "encoder"))
@@ -79,7 +90,7 @@ def _fisher(
     rows = torch.randperm(count, generator=make_generator(run.seed, "fisher/images", "cpu"))[:MOST_IMAGES].sort().values
     chosen = torch.from_numpy(images.images("test")[rows.numpy()]).to(device).float() / 255
     probes = make_generator(run.seed, "fisher/probes", device)
-    unit = fisher_leakage(encoder, chosen, 1.0, probes=PROBES, generator=probes)
+    unit = fisher_leakage(lambda images: defense.prepare(encoder(images)), chosen, 1.0, probes=PROBES, generator=probes)
     found: dict[str, float] = {}
     for suffix, std in stds.items():
         found |= {f"dfil{suffix}": unit.mean / std**2, f"dfil_sem{suffix}": unit.sem / std**2}
@@ -92,14 +103,14 @@ def _fisher(
 
 
 def _pairs(
-    file: ActivationReader, images: DatasetReader, split: str, device: torch.device
+    file: ActivationReader, images: DatasetReader, split: str, defense: Defense, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Clean ẑ [rows, d] of a split, and its images [rows, pixels] in [0, 1], some at a time."""
+    """What of a split is given to the channel, [rows, d], and its images [rows, pixels] in [0, 1], some at a time."""
 
     def flat(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(device).float().flatten(1)
+        return torch.from_numpy(array).to(device).float()
 
     stored = images.dataset(f"{split}/images")
     for start in range(0, len(stored), _ROWS):
         rows = slice(start, start + _ROWS)
-        yield file.read(split, rows, flat), flat(stored[rows]) / 255
+        yield defense.prepare(file.read(split, rows, flat)).flatten(1), flat(stored[rows]).flatten(1) / 255

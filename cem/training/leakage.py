@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from cem.config import MixtureFit, Run
-from cem.defenses import make_defense
+from cem.defenses import Channel, Defense, NotApplicable, make_defense
 from cem.jobs.process import make_generator, set_up_process
 from cem.mixture import Family, Leakage, Samples, Sandwich, Scored, fit_family, i_mmse, save_mixture
 from cem.storage.hdf5 import ActivationReader, open_activations
@@ -35,45 +35,68 @@ def measure_mixture(
     """Fit a mixture to the private ẑ, save it, and measure the leakage on `test` from both sides, nats per image.
 
     The mixture that is saved is that of `fit`; the leakage is the least of a family that it belongs to. observations:
-    how often attackers see one ẑ; what n of them see is a channel with σ/√n. docs/leakage.md says what each attribute
-    of the file is. Activations are read in chunks. A private split that is too large to hold is read again in each pass
-    of `fit`, and the other members are fitted to as many images of every class as can be held.
+    how often attackers see one ẑ; what n of them see is a channel of its own, where it has a law. docs/leakage.md
+    says what each attribute of the file is. Activations are read in chunks. A private split that is too large to hold
+    is read again in each pass of `fit`, and the other members are fitted to as many images of every class as can be
+    held.
 
     data, model: of a trained run, for what is measured of its encoder beside the mixture: see `measure_expected`.
     """
     device = set_up_process(run.training.threads)
     several = sorted({*observations} - {1})
+    defense = make_defense(run.noise_std, run.defenses)
+    channel = defense.channel
     with open_activations(activations) as file:
-        private, val, test = (_scored(file, split, device) for split in ("private", "val", "test"))
-        leakage = Leakage(val, test, lambda purpose: make_generator(run.seed, f"leakage/{purpose}", device))
-        free_std = leakage.unsaturated(run.noise_std)
-        family = _fit_family(file, private, fit, run, free_std)
-        measured = {std: leakage.at(std, family) for std in {run.noise_std, free_std}}
-        repeated = {n: leakage.at(run.noise_std / n**0.5, family) for n in several}
-        slope, reasons = _slope(run, leakage, family, measured[run.noise_std])
+        private, val, test = (_scored(file, split, defense, device) for split in ("private", "val", "test"))
+        leakage = Leakage(val, test, lambda purpose: make_generator(run.seed, f"leakage/{purpose}", device), channel)
+        free = leakage.unsaturated(channel)
+        family = _fit_family(file, private, fit, run.seed, channel, free)
+        here = leakage.at(channel, family)
+        louder = here if free == channel else leakage.at(free, family)
+        repeated, reasons = _repeated(leakage, family, several)
+        slope, why = _slope(leakage, family, here)
+        reasons |= why
         expected: dict[str, float] = {}
         if data is not None and model is not None:
             expected, why = measure_expected(run, file, data, model, several, device)
             reasons |= why
-    mixture, here = family.members[fit.label], measured[run.noise_std]
-    attrs = _attrs(here) | {f"unsaturated_{name}": value for name, value in _attrs(measured[free_std]).items()}
-    for n, found in repeated.items():
-        attrs |= {f"{name}_seen{n}": value for name, value in _attrs(found).items()}
-    attrs |= slope | expected
+    mixture, std = family.members[fit.label], channel.gaussian_std
+    attrs = _attrs(here) | {f"unsaturated_{name}": value for name, value in _attrs(louder).items()}
+    bound = {}
+    if isinstance(std, NotApplicable):
+        reasons["bound_nats"] = std.reason
+    else:
+        bound = {"bound_nats": mixture.leakage_bound(std)}
+    attrs |= repeated | slope | expected
+    attrs |= {"not_applicable": reasons} | bound
     attrs |= {
-        "not_applicable": reasons,
-        "bound_nats": mixture.leakage_bound(run.noise_std),
         "population": f"images like the {len(test.labels)} of test, with their class shares",
-        "masked": make_defense(run.noise_std, run.defenses).masks,
+        "masked": defense.masks,
     }
+    if not (defense.only_channel or defense.masks):  # of a mask, the report says what the lower bound is of
+        attrs = {name: value for name, value in attrs.items() if "leakage_lower" not in name}
+        reasons["leakage_lower_nats"] = "a defence acts on z after the noise, and may leave less than the bound"
     save_mixture(out, mixture, {"activations": activations}, attrs, {"test_leakage_nats": here.upper})
+
+
+def _repeated(leakage: Leakage, family: Family, several: Sequence[int]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a file says of the channels of several looks, and why it says nothing of some."""
+    found: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    for n in several:
+        channel = leakage.law.mean_of(n)
+        if isinstance(channel, NotApplicable):
+            reasons[f"leakage_seen{n}"] = channel.reason
+        else:
+            found |= {f"{name}_seen{n}": value for name, value in _attrs(leakage.at(channel, family)).items()}
+    return found, reasons
 
 
 def _attrs(sandwich: Sandwich) -> dict[str, Any]:
     """What a file says of a channel. An infinite leakage has no standard error, and no member."""
     contrast = sandwich.contrast
     found: dict[str, Any] = {
-        "noise_std": sandwich.noise_std,
+        "noise_std": sandwich.channel.noise_std,
         "leakage_nats": float(sandwich.upper.mean()),
         "leakage_lower_nats": min(float(contrast.lower.mean()), contrast.ceiling),  # a rounding error apart
         "leakage_lower_nats_sem": _sem(contrast.lower),
@@ -87,12 +110,15 @@ def _attrs(sandwich: Sandwich) -> dict[str, Any]:
     return found
 
 
-def _slope(run: Run, leakage: Leakage, family: Family, here: Sandwich) -> tuple[dict[str, float], dict[str, str]]:
-    """The self-test of the upper bound at the run's σ, on some images of test; or why there is none."""
+def _slope(leakage: Leakage, family: Family, here: Sandwich) -> tuple[dict[str, float], dict[str, str]]:
+    """The self-test of the upper bound of a channel, on some images of test; or why there is none."""
+    std = here.channel.gaussian_std
+    if isinstance(std, NotApplicable):
+        return {}, {"i_mmse": std.reason}
     if not here.member:
         return {}, {"i_mmse": "without noise the leakage is infinite"}
     shares = leakage.test.shares(len(family.members[here.member].class_prior))
-    found = i_mmse(family.members[here.member], leakage.some, shares, run.noise_std, leakage.draws("slope"))
+    found = i_mmse(family.members[here.member], leakage.some, shares, std, leakage.draws("slope"))
     if found is None:
         return {}, {"i_mmse": "almost nothing is leaked: there is no slope to test"}
     return dict(zip(("i_mmse", "i_mmse_sem"), found, strict=True)), {}
@@ -102,10 +128,12 @@ def _sem(values: Tensor) -> float:
     return float(values.std() / len(values) ** 0.5)
 
 
-def _fit_family(file: ActivationReader, private: Scored, fit: MixtureFit, run: Run, free_std: float) -> Family:
-    """Densities of the private ẑ, for the run's noise; at σ = 0, which none is scored at, for another σ."""
+def _fit_family(
+    file: ActivationReader, private: Scored, fit: MixtureFit, seed: int, channel: Channel, free: Channel
+) -> Family:
+    """Densities of the private ẑ, for the channel's noise; without any, which none is scored at, for that of `free`."""
     labels = private.labels
-    generator = make_generator(run.seed, "mixture", labels.device)
+    generator = make_generator(seed, "mixture", labels.device)
     parts = -(-len(labels) * _row_bytes(file) // HELD_BYTES)
     with torch.no_grad():
         if parts <= 1:
@@ -115,7 +143,8 @@ def _fit_family(file: ActivationReader, private: Scored, fit: MixtureFit, run: R
             whole, kept = Samples(private.chunks), one_in(parts, labels)
             held = torch.cat([smashed[kept[rows]] for rows, (smashed, _) in _rows(private.chunks())])
             some = Samples(lambda: [(held, labels[kept])], in_memory=True)
-        return fit_family(whole, some, fit, generator, run.noise_std, run.noise_std or free_std)
+        std = channel.noise_std
+        return fit_family(whole, some, fit, generator, std, std or free.noise_std)
 
 
 def one_in(parts: int, labels: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
@@ -135,15 +164,18 @@ def _rows(parts: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[slice, tuple
         start += len(part[1])
 
 
-def _scored(file: ActivationReader, split: str, device: torch.device) -> Scored:
-    return Scored(partial(chunks, file, split, device), torch.from_numpy(file.labels(split)).to(device))
+def _scored(file: ActivationReader, split: str, defense: Defense, device: torch.device) -> Scored:
+    labels = torch.from_numpy(file.labels(split)).to(device)
+    return Scored(partial(chunks, file, split, defense, device), labels)
 
 
-def chunks(file: ActivationReader, split: str, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Clean ẑ [n, d] of a split and its labels, some at a time."""
+def chunks(
+    file: ActivationReader, split: str, defense: Defense, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What of a split is given to the channel, [n, d], and its labels, some at a time."""
 
     def flat(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(device).float().flatten(1)
+        return defense.prepare(torch.from_numpy(array).to(device).float()).flatten(1)
 
     labels = torch.from_numpy(file.labels(split)).to(device)
     size = max(1, CHUNK_BYTES // (_row_bytes(file) * _BLOCK)) * _BLOCK

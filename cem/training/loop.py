@@ -40,7 +40,7 @@ def train_epochs(
         seconds = former + time.monotonic() - started
         probed = None
         if probe_due(run.training, state.epoch):
-            probed = probe_leakage(client.encoder, run, state.epoch, private, val)
+            probed = probe_leakage(client.encoder, client.defense, run, state.epoch, private, val)
         row = _row(state, run, seconds, private)._replace(val_accuracy=accuracy, probe_leakage_nats=probed)
         state.history.append(row)
         if state.epoch >= first_selectable(run.surrogate, run.training) and accuracy >= state.best_accuracy:
@@ -60,10 +60,10 @@ def _start_epoch(state: State, run: Run, private: OnDeviceLoader) -> None:
         if surrogate_computed(run.surrogate, cfg, state.epoch):
             since = state.epoch - cfg.warmup_epochs
             if since == 0 and run.surrogate.measures_threshold:
-                client.surrogate.measure_threshold(*clean_smashed(client.encoder, private))
+                client.surrogate.measure_threshold(*clean_smashed(client.encoder, client.defense, private))
             client.surrogate.begin_epoch(since / max(1, cfg.epochs - cfg.warmup_epochs - 1))
             if run.surrogate.refit_due(since):
-                client.surrogate.refit(*clean_smashed(client.encoder, private))
+                client.surrogate.refit(*clean_smashed(client.encoder, client.defense, private))
         state.order, state.means, state.nonfinite = private.order(), Means(), 0
     client.encoder.train()
     state.server.classifier.train()

@@ -31,11 +31,12 @@ def measure_accuracy(
     return int(right) / len(loader.labels)
 
 
-def clean_smashed(encoder: nn.Module, loader: OnDeviceLoader) -> tuple[torch.Tensor, torch.Tensor]:
-    """ẑ of every image in order, in evaluation mode, and the labels."""
+def clean_smashed(encoder: nn.Module, defense: Defense, loader: OnDeviceLoader) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is given to the channel of every image in order, in evaluation mode, and the labels."""
     encoder.eval()
     with torch.no_grad():
-        return torch.cat([encoder(images) for images, _ in loader.plain(_BATCH)]), loader.labels
+        smashed = torch.cat([defense.prepare(encoder(images)) for images, _ in loader.plain(_BATCH)])
+    return smashed, loader.labels
 
 
 def probe_due(cfg: Training, epoch: int) -> bool:
@@ -50,25 +51,26 @@ def probe_due(cfg: Training, epoch: int) -> bool:
 
 
 def probe_leakage(
-    encoder: nn.Module, run: Run, epoch: int, private: OnDeviceLoader, val: OnDeviceLoader
+    encoder: nn.Module, defense: Defense, run: Run, epoch: int, private: OnDeviceLoader, val: OnDeviceLoader
 ) -> float | None:
-    """An upper bound on I(x; ẑ + ε) that no surrogate has a part in, nats per image; None where there is none.
+    """An upper bound on I(x; z), z of the channel, in which no surrogate has a part, nats per image; None: none.
 
     A diagonal mixture, one member of the family that measures the trained run, is fitted to the clean ẑ of `private`
-    and scored at ẑ + ε on `val`, for images like those of val. There is none without noise, nor when ẑ is not finite.
+    and scored at z on `val`, for images like those of val. There is none without noise, nor when ẑ is not finite.
     """
-    if run.noise_std == 0:
+    channel = defense.channel
+    if channel.noise_std == 0:
         return None
     generator = make_generator(run.seed, f"probe/{epoch}", private.images.device)
-    smashed, labels = clean_smashed(encoder, private)
-    held_out, held_out_labels = clean_smashed(encoder, val)
+    smashed, labels = clean_smashed(encoder, defense, private)
+    held_out, held_out_labels = clean_smashed(encoder, defense, val)
     with torch.no_grad():
         try:
-            mixture = fit_mixture_as(_PROBE, smashed.flatten(1), labels, generator, noise_std=run.noise_std)
+            mixture = fit_mixture_as(_PROBE, smashed.flatten(1), labels, generator, noise_std=channel.noise_std)
         except MixtureError as error:
             print(f"epoch {epoch + 1}: the leakage was not probed: {error}", file=sys.stderr)
             return None
         family = Family({"probe": mixture}, Background.of([(smashed.flatten(1), labels)]))
         scored = Scored(lambda: [(held_out.flatten(1), held_out_labels)], held_out_labels)
-        leakage = family.information(["probe"], scored, run.noise_std, generator)["probe"]
+        leakage = family.information(["probe"], scored, channel, generator)["probe"]
     return float(leakage.mean())

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cem.defenses import Defense
+from cem.defenses import Defense, NotApplicable
 from cem.surrogates import Surrogate
 from cem.training.gradients import guard, watched
 from cem.types import Images, Labels, Smashed
@@ -81,8 +81,8 @@ class ClientObjective:
             values["defense_penalty"] = own.detach()
         if with_surrogate:
             alias = clean.view_as(clean)
-            loss = self._surrogate(alias, labels, values, in_graph=weight > 0)
-            fit = self._fit(clean, labels, values)
+            loss = self._surrogate(self.defense.prepare(alias), labels, values, in_graph=weight > 0)
+            fit = self._fit(self.defense.prepare(clean.detach()), labels, values)
             own = own + weight * loss if weight > 0 else own
             own = own + fit if fit is not None else own
             if loss.requires_grad:
@@ -95,6 +95,8 @@ class ClientObjective:
         loss: Tensor
         with _constant(self.surrogate, keep=self.routing == "shared"), torch.set_grad_enabled(in_graph):
             loss, values["leakage_nats"], values["intra_class_mse"] = self.surrogate(alias, labels, self.draws)
+        if isinstance(self.defense.channel.gaussian_std, NotApplicable):
+            del values["leakage_nats"]  # which is of Gaussian noise: of other noise of the same variance it is no bound
         values["surrogate_loss"] = loss.detach()
         return loss
 
@@ -102,7 +104,7 @@ class ClientObjective:
         """What the surrogate's own Adam descends on, at the detached ẑ; None where it has nothing to fit."""
         if self.routing != "own":
             return None
-        fit = self.surrogate.fit_loss(clean.detach(), labels, self.draws)
+        fit = self.surrogate.fit_loss(clean, labels, self.draws)
         if fit is not None:
             values["fit_loss"] = fit.detach()
         return fit

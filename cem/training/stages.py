@@ -10,6 +10,7 @@ import torch
 from cem import NUMERICS, __version__
 from cem.config import NoSurrogate, Run
 from cem.data.loader import OnDeviceLoader
+from cem.defenses import make_defense
 from cem.jobs.interruption import resumable
 from cem.jobs.process import device_name, make_generator, peak_memory_mb, set_up_process
 from cem.jobs.state import StateStore, state_folder
@@ -63,7 +64,7 @@ def train(
             run.surrogate,
             smashed_shape=smashed_shape(encoder, file.image_shape),
             num_classes=file.num_classes,
-            noise_std=run.noise_std,
+            noise_std=make_defense(run.noise_std, run.defenses).channel.noise_std,
             class_prior=torch.bincount(labels, minlength=file.num_classes) / len(labels),
             num_samples=len(labels),
             mixture=load_mixture(mixture) if mixture else None,
@@ -98,7 +99,8 @@ def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DTy
                 for images, _ in _loader(run, file, split, device).plain(512):
                     yield encoder(images)
 
-        stored_as, why = stored_dtype(dtype, run.noise_std, (part for split in SPLITS for part in encoded(split)))
+        channel = make_defense(run.noise_std, run.defenses).channel
+        stored_as, why = stored_dtype(dtype, channel.noise_std, (part for split in SPLITS for part in encoded(split)))
         attrs = {"smashed_dtype": stored_as, "smashed_dtype_why": why}
         with write_file(out, "activations", sources={"data": data, "model": model}, attrs=attrs) as target:
             for split in SPLITS:

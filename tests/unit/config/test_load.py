@@ -57,7 +57,10 @@ BAD = {
     ),
     "defence without a tag": (
         {"defenses": [{"rate": 0.1}]},
-        ["defenses.0: say which kind with 'kind', such as {kind: dropout}; choose from dropout, topk, nopeek"],
+        [
+            "defenses.0: say which kind with 'kind', such as {kind: dropout}; "
+            "choose from dropout, topk, nopeek, local_dp"
+        ],
     ),
     "a name for a model": ({"model": "vgg"}, ["model: expected settings such as {arch: vgg11}; found 'vgg'"]),
     "a word for settings": ({"training": "long"}, ["training: expected settings such as {name: value} of batch_size"]),

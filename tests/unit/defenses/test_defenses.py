@@ -40,6 +40,16 @@ def test_topk_zeroes_the_smallest_of_each_image() -> None:
     assert (flat.masked_fill(z != 0, 0).amax(1) <= flat.masked_fill(z == 0, 9).amin(1)).all()
 
 
+def test_topk_of_a_batch_takes_from_weak_images_first() -> None:
+    scaled = CLEAN * torch.tensor([0.01, 1.0]).repeat(32).view(-1, 1, 1, 1)
+    z = make_defense(0.0, [TopK(fraction=0.5, scope="batch")]).corrupt(scaled, generator())
+    assert int((z == 0).sum()) == z.numel() // 2
+    assert (z[::2] == 0).all(), "every value of a weak image is below every one of a strong"
+    assert torch.equal(z[1::2], scaled[1::2])
+    assert TopK().label == "topk0.2"
+    assert TopK(scope="batch").label == "topk_batch0.2"
+
+
 def plain_distance_correlation(x: torch.Tensor, y: torch.Tensor) -> float:
     def centred(p: torch.Tensor) -> torch.Tensor:
         d = torch.cdist(p, p)

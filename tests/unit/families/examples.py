@@ -33,6 +33,15 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
             NETWORK | {"optimizer": "frozen", "threshold": {"kind": "coupled"}},
         ],
     },
+    "defense": {
+        "topk": [{}, {"scope": "batch", "fraction": 0.6}],
+        "local_dp": [
+            {},
+            {"mechanism": "laplace", "epsilon": 2.0},
+            {"clip": 1.5},
+            {"mechanism": "laplace", "clip": 9.0},
+        ],
+    },
     "attack": {
         "decoder": [DECODER, DECODER | {"lr": None, "lr_sweep": [0.001, 0.01]}],
         "flow": [FLOW, FLOW | {"samples": 1}],

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from cem.config import DEFENSES, DefenseSettings, Run, SyntheticDataset
-from cem.defenses import Mechanism, make_defense
-from cem.defenses.noise import add_noise
+from cem.defenses import GaussianNoise, Mechanism, make_defense
 
 from .examples import cases, one_of_each, wrong_facts
 
@@ -95,7 +94,7 @@ def test_a_penalty_is_a_finite_number_with_a_gradient_or_none(cfg: DefenseSettin
 @EACH
 def test_the_noise_comes_first(cfg: DefenseSettings) -> None:
     one, other = generator(8), generator(8)
-    expected = made(cfg).act(add_noise(CLEAN, 0.1, one), one)
+    expected = made(cfg).act(GaussianNoise(0.1).send(CLEAN, one), one)
     assert torch.equal(make_defense(0.1, [cfg]).corrupt(CLEAN, other), expected)
 
 

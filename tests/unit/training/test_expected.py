@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from cem.config import Dropout, MixtureFit, NoPeek, TopK
+from cem.config import Dropout, LocalDp, MixtureFit, NoPeek, TopK
 from cem.jobs.process import make_generator
 from cem.models import make_split
 from cem.storage.files import StoreError
@@ -78,6 +78,36 @@ def test_a_defence_that_acts_on_z(measured, defense) -> None:
     assert found["reasons"] == dict.fromkeys(("lmmse", "dfil"), "a defence acts on z beside the noise")
     assert not {"lmmse", "lmmse_low", "dfil"} & set(found)
     assert found["i_mmse"] > 0
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_laplace_noise_states_less(measured, clip) -> None:
+    found = measured(
+        observations=(4,), noise_std=0.0, defenses=(LocalDp(mechanism="laplace", epsilon=40.0, clip=clip),)
+    )
+    why = "the noise is Laplace's; this is computed for Gaussian noise"
+    assert found["reasons"] == {
+        "leakage_seen4": "the mean of 4 draws of Laplace's noise has no simple density",
+        **dict.fromkeys(("i_mmse", "dfil", "bound_nats"), why),
+    }
+    assert 0 < found["leakage_lower_nats"] <= found["leakage_nats"] + 3 * found["leakage_nats_sem"]
+    assert found["lmmse_seen4"] < found["lmmse"]
+    assert not {"dfil", "i_mmse", "bound_nats", "leakage_nats_seen4"} & set(found)
+
+
+def test_gaussian_noise_of_a_defence_is_measured_as_noise(measured) -> None:
+    """Without a clip it is plain noise, whose σ is given in another way."""
+    cfg = LocalDp(epsilon=80.0)
+    plain, private = measured(noise_std=cfg.scale), measured(noise_std=0.0, defenses=(cfg,))
+    for name in ("leakage_nats", "leakage_lower_nats", "lmmse", "dfil", "i_mmse"):
+        assert private[name] == plain[name]
+
+
+def test_after_other_noise_the_lower_bound_is_not_of_what_leaves(measured) -> None:
+    found = measured(noise_std=0.05, defenses=(LocalDp(),))
+    assert set(found["reasons"]) == {"lmmse", "dfil", "leakage_lower_nats"}
+    assert found["leakage_nats"] > 0
+    assert not [name for name in found if "leakage_lower" in name]
 
 
 def test_a_defence_of_the_objective_alone_changes_nothing(measured) -> None:

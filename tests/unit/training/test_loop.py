@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cem.config import AttentionSurrogate, GmmSurrogate, NoSurrogate, Threshold, Training
+from cem.defenses import GaussianNoise
 from cem.jobs.interruption import Interrupted
 from cem.jobs.process import make_generator
 from cem.mixture import Background, Family, Scored, fit_mixture
@@ -132,7 +133,7 @@ def test_the_probe_is_fitted_to_private_and_scored_on_val(make_run, tmp_path) ->
 
     def bound(smashed: torch.Tensor, labels: torch.Tensor) -> float:
         scored = Scored(lambda: [(smashed.flatten(1), labels)], labels)
-        return float(family.information(["probe"], scored, run.noise_std, draws)["probe"].mean())
+        return float(family.information(["probe"], scored, GaussianNoise(run.noise_std), draws)["probe"].mean())
 
     held_out, seen = bound(*val), bound(*private)
     assert state.history[-1].probe_leakage_nats == pytest.approx(held_out, rel=1e-5)
