@@ -18,6 +18,7 @@ from cem.config.attack import (
     ShadowModel,
 )
 from cem.config.base import ConfigError, Seed, Settings, Slug
+from cem.config.bottleneck import parse_bottleneck
 from cem.config.dataset import (
     DATASETS,
     Augment,
@@ -36,7 +37,7 @@ from cem.config.defense import DEFENSES, Defense, DefenseSettings, Dropout, NoPe
 from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
 from cem.config.mixture import MixtureFit
-from cem.config.model import MODELS, Model, ModelSettings, Vgg11, parse_bottleneck
+from cem.config.model import MODELS, Model, ModelSettings, ResNet, ResNet20, ResNet32, Vgg, Vgg11, Vgg13, Vgg16
 from cem.config.registry import Family, Member, load
 from cem.config.study import Run, Study
 from cem.config.surrogate import (
@@ -102,6 +103,9 @@ __all__ = [
     "NpzDataset",
     "Optimization",
     "PriorSearch",
+    "ResNet",
+    "ResNet20",
+    "ResNet32",
     "Run",
     "Seed",
     "Settings",
@@ -120,7 +124,10 @@ __all__ = [
     "TorchvisionDataset",
     "Training",
     "TunedFit",
+    "Vgg",
     "Vgg11",
+    "Vgg13",
+    "Vgg16",
     "every_metric",
     "load",
     "load_study",

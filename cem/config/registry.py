@@ -107,7 +107,7 @@ class Family(Generic[M]):
     def _own(self) -> Iterator[type[M]]:
         for value in vars(sys.modules[self.base.__module__]).values():
             is_class = isinstance(value, type) and issubclass(value, self.base) and value is not self.base
-            if is_class and self.tag in value.model_fields:
+            if is_class and hasattr(value, "implementation"):  # without one it is what some members share
                 yield value
 
     def _entered(self, entry: EntryPoint) -> type[M]:

@@ -13,7 +13,7 @@ EACH = pytest.mark.parametrize("cfg", cases(MODELS))
 CUTS = [
     pytest.param(case.values[0], cut, id=f"{case.id}, cut {cut}")
     for case in cases(MODELS)
-    for cut in range(1, case.values[0].layers)
+    for cut in range(1, case.values[0].stages + 1)
 ]
 
 
@@ -36,8 +36,8 @@ def fits(cfg: ModelSettings, side: int) -> bool:
 
 @EACH
 def test_facts_have_their_types(cfg: ModelSettings) -> None:
-    assert not wrong_facts(cfg, {"layers": int})
-    assert cfg.layers >= 2
+    assert not wrong_facts(cfg, {"stages": int})
+    assert cfg.stages >= 1
     assert type(cfg.side_at_cut(64)) is int
 
 
@@ -101,8 +101,8 @@ def test_images_that_do_not_fit_are_refused(cfg: ModelSettings) -> None:
 
 @EACH
 def test_a_cut_outside_is_refused_with_those_there_are(cfg: ModelSettings) -> None:
-    with pytest.raises(ValidationError, match=f"outside {cfg.arch}: choose 1 to {cfg.layers - 1}"):
-        changed(cfg, cut_layer=cfg.layers)
+    with pytest.raises(ValidationError, match=f"outside {cfg.arch}: choose 1 to {cfg.stages}"):
+        changed(cfg, cut_layer=cfg.stages + 1)
 
 
 @pytest.mark.parametrize("side", [32, 48, 50])
