@@ -37,7 +37,21 @@ from cem.config.defense import DEFENSES, Defense, DefenseSettings, Dropout, NoPe
 from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
 from cem.config.mixture import MixtureFit
-from cem.config.model import MODELS, Model, ModelSettings, ResNet, ResNet20, ResNet32, Vgg, Vgg11, Vgg13, Vgg16
+from cem.config.model import (
+    MODELS,
+    MobileNetV2,
+    Model,
+    ModelSettings,
+    ResNet,
+    ResNet20,
+    ResNet32,
+    Torchvision,
+    Vgg,
+    Vgg11,
+    Vgg13,
+    Vgg16,
+    VitSmall,
+)
 from cem.config.registry import Family, Member, load
 from cem.config.study import Run, Study
 from cem.config.surrogate import (
@@ -94,6 +108,7 @@ __all__ = [
     "MetricSettings",
     "MixtureFit",
     "MlxtendDataset",
+    "MobileNetV2",
     "Model",
     "ModelSettings",
     "Nearest",
@@ -121,6 +136,7 @@ __all__ = [
     "Threshold",
     "ThresholdTerm",
     "TopK",
+    "Torchvision",
     "TorchvisionDataset",
     "Training",
     "TunedFit",
@@ -128,6 +144,7 @@ __all__ = [
     "Vgg11",
     "Vgg13",
     "Vgg16",
+    "VitSmall",
     "every_metric",
     "load",
     "load_study",

@@ -130,7 +130,8 @@ class Family(Generic[M]):
         return core_schema.tagged_union_schema(choices, discriminator)
 
     def _tag_or_default(self, value: Any) -> Any:
-        return value.get(self.tag, self.default) if isinstance(value, dict) else getattr(value, self.tag, None)
+        tag = value.get(self.tag, self.default) if isinstance(value, dict) else getattr(value, self.tag, None)
+        return tag.partition(":")[0] if isinstance(tag, str) else tag  # what follows is the member's to read
 
 
 def choices_of(model: type[Settings]) -> list[type[Settings]]:

@@ -28,6 +28,13 @@ class Dropout(nn.Module):
         return x.shape
 
 
+class StochasticDepth(Dropout):
+    """Dropout of all values of an image at once, or of none."""
+
+    def _independent(self, x: Tensor) -> torch.Size:
+        return torch.Size([len(x), *[1] * (x.ndim - 1)])
+
+
 def seed_dropout(module: nn.Module, generator: torch.Generator) -> None:
     """Let every dropout inside `module` draw from `generator`."""
     for child in module.modules():

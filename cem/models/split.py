@@ -6,9 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from cem import CemError
 from cem.config import ModelSettings, parse_bottleneck
 
 ImageShape = tuple[int, int, int]  # channels, height, width
+
+
+class ModelError(CemError, ValueError):
+    """A network that cannot be built, or cut, as its settings say."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,9 @@ def build_split(cfg: ModelSettings, image_shape: ImageShape, num_classes: int) -
         network: Architecture = cfg.load()(cfg, image_shape, num_classes)
         encoder = [module for stage in network.stages[: cfg.cut_layer] for module in stage]
         classifier = [module for stage in network.stages[cfg.cut_layer :] for module in stage]
-        wide = channels = output_shape(nn.Sequential(*encoder), image_shape)[0]
+        wide, side, _ = output_shape(nn.Sequential(*encoder), image_shape)
+        cfg.check_features(side, height)
+        channels = wide
         if cfg.bottleneck is not None:
             channels = parse_bottleneck(cfg.bottleneck).channels
             down, up = _bottleneck(cfg.bottleneck, wide)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.models import mobilenet_v2
 
-from cem.config import ModelSettings, ResNet20, ResNet32, Vgg11, Vgg13, Vgg16
+from cem.config import MobileNetV2, ModelSettings, ResNet20, ResNet32, Vgg11, Vgg13, Vgg16, VitSmall
 from cem.models import make_split, parameter_count, seed_dropout, smashed_shape, smashed_shape_of
 from cem.models.resnet import BasicBlock
 from cem.models.split import build_split
@@ -48,6 +49,30 @@ def test_depths_are_those_of_the_names(cfg: ModelSettings, convolutions: int) ->
     encoder, classifier = build_split(cfg.model_copy(update={"bottleneck": None}), (3, 32, 32), 10)
     found = [part for half in (encoder, classifier) for part in half.modules() if isinstance(part, nn.Conv2d)]
     assert len(found) == convolutions
+
+
+def test_mobilenet_has_the_parameters_of_torchvisions() -> None:
+    halves = build_split(MobileNetV2(bottleneck=None), (3, 32, 32), 10)
+    with torch.device("meta"):
+        assert sum(map(parameter_count, halves)) == parameter_count(mobilenet_v2(num_classes=10))
+
+
+def test_a_block_of_the_transformer_has_the_parameters_counted_by_hand() -> None:
+    d = 6 * 64
+    one, two = (parameter_count(build_split(VitSmall(cut_layer=cut), (3, 32, 32), 10)[0]) for cut in (1, 2))
+    assert two - one == 12 * d**2 + 13 * d
+
+
+def test_tokens_lie_where_their_patches_are() -> None:
+    encoder, _ = make_split(VitSmall(width=0.125, cut_layer=1, bottleneck=None, activation="none"), (1, 32, 32), 10)
+    images = torch.rand(2, 1, 32, 32, generator=generator())
+    images[1] = images[0]
+    images[1, :, 8:12, 20:24] = 0  # the third row of patches, the sixth column
+    with torch.no_grad():
+        z = encoder.eval()(images)
+    assert (z[0] != z[1]).any(0).nonzero().tolist() == [[2, 5]]
+    with pytest.raises(ValueError, match="a multiple of 4, found 50"):
+        make_split(VitSmall(), (1, 50, 50), 10)
 
 
 def test_a_shortcut_drops_positions_and_adds_channels_of_zeros() -> None:
