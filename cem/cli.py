@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -115,6 +116,29 @@ def report(file: File = FILE, results: Results = RESULTS) -> None:
     missing = report_finished(planned)
     typer.echo(describe(planned, missing))
     sys.exit(1 if missing else 0)
+
+
+@app.command()
+def models(
+    arch: Annotated[str, typer.Argument(metavar="[ARCH]", help="vgg11, torchvision:resnet18, …; absent: all")] = "",
+    side: Annotated[int, typer.Option(min=1, help="images are side × side pixels")] = 32,
+    channels: Annotated[int, typer.Option(min=1, help="1: grey; 3: colour")] = 3,
+    width: Annotated[float, typer.Option(help="setting `width`")] = 1.0,
+    bottleneck: Annotated[str, typer.Option(help="setting `bottleneck`; none: without one")] = "noRELU_C8S1",
+    as_json: Annotated[bool, typer.Option("--json", help="the same as a JSON list, for programs")] = False,
+) -> None:
+    """Show, for every cut of an architecture, the shape of z and what the client holds and computes.
+
+    MACs: multiplications with addition for one image, of convolutions and matrix products.
+    """
+    from cem.models.catalogue import catalogue  # torch: other commands do without
+
+    settings = {"width": width, "bottleneck": None if bottleneck == "none" else bottleneck}
+    rows = catalogue(arch, settings, (channels, side, side))
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    typer.echo(aligned([("arch", "cut", "z", "client parameters", "client MACs"), *(row.words() for row in rows)]))
 
 
 @app.command()

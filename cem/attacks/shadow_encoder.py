@@ -15,7 +15,7 @@ from cem.attacks.standard import Standardised, spread_of
 from cem.config import ShadowModel
 from cem.jobs.interruption import Checkpoints
 from cem.jobs.state import StateStore
-from cem.models import make_split, parameter_count
+from cem.models import make_split, parameter_count, seed_dropout
 from cem.models.discriminator import make_discriminator
 from cem.storage.tensors import Stateful, subset
 from cem.types import Images, Labels, Smashed
@@ -57,6 +57,7 @@ class ShadowEncoder:
             "against": torch.optim.Adam(self.discriminator.parameters(), lr=cfg.discriminator_lr, betas=BETAS),
         }
         self.generators = {"batches": self._generator("batches", "cpu"), "corruption": self._generator("corruption")}
+        seed_dropout(self.net, self.generators["corruption"])
         self.kept = self._weights()
         self.step = 0
         self.accuracy = self.told_apart = 0.0

@@ -18,6 +18,7 @@ from cem.config.attack import (
 )
 from cem.config.attack_base import AttackSettings
 from cem.config.base import ConfigError, Seed, Settings, Slug
+from cem.config.bottleneck import parse_bottleneck
 from cem.config.dataset import (
     DATASETS,
     Augment,
@@ -36,7 +37,21 @@ from cem.config.defense import DEFENSES, Defense, DefenseSettings, Dropout, Loca
 from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
 from cem.config.mixture import MixtureFit
-from cem.config.model import MODELS, Model, ModelSettings, Vgg11, parse_bottleneck
+from cem.config.model import (
+    MODELS,
+    MobileNetV2,
+    Model,
+    ModelSettings,
+    ResNet,
+    ResNet20,
+    ResNet32,
+    Torchvision,
+    Vgg,
+    Vgg11,
+    Vgg13,
+    Vgg16,
+    VitSmall,
+)
 from cem.config.registry import Family, Member, load
 from cem.config.study import Run, Study
 from cem.config.surrogate import (
@@ -94,6 +109,7 @@ __all__ = [
     "MetricSettings",
     "MixtureFit",
     "MlxtendDataset",
+    "MobileNetV2",
     "Model",
     "ModelSettings",
     "Nearest",
@@ -103,6 +119,9 @@ __all__ = [
     "NpzDataset",
     "Optimization",
     "PriorSearch",
+    "ResNet",
+    "ResNet20",
+    "ResNet32",
     "Run",
     "Seed",
     "Settings",
@@ -118,10 +137,15 @@ __all__ = [
     "Threshold",
     "ThresholdTerm",
     "TopK",
+    "Torchvision",
     "TorchvisionDataset",
     "Training",
     "TunedFit",
+    "Vgg",
     "Vgg11",
+    "Vgg13",
+    "Vgg16",
+    "VitSmall",
     "every_metric",
     "load",
     "load_study",

@@ -104,13 +104,17 @@ class AttackSettings(Member):
         )
 
     def check_model(self, model: ModelSettings, side: int) -> None:
-        """Raise ValueError where it cannot be run on this network and images of this side."""
-        z = model.side_of_z(side)
+        """Raise ValueError where settings tell that it cannot be run on this network and images of this side."""
+        if not model.needs_network:
+            self.check_z(model, model.side_of_z(side), side)
+
+    def check_z(self, model: ModelSettings, z: int, side: int) -> None:
+        """Raise ValueError where it cannot be run on this network, whose z have side `z` for images of this side."""
         ratio = side // z
         if any(one.of_z for one in self._networks.values()) and (ratio * z != side or ratio.bit_count() != 1):
             raise ValueError(
-                f"{self.id} cannot attack {model.arch} cut at layer {model.cut_layer}: its network doubles the side of "
-                f"z until it is the image's, which must be 1, 2, 4, 8, … times that of z; found z of {z}×{z} and "
+                f"{self.id} cannot attack {model.label} cut at layer {model.cut_layer}: its network doubles the side "
+                f"of z until it is the image's, which must be 1, 2, 4, 8, … times that of z; found z of {z}×{z} and "
                 f"images of {side}×{side}. Choose another side, cut_layer or bottleneck, or leave the attack out."
             )
 

@@ -1,56 +1,37 @@
 """The split model: architecture, cut, bottleneck."""
 
-import re
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
+from cem.config.base import Slug
+from cem.config.bottleneck import parse_bottleneck
 from cem.config.registry import Family, Member
 
 Item = int | Literal["M"]  # output channels of a convolution, or "M": 2×2 max pooling
-_BOTTLENECK = re.compile(r"(?P<norelu>noRELU_)?(K(?P<kernel>\d+))?C(?P<channels>\d+)S(?P<stride>\d+)")
-
-
-@dataclass(frozen=True)
-class Bottleneck:
-    """A pair of convolutions around the cut: down to `channels` on the client, back up on the server."""
-
-    kernel: int
-    channels: int
-    stride: int
-    relu: bool
-
-
-def parse_bottleneck(text: str) -> Bottleneck:
-    """Read `[noRELU_][Kk]CcSs`: kernel k (odd, default 3), c channels, stride s.
-
-    Raises ValueError when the text is not of that form.
-    """
-    match = _BOTTLENECK.fullmatch(text)
-    if match is None:
-        raise ValueError(f"expected [noRELU_][K<kernel>]C<channels>S<stride>, such as noRELU_C8S1; found {text!r}")
-    kernel, channels, stride = int(match["kernel"] or 3), int(match["channels"]), int(match["stride"])
-    if kernel % 2 == 0 or channels < 1 or stride < 1:
-        raise ValueError(f"expected an odd kernel, at least one channel and a stride of at least 1; found {text!r}")
-    return Bottleneck(kernel, channels, stride, relu=match["norelu"] is None)
 
 
 class ModelSettings(Member):
     """A network cut in two: the encoder on the client, the classifier on the server.
 
-    layers: how many layers can be told apart by a cut; the client holds one at least, and so does the server.
+    stages: how many there are; a cut may come after each. What follows the last one is the server's. needs_network:
+    whether sides are known once the network is built, and not before; cem.models.check then says what is wrong.
     """
 
-    layers: ClassVar[int]
+    stages: ClassVar[int]
+    needs_network: ClassVar[bool] = False
 
     arch: str = Field(description="architecture")
     width: float = Field(1.0, gt=0, le=8, description="multiplier of every layer's channels")
-    cut_layer: int = Field(4, ge=1, description="how many layers (convolution or pooling items) the client holds")
+    cut_layer: int = Field(
+        4, ge=1, description="how many stages the client holds; see the architecture for what one is"
+    )
     bottleneck: str | None = Field(
         "noRELU_C8S1", description="[noRELU_][Kk]CcSs: kernel, channels, stride at the cut; null: none"
     )
-    activation: Literal["sigmoid", "relu", "none"] = Field("sigmoid", description="last step of the encoder")
+    activation: Literal["sigmoid", "relu", "batch_norm", "none"] = Field(
+        "sigmoid", description="last step of the encoder; batch_norm: each channel has mean 0 and variance 1"
+    )
 
     @field_validator("bottleneck")
     @classmethod
@@ -61,9 +42,8 @@ class ModelSettings(Member):
 
     @model_validator(mode="after")
     def _cut_inside(self) -> "ModelSettings":
-        last = self.layers - 1
-        if self.cut_layer > last:
-            raise ValueError(f"cut_layer {self.cut_layer} is outside {self.arch}: choose 1 to {last}")
+        if self.cut_layer > self.stages:
+            raise ValueError(f"cut_layer {self.cut_layer} is outside {self.arch}: choose 1 to {self.stages}")
         return self
 
     def sparse(self) -> dict[str, Any]:
@@ -71,8 +51,13 @@ class ModelSettings(Member):
         named = {} if self.arch == MODELS.default else {"arch": self.arch}
         return named | super().sparse()
 
+    @property
+    def label(self) -> str:
+        """The architecture in results and in paths."""
+        return self.arch
+
     def side_at_cut(self, side: int) -> int:
-        """Side of the features before the bottleneck, for images of this side."""
+        """Side of the features before the bottleneck, for images of this side; not asked where it needs the network."""
         raise NotImplementedError
 
     def side_of_z(self, side: int) -> int:
@@ -82,7 +67,11 @@ class ModelSettings(Member):
 
     def check_side(self, side: int) -> None:
         """Raise ValueError when images of this side do not reach the cut, or cannot pass the bottleneck."""
-        pooled = self.side_at_cut(side)
+        if not self.needs_network:
+            self.check_features(self.side_at_cut(side), side)
+
+    def check_features(self, pooled: int, side: int) -> None:
+        """Raise ValueError when features of side `pooled`, of images of this side, cannot pass the bottleneck."""
         if pooled < 1:
             raise ValueError(f"cut_layer {self.cut_layer}: nothing is left there of {side}×{side} images")
         if self.bottleneck is None:
@@ -95,19 +84,187 @@ class ModelSettings(Member):
             )
 
 
-class Vgg11(ModelSettings):
-    """VGG-11 with batch normalisation; a layer is one of its convolutions or poolings.
+class Vgg(ModelSettings):
+    """What the VGGs share. items: their convolutions and poolings."""
+
+    items: ClassVar[tuple[Item, ...]]
+
+    def side_at_cut(self, side: int) -> int:
+        return int(side // 2 ** self.items[: self.cut_layer].count("M"))
+
+
+class Vgg11(Vgg):
+    """VGG-11 with batch normalisation; a stage is one of its convolutions or poolings.
 
     Source: Simonyan & Zisserman 2015, configuration A; docs/theory.md, "The split model".
     """
 
     arch: Literal["vgg11"] = Field("vgg11", description="architecture")
-    implementation = "cem.models.vgg:build_vgg11"
-    items: ClassVar[tuple[Item, ...]] = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
-    layers = len(items)
+    implementation = "cem.models.vgg:build_vgg"
+    items = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
+    stages = len(items)
+
+
+class Vgg13(Vgg):
+    """VGG-13 with batch normalisation; a stage is one of its convolutions or poolings.
+
+    Source: Simonyan & Zisserman 2015, configuration B.
+    """
+
+    arch: Literal["vgg13"] = Field("vgg13", description="architecture")
+    implementation = "cem.models.vgg:build_vgg"
+    items = (64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
+    stages = len(items)
+
+
+class Vgg16(Vgg):
+    """VGG-16 with batch normalisation; a stage is one of its convolutions or poolings.
+
+    Source: Simonyan & Zisserman 2015, configuration D.
+    """
+
+    arch: Literal["vgg16"] = Field("vgg16", description="architecture")
+    implementation = "cem.models.vgg:build_vgg"
+    items = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
+    stages = len(items)
+
+
+class ResNet(ModelSettings):
+    """What the wide ResNets share. blocks: how many there are of 32, of 64 and of 128 channels."""
+
+    blocks: ClassVar[int]
 
     def side_at_cut(self, side: int) -> int:
-        return int(side // 2 ** self.items[: self.cut_layer].count("M"))
+        if self.cut_layer == self.stages:
+            return 1
+        return _halved(side, -(-(self.cut_layer - 1) // self.blocks))
+
+
+class ResNet20(ResNet):
+    """Wide ResNet-20: a 5×5 convolution, three blocks each of 32, 64 and 128 channels, the mean over positions.
+
+    A stage is one of these eleven. The first block of each width halves the side. Source: docs/theory.md, "The split
+    model"; He, Zhang, Ren & Sun 2016 for the blocks.
+    """
+
+    arch: Literal["resnet20"] = Field("resnet20", description="architecture")
+    implementation = "cem.models.resnet:build_resnet"
+    blocks = 3
+    stages = 3 * blocks + 2
+
+
+class ResNet32(ResNet):
+    """Wide ResNet-32: as ResNet-20, with five blocks of each width; a stage is one of its seventeen parts."""
+
+    arch: Literal["resnet32"] = Field("resnet32", description="architecture")
+    implementation = "cem.models.resnet:build_resnet"
+    blocks = 5
+    stages = 3 * blocks + 2
+
+
+class Row(NamedTuple):
+    """A row of MobileNetV2's table: blocks alike, the first of them with the stride."""
+
+    expansion: int
+    channels: int
+    repeats: int
+    stride: int
+
+
+class MobileNetV2(ModelSettings):
+    """MobileNetV2 for small images: the first convolution and the blocks of 24 channels keep the side.
+
+    A stage is the first convolution, one of the 17 blocks, the last convolution, or the mean over positions. With the
+    strides for large images it is `torchvision:mobilenet_v2`. Source: Sandler et al. 2018 (arXiv 1801.04381), table 2.
+    """
+
+    arch: Literal["mobilenet_v2"] = Field("mobilenet_v2", description="architecture")
+    implementation = "cem.models.mobilenet:build_mobilenet"
+    rows: ClassVar[tuple[Row, ...]] = (
+        Row(1, 16, 1, 1), Row(6, 24, 2, 1), Row(6, 32, 3, 2), Row(6, 64, 4, 2),
+        Row(6, 96, 3, 1), Row(6, 160, 3, 2), Row(6, 320, 1, 1),
+    )  # fmt: skip
+    stages = 1 + sum(row.repeats for row in rows) + 2
+
+    def side_at_cut(self, side: int) -> int:
+        if self.cut_layer == self.stages:
+            return 1
+        firsts = [1 + sum(row.repeats for row in self.rows[:index]) for index in range(len(self.rows))]  # blocks
+        strides = [row.stride for row, first in zip(self.rows, firsts, strict=True) if first < self.cut_layer]
+        return _halved(side, strides.count(2))
+
+
+class VitSmall(ModelSettings):
+    """A vision transformer of 12 blocks with 6 heads of 64 numbers on patches of 4×4 pixels, without a class token.
+
+    A stage is the embedding of the patches, one of the blocks, or the mean of the tokens. Tokens are laid out as their
+    patches are, so that z is a map like any other. Sources: Dosovitskiy et al. 2021 (arXiv 2010.11929); Touvron et al.
+    2021 (arXiv 2012.12877) for the size "small".
+    """
+
+    arch: Literal["vit_small"] = Field("vit_small", description="architecture")
+    width: float = Field(1.0, gt=0, le=8, description="multiplier of the 64 numbers of each head")
+    implementation = "cem.models.vit:build_vit"
+    patch: ClassVar[int] = 4
+    heads: ClassVar[int] = 6
+    depth: ClassVar[int] = 12
+    stages = depth + 2
+
+    def side_at_cut(self, side: int) -> int:
+        return 1 if self.cut_layer == self.stages else side // self.patch
+
+    def check_side(self, side: int) -> None:
+        """As for all; the patches must also cover the image."""
+        if side % self.patch:
+            raise ValueError(
+                f"{self.arch} divides images into patches of {self.patch}×{self.patch} pixels: expected a side that is "
+                f"a multiple of {self.patch}, found {side}. Choose another side"
+            )
+        super().check_side(side)
+
+
+class Torchvision(ModelSettings):
+    """A classifier of torchvision with random weights, cut at the output of a module: `torchvision:resnet18@layer1`.
+
+    `cem models torchvision:resnet18` lists the modules. A module that gives a vector gives a z of C×1×1; one that gives
+    tokens is refused. Weights start as torchvision starts them.
+    """
+
+    arch: Literal["torchvision"] = Field(
+        "torchvision", description="architecture; torchvision:<classifier>@<module> says all three at once"
+    )
+    implementation = "cem.models.torchvision:build_torchvision"
+    classifier: Slug = Field(description="name of the classifier, such as resnet18")
+    module: str = Field(
+        pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$",
+        description="the module whose output the client sends, as layer1.0",
+    )
+    width: float = Field(1.0, ge=1, le=1, description="must be 1: the classifier has its own")
+    cut_layer: int = Field(1, ge=1, description="must be 1: the module says where the cut is")
+    stages = 1
+    needs_network = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _at_once(cls, value: Any) -> Any:
+        if not (isinstance(value, dict) and str(value.get("arch", "")).startswith("torchvision:")):
+            return value
+        classifier, at, module = value["arch"].removeprefix("torchvision:").partition("@")
+        if not (classifier and at and module) or {"classifier", "module"} & value.keys():
+            raise ValueError(
+                f"expected arch: torchvision:<classifier>@<module>, such as torchvision:resnet18@layer1, or classifier "
+                f"and module on their own; found {value}"
+            )
+        return value | {"arch": "torchvision", "classifier": classifier, "module": module}
+
+    @property
+    def label(self) -> str:
+        return f"{self.arch}-{self.classifier}-{self.module}"
+
+
+def _halved(side: int, times: int) -> int:
+    """Side after convolutions of stride 2, each of which rounds up."""
+    return -(-side // (1 << times))
 
 
 MODELS = Family("model", ModelSettings, tag="arch", default="vgg11")

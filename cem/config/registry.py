@@ -111,7 +111,7 @@ class Family(Generic[M]):
     def _own(self) -> Iterator[type[M]]:
         for value in vars(sys.modules[self.module]).values():
             is_class = isinstance(value, type) and issubclass(value, self.base) and value is not self.base
-            if is_class and self.tag in value.model_fields:
+            if is_class and hasattr(value, "implementation"):  # without one it is what some members share
                 yield value
 
     def _entered(self, entry: EntryPoint) -> type[M]:
@@ -134,7 +134,8 @@ class Family(Generic[M]):
         return core_schema.tagged_union_schema(choices, discriminator)
 
     def _tag_or_default(self, value: Any) -> Any:
-        return value.get(self.tag, self.default) if isinstance(value, dict) else getattr(value, self.tag, None)
+        tag = value.get(self.tag, self.default) if isinstance(value, dict) else getattr(value, self.tag, None)
+        return tag.partition(":")[0] if isinstance(tag, str) else tag  # what follows is the member's to read
 
 
 def choices_of(model: type[Settings]) -> list[type[Settings]]:

@@ -74,7 +74,7 @@ class Run(Settings):
     @property
     def _stem(self) -> str:
         defenses = "".join(f"+{defense.label}" for defense in self.defenses)
-        model = f"{self.dataset.name}-{self.model.arch}-c{self.model.cut_layer}"
+        model = f"{self.dataset.name}-{self.model.label}-c{self.model.cut_layer}"
         return f"{model}/noise{self.noise_std:g}{defenses}"
 
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from cem.config import LocalDp
 from cem.defenses.base import Mechanism
@@ -28,7 +29,7 @@ class LocalDpDefense(Mechanism):
     def prepare(self, clean: Smashed) -> Smashed:
         if self.cfg.clip is None:
             return clean
-        norms = torch.linalg.vector_norm(clean.flatten(1), _NORMS[self.cfg.mechanism], dim=1)
+        norms: Tensor = torch.linalg.vector_norm(clean.flatten(1), _NORMS[self.cfg.mechanism], dim=1)
         return clean * (self.cfg.clip / norms.clamp_min(self.cfg.clip)).view(-1, 1, 1, 1)
 
     def act(self, smashed: Smashed, generator: torch.Generator) -> Smashed:

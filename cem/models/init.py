@@ -1,7 +1,7 @@
 """Initial weights from one generator: the same seed gives the same model, and torch's global one is not used."""
 
 import math
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -10,26 +10,41 @@ from torch.nn import init
 Net = TypeVar("Net", bound=nn.Module)
 
 
+@runtime_checkable
+class DrawsItself(Protocol):
+    """A module that knows how its parameters start, those of its parts included."""
+
+    def draw(self, generator: torch.Generator) -> None:
+        """First values of every parameter and buffer, which are on the generator's device."""
+
+
 def initialise(module: nn.Module, generator: torch.Generator, client: bool = False) -> None:
-    """Draw every parameter, in the order of the modules, and reset the statistics of batch normalisation.
+    """Draw every parameter, in the order of the modules, and reset normalisations.
 
     Convolutions and linear layers get PyTorch's default distribution, U(±1/√fan_in) for weight and bias; with `client`
     they get Xavier-uniform weights and zero biases, as the published encoder has (docs/theory.md, "The split model").
-    The parameters must be on the generator's device.
+    A module of another kind says by a method `draw(generator)` how it starts (see `DrawsItself`). The parameters must
+    be on the generator's device.
 
     Raises TypeError for any other kind of module that owns parameters.
     """
+    drawn: tuple[str, ...] = ()  # whose parts are not looked at
     for name, part in module.named_modules():
+        if name.startswith(drawn):
+            continue
         match part:
+            case DrawsItself():
+                part.draw(generator)
+                drawn = (*drawn, f"{name}." if name else "")
             case nn.Conv2d() | nn.ConvTranspose2d() | nn.Linear():
                 _initialise_weights(part, generator, client)
-            case nn.BatchNorm1d() | nn.BatchNorm2d():
+            case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.LayerNorm():
                 part.reset_parameters()
             case _ if next(part.parameters(recurse=False), None) is not None:
                 raise TypeError(
-                    f"{name}: expected a convolution, linear layer or batch normalisation; "
-                    f"found {type(part).__name__}. "
-                    "Say in cem/models/init.py how its parameters start."
+                    f"{name}: expected a convolution, linear layer, batch or layer normalisation, or a module "
+                    f"with a method draw(generator); found {type(part).__name__}. Say there, or "
+                    "in cem/models/init.py, how its parameters start."
                 )
 
 

@@ -18,7 +18,8 @@ def check_before_start(plan: Plan) -> list[str]:
     """What the user should know of the data: what was left out of it, and what was decided.
 
     Raises DataError when a raw file is absent or damaged, or holds too few images for what is asked of it;
-    SurrogateError when an attention module would be too large, ConfigError when a metric lacks a file or a package,
+    ModelError when a network cannot be built or cut as it is to be, SurrogateError when an attention module would be
+    too large, ConfigError when a metric lacks a file or a package,
     WeightsError when a file that an attack starts from is absent or of another network, StoreError when the results
     cannot be written.
 
@@ -28,6 +29,7 @@ def check_before_start(plan: Plan) -> list[str]:
     for run in plan.runs.values():
         if run.surrogate.checks_size:
             load("cem.surrogates.check:check_surrogate")(run)  # by name: torch takes seconds, and few studies need it
+    _check_networks(plan)
     notes = _check_images(plan)
     if not _all_scored(plan):
         for metric in plan.study.metrics:
@@ -102,6 +104,16 @@ def _check_masks(plan: Plan, attack: AttackSettings) -> None:
             "others do not, such as the undefended references, which the attack must invert, too. A network reads one "
             "or the other: leave the setting out. (A prior, of prior_search, reads no z, and serves both.)"
         )
+
+
+def _check_networks(plan: Plan) -> None:
+    """Whether the networks that settings alone do not know can be built and attacked."""
+    known = set()
+    for run in plan.runs.values():
+        key = (run.model, run.dataset.side, run.dataset.channels)
+        if run.model.needs_network and key not in known:
+            known.add(key)
+            load("cem.models.check:check_model")(run, plan.attacks(run))  # by name: see check_before_start
 
 
 def _count(plan: Plan, name: str) -> Counted | None:

@@ -86,7 +86,7 @@ def _label(run: Run, others: list[Run]) -> str:
     """The surrogate, and each named setting that varies in the study; any other where these leave two groups equal."""
     named: dict[str, Callable[[Run], str]] = {
         "dataset": lambda r: r.dataset.name,
-        "arch": lambda r: r.model.arch,
+        "arch": lambda r: r.model.label,
         "cut": lambda r: f"cut {r.model.cut_layer}",
         "noise": lambda r: f"σ {r.noise_std:g}",
         "defenses": lambda r: "+".join(defense.label for defense in r.defenses) or "no defence",

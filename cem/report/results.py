@@ -108,7 +108,7 @@ def _rows_of_run(plan: Plan, run: Run, majority: float, test_images: int, pixels
     about_run: Row = {
         "run": run.id,
         "dataset": run.dataset.name,
-        "arch": run.model.arch,
+        "arch": run.model.label,
         "cut_layer": run.model.cut_layer,
         "noise_std": run.noise_std,
         "defense": "+".join(defense.label for defense in run.defenses),

@@ -122,7 +122,9 @@ class Task:
         generators = {purpose: make_generator(run.seed, purpose, device) for purpose in purposes}
         weights = make_generator(run.seed, "model", torch.device("cpu"))
         encoder, classifier = make_split(run.model, file.image_shape, file.num_classes, weights)
-        seed_dropout(classifier.to(device), generators["dropout"])
+        for half in (encoder, classifier):
+            seed_dropout(half, generators["dropout"])
+        classifier.to(device)
         parties = make_parties(run, encoder.to(device), classifier, surrogate.to(device), generators)
         self.state = State(*parties, generators)
         self.private = _loader(run, file, "private", device, generators["data"])

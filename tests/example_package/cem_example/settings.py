@@ -55,15 +55,15 @@ class BatchVariance(SurrogateTerm):
 
 
 class TwoConvolutions(ModelSettings):
-    """Two convolutions with pooling; the client holds the first, or the first and its pooling."""
+    """Two convolutions with pooling; a stage is a convolution or the pooling between them."""
 
     arch: Literal["two_convolutions"] = Field("two_convolutions", description="architecture")
     implementation = "cem_example.two_convolutions:build"
-    layers: ClassVar[int] = 3
-    cut_layer: int = Field(2, ge=1, description="how many layers the client holds: 1 or 2")
+    stages: ClassVar[int] = 3
+    cut_layer: int = Field(2, ge=1, description="how many stages the client holds: 1 to 3")
 
     def side_at_cut(self, side: int) -> int:
-        return side // 2 if self.cut_layer == 2 else side
+        return side // (1, 2, 4)[self.cut_layer - 1]
 
 
 class Discs(DatasetSettings):

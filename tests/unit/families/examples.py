@@ -54,7 +54,16 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
         "shadow_model": [{"encoder_steps": 8, "encoder_batch_size": 16, "decoder": DECODER}],
     },
     "model": {
-        "vgg11": [{"width": 0.05, "bottleneck": bottleneck} for bottleneck in (None, "C4S1", "K5C4S2", "noRELU_K1C4S2")]
+        "vgg11": [
+            {"width": 0.05, "bottleneck": bottleneck} for bottleneck in (None, "C4S1", "K5C4S2", "noRELU_K1C4S2")
+        ],
+        "vgg13": [{"width": 0.05, "activation": "batch_norm"}],
+        "vgg16": [{"width": 0.05}],
+        "resnet20": [{"width": 0.125}, {"width": 0.125, "bottleneck": None, "activation": "batch_norm"}],
+        "resnet32": [{"width": 0.125, "activation": "none"}],
+        "mobilenet_v2": [{"width": 0.125}],
+        "vit_small": [{"width": 0.125}, {"width": 0.125, "bottleneck": None}],
+        "torchvision": [{"classifier": "shufflenet_v2_x0_5", "module": "stage2"}],
     },
     "dataset": {  # paths of what the fixture `raw_files` writes
         "synthetic": [{"images": 60, "classes": 3}, {"images": 60, "classes": 3, "channels": 1, "side": 48}],

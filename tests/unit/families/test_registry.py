@@ -154,7 +154,7 @@ def test_an_implementation_that_cannot_be_imported_is_named(install) -> None:
 def test_a_misspelt_member_is_told_the_near_one_and_all_others(family: Family, settings) -> None:
     kind = max(family.members, key=len)
     with pytest.raises(ConfigError) as caught:
-        parse_study(settings(**PLACES[family.name](f"{kind[:-1]}-")), "here")
+        parse_study(settings(**PLACES[family.name](f"{kind}-")), "here")
     assert f"did you mean {kind!r}?" in str(caught.value)
     assert f"expected one of {', '.join(map(repr, family.members))}; found '{kind[:-1]}-'" in str(caught.value)
 

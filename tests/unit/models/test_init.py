@@ -58,5 +58,23 @@ def test_seed_decides_the_weights_and_the_global_generator_is_untouched():
 
 
 def test_unknown_module_with_parameters_is_refused():
-    with pytest.raises(TypeError, match=r"1: expected a convolution.*found LayerNorm"):
-        initialise(nn.Sequential(nn.ReLU(), nn.LayerNorm(4)), torch.Generator())
+    with pytest.raises(TypeError, match=r"1: expected a convolution.*found PReLU"):
+        initialise(nn.Sequential(nn.ReLU(), nn.PReLU()), torch.Generator())
+
+
+def test_a_module_that_draws_itself_draws_its_parts_too_and_nothing_else():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.scale = nn.Linear(2, 2), nn.Parameter(torch.empty(3))
+
+        def draw(self, generator):
+            nn.init.ones_(self.inner.weight)
+            nn.init.zeros_(self.inner.bias)
+            nn.init.uniform_(self.scale, generator=generator)
+
+    module = nn.Sequential(Own(), nn.Linear(2, 2))
+    initialise(module, torch.Generator().manual_seed(0))
+    assert (module[0].inner.weight == 1).all()
+    assert module[0].scale.unique().numel() == 3
+    assert not (module[1].weight == 1).any()
