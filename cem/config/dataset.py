@@ -2,9 +2,9 @@
 
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cem.config.base import Seed, Settings, Slug, digest
 from cem.config.registry import Family, Member
@@ -76,6 +76,11 @@ class DatasetSettings(Member):
         """Paths of the raw files and folders the user must provide; `~` is the home folder."""
         return []
 
+    @property
+    def few_images(self) -> str:
+        """What to do about classes with few images, as a sentence, where this source has a way; else nothing."""
+        return ""
+
     @cached_property  # asked for each job
     def id(self) -> str:
         """Readable, path-safe and unique: the name and a digest of all that decides the prepared file."""
@@ -100,21 +105,83 @@ class MlxtendDataset(DatasetSettings):
         return DIGITS
 
 
+# What torchvision reads from files that can run programs, or that need more packages: set → the kind of file, what the
+# converter is called with, and what torchvision's settings were beside the defaults.
+_CONVERTED = {
+    "cifar10": ("pickles", "data/cifar-10-batches-py/data_batch_* --test data/cifar-10-batches-py/test_batch", ""),
+    "cifar100": ("pickles", "data/cifar-100-python/train --test data/cifar-100-python/test", ""),
+    "svhn": (
+        ".mat files",
+        "data/train_32x32.mat --test data/test_32x32.mat",
+        ", augment: {crop_padding: 2, rotation_deg: 10}",
+    ),
+}
+
+
 class TorchvisionDataset(DatasetSettings):
-    """A data set that torchvision downloads (or finds under `root`)."""
+    """A data set that torchvision downloads (or finds under `root`).
+
+    celeba: faces with 40 attributes; the class is one of these, or the person. Its own val and test part stay what they
+    are; where the class is the person, they do not count, as nobody is in two of them. lfw: faces of people, in one
+    part. `cem data celeba` and `cem data lfw` say how to get them.
+    """
 
     source: Literal["torchvision"] = "torchvision"
-    implementation = "cem.data.sources.packages:TORCHVISION"
-    dataset: Literal["cifar10", "cifar100", "svhn", "mnist", "fashion_mnist"] = Field(description="which data set")
+    implementation = "cem.data.sources.zoo:TORCHVISION"
+    dataset: Literal["mnist", "fashion_mnist", "celeba", "lfw"] = Field(description="which data set")
     root: str = Field("data", description="folder for the downloaded files")
-    download: bool = Field(True, description="download what is missing")
+    download: bool = Field(True, description="download what is missing; lfw is not offered any more")
+    attribute: str = Field(
+        "Male",
+        min_length=1,
+        description="what the classes of celeba are: with and without this attribute; identity: the persons",
+    )
+    min_images: int = Field(
+        1,
+        ge=1,
+        description="where the classes are persons (lfw, celeba by identity): with fewer images, one is left out",
+    )
+
+    @field_validator("dataset", mode="before")
+    @classmethod
+    def _not_unpickled(cls, value: Any) -> Any:
+        if isinstance(value, str) and value in _CONVERTED:
+            kind, files, augment = _CONVERTED[value]
+            raise ValueError(
+                f"{value} is not read through torchvision: its official files are {kind}, and this program reads none. "
+                "Make an npz file of them, from the folder that torchvision or you unpacked them into (here: data), "
+                "and name that:\n"
+                f"  python docs/convert.py data/{value}.npz {files}\n"
+                f"  dataset: {{source: npz, name: {value}, path: data/{value}.npz{augment}}}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _settings_of_faces(self) -> "TorchvisionDataset":
+        if "attribute" in self.model_fields_set and self.dataset != "celeba":
+            raise ValueError(f"attribute belongs to celeba; found it with {self.dataset}: leave it out")
+        if self.min_images > 1 and not self.of_persons:
+            raise ValueError(
+                f"min_images belongs to lfw, and to celeba with attribute: identity; found it with {self.dataset}"
+                f"{f', attribute: {self.attribute}' if self.dataset == 'celeba' else ''}: leave it out"
+            )
+        return self
 
     @property
     def name(self) -> str:
         return self.dataset
 
+    @property
+    def of_persons(self) -> bool:
+        """Whether each class is a person."""
+        return self.dataset == "lfw" or (self.dataset == "celeba" and self.attribute == "identity")
+
+    @property
+    def few_images(self) -> str:
+        return "Raise dataset.min_images, which leaves out persons with fewer." if self.of_persons else ""
+
     def natural_augment(self) -> Augment:
-        return DIGITS if self.dataset in ("mnist", "svhn") else PHOTOGRAPHS
+        return DIGITS if self.dataset == "mnist" else PHOTOGRAPHS
 
 
 class IdxDataset(DatasetSettings):
@@ -168,6 +235,10 @@ class ImageFolderDataset(DatasetSettings):
 
     def files(self) -> list[str]:
         return at_home(self.path, self.test_path)
+
+    @property
+    def few_images(self) -> str:
+        return "Or take the folders of such classes away."
 
 
 class SyntheticDataset(DatasetSettings):

@@ -30,7 +30,7 @@ def check_files(dataset: DatasetSettings) -> Counted | None:
     known = read_labels(dataset)
     if known is None:
         return None
-    rows = split_indices(known.labels, known.is_test, dataset.split, dataset.name, known.is_val)
+    rows = split_indices(known, dataset.split, dataset.name, dataset.few_images)
     return _counted({split: known.labels[rows[split]] for split in SPLITS}, known.class_names, known.notes)
 
 

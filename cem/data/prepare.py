@@ -34,7 +34,7 @@ def prepare_data(dataset: DatasetSettings, path: str | Path) -> Source:
     cannot be written.
     """
     source = read_source(dataset)
-    rows = split_indices(source.labels, source.is_test, dataset.split, dataset.name, source.is_val)
+    rows = split_indices(source, dataset.split, dataset.name, dataset.few_images)
     settings = {key: value for key, value in dataset.sparse().items() if key != "augment"}  # happens after this file
     attrs = {
         "name": dataset.name,

@@ -192,8 +192,8 @@ def test_a_prepared_data_set_does_not_depend_on_augmentation(study):
 
 def test_digits_are_not_mirrored_and_photographs_are(study):
     assert not study().dataset.augmentation.flip
-    assert study(dataset={"source": "torchvision", "dataset": "cifar10"}).dataset.augmentation.flip
-    assert not study(dataset={"source": "torchvision", "dataset": "svhn"}).dataset.augmentation.flip
+    assert study(dataset={"source": "torchvision", "dataset": "fashion_mnist"}).dataset.augmentation.flip
+    assert not study(dataset={"source": "torchvision", "dataset": "mnist"}).dataset.augmentation.flip
 
 
 def test_settings_are_frozen(study):

