@@ -10,6 +10,7 @@ Usage: python benchmarks/cifar10_npz.py OUT.npz (--jpeg FILE | --torchvision FOL
 
 import argparse
 import io
+import runpy
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from PIL import Image
 
 from cem.storage.files import whole_or_absent
 
+CONVERT = Path(__file__).parents[1] / "docs/convert.py"
 KEYS = ("jpeg", "off", "y", "train", "classes")
 
 
@@ -31,13 +33,18 @@ def from_jpeg(path: Path) -> tuple[dict[str, np.ndarray], list[bytes]]:
 
 
 def from_torchvision(folder: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Labels, marks and names; and the images."""
+    """Labels, marks and names; and the images. The files are pickles: docs/convert.py allows only arrays in them."""
     from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import download_and_extract_archive
 
-    train, test = (CIFAR10(str(folder), train=part, download=True) for part in (True, False))
-    marks = np.repeat([True, False], [len(train.data), len(test.data)])
-    parts = {"y": np.array(train.targets + test.targets), "train": marks, "classes": np.array(train.classes)}
-    return parts, np.concatenate([train.data, test.data])
+    unpacked = folder / CIFAR10.base_folder
+    if not unpacked.is_dir():
+        download_and_extract_archive(CIFAR10.url, str(folder), filename=CIFAR10.filename, md5=CIFAR10.tgz_md5)
+    convert = runpy.run_path(str(CONVERT))
+    batches = [convert["read"](unpacked / name) for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch")]
+    images, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
+    marks = np.arange(len(labels)) < len(labels) - len(batches[-1][1])
+    return {"y": labels, "train": marks, "classes": np.array(convert["names"](unpacked / "test_batch"))}, images
 
 
 def chosen(draws: np.random.Generator, rows: np.ndarray, labels: np.ndarray, limit: int | None) -> np.ndarray:

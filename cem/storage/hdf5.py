@@ -197,8 +197,13 @@ class DatasetReader(Reader):
 
     @property
     def class_names(self) -> list[str]:
-        """One name per class, in the order of the labels."""
+        """One name per class of the defender's, in the order of the labels."""
         return list(json.loads(self.file.attrs["class_names"]))
+
+    @property
+    def shadow_class_names(self) -> list[str]:
+        """Names of shadow's classes where these are others: its labels go on from num_classes. Else empty."""
+        return list(json.loads(self.file.attrs.get("shadow_class_names", "[]")))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -207,7 +212,7 @@ class DatasetReader(Reader):
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """How many classes the model tells apart."""
         return len(self.class_names)
 
     @property

