@@ -3,7 +3,7 @@
 On every run of a study that is trained and has activations: a decoder with `budget: auto`, and one with four times the
 epochs of its last budget, whose rate falls along a cosine; the same network, rate, images, draws of the scored noise.
 With --next, also the next size of network, with a budget that ends by itself: where it leaves more than 3 % less, the
-run is marked ‡. Prints a row of a Markdown table for each run, as it comes. Exit code 1 when an error of the first is
+run is marked ¶. Prints a row of a Markdown table for each run, as it comes. Exit code 1 when an error of the first is
 more than 2 % above the second's.
 Usage: python benchmarks/budget.py config/budget_mnist.yaml [--results results] [--net NET] [--next NET] [--lr RATE]
        [--images N] [--batch-size N] [--max-epochs N] [--run PART]
@@ -58,7 +58,7 @@ def row(plan: Plan, run: Run, cfg: Decoder, next_size: Decoder | None) -> tuple[
             larger, seconds, next_error = fitted(next_size, victim)
             part = next_error / error
             cells += [str(larger.ladder[-1].epochs), str(larger.converged), f"{seconds:.0f}", f"{next_error:.5f}"]
-            cells.append(f"{part:.3f}{' ‡' if part < NEXT_SIZE else ''}")
+            cells.append(f"{part:.3f}{' ¶' if part < NEXT_SIZE else ''}")
     return cells, ratio
 
 
