@@ -176,7 +176,7 @@ class TorchvisionDataset(DatasetSettings):
 
     @model_validator(mode="after")
     def _settings_of_faces(self) -> "TorchvisionDataset":
-        if "attribute" in self.model_fields_set and self.dataset != "celeba":
+        if self.attribute != type(self).model_fields["attribute"].default and self.dataset != "celeba":
             raise ValueError(f"attribute belongs to celeba; found it with {self.dataset}: leave it out")
         if self.min_images > 1 and not self.of_persons:
             raise ValueError(

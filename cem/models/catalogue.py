@@ -43,17 +43,20 @@ class Cut:
 def catalogue(arch: str, settings: dict[str, Any], image_shape: ImageShape) -> list[Cut]:
     """Every cut of an architecture on images [channels, height, width]; nothing is trained or drawn.
 
-    arch: a member of the family, or `torchvision:<classifier>`; empty: all that need no more to be said. settings: of
-    all cuts, as a study says them. Raises ModelError for an architecture or setting that does not exist.
+    arch: a member of the family, or `torchvision:<classifier>`, of which `@<module>` names one cut; empty: all that
+    need no more to be said. settings: of all cuts, as a study says them. Raises ModelError for an architecture, module
+    or setting that does not exist.
     """
     if arch.startswith("torchvision:"):
         from cem.models.torchvision import Classifier  # torchvision takes a while
 
-        classifier = arch.removeprefix("torchvision:")
-        modules = Classifier(classifier, CLASSES).modules()
+        arch, at, module = arch.partition("@")
+        classifier = Classifier(arch.removeprefix("torchvision:"), CLASSES)
+        if at:
+            classifier.cut(module)  # which says what is wrong with that one
         return [
             _cut(_made("torchvision", settings | {"arch": f"{arch}@{module}"}), arch, module, image_shape)
-            for module in modules
+            for module in ([module] if at else classifier.modules())
         ]
     complete = [name for name, member in MODELS.members.items() if not _open(member)]
     if arch and arch not in complete:

@@ -13,6 +13,7 @@ from cem.config import Torchvision
 from cem.models.dropout import Dropout, StochasticDepth
 from cem.models.split import Architecture, ImageShape, ModelError
 
+CHANNELS = 3  # that each of them takes
 SHOWN = 8  # modules that a message lists
 
 
@@ -157,12 +158,17 @@ def build_torchvision(cfg: Torchvision, image_shape: ImageShape, num_classes: in
     """
     classifier = Classifier(cfg.classifier, num_classes)
     client, server = classifier.cut(cfg.module)
+    shown = "×".join(map(str, image_shape))
+    if image_shape[0] != CHANNELS:
+        raise ModelError(
+            f"torchvision's {cfg.classifier} does not take images of {shown} (channels, height, width): it takes those "
+            f"of {CHANNELS} channels. Set channels: {CHANNELS} of the data set, which repeats grey ones"
+        )
     try:
         with torch.no_grad(), torch.device("meta"):
             found = client.eval()(torch.zeros(1, *image_shape))
             server.eval()(found)
     except RuntimeError as error:
-        shown = "×".join(map(str, image_shape))
         raise ModelError(
             f"torchvision's {cfg.classifier} does not take images of {shown} (channels, height, width): {error}"
         ) from error

@@ -296,6 +296,33 @@ def test_failed_and_open_cluster_jobs_are_in_the_status(cem, file, plan):
     assert "smk-2/record.json: expected a record of version 1" in lines_with(out, "record not read")[0]
 
 
+def test_the_cuts_of_an_architecture_are_shown(cem):
+    code, out, _ = cem("models", "vgg11", "--bottleneck", "C8S1")
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[4][:4] == ["vgg11", "4", "8×8×8", "85,256"]
+    code, out, _ = cem("models", "torchvision:resnet18@layer1", "--side", 64, "--json")
+    (row,) = json.loads(out)
+    assert (code, row["cut"], row["z"]) == (0, "layer1", [8, 16, 16])
+    code, out, err = cem("models", "torchvision:resnet18@layr1")
+    assert (code, out) == (2, "")
+    assert "none called 'layr1'; near it: layer1" in err
+
+
+def test_what_a_data_set_needs_is_shown(cem, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = cem("data")
+    assert code == 0
+    assert lines_with(out, "lfw")[0].split()[-1] == "no"
+    code, out, _ = cem("data", "celeba", "--json")
+    found = json.loads(out)
+    assert (code, found["found"]) == (0, "no")
+    assert str(tmp_path / "data/celeba/img_align_celeba") in found["looks_in"]
+    code, out, err = cem("data", "lfv")
+    assert (code, out) == (2, "")
+    assert "did you mean lfw?" in err
+
+
 def test_a_profile_is_installed_and_shown(cem, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "it's [red]config[/red]"))
     monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "none"))

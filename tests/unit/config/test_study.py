@@ -259,4 +259,4 @@ def test_classes_of_persons_that_are_in_no_other_split_are_of_no_use(study, atta
     with pytest.raises(ConfigError, match=r"attacks\.1: asked cannot use the classes of shadow.*Use data: private"):
         study(dataset=by, attacks=asked)
     study(attacks=asked)
-    study(dataset=by, attacks=[attack | {"data": "private"}, {"kind": "linear", "data": "shadow"}])
+    study(dataset=by, attacks=[attack | {"name": "asked", "data": "private"}, {"kind": "linear", "data": "shadow"}])

@@ -66,7 +66,9 @@ def test_facts_have_their_types(cfg: DatasetSettings) -> None:
 @EACH
 def test_its_files_are_said_before_any_job_starts(cfg: DatasetSettings) -> None:
     assert all(Path(path).exists() for path in cfg.files())
-    check_files(cfg.model_copy(update={"split": Split(val=10, shadow=10, test=10)}))
+    known = read_labels(cfg)
+    each = max(10, 0 if known is None else len(known.class_names))  # one of each class
+    check_files(cfg.model_copy(update={"split": Split(val=each, shadow=each, test=each)}))
 
 
 @EACH
