@@ -217,7 +217,7 @@ def test_sets_whose_files_are_not_read_name_the_converter(name: str, why: str) -
 @pytest.mark.parametrize(
     "settings",
     [
-        {"dataset": "mnist", "attribute": "Male"},
+        {"dataset": "mnist", "attribute": "Smiling"},
         {"dataset": "celeba", "min_images": 5},
         {"dataset": "mnist", "min_images": 5},
     ],

@@ -102,7 +102,7 @@ def test_saturation_is_said_and_left_by_doubling() -> None:
     assert tight.saturated
     assert float(tight.lower.mean()) == pytest.approx(tight.ceiling, rel=1e-6)
     free = leakage.unsaturated(GaussianNoise(0.01))
-    assert math.log2(free / 0.01) == round(math.log2(free / 0.01)) > 0
+    assert math.log2(free.noise_std / 0.01) == round(math.log2(free.noise_std / 0.01)) > 0
     assert not leakage.pairs.at(free).saturated
     assert leakage.pairs.at(free.sized(free.noise_std / 2)).saturated
     found = leakage.at(free, family)

@@ -124,8 +124,8 @@ def test_the_probe_is_fitted_to_private_and_scored_on_val(make_run, tmp_path) ->
     run = make_run(training=settings(epochs=2, probe_every=1))
     state = make_state(run)
     train(state, run, tmp_path / "state")
-    private = clean_smashed(state.client.encoder, make_loader(run, 1, state.generators["data"]))
-    val = clean_smashed(state.client.encoder, make_loader(run, 2, state.generators["data"]))
+    private = clean_smashed(state.client.encoder, state.client.defense, make_loader(run, 1, state.generators["data"]))
+    val = clean_smashed(state.client.encoder, state.client.defense, make_loader(run, 2, state.generators["data"]))
     draws = make_generator(run.seed, "probe/1", "cpu")
     options = {"components": 3, "covariance": "diag", "fit": "em", "noise_std": run.noise_std}
     mixture = fit_mixture(private[0].flatten(1), private[1], **options, generator=draws)
