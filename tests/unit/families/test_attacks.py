@@ -288,7 +288,7 @@ def test_a_network_from_a_file_is_used_as_it_is_without_a_fit(cfg, victim: str, 
     said = again.fit(victims[victim].knowledge(settings))
     assert torch.equal(again.reconstruct(z), attack.reconstruct(z))
     assert (said.failure, said.curve) == ("", [])
-    assert said.held_out_mse == pytest.approx(record.held_out_mse)
+    assert said.held_out_mse is None  # the file's own fit may have seen what is held out here
     assert said.choices["epoch"] == 0
     # Of a prior, which knows no run, what its own fit said; of others nothing is known on this run.
     assert said.converged is (None if settings.of_z else record.converged)
