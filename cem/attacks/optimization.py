@@ -16,12 +16,11 @@ from cem.attacks.base import AttackError, Fitted, Knowledge, hold_out
 from cem.attacks.decoder import DecoderAttack
 from cem.attacks.posterior import (
     ITERATIONS,
-    SPECTRUM_IMAGES,
-    SPECTRUM_NUMBERS,
     Explainer,
     MostProbable,
     Spectrum,
     noise_of,
+    spectrum_images,
 )
 from cem.attacks.search import Search
 from cem.attacks.search_trial import Answer, Look, Trial
@@ -148,8 +147,7 @@ class OptimizationAttack:
         """By name: steps to the most probable image under each variance of the noise. rows: to estimate images from."""
         draws = knowledge.generator(f"{self.cfg.seed}/spectrum")
         order = torch.randperm(len(rows), generator=knowledge.generator(f"{self.cfg.seed}/spectrum rows", "cpu"))
-        most = min(SPECTRUM_IMAGES, max(2, SPECTRUM_NUMBERS // knowledge.images[0].numel()))
-        rows = rows[order[:most]]
+        rows = rows[order[: spectrum_images(knowledge)]]
         targets = knowledge.targets(rows)
         mean = targets.mean(0)
 

@@ -49,6 +49,11 @@ class Spectrum:
         return (rest * flat + along @ self.basis.T).view_as(images)
 
 
+def spectrum_images(knowledge: Knowledge) -> int:
+    """From how many of the attacker's images a covariance is estimated at most."""
+    return min(SPECTRUM_IMAGES, max(2, SPECTRUM_NUMBERS // knowledge.images[0].numel()))
+
+
 @dataclass(frozen=True)
 class Explainer:
     """Moves a guess to where it explains z: m + C Jᵀ (J C Jᵀ + σ²I)⁻¹ (z − F(x) − J (m − x)), J the slope of F at x.

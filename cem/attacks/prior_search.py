@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cem.attacks.base import AttackError, Fitted, Knowledge
 from cem.attacks.flow import FlowLoop, SamplingAttack, image_scale
 from cem.attacks.flow_net import Field, FlowNet
-from cem.attacks.posterior import SPECTRUM_IMAGES, Explainer, Spectrum, noise_of
+from cem.attacks.posterior import Explainer, Spectrum, noise_of, spectrum_images
 from cem.config import PriorSearch
 from cem.jobs.state import StateStore
 from cem.models.init import placed
@@ -66,7 +66,7 @@ class PriorSearchAttack(SamplingAttack):
         self.facts = loop.facts
         fitted = loop.fit(net, None, self.store.part("prior"))
         order = torch.randperm(len(loop.fit_rows), generator=loop.generator("spectrum", "cpu"))
-        rows = loop.fit_rows[order[:SPECTRUM_IMAGES]]  # none of those that its answers are judged on
+        rows = loop.fit_rows[order[: spectrum_images(knowledge)]]  # none of those that its answers are judged on
         net.spectrum = Spectrum.of(((knowledge.targets(rows) - net.mean) / net.scale).flatten(1))
         noise = noise_of(knowledge, encoder, loop.generator("noise"))
         net.explain = Explainer(

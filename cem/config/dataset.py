@@ -178,6 +178,11 @@ class TorchvisionDataset(DatasetSettings):
     def _settings_of_faces(self) -> "TorchvisionDataset":
         if self.attribute != type(self).model_fields["attribute"].default and self.dataset != "celeba":
             raise ValueError(f"attribute belongs to celeba; found it with {self.dataset}: leave it out")
+        if self.split.by == "identity" and not self.of_persons:
+            how = "set attribute: identity" if self.dataset == "celeba" else "leave split.by out"
+            raise ValueError(
+                f"split.by: identity needs classes that are persons; those of {self.dataset} are not: {how}"
+            )
         if self.min_images > 1 and not self.of_persons:
             raise ValueError(
                 f"min_images belongs to lfw, and to celeba with attribute: identity; found it with {self.dataset}"

@@ -11,12 +11,14 @@ from cem.config.registry import Family, Member
 class DefenseSettings(Member):
     """What all defences share. They act in ascending `order`, after the noise, however a study lists them.
 
-    masks: whether it sets values of z to zero, so that a zero says that the value is hidden. meaning: what the report
+    masks: whether it sets values of z to zero, so that a zero says that the value is hidden. adds_noise: whether it is
+    the noise itself, in place of `noise_std`. meaning: what the report
     says of what it promises; empty: nothing.
     """
 
     order: ClassVar[int]
     masks: ClassVar[bool] = False
+    adds_noise: ClassVar[bool] = False
 
     @property
     def meaning(self) -> str:
@@ -83,7 +85,7 @@ class LocalDp(DefenseSettings):
 
     kind: Literal["local_dp"] = "local_dp"
     implementation = "cem.defenses.local_dp:LocalDpDefense"
-    order = 5
+    adds_noise, order = True, 5
     mechanism: Literal["gaussian", "laplace"] = Field("gaussian", description="law of the noise")
     epsilon: float = Field(1.0, gt=0, description="ε, in nats: smaller is more noise")
     delta: float = Field(1e-4, gt=0, lt=1, description="δ of Gaussian noise; Laplace noise has none")
@@ -115,7 +117,8 @@ class LocalDp(DefenseSettings):
         if self.mechanism == "gaussian" and self.epsilon > 1:
             return f"ε = {self.epsilon:g} is nominal: the Gaussian mechanism's σ is proven for ε up to 1"
         more = f", δ = {self.delta:g}" if self.mechanism == "gaussian" else ""
-        return f"ε = {self.epsilon:g}{more} for one look at z when one image is replaced by any other"
+        said = f"ε = {self.epsilon:g}{more} for one look at z when one image is replaced by any other"
+        return f"{said}; n looks cost n times as much"
 
     @property
     def label(self) -> str:

@@ -51,6 +51,13 @@ class Run(Settings):
     def _fits_together(self) -> "Run":
         self.model.check_side(self.dataset.side)
         self.surrogate.check_training(self.training)
+        own = [defense.member for defense in self.defenses if defense.adds_noise]
+        if own and (self.noise_std > 0 or len(own) > 1):
+            found = [f"noise_std: {self.noise_std:g}"] if self.noise_std > 0 else []
+            raise ValueError(
+                f"{own[0]} is the noise of a run, and no other stands beside it; found {', '.join([*found, *own])}. "
+                + ("Set noise_std: 0" if self.noise_std > 0 else "Keep one")
+            )
         return self
 
     # Hashed once each: a plan of thousands of runs asks for them again and again.

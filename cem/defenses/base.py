@@ -94,6 +94,14 @@ class Defense:
         """Whether what leaves the client is what the channel gives: no mechanism acts on it."""
         return all(type(mechanism).act is Mechanism.act for mechanism in self._acting)
 
+    @property
+    def only_hides(self) -> bool:
+        """Whether all that acts on what the channel gives sets values to zero, and does nothing else."""
+        acting = [
+            type(mechanism).act is not Mechanism.act and mechanism is not self._first for mechanism in self.mechanisms
+        ]
+        return all(settings.masks for settings, acts in zip(self.settings, acting, strict=True) if acts)
+
     def observe(self, clean: Smashed, generator: torch.Generator, times: int) -> Smashed:
         """What an attacker makes of the same ẑ sent several times: the mean of what it saw, hidden values left out.
 

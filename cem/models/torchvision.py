@@ -33,8 +33,29 @@ class Part(nn.Module):
         self.inner.load_state_dict({name: whole[name] for name in self.inner.state_dict()})
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.inner(x)
+        out: Tensor = self.inner(x.clone())  # torchvision's own layers may write into what they are given
         return out
+
+
+class MeanOfWindows(nn.Module):
+    """AdaptiveAvgPool2d as products with two matrices: on CUDA the layer's own slope is not the same at every call."""
+
+    def __init__(self, sides: Any) -> None:
+        super().__init__()
+        self.sides: tuple[int, int] = sides
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = (_windows(n, side).to(x) for n, side in zip(x.shape[2:], self.sides, strict=True))
+        out: Tensor = rows @ x @ columns.T
+        return out
+
+
+def _windows(before: int, after: int) -> Tensor:
+    """[after, before]: row i is the mean over ⌊i·before/after⌋ to ⌈(i + 1)·before/after⌉, as torch has them."""
+    first = torch.arange(after) * before // after
+    beyond = -(-(torch.arange(after) + 1) * before // after)
+    inside = (torch.arange(before) >= first[:, None]) & (torch.arange(before) < beyond[:, None])
+    return inside / inside.sum(1, keepdim=True)
 
 
 class Tracer(fx.Tracer):
@@ -45,7 +66,7 @@ class Tracer(fx.Tracer):
         self.given: dict[str, fx.Node] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Dropout) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, Dropout | MeanOfWindows) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         out = super().call_module(m, forward, args, kwargs)
@@ -70,6 +91,11 @@ class Classifier:
             if getattr(self.whole, "aux_logits", False):
                 raise ValueError("it has more than one head")
             self.graph = self.tracer.trace(self.whole)
+            own = self.whole.state_dict()
+            if strange := [
+                str(node.target) for node in self.graph.nodes if node.op == "get_attr" and node.target not in own
+            ]:
+                raise ValueError(f"its graph needs {strange[0]}, which is none of its parameters and buffers")
         except (ValueError, RuntimeError, NotImplementedError, fx.proxy.TraceError) as error:
             raise ModelError(f"classifier {name}: cannot be cut: {error}. Choose another.") from error
         *self.nodes, end = self.graph.nodes
@@ -148,6 +174,8 @@ def _make(name: str, num_classes: int) -> nn.Module:
                 setattr(part, place, Dropout(child.p))
             elif isinstance(child, torchvision.ops.StochasticDepth):
                 setattr(part, place, StochasticDepth(child.p))
+            elif isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
+                setattr(part, place, MeanOfWindows(child.output_size))  # all of torchvision's have two sides
     return made
 
 
@@ -168,6 +196,8 @@ def build_torchvision(cfg: Torchvision, image_shape: ImageShape, num_classes: in
         with torch.no_grad(), torch.device("meta"):
             found = client.eval()(torch.zeros(1, *image_shape))
             server.eval()(found)
+            channels, height, width = image_shape
+            wide = client(torch.zeros(1, channels, height, 2 * width)) if found.ndim == 4 else found
     except RuntimeError as error:
         raise ModelError(
             f"torchvision's {cfg.classifier} does not take images of {shown} (channels, height, width): {error}"
@@ -177,10 +207,11 @@ def build_torchvision(cfg: Torchvision, image_shape: ImageShape, num_classes: in
     parts = Part(client, classifier.make), Part(server, classifier.make)
     if found.ndim == 2:
         return Architecture([[parts[0], nn.Unflatten(1, (found.shape[1], 1, 1))]], [nn.Flatten(), parts[1]])
-    if found.ndim != 4 or found.shape[2] != found.shape[3]:
+    if found.ndim != 4 or found.shape[2] != found.shape[3] or wide.shape[:3] != found.shape[:3]:
         raise ModelError(
             f"module: {cfg.module} of {cfg.classifier} gives {'×'.join(map(str, found.shape[1:]))} numbers an image; "
             "expected a square map (channels, height, width) or a vector: surrogates and attacks cannot lay out "
-            "others, such as tokens with one of the class. Cut elsewhere, or take vit_small"
+            "others, such as tokens with one of the class, or maps with the channels last. Cut elsewhere, or take "
+            "vit_small"
         )
     return Architecture([[parts[0]]], [parts[1]])

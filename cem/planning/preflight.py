@@ -113,7 +113,7 @@ def _check_networks(plan: Plan) -> None:
         key = (run.model, run.dataset.side, run.dataset.channels)
         if run.model.needs_network and key not in known:
             known.add(key)
-            load("cem.models.check:check_model")(run, plan.attacks(run))  # by name: see check_before_start
+            load("cem.models.check:check_model")(run, plan.study.attacks)  # by name: see check_before_start
 
 
 def _count(plan: Plan, name: str) -> Counted | None:

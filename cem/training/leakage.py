@@ -73,7 +73,7 @@ def measure_mixture(
         "population": f"images like the {len(test.labels)} of test, with their class shares",
         "masked": defense.masks,
     }
-    if not (defense.only_channel or defense.masks):  # of a mask, the report says what the lower bound is of
+    if not defense.only_hides:  # of a mask, the report says what the lower bound is of
         attrs = {name: value for name, value in attrs.items() if "leakage_lower" not in name}
         reasons["leakage_lower_nats"] = "a defence acts on z after the noise, and may leave less than the bound"
     save_mixture(out, mixture, {"activations": activations}, attrs, {"test_leakage_nats": here.upper})

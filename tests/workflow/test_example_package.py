@@ -87,4 +87,5 @@ def test_without_its_package_a_kind_is_unknown_and_the_known_ones_are_named(site
     assert done.returncode == 2
     assert "surrogates.1: expected one of 'none', 'gmm', 'attention'; found 'batch_variance'" in done.stderr
     assert "defenses.0: expected one of 'dropout', 'topk', 'nopeek', 'local_dp'; found 'rounding'" in done.stderr
-    assert "model: expected one of 'vgg11'; found 'two_convolutions'" in done.stderr
+    assert "model: expected one of 'vgg11', 'vgg13', " in done.stderr
+    assert "'torchvision'; found 'two_convolutions'" in done.stderr

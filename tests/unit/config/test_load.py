@@ -89,6 +89,14 @@ BAD = {
     "no attacks": ({"attacks": []}, ["attacks", "at least 1 item"]),
     "two attacks of a name": ({"attacks": [{"kind": "linear"}] * 2}, ["two attacks are called linear", "`name`"]),
     "cut outside": ({"model": {"cut_layer": 14}}, ["model: cut_layer 14 is outside vgg11: choose 1 to 13"]),
+    "local DP beside other noise": (
+        {"defenses": [{"kind": "local_dp"}]},
+        ["local_dp is the noise of a run", "found noise_std: 0.025, local_dp. Set noise_std: 0"],
+    ),
+    "persons of an attribute": (
+        {"dataset": {"source": "torchvision", "dataset": "celeba", "split": {"by": "identity"}}},
+        ["split.by: identity needs classes that are persons", "set attribute: identity"],
+    ),
     "cut at zero": ({"model": {"cut_layer": 0}}, ["model.cut_layer", "greater than or equal to 1"]),
     "bad bottleneck": ({"model": {"bottleneck": "8x1"}}, ["model.bottleneck", "such as noRELU_C8S1; found '8x1'"]),
     "even kernel": ({"model": {"bottleneck": "K2C8S1"}}, ["odd kernel", "'K2C8S1'"]),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from cem.config import LocalDp
+from cem.config import Dropout, LocalDp, TopK
 from cem.defenses import GaussianNoise, LaplaceNoise, make_defense
 
 CLEAN = torch.rand(40, 8, 4, 4, generator=torch.Generator().manual_seed(1)) + 0.1
@@ -69,10 +69,18 @@ def test_it_is_the_channel_only_where_no_noise_comes_before() -> None:
 def test_what_epsilon_means() -> None:
     assert "nominal: without clip" in LocalDp().meaning
     assert "nominal: the Gaussian mechanism" in LocalDp(epsilon=3, clip=1).meaning
-    assert LocalDp(clip=1).meaning == "ε = 1, δ = 0.0001 for one look at z when one image is replaced by any other"
+    said = "for one look at z when one image is replaced by any other; n looks cost n times as much"
+    assert LocalDp(clip=1).meaning == f"ε = 1, δ = 0.0001 {said}"
     assert LocalDp(clip=1, mechanism="laplace", epsilon=5).meaning.startswith("ε = 5 for one look")
 
 
 def test_laplace_has_no_delta() -> None:
     with pytest.raises(ValidationError, match="laplace has no δ"):
         LocalDp(mechanism="laplace", delta=0.01)
+
+
+def test_noise_after_the_channel_is_more_than_hiding() -> None:
+    """Then a lower bound on what the channel leaks is none on what leaves."""
+    assert make_defense(0.05, [Dropout(), TopK()]).only_hides
+    assert make_defense(0.0, [LocalDp(), Dropout()]).only_hides, "it is the channel"
+    assert not make_defense(0.05, [LocalDp(), Dropout()]).only_hides

@@ -4,12 +4,14 @@ import pytest
 import torch
 import torchvision
 from pydantic import ValidationError
+from torch.nn.functional import adaptive_avg_pool2d
 
 from cem.config import ConfigError, Torchvision, parse_study
 from cem.config.registry import load
 from cem.models import make_split, seed_dropout, smashed_shape
 from cem.models.dropout import StochasticDepth
 from cem.models.split import ModelError, build_split
+from cem.models.torchvision import MeanOfWindows
 
 IMAGE = (3, 64, 64)
 
@@ -63,6 +65,33 @@ def test_images_of_another_shape_are_refused_with_both() -> None:
         build_split(cut("resnet18", "layer1"), (1, 64, 64), 5)
     with pytest.raises(ValueError, match=r"stride 3 must divide the 16×16 features"):
         build_split(cut("resnet18", "layer1", bottleneck="C8S3"), IMAGE, 5)
+
+
+@pytest.mark.parametrize("module", ["bn1", "relu"])
+def test_the_server_leaves_z_as_it_came(module: str) -> None:
+    """The layer after bn1 writes into its input in torchvision's own network."""
+    encoder, classifier = make_split(cut("resnet18", module), IMAGE, 5)
+    z = encoder.eval()(torch.rand(2, *IMAGE, generator=torch.Generator().manual_seed(0))).detach().requires_grad_()
+    before = z.detach().clone()
+    classifier.eval()(z).sum().backward()
+    assert torch.equal(z, before)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 7), (5, 7), (8, 3), (7, 7), (6, 6)])
+def test_means_of_windows_are_those_of_torch(before: int, after: int) -> None:
+    x = torch.rand(2, 3, before, before + 1, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(MeanOfWindows((after, after))(x), adaptive_avg_pool2d(x, after))
+
+
+def test_maps_with_the_channels_last_are_refused() -> None:
+    """At this side there are as many columns as channels."""
+    with pytest.raises(ModelError, match="channels last"):
+        build_split(cut("swin_t", "features.1"), (3, 384, 384), 5)
+
+
+def test_a_graph_that_needs_more_than_the_network_holds_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"classifier maxvit_t: cannot be cut: its graph needs _tensor_constant0"):
+        build_split(cut("maxvit_t", "stem"), (3, 224, 224), 5)
 
 
 def test_dropout_of_either_side_draws_from_the_runs_generator() -> None:

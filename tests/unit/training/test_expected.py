@@ -103,13 +103,6 @@ def test_gaussian_noise_of_a_defence_is_measured_as_noise(measured) -> None:
         assert private[name] == plain[name]
 
 
-def test_after_other_noise_the_lower_bound_is_not_of_what_leaves(measured) -> None:
-    found = measured(noise_std=0.05, defenses=(LocalDp(),))
-    assert set(found["reasons"]) == {"lmmse", "dfil", "leakage_lower_nats"}
-    assert found["leakage_nats"] > 0
-    assert not [name for name in found if "leakage_lower" in name]
-
-
 def test_a_defence_of_the_objective_alone_changes_nothing(measured) -> None:
     plain, penalised = (measured(noise_std=0.05, defenses=defenses) for defenses in ((), (NoPeek(),)))
     assert plain["lmmse"] == penalised["lmmse"]
