@@ -10,7 +10,7 @@ study: .venv/ready
 
 # A process a core, four at most; the tests of a file stay together, since they share what is slow to make.
 test: .venv/ready
-	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 # A real SLURM on this machine (root on Debian; elsewhere the tests are skipped and say so), up for the tests alone.
 test-cluster: .venv/ready
