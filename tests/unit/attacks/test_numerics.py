@@ -76,5 +76,6 @@ def test_errors_are_those_of_this_numerics(knowledge, name):
     z = real.seen(knowledge)
     own = {"own": torch.arange(len(z))} if name == "nearest" else {}
     error = (attack.reconstruct(z, **own) - knowledge.targets(slice(None))).square().mean().item()
-    # Other processors round otherwise, and a fit makes more of it; a changed rule is off by far more.
-    assert error == pytest.approx(GOLDEN_ERRORS[name], rel=5e-3), advice
+    # Other processors round otherwise, of which a fit makes more: without oneDNN they are up to 5 % off.
+    rounding = 1e-3 if name in ("linear", "nearest") else 0.1
+    assert error == pytest.approx(GOLDEN_ERRORS[name], rel=rounding), advice
