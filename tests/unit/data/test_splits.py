@@ -153,9 +153,9 @@ def test_by_identity_no_person_of_shadow_is_anywhere_else(
     try:
         labels, found = persons(counts, split, is_test)
     except DataError as error:
-        assert own_test, "else every person has images enough"
-        assert "gets none of class" in str(error)  # noqa: PT017
-        return
+        if not own_test or "gets none of class" not in str(error):
+            raise
+        return  # the source's own test part may lack a person; in any other every one has images enough
     drawn = set(labels[found.rows["shadow"]])
     assert len(drawn) == int(shadow * len(counts))
     assert len(found.rows["shadow"]) == sum(counts[person] for person in drawn), "all images of each"
