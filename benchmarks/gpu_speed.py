@@ -231,7 +231,9 @@ def images_per_s(device: torch.device, seconds: float, work: Callable[[], Any], 
 
 def refit_seconds(task: Task, device: torch.device) -> float:
     began = time.perf_counter()
-    task.state.client.surrogate.refit(*clean_smashed(task.state.client.encoder, task.state.client.defense, task.private))
+    task.state.client.surrogate.refit(
+        *clean_smashed(task.state.client.encoder, task.state.client.defense, task.private)
+    )
     synchronize(device)
     return time.perf_counter() - began
 

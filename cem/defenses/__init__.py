@@ -1,6 +1,6 @@
 """Defences: what is applied before z leaves the client, and terms added to the encoder's objective."""
 
-from cem.defenses.base import Defense, Mechanism, make_defense
+from cem.defenses.base import Defense, Mechanism, Place, defense_of, load_defense, make_defense
 from cem.defenses.channel import Channel, NotApplicable, Observed
 from cem.defenses.noise import GaussianNoise, LaplaceNoise
 
@@ -12,5 +12,8 @@ __all__ = [
     "Mechanism",
     "NotApplicable",
     "Observed",
+    "Place",
+    "defense_of",
+    "load_defense",
     "make_defense",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cem.config import NoPeek
 from cem.defenses.base import Mechanism
-from cem.types import Images, Smashed
+from cem.types import Images, Labels, Smashed
 
 _TINY = 1e-9  # keeps the roots differentiable at zero
 
@@ -19,7 +19,7 @@ class NoPeekDefense(Mechanism):
 
     cfg: NoPeek
 
-    def penalty(self, images: Images, clean: Smashed) -> Float[Tensor, ""]:
+    def penalty(self, images: Images, clean: Smashed, labels: Labels) -> Float[Tensor, ""]:
         return self.cfg.weight * distance_correlation(images, clean)
 
 

@@ -11,7 +11,7 @@ from cem import ATTACK_NUMERICS, NUMERICS
 from cem.attacks import Attack, Fitted, make_attack
 from cem.attacks.weights import HasWeights, save_weights
 from cem.config import AttackSettings, MetricSettings, Run
-from cem.defenses import make_defense
+from cem.defenses import defense_of
 from cem.evaluation.evaluator import Evaluator, load_evaluator
 from cem.evaluation.manifest import manifest
 from cem.evaluation.scoring import SCOPES, Metric, Scoring, pair_metrics
@@ -56,7 +56,7 @@ def attack_run(
     with open_dataset(data) as images, open_activations(activations) as smashed:
         smashed.check_source("model", model)
         network = load_network(model, run.model, images, device)
-        defense = make_defense(run.noise_std, run.defenses)
+        defense = defense_of(run, smashed, device)
         victim = Victim(images, smashed, defense, network, run.seed, device)
         files = {"activations": activations, "data": data, "model": model}
         judge = None

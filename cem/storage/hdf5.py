@@ -237,6 +237,12 @@ class ActivationReader(Reader):
         channels, height, width = super().dataset("private/smashed").shape[1:]
         return channels, height, width
 
+    @property
+    def learned(self) -> dict[str, np.ndarray]:
+        """What the run's defence has learned and needs wherever z leaves the client, by name; often nothing."""
+        names = self.file.get("defense", ())
+        return {name: self.array(f"defense/{name}") for name in names}
+
     def dataset(self, name: str) -> h5py.Dataset:
         """Any dataset but the clean ẑ, which would let an attack see what never leaves the client."""
         if name.endswith("/smashed"):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cem.config import Run
-from cem.defenses import Defense, NotApplicable, make_defense
+from cem.defenses import Defense, NotApplicable, defense_of
 from cem.expected import Moments, fisher_leakage, linear_error
 from cem.jobs.process import make_generator
 from cem.models import make_split
@@ -34,7 +34,7 @@ def measure_expected(
     """
     file.check_source("data", data)
     file.check_source("model", model)
-    defense = make_defense(run.noise_std, run.defenses)
+    defense = defense_of(run, file, device)
     if not defense.only_channel:
         return {}, dict.fromkeys(("lmmse", "dfil"), "a defence acts on z beside the noise")
     times = {"": 1} | {f"_seen{n}": n for n in observations}

@@ -51,9 +51,10 @@ def guard(alias: Smashed, finite: Bool[Tensor, ""], column: str, values: dict[st
     alias.register_hook(replace)  # type: ignore[no-untyped-call]
 
 
-def grad_norm(module: nn.Module) -> Float[Tensor, ""]:
-    """L2 norm of the gradient of all of a module's parameters."""
-    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+def grad_norm(*modules: nn.Module) -> Float[Tensor, ""]:
+    """L2 norm of the gradient of all parameters of these modules."""
+    parameters = (parameter for module in modules for parameter in module.parameters())
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     return torch.nn.utils.get_total_norm(gradients)
 
 

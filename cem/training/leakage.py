@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from cem.config import MixtureFit, Run
-from cem.defenses import Channel, Defense, NotApplicable, make_defense
+from cem.defenses import Channel, Defense, NotApplicable, defense_of
 from cem.jobs.process import make_generator, set_up_process
 from cem.mixture import Family, Leakage, Samples, Sandwich, Scored, fit_family, i_mmse, save_mixture
 from cem.storage.hdf5 import ActivationReader, open_activations
@@ -44,9 +44,9 @@ def measure_mixture(
     """
     device = set_up_process(run.training.threads)
     several = sorted({*observations} - {1})
-    defense = make_defense(run.noise_std, run.defenses)
-    channel = defense.channel
     with open_activations(activations) as file:
+        defense = defense_of(run, file, device)
+        channel = defense.channel
         private, val, test = (_scored(file, split, defense, device) for split in ("private", "val", "test"))
         leakage = Leakage(val, test, lambda purpose: make_generator(run.seed, f"leakage/{purpose}", device), channel)
         free = leakage.unsaturated(channel)

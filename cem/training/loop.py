@@ -66,6 +66,7 @@ def _start_epoch(state: State, run: Run, private: OnDeviceLoader) -> None:
                 client.surrogate.refit(*clean_smashed(client.encoder, client.defense, private))
         state.order, state.means, state.nonfinite = private.order(), Means(), 0
     client.encoder.train()
+    client.defense.learned.train()
     state.server.classifier.train()
 
 

@@ -22,6 +22,7 @@ def measure_accuracy(
     device = loader.images.device
     generator = make_generator(seed, "evaluation noise", device)
     encoder.eval()
+    defense.learned.eval()
     classifier.eval()
     right = torch.zeros((), dtype=torch.int64, device=device)
     with torch.no_grad():
@@ -34,6 +35,7 @@ def measure_accuracy(
 def clean_smashed(encoder: nn.Module, defense: Defense, loader: OnDeviceLoader) -> tuple[torch.Tensor, torch.Tensor]:
     """What is given to the channel of every image in order, in evaluation mode, and the labels."""
     encoder.eval()
+    defense.learned.eval()
     with torch.no_grad():
         smashed = torch.cat([defense.prepare(encoder(images)) for images, _ in loader.plain(_BATCH)])
     return smashed, loader.labels

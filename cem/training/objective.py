@@ -76,7 +76,7 @@ class ClientObjective:
         """
         values: dict[str, Tensor] = {}
         z = self.defense.corrupt(watched(clean, "cross_entropy_grad_norm", values), self.noise)
-        own = self.defense.penalty(images, watched(clean, "defense_grad_norm", values))
+        own = self.defense.penalty(images, watched(clean, "defense_grad_norm", values), labels)
         if own.requires_grad:
             values["defense_penalty"] = own.detach()
         if with_surrogate:

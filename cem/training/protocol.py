@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cem.config import Run, Training
 from cem.data.loader import Batch
-from cem.defenses import make_defense
+from cem.defenses import Defense
 from cem.surrogates import Surrogate
 from cem.training.gradients import (
     NonFinite,
@@ -98,7 +98,9 @@ class Client(ClientObjective):
             self.surrogate_optimizer.zero_grad()
         with _precision(self.cfg, images):
             clean = self.encoder(images)
-        return self.terms(images, clean.to(images.dtype), labels, weight, with_surrogate)
+        clean = clean.to(images.dtype)
+        self.defense.learn(images, clean.detach(), labels)
+        return self.terms(images, clean, labels, weight, with_surrogate)
 
     def receive(self, sent: Sent, gradient: Smashed) -> None:
         """Backward of z with the server's ∂CE/∂z, and of the client's own terms, in one pass."""
@@ -109,7 +111,7 @@ class Client(ClientObjective):
 
     def values(self, sent: Sent) -> dict[str, Scalar]:
         """What is to be read of a step, after the backward pass."""
-        values = sent.values | {"client_grad_norm": grad_norm(self.encoder)}
+        values = sent.values | {"client_grad_norm": grad_norm(self.encoder, self.defense.learned)}
         if "surrogate_loss" in values and self.routing != "frozen":
             values["fit_grad_norm"] = grad_norm(self.surrogate)
         return values
@@ -160,21 +162,22 @@ def make_parties(
     run: Run,
     encoder: nn.Module,
     classifier: nn.Module,
+    defense: Defense,
     surrogate: Surrogate,
     generators: dict[str, torch.Generator],
 ) -> tuple[Client, Server]:
-    """Client and server of a run, each with its SGD; the modules must be on the device that trains."""
+    """Client and server of a run, each with its SGD; all parts must be on the device that trains."""
     settings = run.surrogate
     routing = settings.fitted_by
     adam = torch.optim.Adam(surrogate.parameters(), lr=settings.own_lr) if routing == "own" else None
     client = Client(
-        defense=make_defense(run.noise_std, run.defenses),
+        defense=defense,
         surrogate=surrogate,
         routing=routing,
         noise=generators["noise"],
         draws=generators["surrogate"],
         encoder=encoder,
-        optimizer=_sgd(run.training, encoder, *([surrogate] if routing == "shared" else [])),
+        optimizer=_sgd(run.training, encoder, defense.learned, *([surrogate] if routing == "shared" else [])),
         surrogate_optimizer=adam,
         cfg=run.training,
     )

@@ -10,7 +10,7 @@ import torch
 from cem import NUMERICS, __version__
 from cem.config import NoSurrogate, Run
 from cem.data.loader import OnDeviceLoader
-from cem.defenses import make_defense
+from cem.defenses import Place, load_defense, make_defense
 from cem.jobs.interruption import resumable
 from cem.jobs.process import device_name, make_generator, peak_memory_mb, set_up_process
 from cem.jobs.state import StateStore, state_folder
@@ -89,7 +89,8 @@ def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DTy
     device = set_up_process(run.training.threads)
     with open_dataset(data) as file:
         encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
-        encoder.load_state_dict(subset(load_checkpoint(model, kind)[0], "encoder"))
+        tensors, _ = load_checkpoint(model, kind)
+        encoder.load_state_dict(subset(tensors, "encoder"))
         encoder.to(device)
         shape = smashed_shape(encoder, file.image_shape)
         encoder.eval()
@@ -99,7 +100,8 @@ def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DTy
                 for images, _ in _loader(run, file, split, device).plain(512):
                     yield encoder(images)
 
-        channel = make_defense(run.noise_std, run.defenses).channel
+        learned = subset(tensors, "defense")
+        channel = load_defense(run, shape, learned, device).channel
         stored_as, why = stored_dtype(dtype, channel.noise_std, (part for split in SPLITS for part in encoded(split)))
         attrs = {"smashed_dtype": stored_as, "smashed_dtype_why": why}
         with write_file(out, "activations", sources={"data": data, "model": model}, attrs=attrs) as target:
@@ -111,6 +113,8 @@ def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DTy
                     stored[row : row + len(part)] = part.cpu().numpy()
                     row += len(part)
                 target.create_dataset(f"{split}/labels", data=labels)
+            for name, tensor in learned.items():
+                target.create_dataset(f"defense/{name}", data=tensor.numpy())
 
 
 class Task:
@@ -125,7 +129,11 @@ class Task:
         for half in (encoder, classifier):
             seed_dropout(half, generators["dropout"])
         classifier.to(device)
-        parties = make_parties(run, encoder.to(device), classifier, surrogate.to(device), generators)
+        defense = make_defense(run.noise_std, run.defenses)
+        place = Place(file.image_shape, smashed_shape(encoder, file.image_shape), file.num_classes)
+        initial = make_generator(run.seed, "defense", torch.device("cpu"))
+        defense.begin_training(place, initial, next(classifier.parameters()))
+        parties = make_parties(run, encoder.to(device), classifier, defense, surrogate.to(device), generators)
         self.state = State(*parties, generators)
         self.private = _loader(run, file, "private", device, generators["data"])
         self.val = _loader(run, file, "val", device)
@@ -160,6 +168,7 @@ def _record(task: Task, file: DatasetReader, store: StateStore) -> TrainRecord:
     run, state = task.run, task.state
     client, classifier = state.client, state.server.classifier
     client.encoder.load_state_dict(subset(state.best, "encoder"))
+    client.defense.learned.load_state_dict(subset(state.best, "defense"))
     classifier.load_state_dict(subset(state.best, "classifier"))
     accuracy = measure_accuracy(
         client.encoder, classifier, client.defense, _loader(run, file, "test", task.device), run.seed

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cem.jobs.state import StateStore
 from cem.storage.tensors import Packed, Stateful, subset
@@ -42,11 +42,17 @@ class State:
     @property
     def _learning(self) -> Stateful:
         """What a warm-up hands on."""
+        own = self.client.defense.training_state
         return Stateful(
-            {"encoder": self.client.encoder, "classifier": self.server.classifier},
-            {"client_optimizer": self.client.optimizer, "server_optimizer": self.server.optimizer},
+            {**self._model, **own.modules},
+            {"client_optimizer": self.client.optimizer, "server_optimizer": self.server.optimizer, **own.optimizers},
             self.generators,
         )
+
+    @property
+    def _model(self) -> dict[str, nn.Module]:
+        client = self.client
+        return {"encoder": client.encoder, "defense": client.defense.learned, "classifier": self.server.classifier}
 
     @property
     def _surrogate(self) -> Stateful:
@@ -54,8 +60,8 @@ class State:
         return Stateful({"surrogate": self.client.surrogate}, {} if own is None else {"surrogate_optimizer": own})
 
     def model(self) -> dict[str, Tensor]:
-        """Copies of the encoder's and classifier's tensors."""
-        tensors, _ = Stateful(self._learning.modules).pack({}, {})
+        """Copies of the tensors of the encoder, of what the defence has learned, and of the classifier."""
+        tensors, _ = Stateful(self._model).pack({}, {})
         return {name: tensor.clone() for name, tensor in tensors.items()}
 
     def learned(self) -> Packed:

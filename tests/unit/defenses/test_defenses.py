@@ -13,6 +13,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 CLEAN = torch.rand(64, 8, 4, 4, generator=generator(1)) + 0.1
+LABELS = torch.arange(64) % 5
 
 
 def test_without_noise_and_defences_the_clean_leaves() -> None:
@@ -70,7 +71,7 @@ def test_distance_correlation_is_the_textbooks() -> None:
 def test_nopeek_is_a_penalty_with_a_gradient_and_nothing_else_is() -> None:
     clean = CLEAN.clone().requires_grad_()
     images = torch.rand(64, 1, 8, 8, generator=generator(6))
-    make_defense(0.1, [NoPeek(weight=0.5)]).penalty(images, clean).backward()
+    make_defense(0.1, [NoPeek(weight=0.5)]).penalty(images, clean, LABELS).backward()
     assert torch.isfinite(clean.grad).all()
     assert float(clean.grad.abs().sum()) > 0
-    assert float(make_defense(0.1, [Dropout()]).penalty(images, CLEAN)) == 0.0
+    assert float(make_defense(0.1, [Dropout()]).penalty(images, CLEAN, LABELS)) == 0.0

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cem.config import DEFENSES, DefenseSettings, Run, SyntheticDataset
-from cem.defenses import GaussianNoise, Mechanism, make_defense
+from cem.defenses import Defense, GaussianNoise, Mechanism, Place, make_defense
 
 from .examples import cases, one_of_each, wrong_facts
 
@@ -23,8 +23,22 @@ CLEAN = torch.rand(16, 8, 4, 4, generator=generator(1)) * 0.8 + 0.1  # without z
 IMAGES = torch.rand(16, 1, 8, 8, generator=generator(2))
 
 
-def made(cfg: DefenseSettings) -> Mechanism:
-    return cfg.load()(cfg)
+LABELS = torch.arange(16) % 3
+PLACE = Place(image=(1, 8, 8), smashed=(8, 4, 4), num_classes=3)
+
+
+def made(cfg: DefenseSettings, smashed: tuple[int, int, int] = PLACE.smashed) -> Mechanism:
+    """A defence in training, whatever it learns at its initial weights."""
+    mechanism, initial = cfg.load()(cfg), generator(12)
+    mechanism.build(smashed, initial)
+    mechanism.begin_training(PLACE._replace(smashed=smashed), initial, torch.device("cpu"), torch.float32)
+    return mechanism
+
+
+def built(noise_std: float, defenses: list[DefenseSettings]) -> Defense:
+    defense = make_defense(noise_std, defenses)
+    defense.begin_training(PLACE, generator(12), CLEAN)
+    return defense
 
 
 @EACH
@@ -39,8 +53,10 @@ def test_facts_have_their_types(cfg: DefenseSettings) -> None:
 def test_z_keeps_its_shape_and_what_was_given_is_not_changed(cfg: DefenseSettings, shape: tuple[int, ...]) -> None:
     clean = torch.rand(shape, generator=generator(3)) + 0.1
     images, before = torch.rand(len(clean), 1, 8, 8, generator=generator(4)), clean.clone()
-    z = made(cfg).act(clean, generator())
-    made(cfg).penalty(images, clean)
+    mechanism = made(cfg, shape[1:])
+    mechanism.learn(images, clean, LABELS[: len(clean)])
+    z = mechanism.act(clean, generator())
+    mechanism.penalty(images, clean, LABELS[: len(clean)])
     assert (z.shape, z.dtype, z.device) == (clean.shape, clean.dtype, clean.device)
     assert z.isfinite().all()
     assert torch.equal(clean, before)
@@ -51,7 +67,8 @@ def test_what_it_draws_comes_from_the_generator_alone(cfg: DefenseSettings) -> N
     own, before = generator(5), torch.random.get_rng_state()
     start = own.get_state()
     z = made(cfg).act(CLEAN, own)
-    made(cfg).penalty(IMAGES, CLEAN)
+    made(cfg).learn(IMAGES, CLEAN, LABELS)
+    made(cfg).penalty(IMAGES, CLEAN, LABELS)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(made(cfg).act(CLEAN, generator(5)), z)
     draws = not torch.equal(own.get_state(), start)
@@ -81,7 +98,7 @@ def test_training_reaches_the_encoder_through_it(cfg: DefenseSettings) -> None:
 def test_a_penalty_is_a_finite_number_with_a_gradient_or_none(cfg: DefenseSettings) -> None:
     for clean in (CLEAN, CLEAN[:2], torch.ones_like(CLEAN)):  # the last: an encoder that sends one value
         moving = clean.clone().requires_grad_()
-        penalty = made(cfg).penalty(IMAGES[: len(clean)], moving)
+        penalty = made(cfg).penalty(IMAGES[: len(clean)], moving, LABELS[: len(clean)])
         if penalty is None:
             continue
         (gradient,) = torch.autograd.grad(penalty, moving)
@@ -95,7 +112,7 @@ def test_a_penalty_is_a_finite_number_with_a_gradient_or_none(cfg: DefenseSettin
 def test_the_noise_comes_first(cfg: DefenseSettings) -> None:
     one, other = generator(8), generator(8)
     expected = made(cfg).act(GaussianNoise(0.1).send(CLEAN, one), one)
-    assert torch.equal(make_defense(0.1, [cfg]).corrupt(CLEAN, other), expected)
+    assert torch.equal(built(0.1, [cfg]).corrupt(CLEAN, other), expected)
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: "-".join(cfg.member for cfg in order))
@@ -106,9 +123,9 @@ def test_two_orders_of_one_list_are_one_run(order: list[DefenseSettings]) -> Non
     )
     assert other.id == one.id
     assert other.base == one.base
-    one, other = (make_defense(0.1, defenses) for defenses in (listed, order))
+    one, other = (built(0.1, defenses) for defenses in (listed, order))
     assert torch.equal(other.corrupt(CLEAN, generator(9)), one.corrupt(CLEAN, generator(9)))
-    assert torch.equal(other.penalty(IMAGES, CLEAN), one.penalty(IMAGES, CLEAN))
+    assert torch.equal(other.penalty(IMAGES, CLEAN, LABELS), one.penalty(IMAGES, CLEAN, LABELS))
 
 
 def test_defences_act_in_ascending_order() -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 from cem.config import AttentionSurrogate, GmmSurrogate, Run, SyntheticDataset, Training, Vgg11
 from cem.data.loader import Batch
+from cem.defenses import make_defense
 from cem.training.protocol import make_parties, train_batch
 
 from .populations import (
@@ -38,7 +39,9 @@ def train(population: Population, cfg: AttentionSurrogate):
     nn.init.dirac_(encoder.weight)
     nn.init.zeros_(classifier[1].weight)
     generators = {name: generator() for name in ("noise", "surrogate")}
-    client, server = make_parties(run, encoder, classifier, make(population, cfg), generators)
+    client, server = make_parties(
+        run, encoder, classifier, make_defense(run.noise_std, ()), make(population, cfg), generators
+    )
     for step in range(20):
         train_batch(client, server, Batch(*population.draw(60, step)), cfg.weight, True)
     return client.surrogate

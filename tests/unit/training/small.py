@@ -7,6 +7,7 @@ import torch
 
 from cem.config import Run
 from cem.data.loader import Batch, OnDeviceLoader
+from cem.defenses import Place, make_defense
 from cem.jobs.process import make_generator
 from cem.jobs.state import StateStore
 from cem.models import make_split, seed_dropout, smashed_shape
@@ -28,7 +29,10 @@ def make_state(run: Run, surrogate: Surrogate | None = None) -> State:
         shape = smashed_shape(encoder, SHAPE)
         surrogate = make_surrogate(run.surrogate, smashed_shape=shape, num_classes=CLASSES, noise_std=run.noise_std)
     dtype = torch.get_default_dtype()
-    parties = make_parties(run, encoder.to(dtype), classifier.to(dtype), surrogate.to(dtype), generators)
+    defense = make_defense(run.noise_std, run.defenses)
+    place = Place(SHAPE, smashed_shape(encoder, SHAPE), CLASSES)
+    defense.begin_training(place, make_generator(run.seed, "defense", "cpu"), torch.empty(0, dtype=dtype))
+    parties = make_parties(run, encoder.to(dtype), classifier.to(dtype), defense, surrogate.to(dtype), generators)
     state = State(*parties, generators)
     if run.surrogate.mixture is not None:
         smashed = torch.rand(60, *smashed_shape(encoder, SHAPE), generator=make_generator(0, "start", "cpu"))

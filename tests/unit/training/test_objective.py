@@ -46,7 +46,7 @@ def test_it_is_the_sum_of_its_terms(client, optimizer) -> None:
     clean = leaf(party.encoder, batch)
     terms = [
         cross_entropy(classifier(party.defense.corrupt(clean, party.noise)), batch.labels),
-        party.defense.penalty(batch.images, clean),
+        party.defense.penalty(batch.images, clean, batch.labels),
         WEIGHT * party.surrogate(clean, batch.labels, party.draws).loss,
     ]
     expected = torch.autograd.grad(sum(terms), clean)[0]

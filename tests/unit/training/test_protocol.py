@@ -81,7 +81,7 @@ def test_gradient_norms_are_those_of_autograd(double, make_run, surrogate, proto
         "cross_entropy": cross_entropy(
             state.server.classifier(client.defense.corrupt(clean, client.noise)), batch.labels
         ),
-        "defense": client.defense.penalty(batch.images, clean),
+        "defense": client.defense.penalty(batch.images, clean, batch.labels),
         "surrogate": weight * client.surrogate(clean, batch.labels, client.draws).loss,
     }
     expected = {
