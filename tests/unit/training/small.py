@@ -12,6 +12,7 @@ from cem.jobs.state import StateStore
 from cem.models import make_split, seed_dropout, smashed_shape
 from cem.storage.tensors import load_checkpoint, save_checkpoint
 from cem.surrogates import Surrogate, make_surrogate
+from cem.training.distributed import World
 from cem.training.loop import train_epochs
 from cem.training.protocol import Client, Server, make_parties
 from cem.training.state import State
@@ -19,7 +20,7 @@ from cem.training.state import State
 CLASSES, SHAPE = 3, (1, 32, 32)
 
 
-def make_state(run: Run, surrogate: Surrogate | None = None) -> State:
+def make_state(run: Run, surrogate: Surrogate | None = None, world: World | None = None) -> State:
     """Parties of a run, as its stage makes them; `surrogate` takes the place of the settings' own."""
     generators = {name: make_generator(run.seed, name, "cpu") for name in ("data", "noise", "dropout", "surrogate")}
     encoder, classifier = make_split(run.model, SHAPE, CLASSES, make_generator(run.seed, "model", "cpu"))
@@ -28,7 +29,7 @@ def make_state(run: Run, surrogate: Surrogate | None = None) -> State:
         shape = smashed_shape(encoder, SHAPE)
         surrogate = make_surrogate(run.surrogate, smashed_shape=shape, num_classes=CLASSES, noise_std=run.noise_std)
     dtype = torch.get_default_dtype()
-    parties = make_parties(run, encoder.to(dtype), classifier.to(dtype), surrogate.to(dtype), generators)
+    parties = make_parties(run, encoder.to(dtype), classifier.to(dtype), surrogate.to(dtype), generators, world)
     state = State(*parties, generators)
     if run.surrogate.mixture is not None:
         smashed = torch.rand(60, *smashed_shape(encoder, SHAPE), generator=make_generator(0, "start", "cpu"))
