@@ -2,6 +2,7 @@
 
 from cem.jobs.interruption import SAVED
 from cem.training.leakage import measure_mixture
+from cem.training.ranks import ranks_for
 from cem.training.stages import extract_activations, train, warm_up
 
-__all__ = ["SAVED", "extract_activations", "measure_mixture", "train", "warm_up"]
+__all__ = ["SAVED", "extract_activations", "measure_mixture", "ranks_for", "train", "warm_up"]

@@ -46,6 +46,7 @@ def train_epochs(
         if state.epoch >= first_selectable(run.surrogate, run.training) and accuracy >= state.best_accuracy:
             state.best, state.best_accuracy, state.best_epoch = state.model(), accuracy, state.epoch
         state.epoch, state.step, state.elapsed = state.epoch + 1, 0, 0.0
+        client.world.require_same(state.learned()[0])
         state.save(store)
         _log(row, run.training.epochs)
 

@@ -2,7 +2,7 @@
 
 import math
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from cem.config import Run, Training
 from cem.data.loader import Batch
 from cem.defenses import Defense
 from cem.surrogates import Surrogate
+from cem.training.distributed import World
 from cem.training.gradients import (
     NonFinite,
     Readings,
@@ -47,19 +48,21 @@ class Server:
     classifier: nn.Module
     optimizer: torch.optim.Optimizer
     cfg: Training
+    world: World = field(default_factory=World)
 
     def score(self, z: Smashed, labels: Labels) -> Score:
         """CE(classifier(z), y)."""
         self.optimizer.zero_grad()
         with _precision(self.cfg, z):
-            logits = self.classifier(z)
-        return score(logits, labels, z.dtype)
+            logits = self.classifier(self.world.part(z))
+        return score(self.world.whole(logits), labels, z.dtype)
 
     def answer(self, z: Smashed, labels: Labels) -> tuple[Smashed, Readings]:
         """Make a step on z as it came over the network; give back ∂CE/∂z."""
         z.requires_grad_()
         found = self.score(z, labels)
         found.cross_entropy.backward()  # type: ignore[no-untyped-call]
+        self.world.sum_gradients(self.classifier)
         readings = read(self.values(found))
         readings |= self.step(readings)
         assert z.grad is not None
@@ -90,6 +93,7 @@ class Client(ClientObjective):
     optimizer: torch.optim.Optimizer
     surrogate_optimizer: torch.optim.Optimizer | None
     cfg: Training
+    world: World = field(default_factory=World)
 
     def send(self, images: Images, labels: Labels, weight: float, with_surrogate: bool) -> Sent:
         """z = corrupt(ẑ) and the client's own terms; see ClientObjective."""
@@ -97,8 +101,8 @@ class Client(ClientObjective):
         if self.surrogate_optimizer is not None:
             self.surrogate_optimizer.zero_grad()
         with _precision(self.cfg, images):
-            clean = self.encoder(images)
-        clean = clean.to(images.dtype)
+            clean = self.encoder(self.world.part(images))
+        clean = self.world.whole(clean.to(images.dtype))
         self.defense.learn(images, clean.detach(), labels)
         return self.terms(images, clean, labels, weight, with_surrogate)
 
@@ -108,6 +112,7 @@ class Client(ClientObjective):
             torch.autograd.backward([sent.z, sent.own], [gradient, None])
         else:
             torch.autograd.backward([sent.z], [gradient])
+        self.world.sum_gradients(self.encoder)
 
     def values(self, sent: Sent) -> dict[str, Scalar]:
         """What is to be read of a step, after the backward pass."""
@@ -146,6 +151,7 @@ def train_batch(client: Client, server: Server, batch: Batch, weight: float, wit
     if client.cfg.protocol == "joint":
         found = server.score(sent.z, batch.labels)
         objective(found, sent).backward()  # type: ignore[no-untyped-call]
+        client.world.sum_gradients(client.encoder, server.classifier)
         of_server, of_client = server.values(found), client.values(sent)
         together = read(of_server | of_client)  # at once: each reading waits for the device
         readings, own = ({name: together[name] for name in values} for values in (of_server, of_client))
@@ -165,8 +171,15 @@ def make_parties(
     defense: Defense,
     surrogate: Surrogate,
     generators: dict[str, torch.Generator],
+    world: World | None = None,
 ) -> tuple[Client, Server]:
-    """Client and server of a run, each with its SGD; all parts must be on the device that trains."""
+    """Client and server of a run, each with its SGD; all parts must be on the device that trains.
+
+    world: the processes that make it; absent: this one. Encoder and classifier are made to work in it.
+    """
+    world = world or World()
+    for half in (encoder, classifier):
+        world.share(half)
     settings = run.surrogate
     routing = settings.fitted_by
     adam = torch.optim.Adam(surrogate.parameters(), lr=settings.own_lr) if routing == "own" else None
@@ -180,8 +193,9 @@ def make_parties(
         optimizer=_sgd(run.training, encoder, defense.learned, *([surrogate] if routing == "shared" else [])),
         surrogate_optimizer=adam,
         cfg=run.training,
+        world=world,
     )
-    return client, Server(classifier, _sgd(run.training, classifier), run.training)
+    return client, Server(classifier, _sgd(run.training, classifier), run.training, world)
 
 
 def _sgd(cfg: Training, *modules: nn.Module) -> torch.optim.Optimizer:

@@ -23,58 +23,59 @@ from cem.storage.job_records import TrainRecord
 from cem.storage.records import write_record
 from cem.storage.tensors import load_checkpoint, save_checkpoint, subset
 from cem.surrogates import Surrogate, make_surrogate
+from cem.training.distributed import World
 from cem.training.history import history_csv, read_history
 from cem.training.loop import train_epochs
 from cem.training.measure import measure_accuracy
 from cem.training.precision import DType, stored_dtype
 from cem.training.protocol import make_parties
+from cem.training.ranks import Inputs, train_in_ranks
 from cem.training.state import State
 from cem.types import Smashed
 
 
-def warm_up(run: Run, data: Path, model: Path, history: Path, results: Path) -> None:
-    """Train the first epochs without a surrogate; every run that differs only in the surrogate goes on from here."""
+def warm_up(run: Run, data: Path, model: Path, history: Path, results: Path, ranks: int = 1) -> None:
+    """Train the first epochs without a surrogate; every run that differs only in the surrogate goes on from here.
+
+    ranks: processes that do it, a GPU each.
+    """
     device = set_up_process(run.training.threads)
     plain = run.model_copy(update={"surrogate": NoSurrogate()})
     folder = state_folder(results, {"warm_up": plain.sparse()}, {"data": sha256(data)})
     with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
         name_work(folder, model.parent)
-        task = Task(plain, file, device, Surrogate())
-        task.fit(store, until=run.training.warmup_epochs)
+        inputs = Inputs(plain, data)
+        train_in_ranks(inputs, ranks, store)
+        task = make_task(inputs, file, device)
+        task.fit(store, inputs.until)
         save_checkpoint(model, "warm_up", *task.state.learned())
         write_text(history, history_csv(task.state.history))
 
 
 def train(
-    run: Run, data: Path, warm_model: Path, warm_history: Path, mixture: Path | None, out: Path, results: Path
+    run: Run,
+    data: Path,
+    warm_model: Path,
+    warm_history: Path,
+    mixture: Path | None,
+    out: Path,
+    results: Path,
+    ranks: int = 1,
 ) -> None:
     """Train a run from its warm-up to the end; write model.safetensors, history.csv and train.json into `out`.
 
     The model is the one with the best accuracy on `val` among the epochs that have the learning rate, λ(t) and
-    threshold of the last one; `test` is scored once.
+    threshold of the last one; `test` is scored once. ranks: processes that train, a GPU each.
     """
     device = set_up_process(run.training.threads)
-    inputs = {"data": sha256(data), "warm_up": sha256(warm_model), "mixture": sha256(mixture) if mixture else ""}
-    folder = state_folder(results, {"train": run.sparse()}, inputs)
+    digests = {"data": sha256(data), "warm_up": sha256(warm_model), "mixture": sha256(mixture) if mixture else ""}
+    folder = state_folder(results, {"train": run.sparse()}, digests)
     with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
         name_work(folder, out)
-        labels = torch.from_numpy(file.labels("private"))
-        encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
-        surrogate = make_surrogate(
-            run.surrogate,
-            smashed_shape=smashed_shape(encoder, file.image_shape),
-            num_classes=file.num_classes,
-            noise_std=make_defense(run.noise_std, run.defenses).channel.noise_std,
-            class_prior=torch.bincount(labels, minlength=file.num_classes) / len(labels),
-            num_samples=len(labels),
-            mixture=load_mixture(mixture) if mixture else None,
-            seed=run.seed,
-        )
-        task = Task(run, file, device, surrogate)
-        tensors, header = load_checkpoint(warm_model, "warm_up")
-        task.state.restore_learned(tensors, header)
-        task.state.history = read_history(warm_history)
-        task.fit(store, until=run.training.epochs)
+        inputs = Inputs(run, data, warm_model, warm_history, mixture)
+        train_in_ranks(inputs, ranks, store)
+        task = make_task(inputs, file, device)
+        task.fit(store, inputs.until)
         best = task.state.best
         save_checkpoint(out / "model.safetensors", "model", best, {"run": run.id, "settings": run.sparse()})
         write_text(out / "history.csv", history_csv(task.state.history))
@@ -118,9 +119,11 @@ def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DTy
 
 
 class Task:
-    """A training: its modules, loaders and state."""
+    """A training: its modules, loaders and state. world: the processes that make it; absent: this one."""
 
-    def __init__(self, run: Run, file: DatasetReader, device: torch.device, surrogate: Surrogate) -> None:
+    def __init__(
+        self, run: Run, file: DatasetReader, device: torch.device, surrogate: Surrogate, world: World | None = None
+    ) -> None:
         self.run, self.device = run, device
         purposes = ("data", "noise", "dropout", "surrogate")
         generators = {purpose: make_generator(run.seed, purpose, device) for purpose in purposes}
@@ -133,21 +136,48 @@ class Task:
         place = Place(file.image_shape, smashed_shape(encoder, file.image_shape), file.num_classes)
         initial = make_generator(run.seed, "defense", torch.device("cpu"))
         defense.begin_training(place, initial, next(classifier.parameters()))
-        parties = make_parties(run, encoder.to(device), classifier, defense, surrogate.to(device), generators)
+        encoder.to(device)
+        parties = make_parties(run, encoder, classifier, defense, surrogate.to(device), generators, world)
         self.state = State(*parties, generators)
         self.private = _loader(run, file, "private", device, generators["data"])
         self.val = _loader(run, file, "val", device)
+        self.state.client.world.check_batch(self.private.batch_size)
 
     def fit(self, store: StateStore, until: int) -> None:
         """Train, going on from the saved state where there is one."""
         saved = store.load()
         if saved is not None:
             self.state.restore(*saved)
-            print(
-                f"going on from {store.place}: epoch {self.state.epoch + 1}, batch {self.state.step}",
-                file=sys.stderr,
-            )
+            if self.state.epoch < until:
+                print(
+                    f"going on from {store.place}: epoch {self.state.epoch + 1}, batch {self.state.step}",
+                    file=sys.stderr,
+                )
         train_epochs(self.state, self.run, self.private, self.val, until, store)
+
+
+def make_task(inputs: Inputs, file: DatasetReader, device: torch.device, world: World | None = None) -> Task:
+    """A training before its first step, as what it is made from says."""
+    run = inputs.run
+    if inputs.warm_model is None or inputs.warm_history is None:
+        return Task(run, file, device, Surrogate(), world)
+    labels = torch.from_numpy(file.labels("private"))
+    encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
+    surrogate = make_surrogate(
+        run.surrogate,
+        smashed_shape=smashed_shape(encoder, file.image_shape),
+        num_classes=file.num_classes,
+        noise_std=make_defense(run.noise_std, run.defenses).channel.noise_std,
+        class_prior=torch.bincount(labels, minlength=file.num_classes) / len(labels),
+        num_samples=len(labels),
+        mixture=load_mixture(inputs.mixture) if inputs.mixture else None,
+        seed=run.seed,
+    )
+    task = Task(run, file, device, surrogate, world)
+    tensors, header = load_checkpoint(inputs.warm_model, "warm_up")
+    task.state.restore_learned(tensors, header)
+    task.state.history = read_history(inputs.warm_history)
+    return task
 
 
 def _loader(

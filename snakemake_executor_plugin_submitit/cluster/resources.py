@@ -141,7 +141,8 @@ def _gpus(job: str, resources: Mapping[str, Any], settings: ExecutorSettings) ->
     model, gres = str(resources.get("gpu_model") or ""), str(resources.get("gres") or "")
     asked = [re.split(r"[:=]", one) for one in gres.split(",")]
     if settings.no_gpu:
-        return 0, ",".join(one for one, parts in zip(gres.split(","), asked, strict=True) if parts[0] != "gpu"), ""
+        others = [one for one, parts in zip(gres.split(","), asked, strict=True) if parts[0] not in ("gpu", "shard")]
+        return 0, ",".join(others), ""
     found = [int(parts[-1]) if parts[-1].isdecimal() else 1 for parts in asked if parts[0] == "gpu"]
     if gpus and found:
         raise WorkflowError(f"job {job}: expected gpu or gres with gpu, found gpu={gpus} and gres={gres!r}. Say one.")

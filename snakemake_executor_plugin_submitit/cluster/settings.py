@@ -47,6 +47,7 @@ class ExecutorSettings(ExecutorSettingsBase):
         "", "how the site spells GPUs, with {gpus} for their number: gpu:a100:{gpus}; empty: --gpus-per-node"
     )
     no_gpu: bool = _setting(False, "the site has no GPUs: rules that ask for some run without")
+    jobs_per_gpu: int = _setting(1, "jobs of a group that run side by side on each of its GPUs; 1: they take turns")
     setup: str = _setting("", "shell lines run on the node before anything else: module load …, source …")
     python: str = _setting("", "command that starts Python on the node, such as a container's; empty: this Python")
     sources: str = _setting(

@@ -60,6 +60,11 @@ class Executor(RemoteExecutor):
         self._notes: dict[tuple[str, ...], str] = {}
         configs = self.workflow.config_settings.configfiles
         _check_paths([Path.cwd(), self.workflow.main_snakefile, *configs, PYTHON])
+        if settings.jobs_per_gpu < 1:
+            raise WorkflowError(
+                f"expected at least one job a GPU, found --submitit-jobs-per-gpu {settings.jobs_per_gpu}. Say 1 to let "
+                "the jobs of a group take turns on it."
+            )
         root = Path(self.workflow.persistence.path) / FOLDER
         self._lock_of_head = HeadLock(root / "head.json")
         try:
@@ -163,14 +168,14 @@ class Executor(RemoteExecutor):
         return "--executor local --workflow-profile none"
 
     def get_job_args(self, job: Any, **_: Any) -> str:
-        """The inner Snakemake uses what the job was given, not the node: the jobs of a group take turns within it.
+        """The inner Snakemake uses what the job was given, not the node: the jobs of a group share that.
 
         Without the base's wait for this head's own temporary folder: an adopted job outlives its head.
         """
         request = self._request(job)
         limits = [f"mem_mb={request.memory_mb}"]
         if not self._settings.no_gpu:  # else it would wait for a GPU for ever
-            limits.append(f"gpu={request.gpus}")
+            limits.append(f"gpu={request.gpus * (self._settings.jobs_per_gpu if job.is_group() else 1)}")
         files = list(job.get_wait_for_files())
         return " ".join(
             [
@@ -265,7 +270,7 @@ class Executor(RemoteExecutor):
 
     def _request(self, job: Any) -> Request:
         described = f"{name_of(job)} ({', '.join(outputs_of(job))})"
-        resources = resources_of(job)
+        resources = resources_of(job, self._settings.jobs_per_gpu)
         return make_request(described, resources, resources.get("_cores", 1), self._settings)
 
     def _scope(self) -> str:

@@ -38,8 +38,11 @@ def name_of(job: Any) -> str:
     return "+".join(sorted({single.rule.name for single in members_of(job)}))
 
 
-def resources_of(job: Any) -> Any:
-    """What a job or group asks for. The jobs of a group take turns on the GPUs of the one that asks for most.
+def resources_of(job: Any, jobs_per_gpu: int = 1) -> Any:
+    """What a job or group asks for. The jobs of a group share the GPUs of the one that asks for most.
+
+    They take turns on these, or `jobs_per_gpu` of them run side by side on each; memory and processors are then for
+    as many.
 
     By itself Snakemake adds up the GPUs of jobs that are ready together, but where `--resources gpu=1` limits them, and
     that limit would cut what single jobs ask for, too, without a word.
@@ -48,13 +51,14 @@ def resources_of(job: Any) -> Any:
         return job.resources
     asked = [single.resources.get("gpu", 0) for single in job.jobs]
     gpus = max((number for number in asked if isinstance(number, int)), default=0)  # others are refused later
-    return GroupResources.basic_layered(
+    found = GroupResources.basic_layered(
         toposorted_jobs=job.toposorted,
-        constraints=Resources.from_mapping({"gpu": max(1, gpus)}),
+        constraints=Resources.from_mapping({"gpu": max(1, gpus) * jobs_per_gpu}),
         run_local=False,
         additive_resources=["runtime"],
         sortby=["runtime"],
     )
+    return found | {"gpu": gpus} if gpus else found  # not the sum over those that run side by side
 
 
 @dataclass(eq=False)

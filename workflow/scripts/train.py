@@ -6,7 +6,7 @@ from cem.jobs.script import job
 
 with job(snakemake.log[0]):
     from cem.config import Run
-    from cem.training import train
+    from cem.training import ranks_for, train
 
     train(
         Run.model_validate(snakemake.params.run),
@@ -16,4 +16,5 @@ with job(snakemake.log[0]):
         mixture=next(map(Path, snakemake.input.get("mixture", [])), None),
         out=Path(snakemake.output.model).parent,
         results=Path("results"),
+        ranks=ranks_for(snakemake.resources.gpu),
     )

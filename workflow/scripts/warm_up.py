@@ -6,7 +6,7 @@ from cem.jobs.script import job
 
 with job(snakemake.log[0]):
     from cem.config import Run
-    from cem.training import warm_up
+    from cem.training import ranks_for, warm_up
 
     warm_up(
         Run.model_validate(snakemake.params.run),
@@ -14,4 +14,5 @@ with job(snakemake.log[0]):
         model=Path(snakemake.output.model),
         history=Path(snakemake.output.history),
         results=Path("results"),
+        ranks=ranks_for(snakemake.resources.gpu),
     )

@@ -13,6 +13,7 @@ from cem.jobs.state import StateStore
 from cem.models import make_split, seed_dropout, smashed_shape
 from cem.storage.tensors import load_checkpoint, save_checkpoint
 from cem.surrogates import Surrogate, make_surrogate
+from cem.training.distributed import World
 from cem.training.loop import train_epochs
 from cem.training.protocol import Client, Server, make_parties
 from cem.training.state import State
@@ -20,7 +21,7 @@ from cem.training.state import State
 CLASSES, SHAPE = 3, (1, 32, 32)
 
 
-def make_state(run: Run, surrogate: Surrogate | None = None) -> State:
+def make_state(run: Run, surrogate: Surrogate | None = None, world: World | None = None) -> State:
     """Parties of a run, as its stage makes them; `surrogate` takes the place of the settings' own."""
     generators = {name: make_generator(run.seed, name, "cpu") for name in ("data", "noise", "dropout", "surrogate")}
     encoder, classifier = make_split(run.model, SHAPE, CLASSES, make_generator(run.seed, "model", "cpu"))
@@ -32,7 +33,8 @@ def make_state(run: Run, surrogate: Surrogate | None = None) -> State:
     defense = make_defense(run.noise_std, run.defenses)
     place = Place(SHAPE, smashed_shape(encoder, SHAPE), CLASSES)
     defense.begin_training(place, make_generator(run.seed, "defense", "cpu"), torch.empty(0, dtype=dtype))
-    parties = make_parties(run, encoder.to(dtype), classifier.to(dtype), defense, surrogate.to(dtype), generators)
+    halves = encoder.to(dtype), classifier.to(dtype)
+    parties = make_parties(run, *halves, defense, surrogate.to(dtype), generators, world)
     state = State(*parties, generators)
     if run.surrogate.mixture is not None:
         smashed = torch.rand(60, *smashed_shape(encoder, SHAPE), generator=make_generator(0, "start", "cpu"))

@@ -7,24 +7,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from cem.config import AttentionSurrogate, Dropout, GmmSurrogate, NoPeek, NoSurrogate, TopK, Training
+from cem.config import Dropout, NoPeek, TopK, Training
 from cem.training.protocol import train_batch
 from cem.training.schedule import surrogate_computed, surrogate_weight
 
 from .small import make_batch, make_state, model
+from .steps import SURROGATES
 
-SMALL = {"embedding": 16, "reduced": 16, "slots": 3, "components": 2}
-SURROGATES = {
-    "none": NoSurrogate(),
-    "gmm bound": GmmSurrogate(),
-    "gmm bound pca": GmmSurrogate(covariance="pca", rank=2),
-    "gmm legacy": GmmSurrogate(formula="legacy"),
-    "attention mixture": AttentionSurrogate(**SMALL),
-    "attention mixture linear": AttentionSurrogate(tokens="linear", **SMALL),
-    "attention enhanced_variance": AttentionSurrogate(statistic="enhanced_variance", **SMALL),
-    "attention shared": AttentionSurrogate(optimizer="shared", **SMALL),
-    "attention frozen": AttentionSurrogate(optimizer="frozen", **SMALL),
-}
 DEFENSES = {  # and whether gradients are clipped
     "noise": ((), None),
     "dropout": ((Dropout(rate=0.3),), None),

@@ -65,7 +65,9 @@ def test_what_slurms_own_plugin_takes_is_taken(resources: dict, expected: dict) 
     assert {name: asked.get(name) for name in expected} == expected
 
 
-@pytest.mark.parametrize("resources", [{"gpu": 2}, {"gpu": 1, "gpu_model": "a100"}, {"gres": "gpu:a100:2"}])
+@pytest.mark.parametrize(
+    "resources", [{"gpu": 2}, {"gpu": 1, "gpu_model": "a100"}, {"gres": "gpu:a100:2"}, {"gpu": 0, "gres": "shard:1"}]
+)
 def test_a_site_without_gpus_is_asked_for_none(resources: dict) -> None:
     settings = ExecutorSettings(no_gpu=True, gres="gpu:{gpus}", gpu_partition="gpu", partition="cpu")
     asked = request(1, settings, **resources)

@@ -1,0 +1,154 @@
+"""A training by several processes is that of one: the same numbers, whatever fails."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cem.config import SURROGATES as FAMILY
+from cem.config import AttentionSurrogate, Run, Training
+from cem.jobs.interruption import Interrupted
+from cem.training import ranks, ranks_for, train, warm_up
+from cem.training.distributed import RankError, Ranks, World
+
+from .steps import CASES, SURROGATES, every_case
+
+CLOCK = {"images_per_s", "seconds", "peak_memory_mb"}
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory) -> list[dict[str, torch.Tensor]]:
+    """All cases by two processes, started once."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "tests.unit.training.steps"]
+    ranks = [subprocess.Popen([*command, str(rank), "2", folder], cwd=ROOT) for rank in range(2)]
+    assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]
+    return [load_file(folder / f"{rank}.safetensors") for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def by_one() -> dict[str, torch.Tensor]:
+    return every_case(World())
+
+
+@pytest.mark.parametrize(("surrogate", "protocol"), CASES)
+def test_two_processes_make_the_steps_of_one(by_one, by_two, surrogate, protocol) -> None:
+    """Readings, gradients, weights, momenta of statistics: three steps in float64, two of them of odd batches."""
+    prefix = f"{surrogate} {protocol}/"
+    expected = {name: value for name, value in by_one.items() if name.startswith(prefix)}
+    assert {"cross_entropy", "defense_penalty"} <= {name.split(".")[-1] for name in expected}
+    for name, value in expected.items():
+        first, second = (rank[name] for rank in by_two)
+        torch.testing.assert_close(first, value, rtol=1e-5, atol=1e-8, msg=lambda text, name=name: f"{name}: {text}")
+        assert torch.equal(first, second), name  # to the bit: each goes its own way from here
+
+
+def test_every_surrogate_of_the_family_is_among_them() -> None:
+    assert {cfg.member for cfg in SURROGATES.values()} == set(FAMILY.members)
+
+
+class Job:
+    """Trains a run by two processes in a folder, from a warm-up of one; `started` are all that it has started."""
+
+    def __init__(self, run: Run, data: Path, folder: Path, monkeypatch) -> None:
+        self.run, self.data, self.folder, self.started = run, data, folder, []
+        popen = subprocess.Popen
+
+        def start(*args, **settings) -> subprocess.Popen:
+            self.started.append(popen(*args, **settings))
+            return self.started[-1]
+
+        monkeypatch.setattr(subprocess, "Popen", start)
+        warm_up(run, data, folder / "warm.safetensors", folder / "warm.csv", folder)
+
+    def train(self, name: str) -> tuple[bytes, list[dict[str, str]]]:
+        """Model and history, without its clock."""
+        warm, out = self.folder / "warm.safetensors", self.folder / name
+        train(self.run, self.data, warm, self.folder / "warm.csv", None, out, self.folder, ranks=2)
+        with (out / "history.csv").open(newline="") as file:
+            rows = [{name: row[name] for name in row if name not in CLOCK} for row in csv.DictReader(file)]
+        return (out / "model.safetensors").read_bytes(), rows
+
+    def when(self, happened, act) -> None:
+        """Do something as soon as something has happened."""
+
+        def wait() -> None:
+            while not happened():
+                time.sleep(0.01)
+            act()
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    def saved_after(self, moment: float) -> bool:
+        return any(path.stat().st_mtime > moment for path in self.folder.glob(".state/*/state.safetensors"))
+
+
+@pytest.fixture
+def job(make_run, data, tmp_path, monkeypatch) -> Job:
+    surrogate = AttentionSurrogate(embedding=16, slots=4)
+    return Job(
+        make_run(surrogate=surrogate, training=Training(epochs=3, warmup_epochs=1, batch_size=100)),
+        data,
+        tmp_path,
+        monkeypatch,
+    )
+
+
+def test_a_training_by_two_is_stopped_and_killed_and_ends_with_the_same_bits(job) -> None:
+    expected = job.train("undisturbed")
+    assert [row["phase"] for row in expected[1]] == ["warm_up", "train", "train"]
+    job.when(lambda: len(job.started) == 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted):  # after the first batch
+        job.train("disturbed")
+    began = time.time()
+    job.when(lambda: job.saved_after(began), lambda: job.started[-1].kill())
+    with pytest.raises(RankError, match="process 2 of the 2 of this training was killed by SIGKILL"):
+        job.train("disturbed")
+    assert all(process.returncode is not None for process in job.started)
+    assert job.train("disturbed") == expected
+    summary = json.loads((job.folder / "disturbed/train.json").read_text())
+    assert [attempt["ended"] for attempt in summary["attempts"]] == ["saved", "failed", "done"]
+    assert all(attempt["lost_seconds"] < attempt["seconds"] for attempt in summary["attempts"])
+
+
+def test_a_process_that_fails_is_shown_with_its_traceback(job, monkeypatch) -> None:
+    say = ranks._say
+    monkeypatch.setattr(ranks, "_say", lambda process, line: say(process, _broken(line)))
+    with pytest.raises(
+        RankError, match=r"(?s)process 2 of the 2 .* ended with exit code 1.*Traceback.*KeyError: 'state'"
+    ):
+        job.train("broken")
+
+
+def _broken(line: str) -> str:
+    values = json.loads(line)
+    return json.dumps({name: values[name] for name in values if name != "state" or values["rank"] == 0}) + "\n"
+
+
+def test_a_batch_too_small_for_the_processes_is_refused() -> None:
+    world = object.__new__(Ranks)
+    world.size = 4
+    with pytest.raises(RankError, match="4 processes and batches of 3"):
+        world.check_batch(3)
+
+
+@pytest.mark.parametrize(("gpus", "seen", "expected"), [(1, 4, 1), (0, 4, 1), (4, 0, 1), (4, 4, 4), (2, 4, 2)])
+def test_a_process_for_each_gpu_that_the_job_asked_for(monkeypatch, gpus, seen, expected) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: seen)
+    assert ranks_for(gpus) == expected
+
+
+def test_fewer_gpus_than_asked_for_are_refused(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(RankError, match=r"expected the 2 GPUs .* found 1"):
+        ranks_for(2)
