@@ -55,3 +55,12 @@ def _within(attack: dict[str, Any], max_epochs: Any) -> dict[str, Any]:
     if "decoder" in attack:
         return attack | {"decoder": attack["decoder"] | {"max_epochs": max_epochs}}
     return attack | {"max_epochs": max_epochs} if attack["kind"] in _ENDING else attack
+
+
+def or_panel(schema: dict[str, Any]) -> None:
+    """Beside the list, what stands for one."""
+    attacks = {name: schema.pop(name) for name in ("type", "items", "minItems") if name in schema}
+    most = {"type": "integer", "minimum": 8}
+    properties = {"panel": {"enum": list(PANELS)}, "also": attacks, "max_epochs": most}
+    panel = {"type": "object", "properties": properties, "required": ["panel"], "additionalProperties": False}
+    schema["anyOf"] = [attacks, panel]

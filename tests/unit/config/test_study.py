@@ -203,7 +203,7 @@ def test_settings_are_frozen(study):
             setattr(settings, name, 3)
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "config").glob("*.yaml")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda file: file.name)
 def test_the_studies_of_this_repository_are_valid(file):
     assert load_study(file).runs()
 

@@ -1,0 +1,184 @@
+"""The published numbers beside ours: of the runs that have the settings of a row of the paper's tables."""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+
+from cem.config import AttackSettings, Run
+from cem.config.paths import at, given, put
+from cem.config.presets import (
+    ASSUMED,
+    CEM,
+    CEM_ELSEWHERE,
+    IMAGES,
+    PRESETS,
+    SHARED,
+    preset_settings,
+    published_dataset,
+)
+from cem.config.strict import validate
+from cem.planning.plan import Plan
+from cem.report.cells import attack_cell, notes_of, seeds_text, working
+from cem.report.groups import Group, dotted
+from cem.report.scores import Scores
+from cem.report.statistics import over_seeds
+from cem.report.table import Table
+from cem.storage.hdf5 import open_dataset
+
+SOURCE = "Xia et al. (CVPR; arXiv 2503.00383)"
+ATTACKS = ("decoder", "gan")  # kinds whose scores the tables have
+NOTE = (
+    f"In brackets what {SOURCE} reports: one run and one score, without spread; its models and attacks were selected "
+    "on test images, ours are not. It does not say of which images its SSIM and PSNR are; they stand beside Infer's."
+)
+# Settings that say where something is, or do not act on what is compared.
+_IGNORED = ("dataset.source", "dataset.path", "seed", "training.threads", "training.probe_every")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the tables. scores: its numbers by the columns of published.csv; those that it lacks are absent."""
+
+    dataset: str
+    preset: str
+    cem: bool
+    scores: dict[str, float]
+
+    @property
+    def label(self) -> str:
+        return f"{self.preset} with CEM" if self.cem else self.preset
+
+
+@cache
+def rows() -> tuple[Row, ...]:
+    """All rows of the tables, in their order."""
+    with files("cem.report").joinpath("published.csv").open(encoding="utf-8") as file:
+        table = pd.read_csv(file, comment="#")
+    names = [name for name in table.columns if name not in ("dataset", "defense", "cem")]
+    return tuple(
+        Row(
+            line["dataset"], line["defense"], bool(line["cem"]), {name: line[name] for name in names if line[name] >= 0}
+        )
+        for line in table.to_dict("records")
+    )
+
+
+def as_published(run: Run, dataset: str, preset: str, cem: bool) -> Run:
+    """A run as the paper made a row of the tables, as far as that is known; what is not known is as in this run."""
+    settings = given(run)
+    surrogate = CEM | CEM_ELSEWHERE.get(dataset, {}) if cem else {"kind": "none"}
+    for path, value in (SHARED[dataset] | {"dataset.name": dataset, "surrogate": surrogate}).items():
+        put(settings, path, value)
+    return validate(Run, settings).as_preset(preset)
+
+
+def row_of(run: Run) -> Row | None:
+    """The row whose data set, defences, noise, bottleneck and surrogate a run has; None where it is of none."""
+    dataset = published_dataset(run.dataset.name)
+    if dataset is None:
+        return None
+    for row in rows():
+        if row.dataset == dataset and row.preset in PRESETS and _has(run, row.preset, dataset):
+            published = as_published(run, dataset, row.preset, row.cem)
+            if published.surrogate.label == run.surrogate.label:
+                return row
+    return None
+
+
+def _has(run: Run, preset: str, dataset: str) -> bool:
+    alike = _example(preset, dataset)
+    return all(at(run, path) == at(alike, path) for path in preset_settings(preset, dataset))
+
+
+@cache
+def _example(preset: str, dataset: str) -> Run:
+    """Of a preset, whose settings are made once: a study may have thousands of runs."""
+    return validate(Run, {"dataset": {"source": "synthetic", "name": dataset}}).as_preset(preset)
+
+
+def differences(run: Run, row: Row) -> list[str]:
+    """What a run has other than the published one, each with the published value in brackets."""
+    theirs, ours = (_in_force(one) for one in (as_published(run, row.dataset, row.preset, row.cem), run))
+    apart = [path for path in ours | theirs if ours.get(path) != theirs.get(path) and path not in _IGNORED]
+    return [f"{path} {_said(ours.get(path))} ({_said(theirs.get(path))})" for path in apart]
+
+
+def _in_force(run: Run) -> dict[str, Any]:
+    """Settings by dotted path; the augmentation as it is, said or not."""
+    dataset = run.dataset.model_copy(update={"augment": run.dataset.augmentation})
+    return dotted(run.model_copy(update={"dataset": dataset}).model_dump(mode="json"))
+
+
+def published_table(plan: Plan, groups: list[Group], results: pd.DataFrame, scores: Scores) -> Table | None:
+    """One row per group and attack that the tables have numbers of; None where no group is a row of the tables."""
+    header = (
+        "runs", "row of the paper", "attack", "differs, too", "seeds", "accuracy, %", "MSE, Train", "MSE, Infer",
+        "SSIM", "PSNR, dB",
+    )  # fmt: skip
+    matched = [(group, row) for group in groups if (row := row_of(group.first)) is not None]
+    if not matched:
+        return None
+    apart = [_apart(plan, group, row) for group, row in matched]
+    common = [what for what in apart[0] if all(what in other for other in apart)]
+    lines = []
+    for (group, row), all_of_it in zip(matched, apart, strict=True):
+        own = "; ".join(what for what in all_of_it if what not in common) or "–"
+        accuracy = over_seeds(100 * group.about(results)["accuracy"]).text(4)
+        accuracy += _published(row, "accuracy_pct", ".2f")
+        for attack in _attacks(plan, group):
+            cells = _cells(group, row, attack, results, scores)
+            name = "–" if attack is None else attack.id
+            lines.append((group.label, row.label, name, own, seeds_text(group), accuracy, *cells))
+    everywhere = (f"All rows differ from the paper in: {'; '.join(common)}.",) if common else ()
+    return Table("published", header, lines, (NOTE, *everywhere, *notes_of(lines)), text_columns=4)
+
+
+def _apart(plan: Plan, group: Group, row: Row) -> list[str]:
+    """What is known to differ in a group: settings, the number of images, and what the paper does not say."""
+    found = differences(group.first, row)
+    with open_dataset(plan.data(group.first.dataset)) as reader:
+        have = [len(reader.dataset(f"{split}/images")) for split in ("private", "test")]
+    for what, ours, theirs in zip(("training", "test"), have, IMAGES.get(row.dataset, have), strict=True):
+        found += [f"{ours:,} {what} images ({theirs:,})"] if ours != theirs else []
+    return [*found, ASSUMED[row.preset]] if row.preset in ASSUMED else found
+
+
+def _attacks(plan: Plan, group: Group) -> list[AttackSettings] | list[None]:
+    """Those of the tables' kinds whose attacker is the paper's: all private images, each z once; else [None]."""
+    return [
+        attack
+        for attack in plan.attacks(group.first)
+        if attack.member in ATTACKS
+        and (attack.data, attack.data_size, attack.observations) == ("private", None, 1)
+        and not attack.starts
+    ] or [None]
+
+
+def _cells(
+    group: Group, row: Row, attack: AttackSettings | None, results: pd.DataFrame, scores: Scores
+) -> tuple[str, ...]:
+    if attack is None:
+        return ("–",) * 4
+    mine = group.rows(results).query("attack == @attack.id")
+    train, infer = (mine[mine["scope"] == scope] for scope in ("train", "infer"))
+    works, kind = working(infer), attack.member
+    likeness = (
+        ("–" if works.empty else scores.estimate(works, name).text()) + _published(row, f"{kind}_{name}", form)
+        for name, form in (("ssim", ".3f"), ("psnr_db", ".2f"))
+    )
+    return (
+        attack_cell(train, scores) + _published(row, f"{kind}_mse_train", ".4f"),
+        attack_cell(infer, scores) + _published(row, f"{kind}_mse_infer", ".4f"),
+        *likeness,
+    )
+
+
+def _published(row: Row, column: str, form: str) -> str:
+    return f" ({row.scores[column]:{form}})" if column in row.scores else ""
+
+
+def _said(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else "none" if value in (None, []) else str(value)
