@@ -206,6 +206,8 @@ def _record(task: Task, file: DatasetReader, store: StateStore) -> TrainRecord:
     seconds = {phase: sum(row.seconds for row in state.history if row.phase == phase) for phase in ("warm_up", "train")}
     modules = {"encoder": client.encoder, "classifier": classifier, "surrogate": client.surrogate}
     attempts = store.end()
+    # Where several processes have trained, this one has not: the first of them wrote its memory down.
+    trained = [row.peak_memory_mb or 0.0 for row in state.history if row.phase == "train"]
     return TrainRecord(
         run=run.id,
         accuracy_test=accuracy,
@@ -215,7 +217,7 @@ def _record(task: Task, file: DatasetReader, store: StateStore) -> TrainRecord:
         seconds=seconds["train"],
         warmup_seconds=seconds["warm_up"],
         parameters={name: parameter_count(module) for name, module in modules.items()},
-        peak_memory_mb=peak_memory_mb(task.device),
+        peak_memory_mb=max([peak_memory_mb(task.device), *trained]),
         device=device_name(task.device),
         threads=run.training.threads,
         versions={"cem": __version__, "torch": str(torch.__version__), "python": platform.python_version()},

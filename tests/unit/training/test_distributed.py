@@ -8,17 +8,20 @@ import subprocess
 import sys
 import threading
 import time
+from copy import deepcopy
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from cem.config import SURROGATES as FAMILY
 from cem.config import AttentionSurrogate, Run, Training
 from cem.jobs.interruption import Interrupted
 from cem.training import ranks, ranks_for, train, warm_up
-from cem.training.distributed import RankError, Ranks, World
+from cem.training.distributed import RankError, Ranks, SharedBatchNorm, World
 
 from .steps import CASES, SURROGATES, every_case
 
@@ -152,3 +155,45 @@ def test_fewer_gpus_than_asked_for_are_refused(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(RankError, match=r"expected the 2 GPUs .* found 1"):
         ranks_for(2)
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A process group of this process alone, whose parts are whole batches."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=(tmp_path / "meeting").as_uri(), rank=0, world_size=1, timeout=timedelta(minutes=1)
+    )
+    yield Ranks(torch.device("cpu"))
+    torch.distributed.destroy_process_group()
+
+
+LAYERS = {
+    "maps": (nn.BatchNorm2d(4), (6, 4, 3, 3)),
+    "vectors": (nn.BatchNorm1d(4), (6, 4)),
+    "without weights": (nn.BatchNorm2d(4, affine=False), (6, 4, 3, 3)),
+    "cumulative": (nn.BatchNorm2d(4, momentum=None), (6, 4, 3, 3)),
+    "no running statistics": (nn.BatchNorm2d(4, track_running_stats=False), (6, 4, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_shared_batch_normalisation_is_torchs(alone, layer, dtype) -> None:
+    original, shape = LAYERS[layer]
+    expected, shared = nn.Sequential(deepcopy(original)), nn.Sequential(deepcopy(original))
+    alone.share(shared)
+    assert isinstance(shared[0], SharedBatchNorm)
+    assert list(expected.state_dict()) == list(shared.state_dict())
+    gradients = []
+    for net in (expected, shared):
+        for step in range(2):
+            x = (1 + torch.randn(shape, generator=torch.Generator().manual_seed(step))).to(dtype).requires_grad_()
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+                y = net(x)
+            assert y.dtype == dtype
+            (y.float() * torch.arange(y.numel()).view(shape).sin()).sum().backward()
+        gradients.append([x.grad, *(parameter.grad for parameter in net.parameters())])
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+    torch.testing.assert_close(gradients[1], gradients[0], **tolerance)
+    torch.testing.assert_close(shared.state_dict(), expected.state_dict(), **tolerance)
+    torch.testing.assert_close(shared.eval()(x), expected.eval()(x), **tolerance)
