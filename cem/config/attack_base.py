@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from cem.config.base import Slug
-from cem.config.decoder import Network
+from cem.config.decoder import Network, doubles
 from cem.config.model import ModelSettings
 from cem.config.registry import Member
 
@@ -110,8 +110,7 @@ class AttackSettings(Member):
 
     def check_z(self, model: ModelSettings, z: int, side: int) -> None:
         """Raise ValueError where it cannot be run on this network, whose z have side `z` for images of this side."""
-        ratio = side // z
-        if any(one.of_z for one in self._networks.values()) and (ratio * z != side or ratio.bit_count() != 1):
+        if any(one.of_z for one in self._networks.values()) and not doubles(z, side):
             raise ValueError(
                 f"{self.id} cannot attack {model.label} cut at layer {model.cut_layer}: its network doubles the side "
                 f"of z until it is the image's, which must be 1, 2, 4, 8, … times that of z; found z of {z}×{z} and "

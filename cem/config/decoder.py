@@ -29,6 +29,12 @@ def parse_decoder(text: str) -> tuple[int | None, int]:
     return int(found["blocks"]) if "blocks" in found else None, int(found["channels"])
 
 
+def doubles(z: int, side: int) -> bool:
+    """Whether a decoder, which doubles the side of z until it is the image's, gets there."""
+    ratio = side // z
+    return ratio * z == side and ratio.bit_count() == 1
+
+
 class Loss(Settings):
     """What a decoder minimises: a sum of errors, each with its weight."""
 

@@ -3,9 +3,13 @@
 import math
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from cem.config.decoder import doubles, parse_decoder
+from cem.config.model import ModelSettings
 from cem.config.registry import Family, Member
+
+SMALLEST_SSIM_SIDE = 6  # cem.metrics: its window is reflected at the borders
 
 
 class DefenseSettings(Member):
@@ -28,6 +32,14 @@ class DefenseSettings(Member):
     def label(self) -> str:
         """Short and path-safe: part of a run's id."""
         raise NotImplementedError
+
+    def check_model(self, model: ModelSettings, side: int) -> None:
+        """Raise ValueError where settings tell that it cannot act on this network and images of this side."""
+        if not model.needs_network:
+            self.check_z(model, model.side_of_z(side), side)
+
+    def check_z(self, model: ModelSettings, z: int, side: int) -> None:
+        """Raise ValueError where it cannot act on this network, whose z have side `z` for images of this side."""
 
 
 class Dropout(DefenseSettings):
@@ -74,6 +86,76 @@ class NoPeek(DefenseSettings):
     @property
     def label(self) -> str:
         return f"nopeek{self.weight:g}"
+
+
+class Adversarial(DefenseSettings):
+    """A decoder is trained beside the network, and the client pays for what it recovers beyond `threshold` (ResSFL).
+
+    The decoder learns from ẑ; it is no part of the model, and no attacker gets it. Source: docs/theory.md, "The
+    defences".
+    """
+
+    kind: Literal["adversarial"] = "adversarial"
+    implementation = "cem.defenses.adversarial:AdversarialDefense"
+    order = 40
+    weight: float = Field(0.3, gt=0, description="weight of what the decoder recovers")
+    score: Literal["ssim", "mse", "log_mse"] = Field(
+        "ssim", description="what the decoder is trained by, and the client pays for, averaged over a batch"
+    )
+    threshold: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description="the client pays for an SSIM above it, 0.5 where it is absent, or for a mean squared error below "
+        "it, which has to be given",
+    )
+    net: str = Field("res_normN4C64", description="the decoder: res_normN{blocks}C{channels}, or unet_C{channels}")
+    lr: float = Field(1e-3, gt=0, description="learning rate of the decoder's Adam")
+    steps: int = Field(1, ge=1, description="steps of the decoder on a batch that it learns from")
+    interval: int = Field(1, ge=1, description="it learns from every interval-th batch")
+
+    @field_validator("net")
+    @classmethod
+    def _net_form(cls, value: str) -> str:
+        parse_decoder(value)
+        return value
+
+    @model_validator(mode="after")
+    def _threshold_of_score(self) -> "Adversarial":
+        if self.score != "ssim" and (self.threshold is None or self.threshold <= 0):
+            found = "none" if self.threshold is None else f"{self.threshold:g}"
+            raise ValueError(
+                f"score: {self.score} needs a threshold above 0, the mean squared error of images in [0, 1] up to "
+                f"which the client pays; found {found}. Set threshold, such as 0.03"
+            )
+        return self
+
+    @property
+    def limit(self) -> float:
+        """What the decoder's loss has to lie below for the client to pay: of −SSIM, MSE or log MSE."""
+        if self.score == "ssim":
+            return -0.5 if self.threshold is None else -self.threshold
+        assert self.threshold is not None
+        return self.threshold if self.score == "mse" else math.log(self.threshold)
+
+    def check_z(self, model: ModelSettings, z: int, side: int) -> None:
+        if not doubles(z, side):
+            raise ValueError(
+                f"{self.member} cannot train its decoder at {model.label} cut at layer {model.cut_layer}: it doubles "
+                f"the side of z until it is the image's, which must be 1, 2, 4, 8, … times that of z; found z of "
+                f"{z}×{z} and images of {side}×{side}. Choose another side, cut_layer or bottleneck, or leave the "
+                "defence out."
+            )
+        if self.score == "ssim" and side < SMALLEST_SSIM_SIDE:
+            raise ValueError(
+                f"{self.member}: score: ssim needs images of {SMALLEST_SSIM_SIDE}×{SMALLEST_SSIM_SIDE} pixels at "
+                f"least; found {side}×{side}. Choose score: mse"
+            )
+
+    @property
+    def label(self) -> str:
+        score = "" if self.score == "ssim" else f"_{self.score}"
+        return f"adversarial{score}{self.weight:g}"
 
 
 class LocalDp(DefenseSettings):

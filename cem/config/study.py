@@ -54,6 +54,8 @@ class Run(Settings):
     def _fits_together(self) -> "Run":
         self.model.check_side(self.dataset.side)
         self.surrogate.check_training(self.training)
+        for defense in self.defenses:
+            defense.check_model(self.model, self.dataset.side)
         own = [defense.member for defense in self.defenses if defense.adds_noise]
         if own and (self.noise_std > 0 or len(own) > 1):
             found = [f"noise_std: {self.noise_std:g}"] if self.noise_std > 0 else []

@@ -110,7 +110,7 @@ def _check_networks(plan: Plan) -> None:
     """Whether the networks that settings alone do not know can be built and attacked."""
     known = set()
     for run in plan.runs.values():
-        key = (run.model, run.dataset.side, run.dataset.channels)
+        key = (run.model, run.dataset.side, run.dataset.channels, run.defenses)
         if run.model.needs_network and key not in known:
             known.add(key)
             load("cem.models.check:check_model")(run, plan.study.attacks)  # by name: see check_before_start

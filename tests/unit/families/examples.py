@@ -36,6 +36,11 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
     },
     "defense": {
         "topk": [{}, {"scope": "batch", "fraction": 0.6}],
+        "adversarial": [  # with thresholds that no decoder stays below, however bad
+            {"net": "res_normN0C4", "threshold": -1},
+            {"net": "unet_C4", "score": "mse", "threshold": 1, "steps": 2},
+            {"net": "res_normN0C4", "score": "log_mse", "threshold": 1, "interval": 2},
+        ],
         "local_dp": [
             {},
             {"mechanism": "laplace", "epsilon": 2.0},

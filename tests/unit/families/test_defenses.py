@@ -27,11 +27,11 @@ LABELS = torch.arange(16) % 3
 PLACE = Place(image=(1, 8, 8), smashed=(8, 4, 4), num_classes=3)
 
 
-def made(cfg: DefenseSettings, smashed: tuple[int, int, int] = PLACE.smashed) -> Mechanism:
+def made(cfg: DefenseSettings, place: Place = PLACE) -> Mechanism:
     """A defence in training, whatever it learns at its initial weights."""
     mechanism, initial = cfg.load()(cfg), generator(12)
-    mechanism.build(smashed, initial)
-    mechanism.begin_training(PLACE._replace(smashed=smashed), initial, torch.device("cpu"), torch.float32)
+    mechanism.build(place.smashed, initial)
+    mechanism.begin_training(place, initial, torch.device("cpu"), torch.float32)
     return mechanism
 
 
@@ -52,8 +52,9 @@ def test_facts_have_their_types(cfg: DefenseSettings) -> None:
 @pytest.mark.parametrize("shape", [(16, 8, 4, 4), (1, 3, 5, 2), (2, 1, 1, 1)])
 def test_z_keeps_its_shape_and_what_was_given_is_not_changed(cfg: DefenseSettings, shape: tuple[int, ...]) -> None:
     clean = torch.rand(shape, generator=generator(3)) + 0.1
-    images, before = torch.rand(len(clean), 1, 8, 8, generator=generator(4)), clean.clone()
-    mechanism = made(cfg, shape[1:])
+    place = PLACE._replace(image=(1, 8 * shape[2], 8 * shape[3]), smashed=shape[1:])
+    images, before = torch.rand(len(clean), *place.image, generator=generator(4)), clean.clone()
+    mechanism = made(cfg, place)
     mechanism.learn(images, clean, LABELS[: len(clean)])
     z = mechanism.act(clean, generator())
     mechanism.penalty(images, clean, LABELS[: len(clean)])

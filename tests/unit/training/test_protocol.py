@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from cem.config import Dropout, NoPeek, TopK, Training
+from cem.config import Adversarial, Dropout, NoPeek, TopK, Training
 from cem.training.protocol import train_batch
 from cem.training.schedule import surrogate_computed, surrogate_weight
 
@@ -19,6 +19,7 @@ DEFENSES = {  # and whether gradients are clipped
     "dropout": ((Dropout(rate=0.3),), None),
     "topk": ((TopK(fraction=0.3),), None),
     "nopeek": ((NoPeek(weight=0.5),), None),
+    "adversarial": ((Adversarial(net="res_normN0C4", threshold=-1),), None),
     "nopeek clipped": ((NoPeek(weight=0.5),), 0.3),
 }
 

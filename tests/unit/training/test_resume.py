@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cem.config import AttentionSurrogate, GmmSurrogate, Threshold
+from cem.config import Adversarial, AttentionSurrogate, GmmSurrogate, NoSurrogate, Threshold
 from cem.jobs.interruption import SAVED
 from cem.jobs.state import StateError, own_folder
 from cem.storage.tensors import load_checkpoint
@@ -20,8 +20,9 @@ from .conftest import TRAINING
 CLOCK = {"images_per_s", "seconds", "peak_memory_mb"}
 QUANTILE = Threshold(kind="quantile")
 RUNS = {
-    "gmm joint": (GmmSurrogate(), "joint"),
-    "attention split": (AttentionSurrogate(embedding=16, slots=4, warmup_epochs=1, threshold=QUANTILE), "split"),
+    "gmm joint": (GmmSurrogate(), "joint", ()),
+    "attention split": (AttentionSurrogate(embedding=16, slots=4, warmup_epochs=1, threshold=QUANTILE), "split", ()),
+    "adversarial joint": (NoSurrogate(), "joint", (Adversarial(net="res_normN0C4", threshold=-1, interval=2),)),
 }
 
 
@@ -46,9 +47,10 @@ def finish(start, run, data: Path, folder: Path) -> None:
 @pytest.fixture(scope="module", params=RUNS)
 def reference(request, tmp_path_factory, make_run, start, data):
     """A run that nobody disturbs, and what it ends with."""
-    surrogate, protocol = RUNS[request.param]
+    surrogate, protocol, defenses = RUNS[request.param]
     training = TRAINING.model_copy(update={"protocol": protocol})
-    run, folder = make_run(surrogate=surrogate, training=training), tmp_path_factory.mktemp("undisturbed")
+    run = make_run(surrogate=surrogate, training=training, defenses=defenses)
+    folder = tmp_path_factory.mktemp("undisturbed")
     finish(start, run, data, folder)
     return run, outcome(folder)
 
