@@ -34,7 +34,7 @@ from cem.config.dataset import (
     TorchvisionDataset,
 )
 from cem.config.decoder import DecoderFit, FlowFit, Loss, NetworkFit, StartingDecoder, TunedFit, parse_decoder
-from cem.config.defense import DEFENSES, Defense, DefenseSettings, Dropout, LocalDp, NoPeek, TopK
+from cem.config.defense import DEFENSES, Defense, DefenseSettings, Dropout, Hsic, LocalDp, NoPeek, TopK
 from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
 from cem.config.mixture import MixtureFit
@@ -98,6 +98,7 @@ __all__ = [
     "FlowFit",
     "Gan",
     "GmmSurrogate",
+    "Hsic",
     "IdxDataset",
     "ImageFolderDataset",
     "Linear",

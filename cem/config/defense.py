@@ -76,6 +76,31 @@ class NoPeek(DefenseSettings):
         return f"nopeek{self.weight:g}"
 
 
+class Hsic(DefenseSettings):
+    """Makes ẑ depend less on the image and more on the label, as HSIC measures it (BiDO, Peng et al. 2022).
+
+    Adds weight_x · HSIC(x, ẑ) − weight_y · HSIC(ẑ, y) to the objective; y is one-hot.
+    """
+
+    kind: Literal["hsic"] = "hsic"
+    implementation = "cem.defenses.hsic:HsicDefense"
+    order = 31
+    weight_x: float = Field(0.05, ge=0, description="weight of HSIC(x, ẑ)")
+    weight_y: float = Field(0.5, ge=0, description="weight of HSIC(ẑ, y)")
+    bandwidth: float = Field(5.0, gt=0, description="of the Gaussian kernels, for each √number of a point")
+
+    @model_validator(mode="after")
+    def _weighs(self) -> "Hsic":
+        if self.weight_x == self.weight_y == 0:
+            raise ValueError("both weights are 0, and nothing is defended. Raise weight_x or weight_y")
+        return self
+
+    @property
+    def label(self) -> str:
+        bandwidth = f"-b{self.bandwidth:g}" if self.bandwidth != 5 else ""
+        return f"hsic{self.weight_x:g}-{self.weight_y:g}{bandwidth}"
+
+
 class LocalDp(DefenseSettings):
     """Noise for local differential privacy, of each image's z clipped to a norm where `clip` is given.
 
