@@ -34,7 +34,7 @@ from cem.config.dataset import (
     TorchvisionDataset,
 )
 from cem.config.decoder import DecoderFit, FlowFit, Loss, NetworkFit, StartingDecoder, TunedFit, parse_decoder
-from cem.config.defense import DEFENSES, Defense, DefenseSettings, Dropout, Hsic, LocalDp, NoPeek, TopK
+from cem.config.defense import DEFENSES, Defense, DefenseSettings, Dropout, Hsic, LocalDp, NoPeek, ShapedNoise, TopK
 from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
 from cem.config.mixture import MixtureFit
@@ -129,6 +129,7 @@ __all__ = [
     "Seed",
     "Settings",
     "ShadowModel",
+    "ShapedNoise",
     "Slug",
     "Split",
     "StartingDecoder",

@@ -152,5 +152,25 @@ class LocalDp(DefenseSettings):
         return f"{self.mechanism}_dp{self.epsilon:g}{delta}{clip}"
 
 
+class ShapedNoise(DefenseSettings):
+    """Gaussian noise whose mean variance is std², spread over the numbers of z so that the task feels it least.
+
+    `fisher`: by how much the loss curves along each number, as its squared gradients in training say. `learned`: by
+    descent on the loss, with the encoder. Every number gets at least `floor` of the mean.
+    """
+
+    kind: Literal["shaped_noise"] = "shaped_noise"
+    implementation = "cem.defenses.shaped_noise:ShapedNoiseDefense"
+    adds_noise, order = True, 5
+    std: float = Field(0.025, gt=0, description="σ: root of the mean variance over the numbers of z")
+    shape: Literal["fisher", "learned"] = Field("fisher", description="what spreads the variance over the numbers of z")
+    floor: float = Field(0.1, gt=0, lt=1, description="least variance of a number, in parts of the mean")
+
+    @property
+    def label(self) -> str:
+        floor = f"-floor{self.floor:g}" if self.floor != 0.1 else ""
+        return f"shaped_noise{self.std:g}-{self.shape}{floor}"
+
+
 DEFENSES = Family("defense", DefenseSettings)
 Defense = Annotated[DefenseSettings, DEFENSES]
