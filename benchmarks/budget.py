@@ -19,7 +19,7 @@ import torch
 from cem.attacks import Fitted
 from cem.attacks.decoder import DecoderAttack
 from cem.config import Decoder, Run, load_study
-from cem.defenses import make_defense
+from cem.defenses import defense_of
 from cem.evaluation import Victim
 from cem.evaluation.victim import load_network
 from cem.planning.plan import Plan
@@ -46,7 +46,7 @@ def row(plan: Plan, run: Run, cfg: Decoder, next_size: Decoder | None) -> tuple[
     folder = plan.run(run)
     with open_dataset(plan.data(run.dataset)) as data, open_activations(folder / "activations.h5") as activations:
         network = load_network(folder / "model.safetensors", run.model, data, CPU)
-        victim = Victim(data, activations, make_defense(run.noise_std, run.defenses), network, run.seed, CPU)
+        victim = Victim(data, activations, defense_of(run, activations, CPU), network, run.seed, CPU)
         auto, seconds, error = fitted(cfg, victim)
         epochs = 4 * auto.ladder[-1].epochs
         given = cfg.model_copy(update={"epochs": epochs, "max_epochs": type(cfg).model_fields["max_epochs"].default})

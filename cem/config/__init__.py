@@ -34,7 +34,18 @@ from cem.config.dataset import (
     TorchvisionDataset,
 )
 from cem.config.decoder import DecoderFit, FlowFit, Loss, NetworkFit, StartingDecoder, TunedFit, parse_decoder
-from cem.config.defense import DEFENSES, Adversarial, Defense, DefenseSettings, Dropout, LocalDp, NoPeek, TopK
+from cem.config.defense import (
+    DEFENSES,
+    Adversarial,
+    Defense,
+    DefenseSettings,
+    Dropout,
+    Hsic,
+    LocalDp,
+    NoPeek,
+    ShapedNoise,
+    TopK,
+)
 from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
 from cem.config.mixture import MixtureFit
@@ -99,6 +110,7 @@ __all__ = [
     "FlowFit",
     "Gan",
     "GmmSurrogate",
+    "Hsic",
     "IdxDataset",
     "ImageFolderDataset",
     "Linear",
@@ -129,6 +141,7 @@ __all__ = [
     "Seed",
     "Settings",
     "ShadowModel",
+    "ShapedNoise",
     "Slug",
     "Split",
     "StartingDecoder",

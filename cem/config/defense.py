@@ -158,6 +158,31 @@ class Adversarial(DefenseSettings):
         return f"adversarial{score}{self.weight:g}"
 
 
+class Hsic(DefenseSettings):
+    """Makes ẑ depend less on the image and more on the label, as HSIC measures it (BiDO, Peng et al. 2022).
+
+    Adds weight_x · HSIC(x, ẑ) − weight_y · HSIC(ẑ, y) to the objective; y is one-hot.
+    """
+
+    kind: Literal["hsic"] = "hsic"
+    implementation = "cem.defenses.hsic:HsicDefense"
+    order = 31
+    weight_x: float = Field(0.05, ge=0, description="weight of HSIC(x, ẑ)")
+    weight_y: float = Field(0.5, ge=0, description="weight of HSIC(ẑ, y)")
+    bandwidth: float = Field(5.0, gt=0, description="of the Gaussian kernels, for each √number of a point")
+
+    @model_validator(mode="after")
+    def _weighs(self) -> "Hsic":
+        if self.weight_x == self.weight_y == 0:
+            raise ValueError("both weights are 0, and nothing is defended. Raise weight_x or weight_y")
+        return self
+
+    @property
+    def label(self) -> str:
+        bandwidth = f"-b{self.bandwidth:g}" if self.bandwidth != 5 else ""
+        return f"hsic{self.weight_x:g}-{self.weight_y:g}{bandwidth}"
+
+
 class LocalDp(DefenseSettings):
     """Noise for local differential privacy, of each image's z clipped to a norm where `clip` is given.
 
@@ -207,6 +232,26 @@ class LocalDp(DefenseSettings):
         delta = f"-d{self.delta:g}" if self.mechanism == "gaussian" and self.delta != 1e-4 else ""
         clip = "" if self.clip is None else f"-clip{self.clip:g}"
         return f"{self.mechanism}_dp{self.epsilon:g}{delta}{clip}"
+
+
+class ShapedNoise(DefenseSettings):
+    """Gaussian noise whose mean variance is std², spread over the numbers of z so that the task feels it least.
+
+    `fisher`: by how much the loss curves along each number, as its squared gradients in training say. `learned`: by
+    descent on the loss, with the encoder. Every number gets at least `floor` of the mean.
+    """
+
+    kind: Literal["shaped_noise"] = "shaped_noise"
+    implementation = "cem.defenses.shaped_noise:ShapedNoiseDefense"
+    adds_noise, order = True, 5
+    std: float = Field(0.025, gt=0, description="σ: root of the mean variance over the numbers of z")
+    shape: Literal["fisher", "learned"] = Field("fisher", description="what spreads the variance over the numbers of z")
+    floor: float = Field(0.1, gt=0, lt=1, description="least variance of a number, in parts of the mean")
+
+    @property
+    def label(self) -> str:
+        floor = f"-floor{self.floor:g}" if self.floor != 0.1 else ""
+        return f"shaped_noise{self.std:g}-{self.shape}{floor}"
 
 
 DEFENSES = Family("defense", DefenseSettings)

@@ -56,7 +56,10 @@ class Mechanism:
 
     @property
     def channel(self) -> Channel | None:
-        """The noise that it adds; None: it adds none. It `act`s by preparing z and sending it through."""
+        """The noise that it adds, as it is now; None: it adds none. It `act`s by preparing z and sending it through.
+
+        Noise that learns has one only when it is built.
+        """
         return None
 
     def prepare(self, clean: Smashed) -> Smashed:
@@ -94,9 +97,9 @@ class Defense:
         """Whether the channel is given anything but ẑ."""
         return self._first is not None and type(self._first).prepare is not Mechanism.prepare
 
-    @cached_property
+    @property
     def channel(self) -> Channel:
-        """The first noise on the way out; sized 0 where there is none."""
+        """The first noise on the way out, as it is now, for noise may learn; sized 0 where there is none."""
         own = None if self._first is None else self._first.channel
         return GaussianNoise(self.noise_std) if own is None else own
 
@@ -113,7 +116,8 @@ class Defense:
 
     def corrupt(self, clean: Smashed, generator: torch.Generator) -> Smashed:
         """What leaves the client when the encoder's output is ẑ. The generator must be on ẑ's device."""
-        z = self.channel.send(self.prepare(clean), generator)
+        first = self._first
+        z = self.channel.send(clean, generator) if first is None else first.act(clean, generator)
         for mechanism in self._acting:
             z = mechanism.act(z, generator)
         return z
@@ -196,6 +200,13 @@ def make_defense(noise_std: float, defenses: Iterable[DefenseSettings]) -> Defen
     """The defence that a run's settings ask for: noise of σ = `noise_std`, then `defenses` in their order."""
     settings = tuple(sorted(defenses, key=lambda cfg: (cfg.order, cfg.member)))
     return Defense(noise_std, settings, tuple(cfg.load()(cfg) for cfg in settings))
+
+
+def initial_noise_std(run: Run, smashed: Shape) -> float:
+    """σ that a run's surrogate is made for: of the channel's noise before anything is learned."""
+    defense = make_defense(run.noise_std, run.defenses)
+    defense.build(smashed, torch.Generator())
+    return defense.channel.noise_std
 
 
 def load_defense(run: Run, smashed: Shape, learned: Mapping[str, Tensor], device: torch.device) -> Defense:

@@ -11,6 +11,11 @@ from cem.defenses.channel import NotApplicable, Observed
 from cem.types import Smashed
 
 
+def standard_normal(like: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
+    """Draws from N(0, 1), one for each number of `like`. The generator is on its device."""
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
 @dataclass(frozen=True)
 class GaussianNoise:
     """z = ẑ + σ N(0, I). Source: docs/theory.md, "The defences"."""
@@ -26,7 +31,7 @@ class GaussianNoise:
         return self.noise_std
 
     def unit(self, clean: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
-        return torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
+        return standard_normal(clean, generator)
 
     def send(self, clean: Smashed, generator: torch.Generator) -> Smashed:
         if self.noise_std == 0:

@@ -52,7 +52,7 @@ def measure_mixture(
         free = leakage.unsaturated(channel)
         family = _fit_family(file, private, fit, run.seed, channel, free)
         here = leakage.at(channel, family)
-        louder = here if free == channel else leakage.at(free, family)
+        louder = here if free.noise_std == channel.noise_std else leakage.at(free, family)
         repeated, reasons = _repeated(leakage, family, several)
         slope, why = _slope(leakage, family, here)
         reasons |= why

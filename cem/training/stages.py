@@ -10,7 +10,7 @@ import torch
 from cem import NUMERICS, __version__
 from cem.config import NoSurrogate, Run
 from cem.data.loader import OnDeviceLoader
-from cem.defenses import Place, load_defense, make_defense
+from cem.defenses import Place, initial_noise_std, load_defense, make_defense
 from cem.jobs.interruption import resumable
 from cem.jobs.process import device_name, make_generator, peak_memory_mb, set_up_process
 from cem.jobs.state import StateStore, state_folder
@@ -103,7 +103,7 @@ def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DTy
 
         learned = subset(tensors, "defense")
         channel = load_defense(run, shape, learned, device).channel
-        stored_as, why = stored_dtype(dtype, channel.noise_std, (part for split in SPLITS for part in encoded(split)))
+        stored_as, why = stored_dtype(dtype, channel.white_std, (part for split in SPLITS for part in encoded(split)))
         attrs = {"smashed_dtype": stored_as, "smashed_dtype_why": why}
         with write_file(out, "activations", sources={"data": data, "model": model}, attrs=attrs) as target:
             for split in SPLITS:
@@ -163,11 +163,12 @@ def make_task(inputs: Inputs, file: DatasetReader, device: torch.device, world: 
         return Task(run, file, device, Surrogate(), world)
     labels = torch.from_numpy(file.labels("private"))
     encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
+    shape = smashed_shape(encoder, file.image_shape)
     surrogate = make_surrogate(
         run.surrogate,
-        smashed_shape=smashed_shape(encoder, file.image_shape),
+        smashed_shape=shape,
         num_classes=file.num_classes,
-        noise_std=make_defense(run.noise_std, run.defenses).channel.noise_std,
+        noise_std=initial_noise_std(run, shape),
         class_prior=torch.bincount(labels, minlength=file.num_classes) / len(labels),
         num_samples=len(labels),
         mixture=load_mixture(inputs.mixture) if inputs.mixture else None,

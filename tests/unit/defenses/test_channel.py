@@ -2,25 +2,45 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from cem.defenses import Channel, GaussianNoise, LaplaceNoise, NotApplicable
-
-CHANNELS = {"gaussian": GaussianNoise(0.3), "laplace": LaplaceNoise(0.3)}
-LAWS = {
-    "gaussian": stats.norm(scale=0.3),
-    "laplace": stats.laplace(scale=0.3 / math.sqrt(2)),
-}  # of the noise in one number
-EACH = pytest.mark.parametrize("name", CHANNELS)
+from cem.defenses.shaped_noise import DiagonalNoise
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+SHAPE = (3, 2, 1)
 CLEAN = torch.rand(2000, 6, generator=generator(1))
+PROFILE = torch.tensor([0.1, 0.4, 0.5, 1.0, 1.5, 2.5])
+CHANNELS = {
+    "gaussian": GaussianNoise(0.3),
+    "laplace": LaplaceNoise(0.3),
+    "diagonal": DiagonalNoise(0.3, PROFILE.view(SHAPE)),
+}
+EACH = pytest.mark.parametrize("name", CHANNELS)
+
+
+def unit_law(name: str):
+    """Of the noise in one number, in parts of its standard deviation."""
+    return stats.laplace(scale=1 / math.sqrt(2)) if name == "laplace" else stats.norm()
+
+
+def scales(name: str, clean: torch.Tensor) -> np.ndarray:
+    """Standard deviation of the noise in each number of these ẑ [n, 6]."""
+    found = {"diagonal": 0.3 * PROFILE.double().sqrt()}.get(name, torch.tensor(0.3, dtype=torch.float64))
+    return found.expand(clean.shape).numpy()
+
+
+def log_density(name: str, z: torch.Tensor, clean: torch.Tensor) -> np.ndarray:
+    """log p(z|ẑ) of each pair of rows, by scipy."""
+    size = scales(name, clean)
+    return (unit_law(name).logpdf((z - clean).numpy() / size) - np.log(size)).sum(1)
 
 
 def observed(channel: Channel, clean: torch.Tensor = CLEAN, seed: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,30 +49,31 @@ def observed(channel: Channel, clean: torch.Tensor = CLEAN, seed: int = 2) -> tu
 
 @EACH
 def test_the_density_is_that_of_scipy(name) -> None:
-    z, log_density = observed(CHANNELS[name])
-    expected = LAWS[name].logpdf((z - CLEAN).numpy()).sum(1)
-    assert log_density.numpy() == pytest.approx(expected, rel=1e-5, abs=1e-4)
+    z, found = observed(CHANNELS[name])
+    assert found.numpy() == pytest.approx(log_density(name, z, CLEAN), rel=1e-5, abs=1e-4)
     pairs = CHANNELS[name].log_densities(z[:50], CLEAN[:60])
     assert pairs.shape == (50, 60)
-    assert pairs[3, 7].item() == pytest.approx(LAWS[name].logpdf((z[3] - CLEAN[7]).numpy()).sum(), abs=1e-6)
-    assert pairs.diagonal().numpy() == pytest.approx(log_density[:50].numpy(), abs=1e-4)
+    assert pairs[3, 7].item() == pytest.approx(log_density(name, z[3:4], CLEAN[7:8]).item(), abs=1e-6)
+    assert pairs.diagonal().numpy() == pytest.approx(found[:50].numpy(), abs=1e-4)
+    assert {part.dtype for part in (z, found, pairs)} == {torch.float64}
 
 
 @EACH
 def test_the_entropy_is_the_mean_of_minus_the_log_density(name) -> None:
-    _, log_density = observed(CHANNELS[name])
+    _, found = observed(CHANNELS[name])
     entropy = CHANNELS[name].entropy(CLEAN)
-    assert entropy.shape == (len(CLEAN),)
-    gap = entropy + log_density
+    assert (entropy.shape, entropy.dtype) == ((len(CLEAN),), torch.float64)
+    gap = entropy + found
     assert abs(float(gap.mean())) < 4 * float(gap.std()) / math.sqrt(len(gap))
-    assert float(entropy[0]) == pytest.approx(6 * float(LAWS[name].entropy()))
+    expected = 6 * unit_law(name).entropy() + np.log(scales(name, CLEAN)).sum(1)
+    assert entropy.numpy() == pytest.approx(expected, rel=1e-6)
 
 
 @EACH
 def test_what_is_sent_has_the_stated_law(name) -> None:
-    channel, clean = CHANNELS[name], torch.rand(50, 8, 4, 4, generator=generator(3))
-    noise = (channel.send(clean, generator(4)) - clean).flatten().numpy()
-    assert stats.kstest(noise, LAWS[name].cdf).pvalue > 0.01
+    channel = CHANNELS[name]
+    noise = (channel.send(CLEAN.view(-1, *SHAPE), generator(4)).flatten(1) - CLEAN).numpy()
+    assert stats.kstest((noise / scales(name, CLEAN)).flatten(), unit_law(name).cdf).pvalue > 0.01
     assert noise.std() == pytest.approx(channel.noise_std, rel=0.03)
 
 
@@ -67,17 +88,18 @@ def test_the_same_law_at_another_size(name) -> None:
 @EACH
 def test_the_mean_of_several_looks(name) -> None:
     channel, draws = CHANNELS[name], generator(5)
-    clean = torch.zeros(50, 4, 4, 4)
-    mean = torch.stack([channel.send(clean, draws) for _ in range(4)]).mean(0).flatten()
+    looks = [channel.send(CLEAN.view(-1, *SHAPE), draws) for _ in range(4)]
+    mean = torch.stack(looks).mean(0).flatten(1)
+    parts = ((mean - CLEAN).numpy() / (scales(name, CLEAN) / 2)).flatten()
     found = channel.mean_of(4)
     if isinstance(found, NotApplicable):
-        shape = stats.kstest(2 * mean.numpy(), LAWS[name].cdf).pvalue
-        assert shape < 0.01, "it has no law of its own because it is of another shape"
+        assert stats.kstest(parts, unit_law(name).cdf).pvalue < 0.01, "it has no law because it is of another shape"
         return
     assert found.noise_std == pytest.approx(channel.noise_std / 2)
-    alone = mean.double()[:, None]
-    nats = -found.log_densities(alone, torch.zeros(1, 1)).mean()
-    assert float(nats) == pytest.approx(float(found.entropy(torch.zeros(1, 1))), abs=0.05)
+    assert stats.kstest(parts, unit_law(name).cdf).pvalue > 0.01
+    seen = mean[:1].double()
+    expected = unit_law(name).logpdf(parts[:6]) - np.log(scales(name, CLEAN[:1]) / 2)
+    assert float(found.log_densities(seen, CLEAN[:1])) == pytest.approx(expected.sum(), abs=1e-4)
 
 
 def test_without_noise_nothing_is_drawn_and_the_entropy_is_least() -> None:

@@ -47,6 +47,7 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
             {"clip": 1.5},
             {"mechanism": "laplace", "clip": 9.0},
         ],
+        "shaped_noise": [{"shape": "learned"}, {"shape": "fisher", "std": 0.1}],
     },
     "attack": {
         "decoder": [DECODER, DECODER | {"lr": None, "lr_sweep": [0.001, 0.01]}],
