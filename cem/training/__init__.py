@@ -1,7 +1,8 @@
 """Training: the loop, the routing of gradients, the schedule, and a state that survives interruption."""
 
 from cem.jobs.interruption import SAVED
+from cem.training.given import take_as_given
 from cem.training.leakage import measure_mixture
 from cem.training.stages import extract_activations, train, warm_up
 
-__all__ = ["SAVED", "extract_activations", "measure_mixture", "train", "warm_up"]
+__all__ = ["SAVED", "extract_activations", "measure_mixture", "take_as_given", "train", "warm_up"]
