@@ -12,6 +12,7 @@ import typer
 from cem import CemError, __version__
 from cem.config import Run, load_study
 from cem.data import catalog
+from cem.planning.audit import audit
 from cem.planning.cluster import find_cluster_jobs
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start
@@ -42,6 +43,7 @@ profile = typer.Typer(help="Install and show profiles of Snakemake.", rich_marku
 app.add_typer(profile, name="profile")
 attack = typer.Typer(help="What a finished attack fitted.", rich_markup_mode=None, no_args_is_help=True)
 app.add_typer(attack, name="attack")
+app.command()(audit)
 
 
 def _show_version(asked: bool) -> bool:

@@ -51,9 +51,11 @@ from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metr
 from cem.config.mixture import MixtureFit
 from cem.config.model import (
     MODELS,
+    Checkpoint,
     MobileNetV2,
     Model,
     ModelSettings,
+    OwnModel,
     ResNet,
     ResNet20,
     ResNet32,
@@ -96,6 +98,7 @@ __all__ = [
     "AttackSettings",
     "AttentionSurrogate",
     "Augment",
+    "Checkpoint",
     "ClassMean",
     "ConfigError",
     "Dataset",
@@ -133,6 +136,7 @@ __all__ = [
     "NoSurrogate",
     "NpzDataset",
     "Optimization",
+    "OwnModel",
     "PriorSearch",
     "ResNet",
     "ResNet20",

@@ -16,13 +16,14 @@ class DefenseSettings(Member):
     """What all defences share. They act in ascending `order`, after the noise, however a study lists them.
 
     masks: whether it sets values of z to zero, so that a zero says that the value is hidden. adds_noise: whether it is
-    the noise itself, in place of `noise_std`. meaning: what the report
-    says of what it promises; empty: nothing.
+    the noise itself, in place of `noise_std`. needs_training: whether it does nothing for a network that is taken as it
+    is given. meaning: what the report says of what it promises; empty: nothing.
     """
 
     order: ClassVar[int]
     masks: ClassVar[bool] = False
     adds_noise: ClassVar[bool] = False
+    needs_training: ClassVar[bool] = False
 
     @property
     def meaning(self) -> str:
@@ -80,7 +81,7 @@ class NoPeek(DefenseSettings):
 
     kind: Literal["nopeek"] = "nopeek"
     implementation = "cem.defenses.nopeek:NoPeekDefense"
-    order = 30
+    needs_training, order = True, 30
     weight: float = Field(0.1, gt=0, description="weight of the distance correlation")
 
     @property
@@ -97,7 +98,7 @@ class Adversarial(DefenseSettings):
 
     kind: Literal["adversarial"] = "adversarial"
     implementation = "cem.defenses.adversarial:AdversarialDefense"
-    order = 40
+    needs_training, order = True, 40
     weight: float = Field(0.3, gt=0, description="weight of what the decoder recovers")
     score: Literal["ssim", "mse", "log_mse"] = Field(
         "ssim", description="what the decoder is trained by, and the client pays for, averaged over a batch"
@@ -166,7 +167,7 @@ class Hsic(DefenseSettings):
 
     kind: Literal["hsic"] = "hsic"
     implementation = "cem.defenses.hsic:HsicDefense"
-    order = 31
+    needs_training, order = True, 31
     weight_x: float = Field(0.05, ge=0, description="weight of HSIC(x, ẑ)")
     weight_y: float = Field(0.5, ge=0, description="weight of HSIC(ẑ, y)")
     bandwidth: float = Field(5.0, gt=0, description="of the Gaussian kernels, for each √number of a point")
@@ -243,7 +244,7 @@ class ShapedNoise(DefenseSettings):
 
     kind: Literal["shaped_noise"] = "shaped_noise"
     implementation = "cem.defenses.shaped_noise:ShapedNoiseDefense"
-    adds_noise, order = True, 5
+    adds_noise, needs_training, order = True, True, 5
     std: float = Field(0.025, gt=0, description="σ: root of the mean variance over the numbers of z")
     shape: Literal["fisher", "learned"] = Field("fisher", description="what spreads the variance over the numbers of z")
     floor: float = Field(0.1, gt=0, lt=1, description="least variance of a number, in parts of the mean")

@@ -72,12 +72,8 @@ def sections(model: type[Settings] = Study) -> list[type[Settings]]:
     """A settings class and all it refers to, each once, in the order of their first mention."""
     found = [model]
     for section in found:
-        found += [
-            other
-            for field in section.model_fields.values()
-            for other in dict.fromkeys(_classes(field.annotation))
-            if other not in found
-        ]
+        mentioned = [other for field in section.model_fields.values() for other in _classes(field.annotation)]
+        found += [other for other in dict.fromkeys(mentioned) if other not in found]
     return found
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from cem.config.base import Settings
 from cem.config.registry import Family, choices_of
+from cem.config.spelling import ALSO, WRITTEN
 
 Location = tuple[int | str, ...]
 
@@ -20,8 +21,13 @@ def describe(
 
     line_of: the line where the study's file writes what is at a location; None where that is not known.
     """
-    findings = [finding for finding in error.errors(include_url=False) if not _follows(finding)]
+    findings = [_as_written(finding) for finding in error.errors(include_url=False) if not _follows(finding)]
     return "\n".join(_before(line_of(_place(finding))) + _line(finding, model) for finding in findings)
+
+
+def _as_written(finding: Any) -> Any:
+    """Without the tags of settings that can be written in two ways."""
+    return finding | {"loc": tuple(part for part in finding["loc"] if part not in (WRITTEN, ALSO))}
 
 
 def _before(line: int | None) -> str:

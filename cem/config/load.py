@@ -74,7 +74,11 @@ def _with_panel(settings: dict[str, Any], where: str, node: yaml.Node | None) ->
 
 
 def _as_now(settings: dict[str, Any]) -> dict[str, Any]:
-    """Up to version 0.1.0 `metrics` was a mapping, of LPIPS alone."""
+    """Up to version 0.1.0 `metrics` was a mapping, of LPIPS alone. A model may say `source: module` for its arch."""
+    model = settings.get("model")
+    if isinstance(model, dict) and model.get("source") == "module" and "arch" not in model:
+        named = {"arch": "module"} | {name: value for name, value in model.items() if name != "source"}
+        settings = settings | {"model": named}
     metrics, names = settings.get("metrics"), {"lpips_trunk": "trunk", "lpips_sha256": "sha256"}
     if not isinstance(metrics, dict) or not set(metrics) <= set(names):
         return settings

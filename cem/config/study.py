@@ -22,7 +22,7 @@ from cem.config.paths import at, depth, given, put
 from cem.config.presets import PRESETS, Preset, preset_settings
 from cem.config.strict import validate
 from cem.config.surrogate import SURROGATES, NoSurrogate, Surrogate
-from cem.config.training import Training
+from cem.config.training import Training, TrainingOrNone
 
 DIGITS = 12  # of the digest in a run's id: among millions of runs no two are expected to be equal
 _SHARED = ("dataset", "model", "noise_std", "defenses", "training")  # settings of a study that its runs have
@@ -38,7 +38,7 @@ class Run(Settings):
     noise_std: float = Field(0.025, ge=0, description="σ of the Gaussian noise added to ẑ before it leaves the client")
     defenses: tuple[Defense, ...] = Field((), description="what else is applied to z, or added to the objective")
     surrogate: Surrogate = NoSurrogate()
-    training: Training = Training()
+    training: TrainingOrNone = Training()
     seed: Seed = Field(0, description="seed of initialisation, data order, noise and surrogate")
 
     @field_validator("defenses")
@@ -53,7 +53,10 @@ class Run(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> "Run":
         self.model.check_side(self.dataset.side)
-        self.surrogate.check_training(self.training)
+        if self.trained:
+            self.surrogate.check_training(self.training)
+        else:
+            self._check_untrained()
         for defense in self.defenses:
             defense.check_model(self.model, self.dataset.side)
         own = [defense.member for defense in self.defenses if defense.adds_noise]
@@ -64,6 +67,25 @@ class Run(Settings):
                 + ("Set noise_std: 0" if self.noise_std > 0 else "Keep one")
             )
         return self
+
+    def _check_untrained(self) -> None:
+        self.model.check_untrained()
+        if self.surrogate.adds_term:
+            raise ValueError(
+                f"the surrogate {self.surrogate.member} is a term of the training, and training: none has none. Leave "
+                "it out, or give a training"
+            )
+        for defense in self.defenses:
+            if defense.needs_training:
+                raise ValueError(
+                    f"the defence {defense.member} acts by training, and training: none has none. Leave it out, or give a "
+                    "training"
+                )
+
+    @property
+    def trained(self) -> bool:
+        """Whether the pipeline trains it; otherwise the network is taken as it is given."""
+        return not self.training.none
 
     # Hashed once each: a plan of thousands of runs asks for them again and again.
     @cached_property
@@ -78,9 +100,18 @@ class Run(Settings):
         settings.pop("surrogate", None)
         return f"{self._stem}/s{self.seed}-{digest(settings, DIGITS)}"
 
-    def undefended(self, seed: int) -> "Run":
-        """The same network and training with nothing to hinder an attack: no surrogate, no defence, no noise."""
+    def undefended(self, seed: int) -> "Run | None":
+        """The same network and training with nothing to hinder an attack: no surrogate, no defence, no noise.
+
+        Of a network that is given: one with weights that the study names, or that is trained for this; None: neither.
+        """
         changes = {"noise_std": 0.0, "defenses": (), "surrogate": NoSurrogate(), "seed": seed}
+        if self.model.undefended is not None:
+            changes["model"] = self.model.undefended
+        elif not self.trained:
+            if self.training.reference is None:
+                return None
+            changes |= {"model": self.model.from_scratch, "training": self.training.reference}
         return self.model_copy(update=changes)
 
     def as_preset(self, name: str) -> "Run":
@@ -126,6 +157,11 @@ class Gate(Settings):
     )
 
 
+def _noise_std(settings: dict[str, Any]) -> float:
+    """A network that is given sends what it sends: noise is added only where a study says how much."""
+    return 0.0 if settings["training"].none else float(Run.model_fields["noise_std"].default)
+
+
 class Study(Settings):
     """One question, asked of several runs."""
 
@@ -139,10 +175,16 @@ class Study(Settings):
         f"`grid` and `runs`: {', '.join(PRESETS)}",
     )
     model: Model = Field(Vgg11(), description="the network, and where it is cut")
-    noise_std: float = Field(0.025, ge=0, description="σ of the Gaussian noise added to ẑ before it leaves the client")
+    training: TrainingOrNone = Field(
+        Training(), description="how every run is trained; none: the network is taken as it is given"
+    )
+    noise_std: float = Field(
+        default_factory=_noise_std,
+        ge=0,
+        description="σ of the Gaussian noise added to ẑ before it leaves the client; absent: 0.025, without training 0",
+    )
     defenses: tuple[Defense, ...] = Field((), description="what else is applied to z, or added to the objective")
     surrogates: tuple[Surrogate, ...] = Field((NoSurrogate(),), min_length=1, description="each trains its own runs")
-    training: Training = Field(Training(), description="how every run is trained")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="training seeds; the spread is over these")
     attacks: tuple[Attack, ...] = Field(
         min_length=1,

@@ -1,17 +1,32 @@
 """How a split model is trained."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Optional
 
 from pydantic import Field, model_validator
 
 from cem.config.base import Settings
+from cem.config.spelling import Also
+
+
+def _warmup(settings: dict[str, Any]) -> int:
+    """One epoch, where there are any."""
+    return min(1, int(settings["epochs"]))
 
 
 class Training(Settings):
-    """SGD with momentum and a step schedule; the published settings are the defaults."""
+    """SGD with momentum and a step schedule; the published settings are the defaults.
 
-    epochs: int = Field(240, ge=1, description="passes over the private images, warm-up included")
-    warmup_epochs: int = Field(1, ge=0, description="first epochs, trained without a surrogate and shared by runs")
+    `training: none` is the same as `{epochs: 0}`: the network is taken as it is given, and attacked (an audit).
+    """
+
+    epochs: int = Field(
+        240, ge=0, description="passes over the private images, warm-up included; 0: no training, nor a warm-up"
+    )
+    warmup_epochs: int = Field(
+        default_factory=_warmup,
+        ge=0,
+        description="first epochs, trained without a surrogate and shared by runs; absent: 1",
+    )
     batch_size: int = Field(128, ge=2, description="images per step; the incomplete batch of an epoch is left out")
     lr: float = Field(0.05, gt=0, description="SGD's learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD's momentum")
@@ -34,6 +49,16 @@ class Training(Settings):
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="number format of the forward pass")
     threads: int = Field(1, ge=1, le=128, description="CPU threads of a training or attack job")
+    reference: Optional["Training"] = Field(
+        None,
+        description="without training: how the undefended reference is trained, from random weights, which attacks "
+        "must invert to count; absent: it is not",
+    )
+
+    @property
+    def none(self) -> bool:
+        """Whether the network is taken as it is given."""
+        return self.epochs == 0
 
     def lr_at(self, epoch: int) -> float:
         """Learning rate of an epoch (from 0): falls by `lr_decay` at each milestone, a part of all epochs.
@@ -46,6 +71,18 @@ class Training(Settings):
 
     @model_validator(mode="after")
     def _warmup_inside(self) -> "Training":
+        if self.none and self.warmup_epochs == 0:
+            if self.reference is not None and self.reference.none:
+                raise ValueError("reference: expected a training, which has epochs; found none. Leave it out")
+            return self
+        if self.reference is not None:
+            raise ValueError(
+                "reference: only where nothing is trained (training: none); found it with a training, by which the "
+                "undefended reference is trained, too. Leave it out"
+            )
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs})")
         return self
+
+
+TrainingOrNone = Annotated[Training, Also(lambda said: said == "none", Literal["none"], lambda _: Training(epochs=0))]

@@ -48,7 +48,7 @@ def count_prepared(path: Path) -> Counted:
 def check_run(run: Run, known: Counted) -> None:
     """Raise DataError when a run has too few private images for a batch, or for its surrogate."""
     private, needed = known.counts["private"], run.surrogate.smallest_class
-    if private.sum() < run.training.batch_size:
+    if run.trained and private.sum() < run.training.batch_size:
         raise DataError(
             f"{run.id}: training.batch_size is {run.training.batch_size}, but {run.dataset.name} has {private.sum()} "
             "private images: no batch would be full. Lower it, or enlarge the private split."

@@ -25,12 +25,12 @@ class Plan:
 
     @cached_property
     def _bases(self) -> dict[str, str]:
-        """Id of an asked run → what its undefended runs share."""
+        """Id of an asked run → what its undefended runs share. Not of one that has none."""
         ids: dict[tuple[Any, ...], str] = {}  # hashed once for each network and training, not for each run
         for run in self.asked.values():
             if (key := _base_key(run)) not in ids:
-                ids[key] = run.undefended(0).id
-        return {name: ids[_base_key(run)] for name, run in self.asked.items()}
+                ids[key] = "" if (plain := run.undefended(0)) is None else plain.id
+        return {name: base for name, run in self.asked.items() if (base := ids[_base_key(run)])}
 
     @cached_property
     def _references(self) -> dict[str, dict[str, Run]]:
@@ -38,8 +38,10 @@ class Plan:
         if all(attack.yardstick for attack in self.study.attacks):
             return {}
         seeds: dict[str, dict[int, Run]] = {}
-        for name, run in self.asked.items():
-            seeds.setdefault(self._bases[name], {}).setdefault(run.seed, run.undefended(run.seed))
+        for name, base in self._bases.items():
+            run = self.asked[name]
+            if run.seed not in seeds.setdefault(base, {}) and (plain := run.undefended(run.seed)) is not None:
+                seeds[base][run.seed] = plain
         return {base: {found[seed].id: found[seed] for seed in sorted(found)} for base, found in seeds.items()}
 
     @cached_property
@@ -59,8 +61,11 @@ class Plan:
         return added | asked
 
     def undefended(self, run: Run) -> list[Run]:
-        """The references of a run or of a reference: one per seed, smallest first; none where no attack needs one."""
-        return self._undefended[run.id]
+        """The references of a run or of a reference: one per seed, smallest first.
+
+        None where no attack needs one, or a network is given without undefended weights beside it.
+        """
+        return self._undefended.get(run.id, [])
 
     def reference(self, run: Run) -> Run | None:
         """The one of them where learning rates are found; None where no attack needs one."""
@@ -86,7 +91,8 @@ class Plan:
     @cached_property
     def warmups(self) -> dict[str, Run]:
         """Base id → the run that it warms up, without what the runs of a base differ in."""
-        return {run.base: run.model_copy(update={"surrogate": NoSurrogate()}) for run in self.runs.values()}
+        trained = [run for run in self.runs.values() if run.trained]
+        return {run.base: run.model_copy(update={"surrogate": NoSurrogate()}) for run in trained}
 
     @cached_property
     def datasets(self) -> dict[str, DatasetSettings]:

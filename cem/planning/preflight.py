@@ -29,8 +29,9 @@ def check_before_start(plan: Plan) -> list[str]:
     for run in plan.runs.values():
         if run.surrogate.checks_size:
             load("cem.surrogates.check:check_surrogate")(run)  # by name: torch takes seconds, and few studies need it
-    _check_networks(plan)
-    notes = _check_images(plan)
+    counted = {name: _count(plan, name) for name in plan.datasets}
+    _check_networks(plan, counted)
+    notes = _check_images(plan, counted)
     if not _all_scored(plan):
         for metric in plan.study.metrics:
             metric.check()
@@ -106,14 +107,24 @@ def _check_masks(plan: Plan, attack: AttackSettings) -> None:
         )
 
 
-def _check_networks(plan: Plan) -> None:
-    """Whether the networks that settings alone do not know can be built and attacked."""
+def network_files(run: Run) -> dict[str, str]:
+    """Path → SHA-256 of the files that a run's network comes from. Raises StoreError where one is absent."""
+    return {path: _digest(str(Path(path).expanduser())) for path in run.model.files}
+
+
+def _check_networks(plan: Plan, counted: dict[str, Counted | None]) -> None:
+    """Whether the networks that settings alone do not know can be built and attacked, and their weights loaded.
+
+    The latter only where the classes are known: data that is still to be downloaded says them later.
+    """
     known = set()
     for run in plan.runs.values():
-        key = (run.model, run.dataset.side, run.dataset.channels, run.defenses)
+        key = (run.model, run.dataset.id, run.trained, run.defenses)
         if run.model.needs_network and key not in known:
             known.add(key)
-            load("cem.models.check:check_model")(run, plan.study.attacks)  # by name: see check_before_start
+            found = counted[run.dataset.id]
+            classes = None if found is None else len(found.class_names)
+            load("cem.models.check:check_model")(run, plan.study.attacks, classes)  # by name: see check_before_start
 
 
 def _count(plan: Plan, name: str) -> Counted | None:
@@ -125,9 +136,8 @@ def _count(plan: Plan, name: str) -> Counted | None:
     return check_files(dataset)
 
 
-def _check_images(plan: Plan) -> list[str]:
+def _check_images(plan: Plan, found: dict[str, Counted | None]) -> list[str]:
     """Whether every data set has what the runs on it, and the attacks on these, need; notes on them."""
-    found = {name: _count(plan, name) for name in plan.datasets}
     for name, known in found.items():
         if known is not None:
             for attack in plan.study.attacks:

@@ -28,8 +28,10 @@ def steps_of(plan: Plan, name: str, run: Run, logs: Path = LOGS) -> list[Step]:
     steps = [
         Step("prepare_data", (plan.data(run.dataset),), logs / "data" / f"{run.dataset.id}.log", own=False),
         *_judging(plan, run, logs),
-        Step("warm_up", _in(warm, "model.safetensors", "history.csv"), of_study / base / "warm_up.log", own=False),
     ]
+    if run.trained:
+        warmed = _in(warm, "model.safetensors", "history.csv")
+        steps.append(Step("warm_up", warmed, of_study / base / "warm_up.log", own=False))
     start = plan.start_mixture(run)
     if start is not None:
         steps += _measuring(warm, of_study / base, start.name, own=False)

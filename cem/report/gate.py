@@ -5,7 +5,10 @@ undefended references of a run (same data, architecture, cut and training; no su
 of the study) at the same budget: its MSE there is at most a part (`gate.max_mse_ratio`) of the mean image's, and below
 that of the class's mean, and both by the upper end of the 95 % interval over the seeds. It must be strong there, too:
 close to the best of all that an attacker of its knowledge could have run (`gate.max_over_best`). On the run itself it
-must have converged, as far as its fit can tell. The mean image and the class's mean need no z: they are what it is held
+must have converged, as far as its fit can tell.
+
+Of a network that is given without undefended weights there is no gate: what an attack rebuilds there is rebuilt, and
+more may be possible. The mean image and the class's mean need no z: they are what it is held
 against, and pass.
 """
 
@@ -21,6 +24,10 @@ from cem.report.threat import ThreatModel
 Row = dict[str, Any]
 Rows = dict[tuple[str, str, str], Row]  # run id, attack id, scope → its scores
 UNTOLD = "its budget is too small to tell whether it had converged: give it at least 5 epochs (or steps)"
+UNJUDGED = (
+    "nobody knows how strong it is: the network is given, without undefended weights to show that on; a weak"
+    " attack cannot be told from a strong defence"
+)
 ALONE = (
     "no fitted attack of the same knowledge stands beside it, so that nothing says how far such an attacker comes: add "
     "a decoder, or take a panel"
@@ -56,6 +63,8 @@ class Gate:
         if attack.yardstick:
             return Verdict(ok=True)
         here = self.rows[run.id, attack.id, "infer"]
+        if not self.plan.undefended(run):
+            return Verdict(ok=False, bound=not here["failure"], why=here["failure"] or UNJUDGED)
         gate, weakness = self._there(self.plan.undefended(run), attack)
         if here["failure"]:
             return Verdict(ok=False, broken=gate.ok or gate.bound, why=here["failure"])

@@ -236,6 +236,15 @@ def _about_training(plan: Plan) -> dict[str, str]:
 
 def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
     warnings = []
+    unjudged = [name for name, run in plan.asked.items() if not run.trained and not plan.undefended(run)]
+    if unjudged and not all(attack.yardstick for attack in plan.study.attacks):
+        warnings.append(
+            f"No gate, and no certificate: {', '.join(unjudged)} "
+            f"{'is' if len(unjudged) == 1 else 'are'} given without undefended weights on which attacks could show "
+            "their strength, so that a weak attack cannot be told from a strong defence. Errors are upper limits: "
+            "other attacks may come closer. They say nothing of how well images are protected. Name undefended weights "
+            "(model.reference), or let the pipeline train them (training.reference)."
+        )
     synthetic = [name for name, dataset in plan.datasets.items() if not dataset.real]
     if synthetic:
         warnings.append(

@@ -56,8 +56,12 @@ class JobRecord(Record):
 
 
 class TrainRecord(JobRecord):
-    """`train.json`. Accuracies are in [0, 1]; seconds are of the epochs; parameters are counted for each module."""
+    """`train.json`. Accuracies are in [0, 1]; seconds are of the epochs; parameters are counted for each module.
 
+    files: path → SHA-256 of those that the network came from, where a study names any. Version 1 does not have it.
+    """
+
+    VERSION: ClassVar[int] = 2
     run: str
     accuracy_test: float
     accuracy_val: float
@@ -71,6 +75,7 @@ class TrainRecord(JobRecord):
     threads: int
     versions: dict[str, str]
     numerics: int
+    files: dict[str, str] = {}
 
 
 class AttackKnowledge(Part):

@@ -9,7 +9,12 @@ from functools import cache
 import cem
 from cem.config import parse_study, read_settings
 from cem.planning.plan import ATTACK_FILES, Plan
-from cem.planning.preflight import check_before_start, fingerprint_of, started_from
+from cem.planning.preflight import (
+    check_before_start,
+    fingerprint_of,
+    network_files,
+    started_from,
+)
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -80,6 +85,18 @@ def settings_of(name):
     return lambda wildcards: sparse_settings(name(wildcards))
 
 
+def trained_from(name):
+    """Settings of a planned run or warm-up, and what stands for the files that its network comes from, where there are
+    any (under no name of a setting)."""
+
+    def settings(wildcards):
+        folder = name(wildcards)
+        files = network_files(planned(folder))
+        return sparse_settings(folder) | ({"network files": files} if files else {})
+
+    return settings
+
+
 def data_of(name):
     """The prepared data set of a planned run or warm-up."""
     return lambda wildcards: str(PLAN.data(planned(name(wildcards)).dataset))
@@ -142,6 +159,16 @@ def tuned_on_reference(wildcards):
     """What says the learning rate of an attack, where it is found on the undefended reference of the run."""
     path = PLAN.tuned(planned(of_run(wildcards)), wildcards.attack)
     return [] if path is None else [str(path)]
+
+
+def warmed_up(name):
+    """This file of a run's warm-up; none where the network is taken as it is given."""
+
+    def path(wildcards):
+        run = planned(of_run(wildcards))
+        return str(PLAN.warmup(run) / name) if run.trained else []
+
+    return path
 
 
 def of_base(wildcards):

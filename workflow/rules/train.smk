@@ -1,6 +1,8 @@
 """Training.
 
-REQUIRED INPUTS: a prepared data set; for a gmm surrogate, the mixture fitted to its warm-up's activations.
+REQUIRED INPUTS: a prepared data set; for a gmm surrogate, the mixture fitted to its warm-up's activations; for a network
+of the user's own its files, which are no `input:` for the reasons that raw files are none (data.smk): the parameter
+stands for their contents.
 OUTPUTS: model, history and activations of each warm-up and each run.
 Unfinished trainings keep their state in results/.state, where Snakemake does not delete it; the same rule goes on.
 """
@@ -25,22 +27,18 @@ rule warm_up:
         mem_mb=8000,
         runtime=120,
     params:
-        run=settings_of(of_base),
+        run=trained_from(of_base),
         numerics=cem.NUMERICS,
     script:
         "../scripts/warm_up.py"
 
 
 rule train:
-    """Train one split model from its warm-up to the last epoch."""
+    """Train one split model from its warm-up to the last epoch; or take the network as it is given."""
     input:
         data=data_of(of_run),
-        model=lambda wildcards: str(
-            PLAN.warmup(planned(of_run(wildcards))) / "model.safetensors"
-        ),
-        history=lambda wildcards: str(
-            PLAN.warmup(planned(of_run(wildcards))) / "history.csv"
-        ),
+        model=warmed_up("model.safetensors"),
+        history=warmed_up("history.csv"),
         mixture=lambda wildcards: [
             str(path)
             for path in [PLAN.start_mixture(planned(of_run(wildcards)))]
@@ -62,7 +60,7 @@ rule train:
         mem_mb=8000,
         runtime=720,
     params:
-        run=settings_of(of_run),
+        run=trained_from(of_run),
         numerics=cem.NUMERICS,
     script:
         "../scripts/train.py"

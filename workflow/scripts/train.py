@@ -6,15 +6,14 @@ from cem.jobs.script import job
 
 with job(snakemake.log[0]):
     from cem.config import Run
-    from cem.training import ranks_for, train
+    from cem.training import ranks_for, take_as_given, train
 
-    train(
-        Run.model_validate(snakemake.params.run),
-        data=Path(snakemake.input.data),
-        warm_model=Path(snakemake.input.model),
-        warm_history=Path(snakemake.input.history),
-        mixture=next(map(Path, snakemake.input.get("mixture", [])), None),
-        out=Path(snakemake.output.model).parent,
-        results=Path("results"),
-        ranks=ranks_for(snakemake.resources.gpu),
-    )
+    # What stands for the contents of files only decides when the job runs again.
+    run = Run.model_validate({k: v for k, v in snakemake.params.run.items() if k != "network files"})
+    data, out, results = Path(snakemake.input.data), Path(snakemake.output.model).parent, Path("results")
+    if run.trained:
+        warm_model, warm_history = Path(snakemake.input.model), Path(snakemake.input.history)
+        mixture = next(map(Path, snakemake.input.get("mixture", [])), None)
+        train(run, data, warm_model, warm_history, mixture, out, results, ranks_for(snakemake.resources.gpu))
+    else:
+        take_as_given(run, data, out, results)

@@ -8,8 +8,10 @@ with job(snakemake.log[0]):
     from cem.config import Run
     from cem.training import ranks_for, warm_up
 
+    # What stands for the contents of files only decides when the job runs again.
+    run = Run.model_validate({k: v for k, v in snakemake.params.run.items() if k != "network files"})
     warm_up(
-        Run.model_validate(snakemake.params.run),
+        run,
         data=Path(snakemake.input.data),
         model=Path(snakemake.output.model),
         history=Path(snakemake.output.history),

@@ -5,6 +5,7 @@ A member that can be made without settings needs no entry: its defaults are trie
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -15,6 +16,7 @@ from cem.config import FAMILIES, Family, Member
 DECODER = {"net": "res_normN0C4", "epochs": 2, "batch_size": 16, "lr": 0.01}
 NETWORK = {"embedding": 16, "reduced": 16, "slots": 3, "components": 2}
 FLOW = {"net": "unet_C4", "epochs": 2, "batch_size": 16, "lr": 0.01, "samples": 2, "steps": 2, "selection_images": 4}
+OWN = {"path": str(Path(__file__).with_name("own_net.py"))}
 EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family → member → its settings
     "surrogate": {
         "gmm": [
@@ -71,6 +73,10 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family → member �
         "mobilenet_v2": [{"width": 0.125}],
         "vit_small": [{"width": 0.125}, {"width": 0.125, "bottleneck": None}],
         "torchvision": [{"classifier": "shufflenet_v2_x0_5", "module": "stage2"}],
+        "module": [
+            OWN | {"cut": "features"},
+            OWN | {"cut": "features.2", "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4), "activation": "sigmoid"},
+        ],
     },
     "dataset": {  # paths of what the fixture `raw_files` writes
         "synthetic": [{"images": 60, "classes": 3}, {"images": 60, "classes": 3, "channels": 1, "side": 48}],

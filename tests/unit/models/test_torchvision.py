@@ -10,8 +10,8 @@ from cem.config import ConfigError, Torchvision, parse_study
 from cem.config.registry import load
 from cem.models import make_split, seed_dropout, smashed_shape
 from cem.models.dropout import StochasticDepth
+from cem.models.graph import MeanOfWindows
 from cem.models.split import ModelError, build_split
-from cem.models.torchvision import MeanOfWindows
 
 IMAGE = (3, 64, 64)
 

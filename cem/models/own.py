@@ -1,0 +1,202 @@
+"""A network of the user's own, from the Python file that the study names, cut at one of its modules."""
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cem.config import OwnModel
+from cem.models.checkpoint import load_weights
+from cem.models.graph import SHOWN, Graph, Part, pieces, resumable
+from cem.models.split import Architecture, ImageShape, ModelError
+
+GIVEN = ("num_classes", "image_shape")  # what a function that makes a network may take
+
+
+class Standardise(nn.Module):
+    """(x − mean) / std of each channel, as the network was trained on."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.values = mean, std
+        self.register_buffer("mean", torch.empty(len(mean), 1, 1))
+        self.register_buffer("std", torch.empty(len(std), 1, 1))
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Nothing is drawn: the numbers are what the settings say."""
+        for name, values in zip(("mean", "std"), self.values, strict=True):
+            self.get_buffer(name).copy_(torch.tensor(values)[:, None, None])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.get_buffer("mean")) / self.get_buffer("std")
+
+
+def build_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> Architecture:
+    """One stage, up to the module; the head is the rest.
+
+    The file is run. Raises ModelError where it, the function or the module is not there, where the network cannot be
+    taken apart, or where the halves are not the network.
+    """
+    channels = image_shape[0]
+    if cfg.mean and len(cfg.mean) != channels:
+        raise ModelError(f"mean and std: expected {channels} numbers each, one for each channel; found {len(cfg.mean)}")
+    with _drawn(0):
+        whole = make_network(cfg, image_shape, num_classes).eval()
+        images = torch.rand(2, *image_shape)
+        expected = _run(whole, images, cfg)
+        try:
+            graph = Graph(cfg.path, whole, "cut")
+        except Exception as error:  # whatever the user's own code raises on a proxy
+            raise ModelError(
+                f"{cfg.path}: the network cannot be taken apart: {error}. Its forward must take one tensor, give one, "
+                "and do the same for every input: no if, len() or float() on values of tensors"
+            ) from error
+        halves = graph.cut(cfg.cut)
+        with torch.no_grad():
+            found = halves[1](halves[0](images.clone()))
+        if not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
+            raise ModelError(
+                f"{cfg.path}: cut at {cfg.cut}, the network gives other logits than in one piece: its forward draws at "
+                "random, or changes what it keeps. Make it the same at every call in evaluation mode"
+            )
+        in_training = str(Graph(cfg.path, whole.train(), "cut").graph)
+        graph.whole.to("meta")
+    first: list[nn.Module] = [Standardise(cfg.mean, cfg.std)] if cfg.mean else []
+    make = partial(make_network, cfg, image_shape, num_classes, with_weights=True)
+    found_pieces = pieces(graph, cfg.cut, image_shape, make, "Cut elsewhere")
+    (stage,) = found_pieces.stages
+    for part in (*stage, *found_pieces.head):
+        if isinstance(part, Part):
+            part.eval_only = in_training != str(graph.graph)
+    return Architecture([[*first, *stage]], found_pieces.head)
+
+
+def check_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> None:
+    """Raise ModelError where the weights do not fit the network, or its logits the classes of the data set."""
+    with _drawn(0):
+        whole = make_network(cfg, image_shape, num_classes, with_weights=True).eval()
+        logits = _run(whole, torch.rand(2, *image_shape), cfg)
+    if logits.shape != (2, num_classes):
+        raise ModelError(
+            f"{cfg.path}: gives {'×'.join(map(str, logits.shape[1:]))} numbers an image; expected {num_classes}, one "
+            f"for each class of the data set. Let {cfg.make} take num_classes, or take the data that the network was "
+            "trained on"
+        )
+
+
+def make_network(cfg: OwnModel, image_shape: ImageShape, num_classes: int, *, with_weights: bool = False) -> nn.Module:
+    """The network, on the CPU, as its code draws it from torch's global generator, or with the weights of its files."""
+    make, given = _function(cfg), dict(zip(GIVEN, (num_classes, image_shape), strict=True))
+    taken = inspect.signature(make).parameters.values()
+    everything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken)
+    unknown = [
+        one.name
+        for one in taken
+        if one.name not in given
+        and one.default is inspect.Parameter.empty
+        and one.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    ]
+    if unknown:
+        raise ModelError(
+            f"{cfg.path}: {cfg.make} takes {', '.join(unknown)}, which nobody gives: it may take "
+            f"{' and '.join(GIVEN)}. Give the others a default value"
+        )
+    names = given if everything else {one.name for one in taken} & given.keys()
+    try:
+        with torch.device("cpu"):
+            found = make(**{name: given[name] for name in names})
+    except Exception as error:  # whatever the user's own code raises
+        raise ModelError(f"{cfg.path}: {cfg.make} failed: {type(error).__name__}: {error}. Correct it") from error
+    if not isinstance(found, nn.Module):
+        raise ModelError(f"{cfg.path}: expected an nn.Module of {cfg.make}, found {type(found).__name__}. Return one")
+    network = resumable(found)
+    if with_weights and cfg.weights:
+        load_weights(network, cfg.weights)
+    return network
+
+
+def _function(cfg: OwnModel) -> Callable[..., Any]:
+    """What the file calls `make`. The file is run anew where its contents are not what they were."""
+    path = Path(cfg.path).expanduser()
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(
+            f"{cfg.path}: expected a Python file with a function {cfg.make}; cannot read it: {error.strerror}. Correct "
+            "the path, which is relative to the working folder"
+        ) from None
+    name = f"cem_own_{digest}"
+    if name not in sys.modules:
+        _execute(name, path)
+    module = sys.modules[name]
+    make = getattr(module, cfg.make, None)
+    if not callable(make):
+        own = [one for one, value in vars(module).items() if getattr(value, "__module__", None) == name]
+        near = get_close_matches(cfg.make, own, SHOWN) or own[:SHOWN]
+        has = f"it has {', '.join(near)}" if near else "it has none"
+        raise ModelError(
+            f"{cfg.path}: make: expected a function or class {cfg.make!r} in it; {has}. Name one that gives the network"
+        )
+    found: Callable[..., Any] = make
+    return found
+
+
+def _execute(name: str, path: Path) -> None:
+    """Run a file as the module of this name; what lies beside it can be imported by it."""
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's own code raises
+        del sys.modules[name]
+        raise ModelError(f"{path}: cannot be run: {type(error).__name__}: {error}. Correct it") from error
+    finally:
+        sys.path.remove(folder)
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Leaves no compiled file beside the user's."""
+
+    def set_data(self, *arguments: Any, **named: Any) -> None:
+        """Nothing is written."""
+
+
+def _run(whole: nn.Module, images: Tensor, cfg: OwnModel) -> Tensor:
+    shown = "×".join(map(str, images.shape[1:]))
+    try:
+        with torch.no_grad():
+            found = whole(images.clone())
+    except Exception as error:  # whatever the user's own code raises
+        raise ModelError(
+            f"{cfg.path}: the network does not take images of {shown} (channels, height, width): {error}. Set side and "
+            "channels of the data set to those that it was made for"
+        ) from error
+    if not isinstance(found, Tensor) or found.ndim != 2:
+        what = "×".join(map(str, found.shape)) if isinstance(found, Tensor) else type(found).__name__
+        raise ModelError(
+            f"{cfg.path}: expected logits [batch, classes] of the network, found {what}. Return them alone"
+        )
+    return found
+
+
+@contextmanager
+def _drawn(seed: int) -> Iterator[None]:
+    """Torch's global generator with a seed, on the CPU, and afterwards as it was."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        yield

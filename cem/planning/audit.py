@@ -1,0 +1,125 @@
+"""`cem audit`: from a network that was trained elsewhere to a report; it writes the study and runs it."""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from cem.config import DATASETS, ConfigError, load_study
+from cem.planning.plan import Plan
+from cem.planning.preflight import check_before_start
+
+WRITTEN = "# Written by `cem audit`, which may write it anew: under another name it is yours.\n"
+WORKFLOW = Path(__file__).resolve().parents[2] / "Snakefile"  # of a checkout
+
+Settings = dict[str, Any]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(help="file of weights, or {path: …, entry: …, keys: {…}}; may be given several times"),
+]
+
+
+def audit(
+    network: Annotated[str, typer.Argument(help="mynet.py, or an architecture such as torchvision:resnet18@layer1")],
+    data: Annotated[str, typer.Option(help="an .npz file, a folder of images, a source's name, or {source: …}")],
+    cut: Annotated[str, typer.Option(help="of mynet.py: the module whose output the client sends")] = "",
+    make: Annotated[str, typer.Option(help="of mynet.py: the function that gives the network")] = "build",
+    weights: Weights = None,
+    reference: Weights = None,
+    train_reference: Annotated[int, typer.Option(min=0, help="epochs to train an undefended reference; 0: none")] = 0,
+    mean: Annotated[str, typer.Option(help="of each channel, as 0.5,0.5,0.5: see std")] = "",
+    std: Annotated[str, typer.Option(help="the network was trained on (image − mean) / std")] = "",
+    noise: Annotated[float, typer.Option(min=0, help="σ of the Gaussian noise that the client adds")] = 0.0,
+    attacks: Annotated[str, typer.Option(help="quick, standard, paper, or a list [{kind: …}]")] = "quick",
+    side: Annotated[int | None, typer.Option(help="images become side × side pixels; absent: the data set's")] = None,
+    channels: Annotated[int | None, typer.Option(help="1: grey; 3: colour; absent: the data set's")] = None,
+    name: Annotated[str, typer.Option(help="of the study, and of the folder of its results")] = "audit",
+    cores: Annotated[str, typer.Option(help="CPU cores, or all")] = "all",
+    run: Annotated[bool, typer.Option("--run/--write-only", help="run the study, or only write and check it")] = True,
+) -> None:
+    """Attack a network that was trained elsewhere: write NAME.yaml, check it and run it to results/NAME/report.html.
+
+    The Python file is run: name none that you would not run. docs/audit.md shows all of it.
+    """
+    dataset = _dataset(data)
+    dataset |= {key: value for key, value in (("side", side), ("channels", channels)) if value is not None}
+    study: Settings = {"name": name, "dataset": dataset, "model": _model(network, cut, make, mean, std)}
+    files = {"weights": weights, "reference": reference}
+    study["model"] |= {key: [_read(one, "weights") for one in given] for key, given in files.items() if given}
+    study["training"] = {"epochs": 0, "reference": {"epochs": train_reference}} if train_reference else "none"
+    study["noise_std"] = noise
+    study["attacks"] = _read(attacks, "attacks") if attacks.startswith(("[", "{")) else {"panel": attacks}
+    path = Path(f"{name}.yaml")
+    _write(path, study)
+    planned = Plan(load_study(path))
+    for note in check_before_start(planned):
+        typer.echo(note)
+    typer.echo(f"{path}: {len(planned.runs)} runs, {planned.jobs().total()} jobs", err=True)
+    if run:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(_snakefile()), "--configfile", str(path)]
+        sys.stdout.flush()
+        # It takes this program's place, so that signals reach it directly.
+        os.execv(command[0], [*command, "--cores", cores])  # noqa: S606  no shell is wanted
+
+
+def _model(network: str, cut: str, make: str, mean: str, std: str) -> Settings:
+    if not network.endswith(".py"):
+        return {"arch": network, "bottleneck": None, "activation": "none"}
+    model: Settings = {"arch": "module", "path": network, "make": make, "cut": cut}
+    if not cut:
+        raise ConfigError(f"{network}: expected --cut MODULE, the module whose output the client sends; found none")
+    return model | {key: _numbers(key, text) for key, text in (("mean", mean), ("std", std)) if text}
+
+
+def _dataset(data: str) -> Settings:
+    if data.startswith("{"):
+        found: Settings = _read(data, "data")
+        return found
+    path = Path(data)
+    own = re.sub(r"[^A-Za-z0-9_]", "_", path.stem)[:64].lstrip("_") or "own"
+    if path.suffix == ".npz":
+        return {"source": "npz", "name": own, "path": data}
+    if path.is_dir():
+        return {"source": "image_folder", "name": own, "path": data}
+    if data in DATASETS.members:
+        return {"source": data}
+    raise ConfigError(
+        f"--data: expected an .npz file, a folder of images, one of {', '.join(DATASETS.members)}, or {{source: …}} "
+        f"with its settings; found {data!r}. `cem data` shows the known sets"
+    )
+
+
+def _read(text: str, option: str) -> Any:
+    """What an option says in YAML; other words as they are."""
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--{option}: not valid YAML: {error}") from None
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--{option}: expected numbers such as 0.5,0.5,0.5; found {text!r}") from None
+
+
+def _write(path: Path, study: Settings) -> None:
+    if path.exists() and not path.read_text(encoding="utf-8").startswith(WRITTEN):
+        raise ConfigError(f"{path}: is there, and not written by cem audit. Choose another --name")
+    text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True, width=110)
+    path.write_text(WRITTEN + text, encoding="utf-8")
+
+
+def _snakefile() -> Path:
+    """Of the working folder, else of the checkout that this package is in."""
+    found = next((path for path in (Path("Snakefile"), WORKFLOW) if path.is_file()), None)
+    if found is None:
+        raise ConfigError("expected the workflow's Snakefile here, found none. Run cem audit in a checkout of cem")
+    return found

@@ -1,0 +1,75 @@
+"""A network that is given: taken as it is, with nothing trained, to be attacked and measured like any other."""
+
+import platform
+from pathlib import Path
+
+import torch
+
+from cem import NUMERICS, __version__
+from cem.config import Run
+from cem.data.loader import OnDeviceLoader
+from cem.defenses import make_defense
+from cem.jobs.interruption import resumable
+from cem.jobs.process import device_name, make_generator, peak_memory_mb, set_up_process
+from cem.jobs.state import state_folder
+from cem.jobs.work import name_work
+from cem.models import make_split, parameter_count
+from cem.storage.files import sha256, write_text
+from cem.storage.hdf5 import DatasetReader, open_dataset
+from cem.storage.job_records import TrainRecord
+from cem.storage.records import write_record
+from cem.storage.tensors import save_checkpoint
+from cem.training.history import history_csv
+from cem.training.measure import measure_accuracy
+
+
+def take_as_given(run: Run, data: Path, out: Path, results: Path) -> None:
+    """What `train` is for a run that is not trained: the same files, from the weights that the settings name.
+
+    history.csv has no rows, and train.json the accuracies of the network under the run's defence and noise, 0 epochs
+    and the SHA-256 of the files that the network came from. Weights that nobody names are random, from the run's seed.
+    """
+    device = set_up_process(run.training.threads)
+    files = {path: sha256(Path(path).expanduser()) for path in run.model.files}
+    folder = state_folder(results, {"take_as_given": run.sparse()}, {"data": sha256(data)} | files)
+    with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
+        name_work(folder, out)
+        weights = make_generator(run.seed, "model", torch.device("cpu"))
+        halves = make_split(run.model, file.image_shape, file.num_classes, weights)
+        named = dict(zip(("encoder", "classifier"), halves, strict=True))
+        tensors = {f"{name}.{key}": one for name, half in named.items() for key, one in half.state_dict().items()}
+        encoder, classifier = (half.to(device) for half in halves)
+        defense = make_defense(run.noise_std, run.defenses)
+        accuracy = {
+            split: measure_accuracy(encoder, classifier, defense, _loader(run, file, split, device), run.seed)
+            for split in ("test", "val")
+        }
+        header = {"run": run.id, "settings": run.sparse(), "files": files}
+        save_checkpoint(out / "model.safetensors", "model", tensors, header)
+        write_text(out / "history.csv", history_csv([]))
+        attempts = store.end()
+        record = TrainRecord(
+            run=run.id,
+            accuracy_test=accuracy["test"],
+            accuracy_val=accuracy["val"],
+            best_epoch=0,
+            epochs=0,
+            seconds=0.0,
+            warmup_seconds=0.0,
+            parameters={name: parameter_count(half) for name, half in named.items()},
+            peak_memory_mb=peak_memory_mb(device),
+            device=device_name(device),
+            threads=run.training.threads,
+            versions={"cem": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+            numerics=NUMERICS,
+            attempts=attempts,
+            lost_seconds=sum(attempt.lost_seconds for attempt in attempts),
+            files=files,
+        )
+        write_record(out / "train.json", record)
+
+
+def _loader(run: Run, file: DatasetReader, split: str, device: torch.device) -> OnDeviceLoader:
+    images, labels = (torch.from_numpy(values).to(device) for values in (file.images(split), file.labels(split)))
+    draws = make_generator(run.seed, split, device)
+    return OnDeviceLoader(images, labels, run.training.batch_size, run.dataset.augmentation, draws)

@@ -1,0 +1,221 @@
+"""A network from a user's file: the halves are the whole, the weights are the file's, and each mistake is named."""
+
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from cem.config import Checkpoint, OwnModel, Run, SyntheticDataset, Training
+from cem.models import make_split
+from cem.models.check import check_model
+from cem.models.split import ModelError, build_split
+
+NET = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(4))
+        self.head = nn.Linear(4 * 64, classes)
+        self.register_buffer("scale", torch.tensor(2.0), persistent=False)
+    def forward(self, x):
+        return self.head(self.scale * self.features(x).flatten(1))
+
+def build(num_classes=10):
+    return Net(num_classes)
+
+class Functional(Net):
+    def forward(self, x):
+        return self.head(F.dropout(self.features(x), 0.5, self.training).flatten(1))
+
+def functional():
+    return Functional(10)
+
+class Branching(Net):
+    def forward(self, x):
+        return super().forward(x if x.sum() > 0 else -x)
+
+def branching():
+    return Branching(10)
+
+class Random(Net):
+    def forward(self, x):
+        return super().forward(x + torch.rand_like(x))
+
+def random():
+    return Random(10)
+
+def needs_more(depth, *, num_classes):
+    return Net(num_classes)
+
+def nothing():
+    return None
+
+def broken():
+    raise RuntimeError("out of cheese")
+
+"""
+IMAGE = (3, 32, 32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "net.py").write_text(NET)
+    return tmp_path
+
+
+def own(folder: Path, **settings: object) -> OwnModel:
+    return OwnModel(**{"path": str(folder / "net.py"), "cut": "features.2", **settings})
+
+
+def state(seed: int = 0, classes: int = 10) -> dict[str, torch.Tensor]:
+    """Of the file's network, with numbers of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"features.0.weight": (4, 3, 3, 3), "head.weight": (classes, 256), "head.bias": (classes,)}
+    shapes |= {f"features.{name}": (4,) for name in ("0.bias", "1.weight", "1.bias", "1.running_mean")}
+    found = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    return found | {
+        "features.1.running_var": torch.rand(4, generator=generator) + 0.5,
+        "features.1.num_batches_tracked": torch.tensor(7),
+    }
+
+
+def logits(weights: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+    """What the network gives with these weights, written down once more."""
+    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(4), nn.Flatten()]
+    whole = nn.Sequential(OrderedDict(features=nn.Sequential(*layers), head=nn.Linear(256, 10))).eval()
+    whole.load_state_dict(weights)
+    with torch.no_grad():
+        return whole.head(2.0 * whole.features(images))
+
+
+def images() -> torch.Tensor:
+    return torch.rand(3, *IMAGE, generator=torch.Generator().manual_seed(5))
+
+
+def found(cfg: OwnModel) -> torch.Tensor:
+    encoder, classifier = make_split(cfg, IMAGE, 10)
+    with torch.no_grad():
+        return classifier.eval()(encoder.eval()(images()))
+
+
+def checked(cfg: OwnModel, *, trained: bool = False, classes: int = 10) -> None:
+    training = Training(epochs=2) if trained else Training(epochs=0)
+    check_model(Run(dataset=SyntheticDataset(), model=cfg, training=training, noise_std=0.0), [], classes)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "state dict", "entry", "two files"])
+def test_the_halves_are_the_network_with_the_files_weights(folder: Path, kind: str) -> None:
+    weights = state()
+    file: object = str(folder / "w.pt")
+    if kind == "safetensors":
+        file = str(folder / "w.safetensors")
+        save_file(weights, file)
+    elif kind == "state dict":
+        torch.save(weights, file)
+    elif kind == "entry":
+        torch.save({"epoch": 3, "state_dict": {f"module.{name}": value for name, value in weights.items()}}, file)
+        file = Checkpoint(path=file, entry="state_dict", keys={"module.": ""})
+    else:  # as ResSFL and CEM leave them: client and server apart, each with its own names from 0
+        client = {name.removeprefix("features."): one for name, one in weights.items() if name[0] == "f"}
+        torch.save(client, folder / "checkpoint_client.tar")
+        server = {"classifier.weight": weights["head.weight"], "classifier.bias": weights["head.bias"]}
+        torch.save(server | {"unused.weight": torch.zeros(1)}, folder / "checkpoint_cloud.tar")
+        file = (
+            Checkpoint(path=str(folder / "checkpoint_client.tar"), keys={"": "features."}),
+            Checkpoint(path=str(folder / "checkpoint_cloud.tar"), keys={"classifier.": "head.", "unused.": None}),
+        )
+    torch.testing.assert_close(found(own(folder, weights=file)), logits(weights, images()))
+
+
+def test_images_are_standardised_as_the_settings_say(folder: Path) -> None:
+    save_file(state(), folder / "w.safetensors")
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    cfg = own(folder, weights=str(folder / "w.safetensors"), mean=mean, std=std)
+    by_hand = (images() - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    torch.testing.assert_close(found(cfg), logits(state(), by_hand))
+    with pytest.raises(ModelError, match=r"expected 3 numbers each, one for each channel; found 1"):
+        build_split(own(folder, mean=(0.5,), std=(0.2,)), IMAGE, 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cut": "feature.2"}, "cut: .*none called 'feature.2'; near it: features.2"),
+        ({"cut": "head"}, "leaves one side nothing to learn"),
+        ({"path": "absent.py"}, r"absent.py: expected a Python file .*Correct the path"),
+        ({"make": "biuld"}, "expected a function or class 'biuld' in it; it has build"),
+        ({"make": "needs_more"}, "takes depth, which nobody gives: it may take num_classes and image_shape"),
+        ({"make": "nothing"}, "expected an nn.Module of nothing, found NoneType"),
+        ({"make": "broken"}, "broken failed: RuntimeError: out of cheese"),
+        ({"make": "branching"}, "cannot be taken apart"),
+        ({"make": "random"}, "gives other logits than in one piece"),
+    ],
+)
+def test_mistakes_in_the_network_are_named(folder: Path, settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        build_split(own(folder, **settings), IMAGE, 10)
+
+
+def test_a_file_that_cannot_be_run_is_named_and_run_again_once_it_is_another(folder: Path) -> None:
+    (folder / "net.py").write_text("import torch\n1 / 0\n")
+    with pytest.raises(ModelError, match=r"net.py: cannot be run: ZeroDivisionError"):
+        build_split(own(folder), IMAGE, 10)
+    (folder / "net.py").write_text(NET)
+    build_split(own(folder), IMAGE, 10)
+    assert [path.name for path in folder.iterdir()] == ["net.py"], "no compiled file is left beside it"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda one: one | {"head.weight": torch.zeros(9, 256)}, r"head.weight has the shape 9×256; that .* 10×256"),
+        (lambda one: {k: v for k, v in one.items() if k != "head.bias"}, "lacks 'head.bias' of the network"),
+        (lambda one: one | {"more": torch.zeros(1)}, r"has 'more', which the network has not.*Map prefixes"),
+        (lambda one: one | {"head.bias": torch.full((10,), torch.nan)}, "head.bias holds numbers that are not finite"),
+        (lambda one: one | {"epoch": 3}, r"expected tensors and nothing else; found others: 'epoch'"),
+        (lambda one: {"state_dict": one}, "found others: 'state_dict'. Set entry: state_dict"),
+        (lambda one: [one], "expected a state dict, names with tensors; found list"),
+        (lambda one: nn.Linear(2, 2), r"torch.load\(weights_only=True\) reads; it says: .*never unpickled here"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(folder: Path, change: object, message: str) -> None:
+    torch.save(change(state()), folder / "w.pt")
+    with pytest.raises(ModelError, match=message):
+        checked(own(folder, weights=str(folder / "w.pt")))
+
+
+def test_a_file_that_is_no_weights_is_named(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"w.pt: expected a file of weights, found none"):
+        checked(own(folder, weights=str(folder / "w.pt")))
+    for name in ("w.pt", "w.safetensors"):
+        (folder / name).write_bytes(b"no weights")
+        with pytest.raises(ModelError, match=name):
+            checked(own(folder, weights=str(folder / name)))
+    save_file(state(), folder / "w.safetensors")
+    wrong = Checkpoint(path=str(folder / "w.safetensors"), keys={"module.": ""})
+    with pytest.raises(ModelError, match=r"no name of the file begins with 'module.'; it has 'features.0.bias'"):
+        checked(own(folder, weights=wrong))
+
+
+def test_classes_that_are_not_the_datas_are_named_with_both_numbers(folder: Path) -> None:
+    checked(own(folder, make="functional"))
+    with pytest.raises(ModelError, match=r"gives 10 numbers an image; expected 7, one for each class"):
+        checked(own(folder, make="functional"), classes=7)
+    with pytest.raises(ModelError, match=r"does not take images of 3×64×64"):
+        build_split(own(folder), (3, 64, 64), 10)
+
+
+def test_a_forward_that_asks_whether_it_trains_is_attacked_and_not_trained(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"asks for self\.training .*training: none"):
+        checked(own(folder, make="functional"), trained=True)
+    encoder, classifier = make_split(own(folder, make="functional"), IMAGE, 10)
+    classifier.eval()(encoder.eval()(images()))
+    with pytest.raises(ModelError, match=r"asks for self\.training"):
+        encoder.train()(images())
