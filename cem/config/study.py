@@ -78,8 +78,8 @@ class Run(Settings):
         for defense in self.defenses:
             if defense.needs_training:
                 raise ValueError(
-                    f"the defence {defense.member} acts by training, and training: none has none. Leave it out, or give a "
-                    "training"
+                    f"the defence {defense.member} acts by training, and training: none has none. Leave it out, or "
+                    "give a training"
                 )
 
     @property

@@ -47,7 +47,7 @@ def built(noise_std: float, defenses: list[DefenseSettings]) -> Defense:
 
 @EACH
 def test_facts_have_their_types(cfg: DefenseSettings) -> None:
-    assert not wrong_facts(cfg, {"order": int, "masks": bool, "label": str})
+    assert not wrong_facts(cfg, {"order": int, "masks": bool, "needs_training": bool, "label": str})
     assert re.fullmatch(r"[a-z0-9_.e+-]+", cfg.label), "a label is part of a run's id, and so of a path"
     assert isinstance(made(cfg), Mechanism)
 
@@ -79,6 +79,13 @@ def test_what_it_draws_comes_from_the_generator_alone(cfg: DefenseSettings) -> N
     draws = not torch.equal(own.get_state(), start)
     differ = not all(torch.equal(made(cfg).act(CLEAN, generator(seed)), z) for seed in range(6, 12))
     assert differ == draws
+
+
+@EACH
+def test_one_that_needs_no_training_learns_nothing_and_has_no_term(cfg: DefenseSettings) -> None:
+    mechanism = made(cfg)
+    acts_by_training = mechanism.learned is not None or mechanism.penalty(IMAGES, CLEAN, LABELS) is not None
+    assert cfg.needs_training == acts_by_training
 
 
 @EACH
