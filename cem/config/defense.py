@@ -17,13 +17,15 @@ class DefenseSettings(Member):
 
     masks: whether it sets values of z to zero, so that a zero says that the value is hidden. adds_noise: whether it is
     the noise itself, in place of `noise_std`. needs_training: whether it does nothing for a network that is taken as it
-    is given. meaning: what the report says of what it promises; empty: nothing.
+    is given. strength: the setting by which it is made stronger or weaker, along which the report joins its runs;
+    empty: none. meaning: what the report says of what it promises; empty: nothing.
     """
 
     order: ClassVar[int]
     masks: ClassVar[bool] = False
     adds_noise: ClassVar[bool] = False
     needs_training: ClassVar[bool] = False
+    strength: ClassVar[str] = ""
 
     @property
     def meaning(self) -> str:
@@ -48,6 +50,7 @@ class Dropout(DefenseSettings):
 
     kind: Literal["dropout"] = "dropout"
     implementation = "cem.defenses.dropout:DropoutDefense"
+    strength = "rate"
     masks, order = True, 10
     rate: float = Field(0.2, gt=0, lt=1, description="probability of zero")
 
@@ -65,6 +68,7 @@ class TopK(DefenseSettings):
 
     kind: Literal["topk"] = "topk"
     implementation = "cem.defenses.topk:TopKDefense"
+    strength = "fraction"
     masks, order = True, 20
     fraction: float = Field(0.2, gt=0, lt=1, description="part of z that is pruned")
     scope: Literal["image", "batch"] = Field(
@@ -81,6 +85,7 @@ class NoPeek(DefenseSettings):
 
     kind: Literal["nopeek"] = "nopeek"
     implementation = "cem.defenses.nopeek:NoPeekDefense"
+    strength = "weight"
     needs_training, order = True, 30
     weight: float = Field(0.1, gt=0, description="weight of the distance correlation")
 
@@ -98,6 +103,7 @@ class Adversarial(DefenseSettings):
 
     kind: Literal["adversarial"] = "adversarial"
     implementation = "cem.defenses.adversarial:AdversarialDefense"
+    strength = "weight"
     needs_training, order = True, 40
     weight: float = Field(0.3, gt=0, description="weight of what the decoder recovers")
     score: Literal["ssim", "mse", "log_mse"] = Field(
@@ -167,6 +173,7 @@ class Hsic(DefenseSettings):
 
     kind: Literal["hsic"] = "hsic"
     implementation = "cem.defenses.hsic:HsicDefense"
+    strength = "weight_x"
     needs_training, order = True, 31
     weight_x: float = Field(0.05, ge=0, description="weight of HSIC(x, ẑ)")
     weight_y: float = Field(0.5, ge=0, description="weight of HSIC(ẑ, y)")
@@ -193,6 +200,7 @@ class LocalDp(DefenseSettings):
 
     kind: Literal["local_dp"] = "local_dp"
     implementation = "cem.defenses.local_dp:LocalDpDefense"
+    strength = "epsilon"
     adds_noise, order = True, 5
     mechanism: Literal["gaussian", "laplace"] = Field("gaussian", description="law of the noise")
     epsilon: float = Field(1.0, gt=0, description="ε, in nats: smaller is more noise")
@@ -244,6 +252,7 @@ class ShapedNoise(DefenseSettings):
 
     kind: Literal["shaped_noise"] = "shaped_noise"
     implementation = "cem.defenses.shaped_noise:ShapedNoiseDefense"
+    strength = "std"
     adds_noise, needs_training, order = True, True, 5
     std: float = Field(0.025, gt=0, description="σ: root of the mean variance over the numbers of z")
     shape: Literal["fisher", "learned"] = Field("fisher", description="what spreads the variance over the numbers of z")

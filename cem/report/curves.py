@@ -100,7 +100,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points that differ in one strength, weakest first. by: its name; empty where the method has none."""
+    """Points that differ in one strength, in its order. by: its name; empty where the method has none."""
 
     label: str
     by: str
@@ -131,15 +131,11 @@ def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scor
         found.setdefault(outside, {}).setdefault(family, []).append(group)
 
     def curve(family: str, members: list[Group]) -> Curve:
-        def strength(group: Group) -> float:
-            return group.first.noise_std if family == "" else group.first.surrogate.weight
-
-        ordered = sorted(members, key=strength)
-        points = [Point(one, one.headline(results, threat), scores) for one in ordered]
-        if family == "":
-            return Curve("plain noise", "σ", tuple(points))
-        by = "λ" if ordered[0].first.surrogate.adds_term else ""
-        return Curve(" / ".join(one.label for one in ordered), by, tuple(points))
+        ordered = sorted(members, key=lambda group: _strength(group.first)[1])
+        points = tuple(Point(one, one.headline(results, threat), scores) for one in ordered)
+        by, _ = _strength(ordered[0].first)
+        label = "plain noise" if family == "" else " / ".join(one.label for one in ordered)
+        return Curve(label, by, points)
 
     return [
         Arena(
@@ -155,11 +151,28 @@ def is_plain(run: Run) -> bool:
     return run.model_copy(update={"noise_std": 0.0}) == run.undefended(run.seed)
 
 
+def _strength(run: Run) -> tuple[str, float]:
+    """What makes a method stronger or weaker, and how much of it a run has: its name, empty where there is none.
+
+    The noise of plain noise, the weight of a surrogate's term, and without one the strength of the only defence.
+    """
+    if is_plain(run):
+        return "σ", run.noise_std
+    if run.surrogate.adds_term:
+        return "λ", run.surrogate.weight
+    if len(run.defenses) == 1 and run.defenses[0].strength:
+        name = run.defenses[0].strength
+        return name, getattr(run.defenses[0], name)
+    return "", 0.0
+
+
 def _family(run: Run) -> dict[str, Any]:
-    """What the runs of a curve share: all but the seed and the weight."""
+    """What the runs of a curve share: all but the seed and the strength."""
     settings = _without(run, "seed")
     surrogate = {name: value for name, value in settings.get("surrogate", {}).items() if name != "weight"}
-    return settings | {"surrogate": surrogate}
+    by, _ = _strength(run)
+    defenses = [{name: value for name, value in one.items() if name != by} for one in settings.get("defenses", [])]
+    return settings | {"surrogate": surrogate, "defenses": defenses}
 
 
 def _without(run: Run, *names: str) -> dict[str, Any]:
