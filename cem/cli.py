@@ -14,6 +14,7 @@ from cem.config import Run, load_study
 from cem.data import catalog
 from cem.planning.audit import audit
 from cem.planning.cluster import find_cluster_jobs
+from cem.planning.forecast import Forecast
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start
 from cem.planning.progress import Status, aligned
@@ -73,8 +74,15 @@ def validate(file: File = FILE, results: Results = RESULTS) -> None:
 
 
 @app.command()
-def plan(file: File = FILE, results: Results = RESULTS) -> None:
-    """Show the runs of a study and the jobs they take from nothing."""
+def plan(
+    file: File = FILE,
+    results: Results = RESULTS,
+    images: Annotated[int | None, typer.Option(min=1, help="private images, where the data are not here yet")] = None,
+    images_per_second: Annotated[
+        float | None, typer.Option(min=1e-3, help="of a training step without a surrogate on your GPU")
+    ] = None,
+) -> None:
+    """Show the runs of a study, the jobs they take from nothing, and about how much disk and time of one GPU."""
     planned = Plan(load_study(file), results)
     titles = ("run", "surrogate", "formula", "weight", "noise", "defences", "seed")
     typer.echo(aligned([titles, *map(_row, planned.runs.values())]))
@@ -83,6 +91,7 @@ def plan(file: File = FILE, results: Results = RESULTS) -> None:
     typer.echo("")
     for name in [name for name in planned.runs if name not in planned.asked]:
         typer.echo(f"added: {name} (undefended reference: an attack must invert it for its numbers to count)")
+    typer.echo("\n".join(Forecast(planned, images, images_per_second).lines()))
     typer.echo(f"{len(planned.runs)} runs, {jobs.total()} jobs")
 
 

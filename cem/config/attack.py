@@ -117,6 +117,11 @@ class Gan(Network, AttackSettings):
                 )
         return self
 
+    @property
+    def passes(self) -> float:
+        """A step is 2.3 of a decoder's by its multiplications: the critic on images and answers, and its penalty."""
+        return 2.3 * self.epochs
+
 
 class Optimization(AttackSettings):
     """Searches the image whose ẑ is nearest to what was seen, with the encoder's weights at hand."""

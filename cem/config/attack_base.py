@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from cem.config.base import Slug
-from cem.config.decoder import Network, doubles
+from cem.config.decoder import Fit, Network, doubles
 from cem.config.model import ModelSettings
 from cem.config.registry import Member
 
@@ -93,6 +93,11 @@ class AttackSettings(Member):
     def least_images(self) -> int:
         """How many the attacker has to own."""
         return CHOSEN_ON_ONE if self._networks else 2
+
+    @property
+    def fits(self) -> tuple[Fit, ...]:
+        """The networks that it fits, and how long at most."""
+        return tuple(Fit(one.net, one.passes, one.at_image) for one in self._networks.values())
 
     @property
     def starts(self) -> tuple[Start, ...]:

@@ -2,7 +2,7 @@
 
 import re
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
@@ -49,10 +49,21 @@ class Loss(Settings):
         return self
 
 
+class Fit(NamedTuple):
+    """How much a network is fitted, at most. passes: over the attacker's images, in passes of a decoder.
+
+    at_image: whether it works at the image's resolution, and not at z's.
+    """
+
+    net: str
+    passes: float
+    at_image: bool
+
+
 class Network(Settings):
     """A network that an attack fits, or takes from a file as it is.
 
-    network: what a file of its weights says that they are of. of_z: whether it is told z.
+    network: what a file of its weights says that they are of. of_z: whether it is told z. at_image: see `Fit`.
     """
 
     weights: str | None = Field(
@@ -64,11 +75,17 @@ class Network(Settings):
 
     network: ClassVar[str]
     of_z: ClassVar[bool] = True
+    at_image: ClassVar[bool] = False
 
     if TYPE_CHECKING:  # every one has it, with a default of its own
 
         @property
         def net(self) -> str: ...
+
+    @property
+    def passes(self) -> float:
+        """See `Fit`; 0 for a network whose class does not say."""
+        return 0.0
 
     @property
     def weights_file(self) -> str | None:
@@ -107,6 +124,11 @@ class NetworkFit(Network):
         if self.patience is not None and self.epochs is None:
             raise ValueError("patience needs epochs; a budget that is found (budget: auto) ends by itself")
         return self
+
+    @property
+    def passes(self) -> float:
+        """Passes over the images at most; the cool-downs of all budgets are a quarter of the largest."""
+        return 1.25 * self.max_epochs if self.epochs is None else float(self.epochs)
 
     @property
     def used_as_it_is(self) -> bool:
@@ -218,6 +240,7 @@ def _words(value: Any) -> str:
 class FlowFit(NetworkFit):
     """How a flow from noise to images is fitted."""
 
+    at_image = True
     net: str = Field("unet_C32", description="unet_C{channels}: the network that gives the velocity")
     batch_size: int = Field(64, ge=2, description="images per step")
     lr: float = _FIXED_LR

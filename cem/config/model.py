@@ -84,6 +84,11 @@ class ModelSettings(Member):
         """Side of the features before the bottleneck, for images of this side; not asked where it needs the network."""
         raise NotImplementedError
 
+    @property
+    def channels_at_cut(self) -> int:
+        """Channels before the bottleneck; where only the network knows, a guess for forecasts: 128."""
+        return 128
+
     def side_of_z(self, side: int) -> int:
         """Side of z, for images of this side that pass the bottleneck."""
         stride = 1 if self.bottleneck is None else parse_bottleneck(self.bottleneck).stride
@@ -115,6 +120,10 @@ class Vgg(ModelSettings):
 
     def side_at_cut(self, side: int) -> int:
         return int(side // 2 ** self.items[: self.cut_layer].count("M"))
+
+    @property
+    def channels_at_cut(self) -> int:
+        return round(self.width * [item for item in self.items[: self.cut_layer] if item != "M"][-1])
 
 
 class Vgg11(Vgg):

@@ -80,6 +80,20 @@ def test_the_study_is_the_default_one_unless_another_is_named(cem, file, command
     assert cem(command)[0] == 0
 
 
+def test_plan_says_what_a_study_takes(cem, file):
+    code, out, err = cem("plan", file, "--images-per-second", "100")
+    assert (code, err) == (0, "")
+    said = {line.partition(":")[0]: line for line in out.splitlines()}
+    assert said["warm-ups"].startswith("warm-ups: 2, shared by 3 runs: 1 epochs saved")
+    measured = {line.partition(":")[0]: line for line in cem("plan", file)[1].splitlines()}
+    assert measured["disk"] == said["disk"]
+    assert measured["time of one GPU"] != said["time of one GPU"]
+    settings = yaml.safe_load(file.read_text()) | {"dataset": {"source": "npz", "name": "own", "path": "own.npz"}}
+    file.write_text(yaml.safe_dump(settings))
+    assert "what it takes is not known: the images of own are not here" in cem("plan", file)[1]
+    assert "time of one GPU: " in cem("plan", file, "--images", "1000")[1]
+
+
 def test_a_file_the_study_needs_is_missed_before_any_job(cem, file):
     settings = yaml.safe_load(file.read_text()) | {"dataset": {"source": "npz", "name": "own", "path": "own.npz"}}
     file.write_text(yaml.safe_dump(settings))

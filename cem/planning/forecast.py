@@ -1,0 +1,191 @@
+"""What a study takes: epochs, hours of one GPU and disk, from throughput that was measured. It needs no torch."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+
+from cem.config import DatasetSettings, ModelSettings, Run, parse_bottleneck, parse_decoder
+from cem.config.presets import IMAGES, published_dataset
+from cem.data.check import check_files, count_prepared
+from cem.planning.plan import Plan
+
+MEASURED_ON = "one NVIDIA H100, VGG-11 of width 1 cut at layer 4 (benchmarks/README.md)"
+# Side → surrogate → images per second of a training step there; None: of any other surrogate.
+STEPS = {
+    32: {"none": 7949, "gmm": 6929, None: 2588},
+    48: {"none": 10194, "gmm": 9519, None: 3663},
+    64: {"none": 5614, "gmm": 5400, None: 2532},
+}
+DECODER = 15069  # images per second of fitting res_normN8C64 from z of 8×8 to images of 32×32, there
+_DECODER_SHAPE = ("res_normN8C64", 8, 32)
+UNET_BLOCKS = (
+    4  # a U-Net takes as long as a decoder of so many blocks (docs/attacks.md, "unet_C32" and "res_normN4C32")
+)
+_SCORE_BYTES = 100  # of an attack's scores of one image
+_MODEL_MB = 40  # of a VGG-11 of width 1, the largest network of the paper
+_FLOAT = 4
+_SPLITS = ("private", "val", "shadow", "test")
+
+
+class UnknownSize(Exception):
+    """Data whose number of images is not known: not here, and not of the paper."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Of a plan. images: private ones of every data set, where the user says how many; None: as they are known.
+
+    rate: images per second of a training step without a surrogate on the user's GPU, which is taken to be as much
+    faster or slower in all else; None: as measured.
+    """
+
+    plan: Plan
+    images: int | None = None
+    rate: float | None = None
+
+    def lines(self) -> list[str]:
+        """In words; what cannot be known is said, with what to do."""
+        try:
+            return [self._shared(), self._space(), *self._duration()]
+        except UnknownSize as unknown:
+            return [f"what it takes is not known: {unknown}. Say --images N, the private images of each data set"]
+
+    def _shared(self) -> str:
+        runs, warmups = list(self.plan.runs.values()), list(self.plan.warmups.values())
+        epochs = sum(run.training.warmup_epochs for run in runs) - sum(run.training.warmup_epochs for run in warmups)
+        saved = sum(self._warming(run) for run in runs) - sum(self._warming(run) for run in warmups)
+        return f"warm-ups: {len(warmups)}, shared by {len(runs)} runs: {epochs} epochs saved, {_time(saved)} of one GPU"
+
+    def _duration(self) -> list[str]:
+        training = sum(self._warming(run) for run in self.plan.warmups.values())
+        training += sum(self._training(run) for run in self.plan.runs.values())
+        attacks = sum(self._attacking(run) for run in self.plan.runs.values())
+        said = f", times what {self.rate:g} images/s are to that" if self.rate else ""
+        return [
+            f"time of one GPU: {_time(training + attacks)}: training {_time(training)}, attacks {_time(attacks)}",
+            f"  by the throughput of {MEASURED_ON}{said}; another GPU: --images-per-second N, of a training step",
+            "  without a surrogate. Not counted: what defences add, searches, scoring, measuring leakage, waiting",
+        ]
+
+    def _space(self) -> str:
+        activations = sum(self._activations(run) for run in self.plan.runs.values())
+        bases = {path.parent: run for run in self.plan.runs.values() if (path := self.plan.start_mixture(run))}
+        activations += sum(self._activations(run) for run in bases.values())
+        models = sum(_MODEL_MB * 1e6 * run.model.width**2 for run in self.plan.trained.values())
+        scores = sum(self._scores(run) for run in self.plan.runs.values())
+        data = sum(
+            sum(self._counts[name].values()) * dataset.channels * dataset.side**2
+            for name, dataset in self.plan.datasets.items()
+        )
+        parts = {"activations": activations, "models": models, "attacks": scores, "images": data}
+        return f"disk: {_gigabytes(sum(parts.values()))}: " + ", ".join(
+            f"{name} {_gigabytes(size)}" for name, size in parts.items()
+        )
+
+    @cached_property
+    def _counts(self) -> dict[str, dict[str, int]]:
+        """Id of a data set → split → images."""
+        return {name: self._count(dataset) for name, dataset in self.plan.datasets.items()}
+
+    def _count(self, dataset: DatasetSettings) -> dict[str, int]:
+        if self.images is not None:
+            return dict.fromkeys(_SPLITS, 0) | {"private": self.images}
+        path = self.plan.data(dataset)
+        here = all(os.path.exists(file) for file in dataset.files())  # noqa: PTH110
+        known = count_prepared(path) if path.exists() else check_files(dataset) if here else None
+        if known is not None:
+            return {split: int(known.counts[split].sum()) for split in _SPLITS}
+        published = IMAGES.get(published_dataset(dataset.name) or "")
+        if published is None:
+            raise UnknownSize(f"the images of {dataset.name} are not here yet")
+        return _divided(dataset, *published)
+
+    def _private(self, run: Run) -> int:
+        return self._counts[run.dataset.id]["private"]
+
+    def _faster(self, run: Run) -> float:
+        """How many times as fast as the measured one the user's GPU is."""
+        return 1.0 if self.rate is None else self.rate * _step(run, "none")
+
+    def _warming(self, run: Run) -> float:
+        return self._private(run) * run.training.warmup_epochs * _step(run, "none") / self._faster(run)
+
+    def _training(self, run: Run) -> float:
+        """After the warm-up."""
+        epochs = run.training.epochs - run.training.warmup_epochs
+        return self._private(run) * epochs * _step(run, run.surrogate.member) / self._faster(run)
+
+    def _attacking(self, run: Run) -> float:
+        seconds = 0.0
+        for attack in self.plan.attacks(run):
+            owned = attack.data_size or self._counts[run.dataset.id][attack.data]
+            for fit in attack.fits:
+                z = run.dataset.side if fit.at_image else _side_of_z(run)
+                work = _multiplications(fit.net, z, run.dataset.side) / _multiplications(*_DECODER_SHAPE)
+                seconds += owned * fit.passes * work / DECODER
+        return seconds / self._faster(run)
+
+    def _activations(self, run: Run) -> int:
+        channels = _channels_of_z(run.model)
+        return sum(self._counts[run.dataset.id].values()) * channels * _side_of_z(run) ** 2 * _FLOAT
+
+    def _scores(self, run: Run) -> int:
+        """Scores of attacks, and the weights of what they fit."""
+        counts, size = self._counts[run.dataset.id], 0
+        for attack in self.plan.attacks(run):
+            size += _SCORE_BYTES * sum(
+                min(counts[split], attack.scored or counts[split]) for split in ("private", "test")
+            )
+            size += sum(_parameters(fit.net) * _FLOAT for fit in attack.fits)
+        return size
+
+
+def _step(run: Run, surrogate: str) -> float:
+    """Seconds of one image in a training step, as measured at the next smaller side, and by the number of pixels."""
+    side = max((side for side in STEPS if side <= run.dataset.side), default=min(STEPS))
+    return (run.dataset.side / side) ** 2 / STEPS[side].get(surrogate, STEPS[side][None])
+
+
+def _divided(dataset: DatasetSettings, train: int, test: int) -> dict[str, int]:
+    """How a data set with a test part of its own is divided, as `cem.data.splits` does it."""
+
+    def amount(of: int | float, whole: int) -> int:
+        return of if isinstance(of, int) else int(of * whole)
+
+    split = dataset.split
+    counts = {name: amount(getattr(split, name), train) for name in ("val", "shadow")}
+    rest = train - sum(counts.values())
+    private = rest if split.private is None else amount(split.private, train)
+    return counts | {"private": private, "test": test if split.test is None else amount(split.test, test)}
+
+
+def _side_of_z(run: Run) -> int:
+    """Where only the network knows, a quarter of the image's."""
+    return run.dataset.side // 4 if run.model.needs_network else run.model.side_of_z(run.dataset.side)
+
+
+def _channels_of_z(model: ModelSettings) -> int:
+    return model.channels_at_cut if model.bottleneck is None else parse_bottleneck(model.bottleneck).channels
+
+
+def _multiplications(net: str, z: int, side: int) -> int:
+    """Of a decoder for one image, from z of this side: blocks of two convolutions there, one at each doubling."""
+    blocks, channels = parse_decoder(net)
+    doublings = sum((z << times) ** 2 for times in range((side // z).bit_length() - 1))
+    return 9 * channels**2 * (2 * (UNET_BLOCKS if blocks is None else blocks) * z**2 + doublings)
+
+
+def _parameters(net: str) -> int:
+    blocks, channels = parse_decoder(net)
+    return 9 * channels**2 * (2 * (UNET_BLOCKS if blocks is None else blocks) + 2)
+
+
+def _time(seconds: int | float) -> str:
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 10 * size else f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def _gigabytes(size: int | float) -> str:
+    return f"{size / 1e9:.2g} GB" if size < 1e10 else f"{size / 1e9:,.0f} GB"
