@@ -34,7 +34,18 @@ from cem.config.dataset import (
     TorchvisionDataset,
 )
 from cem.config.decoder import DecoderFit, FlowFit, Loss, NetworkFit, StartingDecoder, TunedFit, parse_decoder
-from cem.config.defense import DEFENSES, Defense, DefenseSettings, Dropout, Hsic, LocalDp, NoPeek, ShapedNoise, TopK
+from cem.config.defense import (
+    DEFENSES,
+    Defense,
+    DefenseSettings,
+    Dropout,
+    Hsic,
+    LocalDp,
+    NoPeek,
+    ShapedNoise,
+    TopK,
+    Vib,
+)
 from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
 from cem.config.mixture import MixtureFit
@@ -149,6 +160,7 @@ __all__ = [
     "Vgg11",
     "Vgg13",
     "Vgg16",
+    "Vib",
     "VitSmall",
     "every_metric",
     "load",
