@@ -45,6 +45,7 @@ from cem.config.defense import (
     NoPeek,
     ShapedNoise,
     TopK,
+    Vib,
 )
 from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
@@ -165,6 +166,7 @@ __all__ = [
     "Vgg11",
     "Vgg13",
     "Vgg16",
+    "Vib",
     "VitSmall",
     "every_metric",
     "load",

@@ -264,5 +264,24 @@ class ShapedNoise(DefenseSettings):
         return f"shaped_noise{self.std:g}-{self.shape}{floor}"
 
 
+class Vib(DefenseSettings):
+    """Variational information bottleneck (Alemi et al. 2017): z ~ N(ẑ, s(ẑ)²), drawn towards N(0, 1).
+
+    Adds weight · KL(N(ẑ, s(ẑ)²) ‖ N(0, 1)) to the objective. log s is a learned 1×1 convolution of ẑ.
+    """
+
+    kind: Literal["vib"] = "vib"
+    implementation = "cem.defenses.vib:VibDefense"
+    strength = "weight"
+    adds_noise, needs_training, order = True, True, 5
+    weight: float = Field(1e-3, ge=0, description="β: weight of the divergence, in nats per image")
+    initial_std: float = Field(0.1, gt=0, description="s everywhere, before it has learned")
+
+    @property
+    def label(self) -> str:
+        initial = f"-s{self.initial_std:g}" if self.initial_std != 0.1 else ""
+        return f"vib{self.weight:g}{initial}"
+
+
 DEFENSES = Family("defense", DefenseSettings)
 Defense = Annotated[DefenseSettings, DEFENSES]

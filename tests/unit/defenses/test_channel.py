@@ -9,6 +9,7 @@ from scipy import stats
 
 from cem.defenses import Channel, GaussianNoise, LaplaceNoise, NotApplicable
 from cem.defenses.shaped_noise import DiagonalNoise
+from cem.defenses.vib import ScaledNoise
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -18,10 +19,23 @@ def generator(seed: int = 0) -> torch.Generator:
 SHAPE = (3, 2, 1)
 CLEAN = torch.rand(2000, 6, generator=generator(1))
 PROFILE = torch.tensor([0.1, 0.4, 0.5, 1.0, 1.5, 2.5])
+MIXED = torch.tensor([[1.0, -0.5, 0.2], [0.0, 0.8, 0.0], [-1.0, 0.3, 0.4]])  # channels of ẑ → those of log s
+
+
+def log_scale(clean: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("oc,nchw->nohw", MIXED, clean) - 1.2
+
+
+def log_sizes(clean: torch.Tensor) -> np.ndarray:
+    """The same of ẑ [n, 6], by a matrix product."""
+    return (MIXED.numpy() @ clean.view(-1, 3, 2).numpy() - 1.2).reshape(-1, 6).astype(np.float64)
+
+
 CHANNELS = {
     "gaussian": GaussianNoise(0.3),
     "laplace": LaplaceNoise(0.3),
     "diagonal": DiagonalNoise(0.3, PROFILE.view(SHAPE)),
+    "scaled": ScaledNoise(log_scale, SHAPE, torch.tensor(np.exp(2 * log_sizes(CLEAN)).mean()), 0.5),
 }
 EACH = pytest.mark.parametrize("name", CHANNELS)
 
@@ -33,6 +47,8 @@ def unit_law(name: str):
 
 def scales(name: str, clean: torch.Tensor) -> np.ndarray:
     """Standard deviation of the noise in each number of these ẑ [n, 6]."""
+    if name == "scaled":
+        return 0.5 * np.exp(log_sizes(clean))
     found = {"diagonal": 0.3 * PROFILE.double().sqrt()}.get(name, torch.tensor(0.3, dtype=torch.float64))
     return found.expand(clean.shape).numpy()
 

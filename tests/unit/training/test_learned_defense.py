@@ -1,14 +1,16 @@
 """What a defence learns reaches every stage by the files, up to the z that is attacked."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
-from cem.config import Linear, MixtureFit, Run, ShapedNoise
+from cem.config import Linear, MixtureFit, Run, ShapedNoise, Vib
 from cem.evaluation import Victim, attack_run, run_attacks
 from cem.storage.hdf5 import Reader, open_activations
 from cem.storage.tensors import load_checkpoint, subset
@@ -82,3 +84,18 @@ def test_shaped_noise(go_through, shape) -> None:
     with open_activations(done.activations) as file:
         assert file.attrs["smashed_dtype"] == "float32"
         assert "not of one size" in file.attrs["smashed_dtype_why"]
+
+
+def test_vib(go_through) -> None:
+    done = go_through(Vib(initial_std=0.2, weight=1e-3))
+    weight, bias = done.learned["vib.weight"][:, :, 0, 0], done.learned["vib.bias"]
+    log_sizes = torch.einsum("oc,nchw->nohw", weight, done.clean) + bias.view(-1, 1, 1)
+    assert float((log_sizes - math.log(0.2)).abs().mean()) > 0.1, "it has learned another size"
+    parts = (done.noise / log_sizes.exp()).flatten().numpy()
+    assert stats.kstest(parts[::20], "norm").pvalue > 0.01
+    found = done.leakage
+    assert 0 < found["leakage_lower_nats"] <= found["leakage_nats"]
+    assert found["noise_std"] == pytest.approx(float(done.learned["vib.mean_square"]) ** 0.5)
+    assert found["noise_std_seen4"] == pytest.approx(found["noise_std"] / 2)
+    assert "depends on ẑ" in found["reasons"]["dfil"]
+    assert {"lmmse", "dfil", "i_mmse", "bound_nats"} <= found["reasons"].keys()

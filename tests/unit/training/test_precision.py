@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from cem.defenses import NotApplicable
 from cem.models import make_split
 from cem.storage.hdf5 import open_activations
 from cem.storage.tensors import save_checkpoint
@@ -30,6 +31,13 @@ def test_the_format_follows_from_the_data_and_the_noise(scale, noise_std, expect
     assert why
     error = (large - large.half().float()).abs().max().item()
     assert (error <= noise_std / 100 and noise_std > 0) == (expected == "float16")
+
+
+def test_noise_of_several_sizes_need_not_hide_the_rounding():
+    small = torch.rand(5, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    found, why = stored_dtype("auto", NotApplicable("it is shaped"), [small])
+    assert (found, "not of one size" in why) == ("float32", True)
+    assert stored_dtype("auto", 10.0, [small])[0] == "float16"
 
 
 @pytest.mark.parametrize(("noise_std", "expected"), [(0.0, "float32"), (10.0, "float16")])
