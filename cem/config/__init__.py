@@ -43,6 +43,7 @@ from cem.config.defense import (
     LocalDp,
     NoPeek,
     ShapedNoise,
+    SparseCoding,
     TopK,
     Vib,
 )
@@ -142,6 +143,7 @@ __all__ = [
     "ShadowModel",
     "ShapedNoise",
     "Slug",
+    "SparseCoding",
     "Split",
     "StartingDecoder",
     "Study",

@@ -12,13 +12,15 @@ class DefenseSettings(Member):
     """What all defences share. They act in ascending `order`, after the noise, however a study lists them.
 
     masks: whether it sets values of z to zero, so that a zero says that the value is hidden. adds_noise: whether it is
-    the noise itself, in place of `noise_std`. meaning: what the report
-    says of what it promises; empty: nothing.
+    the noise itself, in place of `noise_std`. in_encoder: a layer, as `module:name`, that it puts between the encoder's
+    bottleneck and activation, called with the settings and the number of channels; empty: none. meaning: what the
+    report says of what it promises; empty: nothing.
     """
 
     order: ClassVar[int]
     masks: ClassVar[bool] = False
     adds_noise: ClassVar[bool] = False
+    in_encoder: ClassVar[str] = ""
 
     @property
     def meaning(self) -> str:
@@ -188,6 +190,25 @@ class Vib(DefenseSettings):
     def label(self) -> str:
         initial = f"-s{self.initial_std:g}" if self.initial_std != 0.1 else ""
         return f"vib{self.weight:g}{initial}"
+
+
+class SparseCoding(DefenseSettings):
+    """Between bottleneck and activation z ← Wᵀ soft(W z): a sparse code, in which coefficients below `threshold` are 0.
+
+    It is part of the encoder. W is learned with it.
+    """
+
+    kind: Literal["sca"] = "sca"
+    implementation = "cem.defenses.sparse_coding:SparseCodingDefense"
+    in_encoder = "cem.models.sparse_coding:SparseCode"
+    order = 1
+    threshold: float = Field(0.01, gt=0, description="by how much each coefficient is drawn towards 0")
+    expansion: int = Field(1, ge=1, description="coefficients for each channel of z")
+
+    @property
+    def label(self) -> str:
+        expansion = f"-x{self.expansion}" if self.expansion != 1 else ""
+        return f"sca{self.threshold:g}{expansion}"
 
 
 DEFENSES = Family("defense", DefenseSettings)
