@@ -44,6 +44,7 @@ from cem.config.defense import (
     LocalDp,
     NoPeek,
     ShapedNoise,
+    SparseCoding,
     TopK,
     Vib,
 )
@@ -148,6 +149,7 @@ __all__ = [
     "ShadowModel",
     "ShapedNoise",
     "Slug",
+    "SparseCoding",
     "Split",
     "StartingDecoder",
     "Study",

@@ -16,9 +16,11 @@ class DefenseSettings(Member):
     """What all defences share. They act in ascending `order`, after the noise, however a study lists them.
 
     masks: whether it sets values of z to zero, so that a zero says that the value is hidden. adds_noise: whether it is
-    the noise itself, in place of `noise_std`. needs_training: whether it does nothing for a network that is taken as it
-    is given. strength: the setting by which it is made stronger or weaker, along which the report joins its runs;
-    empty: none. meaning: what the report says of what it promises; empty: nothing.
+    the noise itself, in place of `noise_std`. in_encoder: a layer, as `module:name`, that it puts between the encoder's
+    bottleneck and activation, called with the settings and the number of channels; empty: none. needs_training: whether
+    it does nothing for a network that is taken as it is given. strength: the setting by which it is made stronger or
+    weaker, along which the report joins its runs; empty: none. meaning: what the report says of what it promises;
+    empty: nothing.
     """
 
     order: ClassVar[int]
@@ -26,6 +28,7 @@ class DefenseSettings(Member):
     adds_noise: ClassVar[bool] = False
     needs_training: ClassVar[bool] = False
     strength: ClassVar[str] = ""
+    in_encoder: ClassVar[str] = ""
 
     @property
     def meaning(self) -> str:
@@ -281,6 +284,26 @@ class Vib(DefenseSettings):
     def label(self) -> str:
         initial = f"-s{self.initial_std:g}" if self.initial_std != 0.1 else ""
         return f"vib{self.weight:g}{initial}"
+
+
+class SparseCoding(DefenseSettings):
+    """Between bottleneck and activation z ← Wᵀ soft(W z): a sparse code, in which coefficients below `threshold` are 0.
+
+    It is part of the encoder. W is learned with it.
+    """
+
+    kind: Literal["sca"] = "sca"
+    implementation = "cem.defenses.sparse_coding:SparseCodingDefense"
+    in_encoder = "cem.models.sparse_coding:SparseCode"
+    needs_training, order = True, 1
+    strength = "threshold"
+    threshold: float = Field(0.01, gt=0, description="by how much each coefficient is drawn towards 0")
+    expansion: int = Field(1, ge=1, description="coefficients for each channel of z")
+
+    @property
+    def label(self) -> str:
+        expansion = f"-x{self.expansion}" if self.expansion != 1 else ""
+        return f"sca{self.threshold:g}{expansion}"
 
 
 DEFENSES = Family("defense", DefenseSettings)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cem import CemError
 from cem.attacks import AttackError, Knowledge, Server
 from cem.attacks.base import Rows
-from cem.config import AttackSettings, ModelSettings
+from cem.config import AttackSettings, DefenseSettings, ModelSettings, Run
 from cem.defenses import Defense
 from cem.jobs.process import make_generator
 from cem.models import make_split
@@ -35,16 +35,17 @@ class Network:
     model: ModelSettings
     encoder: nn.Module
     classifier: nn.Module
+    defenses: tuple[DefenseSettings, ...] = ()
 
 
-def load_network(path: Path, model: ModelSettings, data: DatasetReader, device: torch.device) -> Network:
+def load_network(path: Path, run: Run, data: DatasetReader, device: torch.device) -> Network:
     """A run's model from its file. Raises CheckpointError when that is absent, damaged or of another kind."""
     tensors, _ = load_checkpoint(path, "model")
-    parts = make_split(model, data.image_shape, data.num_classes)
+    parts = make_split(run.model, data.image_shape, data.num_classes, defenses=run.defenses)
     for part, name in zip(parts, ("encoder", "classifier"), strict=True):
         part.load_state_dict(subset(tensors, name))
         part.to(device).eval().requires_grad_(False)
-    return Network(model, *parts)
+    return Network(run.model, *parts, run.defenses)
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Victim:
             return self.defense.observe(clean, generator, cfg.observations)
 
         network = self.network
-        server = Server(deepcopy(network.classifier), network.model, self.data.num_classes)
+        server = Server(deepcopy(network.classifier), network.model, self.data.num_classes, network.defenses)
         return Knowledge(
             images=torch.from_numpy(images).to(self.device),
             labels=torch.from_numpy(labels).to(self.device) if cfg.labels else None,

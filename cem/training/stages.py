@@ -89,7 +89,7 @@ def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DTy
     """
     device = set_up_process(run.training.threads)
     with open_dataset(data) as file:
-        encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
+        encoder, _ = make_split(run.model, file.image_shape, file.num_classes, defenses=run.defenses)
         tensors, _ = load_checkpoint(model, kind)
         encoder.load_state_dict(subset(tensors, "encoder"))
         encoder.to(device)
@@ -128,7 +128,7 @@ class Task:
         purposes = ("data", "noise", "dropout", "surrogate")
         generators = {purpose: make_generator(run.seed, purpose, device) for purpose in purposes}
         weights = make_generator(run.seed, "model", torch.device("cpu"))
-        encoder, classifier = make_split(run.model, file.image_shape, file.num_classes, weights)
+        encoder, classifier = make_split(run.model, file.image_shape, file.num_classes, weights, run.defenses)
         for half in (encoder, classifier):
             seed_dropout(half, generators["dropout"])
         classifier.to(device)
@@ -162,7 +162,7 @@ def make_task(inputs: Inputs, file: DatasetReader, device: torch.device, world: 
     if inputs.warm_model is None or inputs.warm_history is None:
         return Task(run, file, device, Surrogate(), world)
     labels = torch.from_numpy(file.labels("private"))
-    encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
+    encoder, _ = make_split(run.model, file.image_shape, file.num_classes, defenses=run.defenses)
     shape = smashed_shape(encoder, file.image_shape)
     surrogate = make_surrogate(
         run.surrogate,

@@ -24,7 +24,7 @@ CLASSES, SHAPE = 3, (1, 32, 32)
 def make_state(run: Run, surrogate: Surrogate | None = None, world: World | None = None) -> State:
     """Parties of a run, as its stage makes them; `surrogate` takes the place of the settings' own."""
     generators = {name: make_generator(run.seed, name, "cpu") for name in ("data", "noise", "dropout", "surrogate")}
-    encoder, classifier = make_split(run.model, SHAPE, CLASSES, make_generator(run.seed, "model", "cpu"))
+    encoder, classifier = make_split(run.model, SHAPE, CLASSES, make_generator(run.seed, "model", "cpu"), run.defenses)
     seed_dropout(classifier, generators["dropout"])
     defense, shape = make_defense(run.noise_std, run.defenses), smashed_shape(encoder, SHAPE)
     if surrogate is None:
