@@ -55,7 +55,9 @@ def test_every_defence_trains_with_every_surrogate(
     client, server = state.client, state.server
     before = [parameter.clone() for half in (client.encoder, server.classifier) for parameter in half.parameters()]
     if surrogate.measures_threshold:
-        smashed = torch.rand(60, *smashed_shape(client.encoder, (1, 32, 32)), generator=torch.Generator().manual_seed(1))
+        smashed = torch.rand(
+            60, *smashed_shape(client.encoder, (1, 32, 32)), generator=torch.Generator().manual_seed(1)
+        )
         client.surrogate.measure_threshold(smashed, torch.arange(60) % CLASSES)
     for number in range(2):
         used = surrogate_computed(surrogate, run.training, own)
