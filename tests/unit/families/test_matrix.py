@@ -1,4 +1,4 @@
-"""What holds of members of two families together: each defence with each surrogate, each attack on each architecture."""
+"""What holds of members of two families together: a defence with a surrogate, an attack on an architecture."""
 
 import math
 from collections.abc import Iterator
