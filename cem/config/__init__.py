@@ -34,7 +34,7 @@ from cem.config.dataset import (
     TorchvisionDataset,
 )
 from cem.config.decoder import DecoderFit, FlowFit, Loss, NetworkFit, StartingDecoder, TunedFit, parse_decoder
-from cem.config.defense import DEFENSES, Adversarial, Defense, DefenseSettings, Dropout, LocalDp, NoPeek, TopK
+from cem.config.defense import DEFENSES, Adversarial, Defense, DefenseSettings, Dropout, LocalDp, NoPeek, Pruning, TopK
 from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
 from cem.config.mixture import MixtureFit
@@ -122,6 +122,7 @@ __all__ = [
     "NpzDataset",
     "Optimization",
     "PriorSearch",
+    "Pruning",
     "ResNet",
     "ResNet20",
     "ResNet32",

@@ -15,7 +15,7 @@ from cem.config.defense import Defense, DefenseSettings
 from cem.config.errors import describe
 from cem.config.metric import METRICS, Metric
 from cem.config.mixture import MixtureFit
-from cem.config.model import Model, Vgg11
+from cem.config.model import Model, ModelSettings, Vgg11
 from cem.config.panels import PANELS
 from cem.config.registry import Family
 from cem.config.strict import validate
@@ -53,6 +53,7 @@ class Run(Settings):
         self.surrogate.check_training(self.training)
         for defense in self.defenses:
             defense.check_model(self.model, self.dataset.side)
+        self._check_pruning()
         own = [defense.member for defense in self.defenses if defense.adds_noise]
         if own and (self.noise_std > 0 or len(own) > 1):
             found = [f"noise_std: {self.noise_std:g}"] if self.noise_std > 0 else []
@@ -61,6 +62,28 @@ class Run(Settings):
                 + ("Set noise_std: 0" if self.noise_std > 0 else "Keep one")
             )
         return self
+
+    def _check_pruning(self) -> None:
+        epoch, training = self.pruned_before, self.training
+        if epoch is not None and not training.warmup_epochs <= epoch < training.epochs:
+            raise ValueError(
+                f"pruning: expected it after the {training.warmup_epochs} epochs of warm-up, which trainings share, "
+                f"and before the {training.epochs} of all have passed; found it after {epoch}. Change `at`"
+            )
+
+    @property
+    def trained_model(self) -> ModelSettings:
+        """The network that the training ends with: `model`, or what a defence has left of it."""
+        model: ModelSettings = self.model
+        for defense in self.defenses:
+            model = defense.pruned(model)
+        return model
+
+    @property
+    def pruned_before(self) -> int | None:
+        """Epoch (from 0) before whose first batch the network becomes `trained_model`; None: it is that already."""
+        found = (defense.prunes_at(self.training.epochs) for defense in self.defenses)
+        return next((epoch for epoch in found if epoch is not None), None)
 
     # Hashed once each: a plan of thousands of runs asks for them again and again.
     @cached_property

@@ -8,6 +8,7 @@ from torch import nn
 
 from cem import CemError
 from cem.config import ModelSettings, parse_bottleneck
+from cem.models.pruning import prune
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 
@@ -50,7 +51,10 @@ def build_split(cfg: ModelSettings, image_shape: ImageShape, num_classes: int) -
             down, up = _bottleneck(cfg.bottleneck, wide)
             encoder, classifier = encoder + down, up + classifier
         encoder.append(_end(cfg.activation, channels))
-        return nn.Sequential(*encoder), nn.Sequential(*classifier, *network.head)
+        whole, server = nn.Sequential(*encoder), nn.Sequential(*classifier, *network.head)
+        if cfg.pruned_part:
+            prune(whole, cfg.pruned_part)  # the server's way up, and so all that is its own, stays as wide
+        return whole, server
 
 
 @torch.no_grad()

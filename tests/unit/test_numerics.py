@@ -27,7 +27,7 @@ DEFAULTS = {
     "dataset": MlxtendDataset(),
 }
 GOLDEN_NUMERICS = 5
-GOLDEN_DEFAULTS = "303619e272e8ad81"
+GOLDEN_DEFAULTS = "a2dc5651540f7bdc"
 GOLDEN_NUMBERS = {
     "encoder": 0.08411289,
     "classifier": 0.07666922,
