@@ -39,6 +39,14 @@ class DefenseSettings(Member):
         """Short and path-safe: part of a run's id."""
         raise NotImplementedError
 
+    def pruned(self, model: ModelSettings) -> ModelSettings:
+        """The network that a training with it ends with."""
+        return model
+
+    def prunes_at(self, epochs: int) -> int | None:
+        """Epoch (from 0) before which it makes the network smaller, of so many; None: it never does."""
+        return None
+
     def check_model(self, model: ModelSettings, side: int) -> None:
         """Raise ValueError where settings tell that it cannot act on this network and images of this side."""
         if not model.needs_network:
@@ -192,6 +200,42 @@ class Hsic(DefenseSettings):
     def label(self) -> str:
         bandwidth = f"-b{self.bandwidth:g}" if self.bandwidth != 5 else ""
         return f"hsic{self.weight_x:g}-{self.weight_y:g}{bandwidth}"
+
+
+class Pruning(DefenseSettings):
+    """In the middle of a training, channels leave each of the client's convolutions but the last, which gives z.
+
+    Those whose filters have the smallest L1 norm go. With `model.extra_conv: 16` and `adversarial` it is PATROL: a
+    deeper client that is pruned back to size. Source: docs/theory.md, "The defences".
+    """
+
+    kind: Literal["pruning"] = "pruning"
+    implementation = "cem.defenses.pruning:PruningDefense"
+    needs_training, order = True, 50
+    strength = "fraction"
+    fraction: float = Field(0.05, gt=0, lt=1, description="part of the channels that go, rounded up in number")
+    at: float = Field(0.75, gt=0, lt=1, description="part of the epochs after which they go, not within the warm-up")
+
+    def pruned(self, model: ModelSettings) -> ModelSettings:
+        return model.model_copy(update={"client_pruned": self.fraction})
+
+    def prunes_at(self, epochs: int) -> int:
+        return math.ceil(self.at * epochs)
+
+    def check_model(self, model: ModelSettings, side: int) -> None:
+        if not model.prunable:
+            raise ValueError(
+                f"pruning cannot take channels from {model.label}: that is implemented for encoders which are a chain "
+                "of convolutions, the VGGs. Choose one of these, or leave the defence out."
+            )
+        if model.pruned_part:
+            raise ValueError(
+                f"pruning makes a whole client smaller; found client_pruned: {model.pruned_part:g}. Leave one out."
+            )
+
+    @property
+    def label(self) -> str:
+        return f"pruning{self.fraction:g}"
 
 
 class LocalDp(DefenseSettings):

@@ -19,10 +19,13 @@ class ModelSettings(Member):
 
     stages: how many there are; a cut may come after each. What follows the last one is the server's. needs_network:
     whether sides are known once the network is built, and not before; cem.models.check then says what is wrong.
+    prunable: whether channels can leave the encoder (cem/models/pruning.py), and the setting `client_pruned` says which
+    part of them has.
     """
 
     stages: ClassVar[int]
     needs_network: ClassVar[bool] = False
+    prunable: ClassVar[bool] = False
 
     arch: str = Field(description="architecture")
     width: float = Field(1.0, gt=0, le=8, description="multiplier of every layer's channels")
@@ -80,6 +83,11 @@ class ModelSettings(Member):
     def check_weights(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
         """Raise ModelError where files of weights do not fit the network, or that does not fit these classes."""
 
+    @property
+    def pruned_part(self) -> float:
+        """Part of the channels that have left the encoder."""
+        return 0.0
+
     def side_at_cut(self, side: int) -> int:
         """Side of the features before the bottleneck, for images of this side; not asked where it needs the network."""
         raise NotImplementedError
@@ -117,6 +125,22 @@ class Vgg(ModelSettings):
     """What the VGGs share. items: their convolutions and poolings."""
 
     items: ClassVar[tuple[Item, ...]]
+    prunable = True
+
+    extra_conv: int = Field(
+        0, ge=0, description="channels of a 3×3 convolution before the first stage, as part of it; 0: none"
+    )
+    client_pruned: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="part of the channels that each of the client's convolutions lacks, but the last, which gives z; "
+        "what the defence `pruning` leads to, here from the start",
+    )
+
+    @property
+    def pruned_part(self) -> float:
+        return self.client_pruned
 
     def side_at_cut(self, side: int) -> int:
         return int(side // 2 ** self.items[: self.cut_layer].count("M"))

@@ -41,11 +41,12 @@ class Network:
 def load_network(path: Path, run: Run, data: DatasetReader, device: torch.device) -> Network:
     """A run's model from its file. Raises CheckpointError when that is absent, damaged or of another kind."""
     tensors, _ = load_checkpoint(path, "model")
-    parts = make_split(run.model, data.image_shape, data.num_classes, defenses=run.defenses)
+    model = run.trained_model
+    parts = make_split(model, data.image_shape, data.num_classes, defenses=run.defenses)
     for part, name in zip(parts, ("encoder", "classifier"), strict=True):
         part.load_state_dict(subset(tensors, name))
         part.to(device).eval().requires_grad_(False)
-    return Network(run.model, *parts, run.defenses)
+    return Network(model, *parts, run.defenses)
 
 
 @dataclass(frozen=True)

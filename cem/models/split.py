@@ -8,6 +8,7 @@ from torch import nn
 
 from cem import CemError
 from cem.config import DefenseSettings, ModelSettings, load, parse_bottleneck
+from cem.models.pruning import prune
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 
@@ -55,7 +56,10 @@ def build_split(
         own = [defense for defense in defenses if defense.in_encoder]
         encoder += [load(defense.in_encoder)(defense, channels) for defense in own]
         encoder.append(_end(cfg.activation, channels))
-        return nn.Sequential(*encoder), nn.Sequential(*classifier, *network.head)
+        whole, server = nn.Sequential(*encoder), nn.Sequential(*classifier, *network.head)
+        if cfg.pruned_part:
+            prune(whole, cfg.pruned_part)  # the server's way up, and so all that is its own, stays as wide
+        return whole, server
 
 
 @torch.no_grad()

@@ -83,7 +83,7 @@ def _fisher(
     stds = {suffix: noise_std / n**0.5 for suffix, n in times.items()}
     if noise_std == 0:
         return {}, {"dfil": "without noise the Fisher information is infinite"}
-    encoder, _ = make_split(run.model, images.image_shape, images.num_classes, defenses=run.defenses)
+    encoder, _ = make_split(run.trained_model, images.image_shape, images.num_classes, defenses=run.defenses)
     encoder.load_state_dict(subset(load_checkpoint(model, "model")[0], "encoder"))
     encoder.to(device).eval().requires_grad_(False)
     count = len(images.labels("test"))

@@ -30,6 +30,7 @@ from cem.training.measure import measure_accuracy
 from cem.training.precision import DType, stored_dtype
 from cem.training.protocol import make_parties
 from cem.training.ranks import Inputs, train_in_ranks
+from cem.training.pruning import is_pruned, prune_client
 from cem.training.state import State
 from cem.types import Smashed
 
@@ -89,7 +90,8 @@ def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DTy
     """
     device = set_up_process(run.training.threads)
     with open_dataset(data) as file:
-        encoder, _ = make_split(run.model, file.image_shape, file.num_classes, defenses=run.defenses)
+        settings = run.trained_model if kind == "model" else run.model
+        encoder, _ = make_split(settings, file.image_shape, file.num_classes, defenses=run.defenses)
         tensors, _ = load_checkpoint(model, kind)
         encoder.load_state_dict(subset(tensors, "encoder"))
         encoder.to(device)
@@ -147,6 +149,8 @@ class Task:
         """Train, going on from the saved state where there is one."""
         saved = store.load()
         if saved is not None:
+            if is_pruned(self.run, saved[1]["epoch"], saved[1]["step"]):
+                prune_client(self.state.client, self.run.trained_model.pruned_part)  # to the shapes that were saved
             self.state.restore(*saved)
             if self.state.epoch < until:
                 print(
