@@ -21,6 +21,7 @@ from cem.config.base import ConfigError, Seed, Settings, Slug
 from cem.config.bottleneck import parse_bottleneck
 from cem.config.dataset import (
     DATASETS,
+    ActivationsDataset,
     Augment,
     Dataset,
     DatasetSettings,
@@ -41,6 +42,7 @@ from cem.config.mixture import MixtureFit
 from cem.config.model import (
     MODELS,
     Checkpoint,
+    GivenActivations,
     MobileNetV2,
     Model,
     ModelSettings,
@@ -82,6 +84,7 @@ __all__ = [
     "METRICS",
     "MODELS",
     "SURROGATES",
+    "ActivationsDataset",
     "Attack",
     "AttackSettings",
     "AttentionSurrogate",
@@ -100,6 +103,7 @@ __all__ = [
     "Flow",
     "FlowFit",
     "Gan",
+    "GivenActivations",
     "GmmSurrogate",
     "IdxDataset",
     "ImageFolderDataset",
