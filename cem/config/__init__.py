@@ -21,6 +21,7 @@ from cem.config.base import ConfigError, Seed, Settings, Slug
 from cem.config.bottleneck import parse_bottleneck
 from cem.config.dataset import (
     DATASETS,
+    ActivationsDataset,
     Augment,
     Dataset,
     DatasetSettings,
@@ -55,6 +56,7 @@ from cem.config.mixture import MixtureFit
 from cem.config.model import (
     MODELS,
     Checkpoint,
+    GivenActivations,
     MobileNetV2,
     Model,
     ModelSettings,
@@ -96,6 +98,7 @@ __all__ = [
     "METRICS",
     "MODELS",
     "SURROGATES",
+    "ActivationsDataset",
     "Adversarial",
     "Attack",
     "AttackSettings",
@@ -115,6 +118,7 @@ __all__ = [
     "Flow",
     "FlowFit",
     "Gan",
+    "GivenActivations",
     "GmmSurrogate",
     "Hsic",
     "IdxDataset",

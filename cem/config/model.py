@@ -21,11 +21,13 @@ class ModelSettings(Member):
     whether sides are known once the network is built, and not before; cem.models.check then says what is wrong.
     prunable: whether channels can leave the encoder (cem/models/pruning.py), and the setting `client_pruned` says which
     part of them has.
+    has_network: whether there is one; otherwise z comes with the data.
     """
 
     stages: ClassVar[int]
     needs_network: ClassVar[bool] = False
     prunable: ClassVar[bool] = False
+    has_network: ClassVar[bool] = True
 
     arch: str = Field(description="architecture")
     width: float = Field(1.0, gt=0, le=8, description="multiplier of every layer's channels")
@@ -418,6 +420,20 @@ class OwnModel(CutAtModule):
                 "a bottleneck, or batch_norm at the cut, has to be trained with the network: leave them out, or let "
                 "the pipeline train it"
             )
+
+
+class GivenActivations(CutAtModule):
+    """No network: z comes with the data set (`source: activations`), and is all that is known of what made it.
+
+    There is no accuracy, and attacks that need the network (encoder: weights, or none) are refused. Leakage is told
+    where `noise_std` says how much noise is added to these z; without it they are attacked as they are.
+    """
+
+    arch: Literal["activations"] = Field("activations", description="architecture")
+    implementation = "cem.training.pairs:import_activations"
+    has_network = False
+    bottleneck: None = Field(None, description="must be null: there is no network to put one in")
+    activation: Literal["none"] = Field("none", description="must be none")
 
 
 def _halved(side: int, times: int) -> int:

@@ -53,6 +53,8 @@ class Run(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> "Run":
         self.model.check_side(self.dataset.side)
+        if not self.model.has_network:
+            self._check_activations()
         if self.trained:
             self.surrogate.check_training(self.training)
         else:
@@ -68,6 +70,15 @@ class Run(Settings):
                 + ("Set noise_std: 0" if self.noise_std > 0 else "Keep one")
             )
         return self
+
+    def _check_activations(self) -> None:
+        if not self.dataset.activations:
+            raise ValueError(
+                f"model {self.model.arch} has no network, so that z must come with the data: expected dataset: "
+                f"{{source: activations, path: …}}, found source: {self.dataset.member}"
+            )
+        if self.trained:
+            raise ValueError("activations that are given cannot be trained. Set training: none")
 
     def _check_untrained(self) -> None:
         self.model.check_untrained()

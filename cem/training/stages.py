@@ -29,8 +29,8 @@ from cem.training.loop import train_epochs
 from cem.training.measure import measure_accuracy
 from cem.training.precision import DType, stored_dtype
 from cem.training.protocol import make_parties
-from cem.training.ranks import Inputs, train_in_ranks
 from cem.training.pruning import is_pruned, prune_client
+from cem.training.ranks import Inputs, train_in_ranks
 from cem.training.state import State
 from cem.types import Smashed
 
