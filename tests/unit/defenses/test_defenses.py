@@ -1,5 +1,6 @@
 """Defences: what leaves the client, and the distance correlation."""
 
+import dcor
 import pytest
 import torch
 
@@ -66,6 +67,14 @@ def test_distance_correlation_is_the_textbooks() -> None:
     expected = plain_distance_correlation(images.flatten(1), other.flatten(1))
     assert float(distance_correlation(images, other)) == pytest.approx(expected, abs=1e-3)
     assert float(distance_correlation(images, 3 * images + 1)) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_distance_correlation_is_that_of_another_package() -> None:
+    images = torch.rand(60, 1, 5, 5, generator=generator(7), dtype=torch.float64)
+    noise = torch.rand(60, 3, 2, 2, generator=generator(8), dtype=torch.float64)
+    for clean in (noise, images[:, :, :2, :2] ** 2 + 0.1 * noise, 3 * images + 1):
+        expected = dcor.distance_correlation(images.flatten(1).numpy(), clean.flatten(1).numpy())
+        assert float(distance_correlation(images, clean)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_nopeek_is_a_penalty_with_a_gradient_and_nothing_else_is() -> None:
