@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cem.config import Adversarial, AttentionSurrogate, GmmSurrogate, NoSurrogate, Pruning, Threshold
+from cem.config import AttentionSurrogate, GmmSurrogate, Threshold
 from cem.jobs.interruption import SAVED
 from cem.jobs.state import StateError, own_folder
 from cem.storage.tensors import load_checkpoint
@@ -20,13 +20,8 @@ from .conftest import TRAINING
 CLOCK = {"images_per_s", "seconds", "peak_memory_mb"}
 QUANTILE = Threshold(kind="quantile")
 RUNS = {
-    "gmm joint": (GmmSurrogate(), "joint", ()),
-    "attention split": (AttentionSurrogate(embedding=16, slots=4, warmup_epochs=1, threshold=QUANTILE), "split", ()),
-    "adversarial and pruned": (
-        NoSurrogate(),
-        "joint",
-        (Adversarial(net="res_normN0C1", threshold=-1, interval=2), Pruning(fraction=0.4, at=0.75)),
-    ),
+    "gmm joint": (GmmSurrogate(), "joint"),
+    "attention split": (AttentionSurrogate(embedding=16, slots=4, warmup_epochs=1, threshold=QUANTILE), "split"),
 }
 
 
@@ -51,10 +46,9 @@ def finish(start, run, data: Path, folder: Path) -> None:
 @pytest.fixture(scope="module", params=RUNS)
 def reference(request, tmp_path_factory, make_run, start, data):
     """A run that nobody disturbs, and what it ends with."""
-    surrogate, protocol, defenses = RUNS[request.param]
+    surrogate, protocol = RUNS[request.param]
     training = TRAINING.model_copy(update={"protocol": protocol})
-    run = make_run(surrogate=surrogate, training=training, defenses=defenses)
-    folder = tmp_path_factory.mktemp("undisturbed")
+    run, folder = make_run(surrogate=surrogate, training=training), tmp_path_factory.mktemp("undisturbed")
     finish(start, run, data, folder)
     return run, outcome(folder)
 
