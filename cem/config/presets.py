@@ -16,19 +16,28 @@ Settings = dict[str, Any]  # dotted path of a run's setting → value
 NOISE, LITTLE = 0.025, 0.01
 _NOPEEK = {"kind": "nopeek", "weight": 0.3}
 _DROPOUT = {"kind": "dropout", "rate": 0.2}
+_RESSFL: Settings = {"kind": "adversarial", "weight": 0.3, "threshold": 0.5, "net": "res_normN4C64", "lr": 1e-3}
+_RESSFL_LARGER = _RESSFL | {"threshold": 0.6}
 
 PRESETS: dict[str, Settings] = {
     "No_defense": {"model.bottleneck": None, "noise_std": 0.0, "defenses": []},
     "Bottleneck": {"model.bottleneck": "noRELU_C8S1", "noise_std": NOISE, "defenses": []},
     "DistCorr": {"model.bottleneck": "noRELU_C8S1", "noise_std": LITTLE, "defenses": [_NOPEEK]},
     "Dropout": {"model.bottleneck": "noRELU_C8S1", "noise_std": LITTLE, "defenses": [_DROPOUT]},
+    "ResSFL": {"model.bottleneck": "noRELU_C8S1", "noise_std": LITTLE, "defenses": [_RESSFL]},
     "Noise_Nopeek": {"model.bottleneck": "noRELU_C8S1", "noise_std": NOISE, "defenses": [_NOPEEK]},
+    "Noise_ARL": {"model.bottleneck": "noRELU_C8S1", "noise_std": NOISE, "defenses": [_RESSFL]},
 }
 # Data set → preset → what differs there from the above.
-ELSEWHERE: dict[str, dict[str, Settings]] = {}
+_LARGER_IMAGES: dict[str, Settings] = {
+    "ResSFL": {"defenses": [_RESSFL_LARGER]},
+    "Noise_ARL": {"defenses": [_RESSFL_LARGER]},
+}
+ELSEWHERE = {"tinyimagenet": _LARGER_IMAGES, "facescrub": _LARGER_IMAGES}
 ASSUMED = {  # preset → what the tables do not say of it
     "DistCorr": "its σ and weight are not published",
     "Dropout": "its σ is not published",
+    "ResSFL": "its σ is not published",
     "Noise_Nopeek": "its weight is not published",
 }
 

@@ -301,8 +301,7 @@ class Study(Settings):
         return {run.id: run for run in self._expand()}
 
     def _expand(self) -> Iterator[Run]:
-        # Without the defaults, which are a run's too: a preset may stand in their place.
-        base = {name: given(getattr(self, name)) for name in (*_SHARED, "preset") if name in self.model_fields_set}
+        base = {name: given(getattr(self, name)) for name in (*_SHARED, "preset") if self._says(name)}
         axes = {"surrogate": [given(surrogate) for surrogate in self.surrogates], "seed": list(self.seeds)}
         self._check_axes(axes["surrogate"])
         axes |= {path: self.grid[path] for path in sorted(self.grid, key=depth)}
@@ -321,6 +320,11 @@ class Study(Settings):
                 for path in sorted({**row, "seed": seed}, key=depth):
                     put(settings, path, seed if path == "seed" else row[path])
                 yield _expanded(settings, f"runs.{index}")
+
+    def _says(self, name: str) -> bool:
+        """Whether a run has to be told a setting. Not those that are a run's defaults: a preset may stand there."""
+        own = Run.model_fields.get(name)
+        return name in self.model_fields_set or (own is not None and getattr(self, name) != own.default)
 
     def _check_axes(self, surrogates: list[dict[str, Any]]) -> None:
         base = [*_SHARED, "preset"]

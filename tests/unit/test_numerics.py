@@ -27,7 +27,7 @@ DEFAULTS = {
     "dataset": MlxtendDataset(),
 }
 GOLDEN_NUMERICS = 5
-GOLDEN_DEFAULTS = "334dbd7e05fc1b52"
+GOLDEN_DEFAULTS = "76d48affe7eec678"
 GOLDEN_NUMBERS = {
     "encoder": 0.08411289,
     "classifier": 0.07666922,

