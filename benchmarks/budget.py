@@ -45,7 +45,7 @@ def row(plan: Plan, run: Run, cfg: Decoder, next_size: Decoder | None) -> tuple[
     """The cells of a run, and the ratio."""
     folder = plan.run(run)
     with open_dataset(plan.data(run.dataset)) as data, open_activations(folder / "activations.h5") as activations:
-        network = load_network(folder / "model.safetensors", run.model, data, CPU)
+        network = load_network(folder / "model.safetensors", run, data, CPU)
         victim = Victim(data, activations, defense_of(run, activations, CPU), network, run.seed, CPU)
         auto, seconds, error = fitted(cfg, victim)
         epochs = 4 * auto.ladder[-1].epochs

@@ -127,7 +127,7 @@ def attacks(scale: Scale, folder: Path, **_: Any) -> Iterator[Row]:
     device = set_up_process(1 if torch.cuda.is_available() else run.training.threads)
     cfg = Decoder(net=scale.net, lr=1e-3, epochs=6)
     with open_dataset(folder / "data.h5") as data, open_activations(folder / "cpu/activations.h5") as smashed:
-        network = load_network(folder / "cpu/none/model.safetensors", run.model, data, device)
+        network = load_network(folder / "cpu/none/model.safetensors", run, data, device)
         knowledge = Victim(data, smashed, make_defense(run.noise_std, []), network, 0, device).knowledge(cfg)
         curve = DecoderAttack(cfg).fit(knowledge).curve
     seconds = statistics.median(row["seconds"] for row in curve[1:])
@@ -185,7 +185,7 @@ def wide_run(scale: Scale, shape: Shape, surrogate: Any) -> Run:
 def make_task(run: Run, file: Any, device: torch.device, start: Path | None = None) -> Task:
     """A training before its first step, as its stage makes it; a mixture without a start is fitted here."""
     labels = torch.from_numpy(file.labels("private"))
-    encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
+    encoder, _ = make_split(run.model, file.image_shape, file.num_classes, defenses=run.defenses)
     surrogate = make_surrogate(
         run.surrogate,
         smashed_shape=smashed_shape(encoder, file.image_shape),

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cem import CemError
-from cem.config import AttackSettings, ModelSettings
+from cem.config import AttackSettings, DefenseSettings, ModelSettings
 from cem.jobs.process import make_generator
 from cem.jobs.state import StateStore
 from cem.types import Images, Labels, RawImages, Smashed
@@ -75,11 +75,15 @@ class Knowledge:
 
 @dataclass(frozen=True)
 class Server:
-    """What the server holds: its classifier (frozen, in evaluation mode), and the design of the encoder before it."""
+    """What the server holds: its classifier (frozen, in evaluation mode), and the design of the encoder before it.
+
+    defenses: of the run; some have a layer in the encoder.
+    """
 
     classifier: nn.Module
     model: ModelSettings
     num_classes: int
+    defenses: tuple[DefenseSettings, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,8 @@ class ShadowEncoder:
     def _make_nets(self, z: SeenZ) -> tuple[nn.Module, Standardised]:
         _, *shape = self.knowledge.images.shape
         image_shape = (shape[0], shape[1], shape[2])
-        net, _ = make_split(self.server.model, image_shape, self.server.num_classes, self._generator("weights", "cpu"))
+        server, draws = self.server, self._generator("weights", "cpu")
+        net, _ = make_split(server.model, image_shape, server.num_classes, draws, server.defenses)
         device, masked = self.knowledge.device, self.knowledge.masked
         standard = spread_of([self.seen], masked=masked).by_channel()
         channels, height, width = z.shape[1:]

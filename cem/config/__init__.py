@@ -21,6 +21,7 @@ from cem.config.base import ConfigError, Seed, Settings, Slug
 from cem.config.bottleneck import parse_bottleneck
 from cem.config.dataset import (
     DATASETS,
+    ActivationsDataset,
     Augment,
     Dataset,
     DatasetSettings,
@@ -43,7 +44,9 @@ from cem.config.defense import (
     Hsic,
     LocalDp,
     NoPeek,
+    Pruning,
     ShapedNoise,
+    SparseCoding,
     TopK,
     Vib,
 )
@@ -53,6 +56,7 @@ from cem.config.mixture import MixtureFit
 from cem.config.model import (
     MODELS,
     Checkpoint,
+    GivenActivations,
     MobileNetV2,
     Model,
     ModelSettings,
@@ -94,6 +98,7 @@ __all__ = [
     "METRICS",
     "MODELS",
     "SURROGATES",
+    "ActivationsDataset",
     "Adversarial",
     "Attack",
     "AttackSettings",
@@ -113,6 +118,7 @@ __all__ = [
     "Flow",
     "FlowFit",
     "Gan",
+    "GivenActivations",
     "GmmSurrogate",
     "Hsic",
     "IdxDataset",
@@ -139,6 +145,7 @@ __all__ = [
     "Optimization",
     "OwnModel",
     "PriorSearch",
+    "Pruning",
     "ResNet",
     "ResNet20",
     "ResNet32",
@@ -148,6 +155,7 @@ __all__ = [
     "ShadowModel",
     "ShapedNoise",
     "Slug",
+    "SparseCoding",
     "Split",
     "StartingDecoder",
     "Study",

@@ -110,6 +110,11 @@ class AttackSettings(Member):
 
     def check_model(self, model: ModelSettings, side: int) -> None:
         """Raise ValueError where settings tell that it cannot be run on this network and images of this side."""
+        if not model.has_network and self.encoder != "query" and not self.yardstick:
+            raise ValueError(
+                f"{self.id} needs the network (encoder: {self.encoder}), and there is none beside activations that are "
+                "given: expected an attack with encoder: query, which pairs of image and z are enough for. Leave it out"
+            )
         if not model.needs_network:
             self.check_z(model, model.side_of_z(side), side)
 

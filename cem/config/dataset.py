@@ -81,6 +81,11 @@ class DatasetSettings(Member):
     def natural_augment(self) -> Augment:
         return PHOTOGRAPHS
 
+    @property
+    def activations(self) -> str:
+        """Path of the file that has z of every image, too; empty: there is none, and a network makes them."""
+        return ""
+
     def files(self) -> list[str]:
         """Paths of the raw files and folders the user must provide; `~` is the home folder."""
         return []
@@ -243,6 +248,36 @@ class NpzDataset(DatasetSettings):
 
     def files(self) -> list[str]:
         return at_home(self.path)
+
+
+class ActivationsDataset(DatasetSettings):
+    """Activations of one's own: what a client sent (z), the images (x) and classes (y), in an npz or HDF5 file.
+
+    It has `private/z`, `private/x`, `private/y`, and so for val, shadow and test (in an npz also `private_z`, …): z
+    [n, channels, side, side] or [n, d], x uint8 [n, h, w] or [n, h, w, 3], y integers [n]. They are attacked without
+    any network, with `model: {arch: activations}`; docs/audit.md says what that leaves out.
+    """
+
+    source: Literal["activations"] = "activations"
+    implementation = "cem.data.sources.pairs:PAIRS"
+    name: Slug = Field(description="how results name the data set")
+    path: str = Field(description="path of the file")
+
+    @model_validator(mode="after")
+    def _divided_already(self) -> "ActivationsDataset":
+        if self.split != Split():
+            raise ValueError("split: the file says which images are in which split. Leave it out")
+        return self
+
+    @property
+    def activations(self) -> str:
+        return self.path
+
+    def files(self) -> list[str]:
+        return at_home(self.path)
+
+    def natural_augment(self) -> Augment:
+        return UNCHANGED
 
 
 class ImageFolderDataset(DatasetSettings):

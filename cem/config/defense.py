@@ -16,9 +16,11 @@ class DefenseSettings(Member):
     """What all defences share. They act in ascending `order`, after the noise, however a study lists them.
 
     masks: whether it sets values of z to zero, so that a zero says that the value is hidden. adds_noise: whether it is
-    the noise itself, in place of `noise_std`. needs_training: whether it does nothing for a network that is taken as it
-    is given. strength: the setting by which it is made stronger or weaker, along which the report joins its runs;
-    empty: none. meaning: what the report says of what it promises; empty: nothing.
+    the noise itself, in place of `noise_std`. in_encoder: a layer, as `module:name`, that it puts between the encoder's
+    bottleneck and activation, called with the settings and the number of channels; empty: none. needs_training: whether
+    it does nothing for a network that is taken as it is given. strength: the setting by which it is made stronger or
+    weaker, along which the report joins its runs; empty: none. meaning: what the report says of what it promises;
+    empty: nothing.
     """
 
     order: ClassVar[int]
@@ -26,6 +28,7 @@ class DefenseSettings(Member):
     adds_noise: ClassVar[bool] = False
     needs_training: ClassVar[bool] = False
     strength: ClassVar[str] = ""
+    in_encoder: ClassVar[str] = ""
 
     @property
     def meaning(self) -> str:
@@ -35,6 +38,14 @@ class DefenseSettings(Member):
     def label(self) -> str:
         """Short and path-safe: part of a run's id."""
         raise NotImplementedError
+
+    def pruned(self, model: ModelSettings) -> ModelSettings:
+        """The network that a training with it ends with."""
+        return model
+
+    def prunes_at(self, epochs: int) -> int | None:
+        """Epoch (from 0) before which it makes the network smaller, of so many; None: it never does."""
+        return None
 
     def check_model(self, model: ModelSettings, side: int) -> None:
         """Raise ValueError where settings tell that it cannot act on this network and images of this side."""
@@ -191,6 +202,42 @@ class Hsic(DefenseSettings):
         return f"hsic{self.weight_x:g}-{self.weight_y:g}{bandwidth}"
 
 
+class Pruning(DefenseSettings):
+    """In the middle of a training, channels leave each of the client's convolutions but the last, which gives z.
+
+    Those whose filters have the smallest L1 norm go. With `model.extra_conv: 16` and `adversarial` it is PATROL: a
+    deeper client that is pruned back to size. Source: docs/theory.md, "The defences".
+    """
+
+    kind: Literal["pruning"] = "pruning"
+    implementation = "cem.defenses.pruning:PruningDefense"
+    needs_training, order = True, 50
+    strength = "fraction"
+    fraction: float = Field(0.05, gt=0, lt=1, description="part of the channels that go, rounded up in number")
+    at: float = Field(0.75, gt=0, lt=1, description="part of the epochs after which they go, not within the warm-up")
+
+    def pruned(self, model: ModelSettings) -> ModelSettings:
+        return model.model_copy(update={"client_pruned": self.fraction})
+
+    def prunes_at(self, epochs: int) -> int:
+        return math.ceil(self.at * epochs)
+
+    def check_model(self, model: ModelSettings, side: int) -> None:
+        if not model.prunable:
+            raise ValueError(
+                f"pruning cannot take channels from {model.label}: that is implemented for encoders which are a chain "
+                "of convolutions, the VGGs. Choose one of these, or leave the defence out."
+            )
+        if model.pruned_part:
+            raise ValueError(
+                f"pruning makes a whole client smaller; found client_pruned: {model.pruned_part:g}. Leave one out."
+            )
+
+    @property
+    def label(self) -> str:
+        return f"pruning{self.fraction:g}"
+
+
 class LocalDp(DefenseSettings):
     """Noise for local differential privacy, of each image's z clipped to a norm where `clip` is given.
 
@@ -281,6 +328,26 @@ class Vib(DefenseSettings):
     def label(self) -> str:
         initial = f"-s{self.initial_std:g}" if self.initial_std != 0.1 else ""
         return f"vib{self.weight:g}{initial}"
+
+
+class SparseCoding(DefenseSettings):
+    """Between bottleneck and activation z ← Wᵀ soft(W z): a sparse code, in which coefficients below `threshold` are 0.
+
+    It is part of the encoder. W is learned with it.
+    """
+
+    kind: Literal["sca"] = "sca"
+    implementation = "cem.defenses.sparse_coding:SparseCodingDefense"
+    in_encoder = "cem.models.sparse_coding:SparseCode"
+    needs_training, order = True, 1
+    strength = "threshold"
+    threshold: float = Field(0.01, gt=0, description="by how much each coefficient is drawn towards 0")
+    expansion: int = Field(1, ge=1, description="coefficients for each channel of z")
+
+    @property
+    def label(self) -> str:
+        expansion = f"-x{self.expansion}" if self.expansion != 1 else ""
+        return f"sca{self.threshold:g}{expansion}"
 
 
 DEFENSES = Family("defense", DefenseSettings)

@@ -19,10 +19,15 @@ class ModelSettings(Member):
 
     stages: how many there are; a cut may come after each. What follows the last one is the server's. needs_network:
     whether sides are known once the network is built, and not before; cem.models.check then says what is wrong.
+    prunable: whether channels can leave the encoder (cem/models/pruning.py), and the setting `client_pruned` says which
+    part of them has.
+    has_network: whether there is one; otherwise z comes with the data.
     """
 
     stages: ClassVar[int]
     needs_network: ClassVar[bool] = False
+    prunable: ClassVar[bool] = False
+    has_network: ClassVar[bool] = True
 
     arch: str = Field(description="architecture")
     width: float = Field(1.0, gt=0, le=8, description="multiplier of every layer's channels")
@@ -80,6 +85,11 @@ class ModelSettings(Member):
     def check_weights(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
         """Raise ModelError where files of weights do not fit the network, or that does not fit these classes."""
 
+    @property
+    def pruned_part(self) -> float:
+        """Part of the channels that have left the encoder."""
+        return 0.0
+
     def side_at_cut(self, side: int) -> int:
         """Side of the features before the bottleneck, for images of this side; not asked where it needs the network."""
         raise NotImplementedError
@@ -117,6 +127,22 @@ class Vgg(ModelSettings):
     """What the VGGs share. items: their convolutions and poolings."""
 
     items: ClassVar[tuple[Item, ...]]
+    prunable = True
+
+    extra_conv: int = Field(
+        0, ge=0, description="channels of a 3×3 convolution before the first stage, as part of it; 0: none"
+    )
+    client_pruned: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="part of the channels that each of the client's convolutions lacks, but the last, which gives z; "
+        "what the defence `pruning` leads to, here from the start",
+    )
+
+    @property
+    def pruned_part(self) -> float:
+        return self.client_pruned
 
     def side_at_cut(self, side: int) -> int:
         return int(side // 2 ** self.items[: self.cut_layer].count("M"))
@@ -394,6 +420,20 @@ class OwnModel(CutAtModule):
                 "a bottleneck, or batch_norm at the cut, has to be trained with the network: leave them out, or let "
                 "the pipeline train it"
             )
+
+
+class GivenActivations(CutAtModule):
+    """No network: z comes with the data set (`source: activations`), and is all that is known of what made it.
+
+    There is no accuracy, and attacks that need the network (encoder: weights, or none) are refused. Leakage is told
+    where `noise_std` says how much noise is added to these z; without it they are attacked as they are.
+    """
+
+    arch: Literal["activations"] = Field("activations", description="architecture")
+    implementation = "cem.training.pairs:import_activations"
+    has_network = False
+    bottleneck: None = Field(None, description="must be null: there is no network to put one in")
+    activation: Literal["none"] = Field("none", description="must be none")
 
 
 def _halved(side: int, times: int) -> int:

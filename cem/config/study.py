@@ -16,7 +16,7 @@ from cem.config.defense import Defense, DefenseSettings
 from cem.config.errors import describe
 from cem.config.metric import METRICS, Metric
 from cem.config.mixture import MixtureFit
-from cem.config.model import Model, Vgg11
+from cem.config.model import Model, ModelSettings, Vgg11
 from cem.config.panels import or_panel
 from cem.config.paths import at, depth, given, put
 from cem.config.presets import PRESETS, Preset, preset_settings
@@ -53,12 +53,15 @@ class Run(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> "Run":
         self.model.check_side(self.dataset.side)
+        if not self.model.has_network:
+            self._check_activations()
         if self.trained:
             self.surrogate.check_training(self.training)
         else:
             self._check_untrained()
         for defense in self.defenses:
             defense.check_model(self.model, self.dataset.side)
+        self._check_pruning()
         own = [defense.member for defense in self.defenses if defense.adds_noise]
         if own and (self.noise_std > 0 or len(own) > 1):
             found = [f"noise_std: {self.noise_std:g}"] if self.noise_std > 0 else []
@@ -67,6 +70,15 @@ class Run(Settings):
                 + ("Set noise_std: 0" if self.noise_std > 0 else "Keep one")
             )
         return self
+
+    def _check_activations(self) -> None:
+        if not self.dataset.activations:
+            raise ValueError(
+                f"model {self.model.arch} has no network, so that z must come with the data: expected dataset: "
+                f"{{source: activations, path: …}}, found source: {self.dataset.member}"
+            )
+        if self.trained:
+            raise ValueError("activations that are given cannot be trained. Set training: none")
 
     def _check_untrained(self) -> None:
         self.model.check_untrained()
@@ -86,6 +98,32 @@ class Run(Settings):
     def trained(self) -> bool:
         """Whether the pipeline trains it; otherwise the network is taken as it is given."""
         return not self.training.none
+
+    def _check_pruning(self) -> None:
+        epoch, training = self.pruned_before, self.training
+        if epoch is not None and not training.warmup_epochs <= epoch < training.epochs:
+            raise ValueError(
+                f"pruning: expected it after the {training.warmup_epochs} epochs of warm-up, which trainings share, "
+                f"and before the {training.epochs} of all have passed; found it after {epoch}. Change `at`"
+            )
+
+        own = [defense.member for defense in self.defenses if defense.in_encoder]
+        if epoch is not None and own:
+            raise ValueError(f"pruning and {own[0]}, which is a layer of the encoder, cannot be combined. Keep one")
+
+    @property
+    def trained_model(self) -> ModelSettings:
+        """The network that the training ends with: `model`, or what a defence has left of it."""
+        model: ModelSettings = self.model
+        for defense in self.defenses:
+            model = defense.pruned(model)
+        return model
+
+    @property
+    def pruned_before(self) -> int | None:
+        """Epoch (from 0) before whose first batch the network becomes `trained_model`; None: it is that already."""
+        found = (defense.prunes_at(self.training.epochs) for defense in self.defenses)
+        return next((epoch for epoch in found if epoch is not None), None)
 
     # Hashed once each: a plan of thousands of runs asks for them again and again.
     @cached_property

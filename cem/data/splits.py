@@ -65,6 +65,8 @@ def divide(known: Labelling, dataset: DatasetSettings) -> Division:
     also when there are fewer than 3 persons, or fewer than 3 images of one.
     """
     split = dataset.split
+    if known.given is not None:
+        return Division(dict(known.given), known.labels, known.class_names)
     if split.by == "image":
         rows = split_indices(known, split, dataset.name, dataset.few_images)
         return Division(rows, known.labels, known.class_names)

@@ -55,7 +55,7 @@ def attack_run(
 
     with open_dataset(data) as images, open_activations(activations) as smashed:
         smashed.check_source("model", model)
-        network = load_network(model, run.model, images, device)
+        network = load_network(model, run, images, device) if run.model.has_network else None
         defense = defense_of(run, smashed, device)
         victim = Victim(images, smashed, defense, network, run.seed, device)
         files = {"activations": activations, "data": data, "model": model}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cem import CemError
 from cem.attacks import AttackError, Knowledge, Server
 from cem.attacks.base import Rows
-from cem.config import AttackSettings, ModelSettings
+from cem.config import AttackSettings, DefenseSettings, ModelSettings, Run
 from cem.defenses import Defense
 from cem.jobs.process import make_generator
 from cem.models import make_split
@@ -35,16 +35,18 @@ class Network:
     model: ModelSettings
     encoder: nn.Module
     classifier: nn.Module
+    defenses: tuple[DefenseSettings, ...] = ()
 
 
-def load_network(path: Path, model: ModelSettings, data: DatasetReader, device: torch.device) -> Network:
+def load_network(path: Path, run: Run, data: DatasetReader, device: torch.device) -> Network:
     """A run's model from its file. Raises CheckpointError when that is absent, damaged or of another kind."""
     tensors, _ = load_checkpoint(path, "model")
-    parts = make_split(model, data.image_shape, data.num_classes)
+    model = run.trained_model
+    parts = make_split(model, data.image_shape, data.num_classes, defenses=run.defenses)
     for part, name in zip(parts, ("encoder", "classifier"), strict=True):
         part.load_state_dict(subset(tensors, name))
         part.to(device).eval().requires_grad_(False)
-    return Network(model, *parts)
+    return Network(model, *parts, run.defenses)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Victim:
     data: DatasetReader
     activations: ActivationReader
     defense: Defense
-    network: Network
+    network: Network | None  # None: z is given, and no attacker has more than pairs
     seed: int
     device: torch.device
 
@@ -108,8 +110,6 @@ class Victim:
         def corrupt(clean: Smashed, generator: torch.Generator) -> Smashed:
             return self.defense.observe(clean, generator, cfg.observations)
 
-        network = self.network
-        server = Server(deepcopy(network.classifier), network.model, self.data.num_classes)
         return Knowledge(
             images=torch.from_numpy(images).to(self.device),
             labels=torch.from_numpy(labels).to(self.device) if cfg.labels else None,
@@ -119,12 +119,21 @@ class Victim:
             masked=self.defense.masks,
             corrupt=corrupt,
             encoder=self._weights() if cfg.encoder == "weights" else None,
-            server=server if cfg.encoder == "none" else None,
+            server=self._server(cfg) if cfg.encoder == "none" else None,
             seen=self.seen(cfg) if cfg.seen_images else None,
         )
 
+    def _server(self, cfg: AttackSettings) -> Server | None:
+        """A copy of the classifier; none where there is no network, and the attacker is a yardstick that needs none."""
+        if self.network is None:
+            return None
+        network = self.network
+        return Server(deepcopy(network.classifier), network.model, self.data.num_classes, network.defenses)
+
     def _weights(self) -> nn.Module:
         """A copy of the encoder, up to where the noise is added."""
+        if self.network is None:
+            raise EvaluationError("expected a network whose encoder the attacker holds; z is given without any")
         encoder = deepcopy(self.network.encoder)
         return Prepared(encoder, self.defense) if self.defense.prepares else encoder
 

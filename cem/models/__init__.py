@@ -1,9 +1,11 @@
 """Networks: the split model, and the attacker's decoders."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
-from cem.config import ModelSettings
+from cem.config import DefenseSettings, ModelSettings
 from cem.models.decoder import make_decoder
 from cem.models.dropout import seed_dropout
 from cem.models.init import initialise
@@ -17,16 +19,18 @@ def make_split(
     image_shape: ImageShape,
     num_classes: int,
     generator: torch.Generator | None = None,
+    defenses: Sequence[DefenseSettings] = (),
 ) -> tuple[nn.Module, nn.Module]:
     """Encoder and classifier, on the CPU, initialised from `generator` (absent: one seeded with 0).
 
-    image_shape: channels, height, width of square images. The encoder takes images in [0, 1].
+    image_shape: channels, height, width of square images. The encoder takes images in [0, 1]. defenses: of the run;
+    some have a layer in the encoder.
     The implementation of a member of the family is called with settings, image shape and number of classes, and gives
     an `Architecture`; see `initialise` for the layers that it may have.
     Raises ValueError when the images do not fit the model.
     """
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
-    encoder, classifier = build_split(cfg, image_shape, num_classes)
+    encoder, classifier = build_split(cfg, image_shape, num_classes, defenses)
     for module, client in ((encoder, True), (classifier, False)):
         module.to_empty(device="cpu")
         initialise(module, generator, client=client)

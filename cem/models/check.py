@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from cem.config import AttackSettings, Run
+from cem.config import AttackSettings, Run, load
 from cem.models.graph import EVAL_ONLY, Part
 from cem.models.split import ModelError, build_split, output_shape
 
@@ -17,6 +17,11 @@ def check_model(run: Run, attacks: Iterable[AttackSettings], num_classes: int | 
     side = run.dataset.side
     image_shape = run.dataset.channels, side, side
     try:
+        if not run.model.has_network:
+            z = load("cem.data.sources.pairs:smashed_shape_of_pairs")(run.dataset)
+            for attack in attacks:
+                attack.check_z(run.model, z[1], side)
+            return
         encoder, classifier = build_split(run.model, image_shape, num_classes or CLASSES)
         if run.trained and any(isinstance(one, Part) and one.eval_only for one in (*encoder, *classifier)):
             raise ModelError(EVAL_ONLY)

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from cem import CemError
-from cem.config import ModelSettings, parse_bottleneck
+from cem.config import DefenseSettings, ModelSettings, load, parse_bottleneck
+from cem.models.pruning import prune
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 
@@ -28,11 +29,14 @@ class Architecture:
     head: Sequence[nn.Module]
 
 
-def build_split(cfg: ModelSettings, image_shape: ImageShape, num_classes: int) -> tuple[nn.Sequential, nn.Sequential]:
+def build_split(
+    cfg: ModelSettings, image_shape: ImageShape, num_classes: int, defenses: Sequence[DefenseSettings] = ()
+) -> tuple[nn.Sequential, nn.Sequential]:
     """Encoder and classifier on the meta device: shapes without numbers.
 
-    The client holds the first `cut_layer` stages, the bottleneck's way down and the activation; the server the
-    bottleneck's way up, the other stages and the head. Raises ValueError when the images do not fit the model.
+    The client holds the first `cut_layer` stages, the bottleneck's way down, what the defences have in the encoder, and
+    the activation; the server the bottleneck's way up, the other stages and the head. Raises ValueError when the images
+    do not fit the model.
     """
     _, height, width = image_shape
     if height != width:
@@ -49,8 +53,13 @@ def build_split(cfg: ModelSettings, image_shape: ImageShape, num_classes: int) -
             channels = parse_bottleneck(cfg.bottleneck).channels
             down, up = _bottleneck(cfg.bottleneck, wide)
             encoder, classifier = encoder + down, up + classifier
+        own = [defense for defense in defenses if defense.in_encoder]
+        encoder += [load(defense.in_encoder)(defense, channels) for defense in own]
         encoder.append(_end(cfg.activation, channels))
-        return nn.Sequential(*encoder), nn.Sequential(*classifier, *network.head)
+        whole, server = nn.Sequential(*encoder), nn.Sequential(*classifier, *network.head)
+        if cfg.pruned_part:
+            prune(whole, cfg.pruned_part)  # the server's way up, and so all that is its own, stays as wide
+        return whole, server
 
 
 @torch.no_grad()

@@ -16,6 +16,8 @@ from cem.planning.preflight import check_before_start
 WRITTEN = "# Written by `cem audit`, which may write it anew: under another name it is yours.\n"
 WORKFLOW = Path(__file__).resolve().parents[2] / "Snakefile"  # of a checkout
 
+ACTIVATIONS = (".npz", ".h5", ".hdf5")  # how files of these end
+
 Settings = dict[str, Any]
 Weights = Annotated[
     list[str] | None,
@@ -24,8 +26,11 @@ Weights = Annotated[
 
 
 def audit(
-    network: Annotated[str, typer.Argument(help="mynet.py, or an architecture such as torchvision:resnet18@layer1")],
-    data: Annotated[str, typer.Option(help="an .npz file, a folder of images, a source's name, or {source: …}")],
+    network: Annotated[
+        str,
+        typer.Argument(help="mynet.py, an architecture (torchvision:resnet18@layer1), or activations (z.npz)"),
+    ],
+    data: Annotated[str, typer.Option(help="an .npz file, a folder of images, a source's name, or {source: …}")] = "",
     cut: Annotated[str, typer.Option(help="of mynet.py: the module whose output the client sends")] = "",
     make: Annotated[str, typer.Option(help="of mynet.py: the function that gives the network")] = "build",
     weights: Weights = None,
@@ -45,11 +50,11 @@ def audit(
 
     The Python file is run: name none that you would not run. docs/audit.md shows all of it.
     """
-    dataset = _dataset(data)
+    dataset = _activations(network, data) if network.endswith(ACTIVATIONS) else _dataset(data)
     dataset |= {key: value for key, value in (("side", side), ("channels", channels)) if value is not None}
     study: Settings = {"name": name, "dataset": dataset, "model": _model(network, cut, make, mean, std)}
     files = {"weights": weights, "reference": reference}
-    study["model"] |= {key: [_read(one, "weights") for one in given] for key, given in files.items() if given}
+    study["model"] |= {key: [_read(one, key) for one in named] for key, named in files.items() if named}
     study["training"] = {"epochs": 0, "reference": {"epochs": train_reference}} if train_reference else "none"
     study["noise_std"] = noise
     study["attacks"] = _read(attacks, "attacks") if attacks.startswith(("[", "{")) else {"panel": attacks}
@@ -66,7 +71,20 @@ def audit(
         os.execv(command[0], [*command, "--cores", cores])  # noqa: S606  no shell is wanted
 
 
+def _activations(path: str, data: str) -> Settings:
+    if data:
+        raise ConfigError(f"{path}: activations have their images with them. Leave --data out")
+    return {"source": "activations", "name": _name(path), "path": path}
+
+
+def _name(path: str) -> str:
+    """Of a data set, from its file."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", Path(path).stem)[:64].lstrip("_") or "own"
+
+
 def _model(network: str, cut: str, make: str, mean: str, std: str) -> Settings:
+    if network.endswith(ACTIVATIONS):
+        return {"arch": "activations"}
     if not network.endswith(".py"):
         return {"arch": network, "bottleneck": None, "activation": "none"}
     model: Settings = {"arch": "module", "path": network, "make": make, "cut": cut}
@@ -80,7 +98,7 @@ def _dataset(data: str) -> Settings:
         found: Settings = _read(data, "data")
         return found
     path = Path(data)
-    own = re.sub(r"[^A-Za-z0-9_]", "_", path.stem)[:64].lstrip("_") or "own"
+    own = _name(data)
     if path.suffix == ".npz":
         return {"source": "npz", "name": own, "path": data}
     if path.is_dir():

@@ -123,10 +123,12 @@ def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> st
     ratio = over_seeds(rows["mse_ratio_to_mean_image"])
     error = ratio.text() if sure else f"at most {ratio.mean:.3g}"
     told.append(f"whose error is {error} times that of answering with the mean image, which needs no z")
+    known = rows["accuracy"].notna().all()
+    task = f"test accuracy {_percent(rows['accuracy'].mean())}" if known else "accuracy not known"
     return (
-        f"What protection is left: {where} ({best.label}; test accuracy "
-        f"{_percent(rows['accuracy'].mean())}), the strongest attack ({attack_names(rows['attack'])}) gives "
-        f"reconstructions {', and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))} ({seeds(len(rows))})."
+        f"What protection is left: {where} ({best.label}; {task}), the strongest attack "
+        f"({attack_names(rows['attack'])}) gives reconstructions "
+        f"{', and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))} ({seeds(len(rows))})."
     )
 
 

@@ -130,9 +130,9 @@ def leakage_table(groups: list[Group], results: pd.DataFrame, threat: ThreatMode
         if about.empty:
             continue
         own = group.first.noise_std
-        at = f"{own:g}" if seen == 1 or not own else f"{own:g}/√{seen}"
-        if not own and np.isfinite(about["leakage_nats"]).all():
-            at = "a defence's"
+        of_defense = not own and np.isfinite(about["leakage_nats"]).all()
+        at = "a defence's" if of_defense else f"{own:g}"
+        at += f"/√{seen}" if seen > 1 and (own or of_defense) else ""
         rows.append(_row(group, about, at, ""))
         for std, those in about[about["leakage_lower_saturated"].fillna(False)].groupby("unsaturated_noise_std"):
             rows.append(_row(group, those, f"{std:g}", "unsaturated_"))

@@ -245,6 +245,13 @@ def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
             "other attacks may come closer. They say nothing of how well images are protected. Name undefended weights "
             "(model.reference), or let the pipeline train them (training.reference)."
         )
+    if given := [name for name, run in plan.asked.items() if not run.model.has_network]:
+        quiet = [name for name in given if plan.runs[name].noise_std == 0]
+        warnings.append(
+            f"Activations without a network: {', '.join(given)}. There is no accuracy, and no attack that holds the "
+            "encoder's weights, which might come closer."
+            + (" No leakage is told, as no noise is stated (noise_std)." if quiet else "")
+        )
     synthetic = [name for name, dataset in plan.datasets.items() if not dataset.real]
     if synthetic:
         warnings.append(

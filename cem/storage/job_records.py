@@ -56,15 +56,16 @@ class JobRecord(Record):
 
 
 class TrainRecord(JobRecord):
-    """`train.json`. Accuracies are in [0, 1]; seconds are of the epochs; parameters are counted for each module.
+    """`train.json`. Accuracies are in [0, 1], None where there is no network; seconds are of the epochs; parameters are
+    counted for each module.
 
     files: path → SHA-256 of those that the network came from, where a study names any. Version 1 does not have it.
     """
 
     VERSION: ClassVar[int] = 2
     run: str
-    accuracy_test: float
-    accuracy_val: float
+    accuracy_test: float | None
+    accuracy_val: float | None
     best_epoch: int
     epochs: int
     seconds: Seconds

@@ -35,11 +35,15 @@ def measure_expected(
     file.check_source("data", data)
     file.check_source("model", model)
     defense = defense_of(run, file, device)
+    if not run.model.has_network and run.noise_std == 0:
+        return {}, dict.fromkeys(("lmmse", "dfil"), "z is given, and nobody says which noise it has")
     if not defense.only_channel:
         return {}, dict.fromkeys(("lmmse", "dfil"), "a defence acts on z beside the noise")
     times = {"": 1} | {f"_seen{n}": n for n in observations}
     with open_dataset(data) as images, torch.no_grad():
         found, reasons = _linear(file, images, defense, times, device)
+        if not run.model.has_network:
+            return found, reasons | {"dfil": "there is no network to differentiate"}
         fisher, why = _fisher(run, file, images, model, defense, times, device)
     return found | fisher, reasons | why
 
@@ -83,7 +87,7 @@ def _fisher(
     stds = {suffix: noise_std / n**0.5 for suffix, n in times.items()}
     if noise_std == 0:
         return {}, {"dfil": "without noise the Fisher information is infinite"}
-    encoder, _ = make_split(run.model, images.image_shape, images.num_classes)
+    encoder, _ = make_split(run.trained_model, images.image_shape, images.num_classes, defenses=run.defenses)
     encoder.load_state_dict(subset(load_checkpoint(model, "model")[0], "encoder"))
     encoder.to(device).eval().requires_grad_(False)
     count = len(images.labels("test"))

@@ -1,6 +1,7 @@
 """A network that is given: taken as it is, with nothing trained, to be attacked and measured like any other."""
 
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from cem.jobs.work import name_work
 from cem.models import make_split, parameter_count
 from cem.storage.files import sha256, write_text
 from cem.storage.hdf5 import DatasetReader, open_dataset
-from cem.storage.job_records import TrainRecord
+from cem.storage.job_records import Attempt, TrainRecord
 from cem.storage.records import write_record
 from cem.storage.tensors import save_checkpoint
 from cem.training.history import history_csv
@@ -28,8 +29,14 @@ def take_as_given(run: Run, data: Path, out: Path, results: Path) -> None:
 
     history.csv has no rows, and train.json the accuracies of the network under the run's defence and noise, 0 epochs
     and the SHA-256 of the files that the network came from. Weights that nobody names are random, from the run's seed.
+    Where z comes with the data there is no network: then there are no tensors, and no accuracy.
     """
     device = set_up_process(run.training.threads)
+    if not run.model.has_network:
+        header = {"run": run.id, "settings": run.sparse(), "files": {}}
+        save_checkpoint(out / "model.safetensors", "model", {}, header)
+        _write(run, out, device, accuracy={}, parameters={}, attempts=[], files={})
+        return
     files = {path: sha256(Path(path).expanduser()) for path in run.model.files}
     folder = state_folder(results, {"take_as_given": run.sparse()}, {"data": sha256(data)} | files)
     with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
@@ -46,27 +53,39 @@ def take_as_given(run: Run, data: Path, out: Path, results: Path) -> None:
         }
         header = {"run": run.id, "settings": run.sparse(), "files": files}
         save_checkpoint(out / "model.safetensors", "model", tensors, header)
-        write_text(out / "history.csv", history_csv([]))
-        attempts = store.end()
-        record = TrainRecord(
-            run=run.id,
-            accuracy_test=accuracy["test"],
-            accuracy_val=accuracy["val"],
-            best_epoch=0,
-            epochs=0,
-            seconds=0.0,
-            warmup_seconds=0.0,
-            parameters={name: parameter_count(half) for name, half in named.items()},
-            peak_memory_mb=peak_memory_mb(device),
-            device=device_name(device),
-            threads=run.training.threads,
-            versions={"cem": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
-            numerics=NUMERICS,
-            attempts=attempts,
-            lost_seconds=sum(attempt.lost_seconds for attempt in attempts),
-            files=files,
-        )
-        write_record(out / "train.json", record)
+        parameters = {name: parameter_count(half) for name, half in named.items()}
+        _write(run, out, device, accuracy, parameters, store.end(), files)
+
+
+def _write(
+    run: Run,
+    out: Path,
+    device: torch.device,
+    accuracy: Mapping[str, float],
+    parameters: dict[str, int],
+    attempts: list[Attempt],
+    files: dict[str, str],
+) -> None:
+    write_text(out / "history.csv", history_csv([]))
+    record = TrainRecord(
+        run=run.id,
+        accuracy_test=accuracy.get("test"),
+        accuracy_val=accuracy.get("val"),
+        best_epoch=0,
+        epochs=0,
+        seconds=0.0,
+        warmup_seconds=0.0,
+        parameters=parameters,
+        peak_memory_mb=peak_memory_mb(device),
+        device=device_name(device),
+        threads=run.training.threads,
+        versions={"cem": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        numerics=NUMERICS,
+        attempts=attempts,
+        lost_seconds=sum(attempt.lost_seconds for attempt in attempts),
+        files=files,
+    )
+    write_record(out / "train.json", record)
 
 
 def _loader(run: Run, file: DatasetReader, split: str, device: torch.device) -> OnDeviceLoader:

@@ -16,6 +16,7 @@ from cem.training.gradients import NonFinite, NonFiniteError
 from cem.training.history import Epoch, Means
 from cem.training.measure import clean_smashed, measure_accuracy, probe_due, probe_leakage
 from cem.training.protocol import train_batch
+from cem.training.pruning import prune_client
 from cem.training.schedule import first_selectable, surrogate_computed, surrogate_weight
 from cem.training.state import State
 
@@ -43,7 +44,8 @@ def train_epochs(
             probed = probe_leakage(client.encoder, client.defense, run, state.epoch, private, val)
         row = _row(state, run, seconds, private)._replace(val_accuracy=accuracy, probe_leakage_nats=probed)
         state.history.append(row)
-        if state.epoch >= first_selectable(run.surrogate, run.training) and accuracy >= state.best_accuracy:
+        selectable = max(first_selectable(run.surrogate, run.training), run.pruned_before or 0)
+        if state.epoch >= selectable and accuracy >= state.best_accuracy:
             state.best, state.best_accuracy, state.best_epoch = state.model(), accuracy, state.epoch
         state.epoch, state.step, state.elapsed = state.epoch + 1, 0, 0.0
         client.world.require_same(state.learned()[0])
@@ -52,8 +54,10 @@ def train_epochs(
 
 
 def _start_epoch(state: State, run: Run, private: OnDeviceLoader) -> None:
-    """Set the learning rate; at the first batch, let the surrogate look at the data and draw the batches' order."""
+    """Set the learning rate; at the first batch, prune, let the surrogate look at the data, draw the batches' order."""
     cfg, client = run.training, state.client
+    if state.epoch == run.pruned_before and state.step == 0:
+        prune_client(client, run.trained_model.pruned_part)
     for optimizer in (client.optimizer, state.server.optimizer):
         for group in optimizer.param_groups:
             group["lr"] = cfg.lr_at(state.epoch)

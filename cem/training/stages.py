@@ -29,6 +29,7 @@ from cem.training.loop import train_epochs
 from cem.training.measure import measure_accuracy
 from cem.training.precision import DType, stored_dtype
 from cem.training.protocol import make_parties
+from cem.training.pruning import is_pruned, prune_client
 from cem.training.ranks import Inputs, train_in_ranks
 from cem.training.state import State
 from cem.types import Smashed
@@ -89,7 +90,8 @@ def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DTy
     """
     device = set_up_process(run.training.threads)
     with open_dataset(data) as file:
-        encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
+        settings = run.trained_model if kind == "model" else run.model
+        encoder, _ = make_split(settings, file.image_shape, file.num_classes, defenses=run.defenses)
         tensors, _ = load_checkpoint(model, kind)
         encoder.load_state_dict(subset(tensors, "encoder"))
         encoder.to(device)
@@ -128,7 +130,7 @@ class Task:
         purposes = ("data", "noise", "dropout", "surrogate")
         generators = {purpose: make_generator(run.seed, purpose, device) for purpose in purposes}
         weights = make_generator(run.seed, "model", torch.device("cpu"))
-        encoder, classifier = make_split(run.model, file.image_shape, file.num_classes, weights)
+        encoder, classifier = make_split(run.model, file.image_shape, file.num_classes, weights, run.defenses)
         for half in (encoder, classifier):
             seed_dropout(half, generators["dropout"])
         classifier.to(device)
@@ -147,6 +149,8 @@ class Task:
         """Train, going on from the saved state where there is one."""
         saved = store.load()
         if saved is not None:
+            if is_pruned(self.run, saved[1]["epoch"], saved[1]["step"]):
+                prune_client(self.state.client, self.run.trained_model.pruned_part)  # to the shapes that were saved
             self.state.restore(*saved)
             if self.state.epoch < until:
                 print(
@@ -162,7 +166,7 @@ def make_task(inputs: Inputs, file: DatasetReader, device: torch.device, world: 
     if inputs.warm_model is None or inputs.warm_history is None:
         return Task(run, file, device, Surrogate(), world)
     labels = torch.from_numpy(file.labels("private"))
-    encoder, _ = make_split(run.model, file.image_shape, file.num_classes)
+    encoder, _ = make_split(run.model, file.image_shape, file.num_classes, defenses=run.defenses)
     shape = smashed_shape(encoder, file.image_shape)
     surrogate = make_surrogate(
         run.surrogate,

@@ -6,13 +6,12 @@ from cem.jobs.script import job
 
 with job(snakemake.log[0]):
     from cem.config import Run
-    from cem.training import extract_activations
+    from cem.training import extract_activations, import_activations
 
-    extract_activations(
-        Run.model_validate(snakemake.params.run),
-        data=Path(snakemake.input.data),
-        model=Path(snakemake.input.model),
-        kind="warm_up" if snakemake.wildcards.trained.startswith("warmup/") else "model",
-        dtype=snakemake.params.dtype,
-        out=Path(snakemake.output[0]),
-    )
+    run, dtype, out = Run.model_validate(snakemake.params.run), snakemake.params.dtype, Path(snakemake.output[0])
+    data, model = Path(snakemake.input.data), Path(snakemake.input.model)
+    if run.model.has_network:
+        kind = "warm_up" if snakemake.wildcards.trained.startswith("warmup/") else "model"
+        extract_activations(run, data, model, kind, dtype, out)
+    else:
+        import_activations(run, data, model, dtype, out)

@@ -37,7 +37,7 @@ _BOMB, _RATIO = 1 << 30, 300  # bytes, and how many times smaller they are packe
 
 
 # What zipfile, zlib and NumPy raise at damage; a RuntimeError where a member is encrypted.
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, ValueError, KeyError, IndexError,
     NotImplementedError, RuntimeError, OverflowError, MemoryError, SyntaxError,
 )  # fmt: skip
@@ -121,7 +121,7 @@ def _archive(path: str) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(local(path)) as archive:
             _check_start(where, archive)
             yield archive
-    except _DAMAGE as error:
+    except DAMAGE as error:
         found = f"a damaged one: {error}" if zipfile.is_zipfile(local(path)) else _instead(path)
         raise DataError(
             f"{where}: expected an npz file (a zip of arrays), found {found}. It is truncated, damaged or was not "
@@ -157,7 +157,7 @@ def _member(where: str, archive: zipfile.ZipFile, name: str) -> Iterator[tuple[H
                 raise ValueError(f"format {version} is not known")
             shape, fortran, dtype = _HEADERS[version](member)
             yield Header(dtype, tuple(shape), fortran, member.tell()), member
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise DataError(
             f"{where}: expected an array of numbers or text as {name!r}, cannot read it: {error}. The file is "
             "damaged: make or fetch it again."

@@ -52,13 +52,15 @@ def joined(parts: Sequence[np.ndarray]) -> "np.ndarray | Joined":
 class Labelling:
     """The labels of a source: what can be known without reading its images.
 
-    notes: sentences on what was left out or decided, for `cem validate`, the log and the report.
+    given: rows of each split, where the source is divided already; None: the settings say how it is. notes: sentences
+    on what was left out or decided, for `cem validate`, the log and the report.
     """
 
     labels: Int[np.ndarray, " n"]  # 0 to len(class_names) − 1
     is_test: Bool[np.ndarray, " n"] | None  # the source's own test part; None: it has none
     is_val: Bool[np.ndarray, " n"] | None = None  # its own val part
     class_names: tuple[str, ...]
+    given: Mapping[str, Int[np.ndarray, " _"]] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -279,6 +281,8 @@ def make_source(
     if isinstance(images, np.ndarray):
         images = as_images(where, images)
     check_count(where, len(images), len(labelling.labels))
-    known = {name: getattr(labelling, name) for name in ("labels", "is_test", "is_val", "class_names", "notes")}
+    known = {
+        name: getattr(labelling, name) for name in ("labels", "is_test", "is_val", "class_names", "given", "notes")
+    }
     digest = sha256 if callable(sha256) else lambda: sha256
     return Source(images=images, description=description, digest=digest, remarks=remarks, **known)

@@ -66,7 +66,7 @@ BAD = {
         {"defenses": [{"rate": 0.1}]},
         [
             "defenses.0: say which kind with 'kind', such as {kind: dropout}; "
-            "choose from dropout, topk, nopeek, hsic, local_dp, shaped_noise, vib"
+            "choose from dropout, topk, nopeek, hsic, local_dp, shaped_noise, vib, sca"
         ],
     ),
     "a name for a model": ({"model": "vgg"}, ["model: expected settings such as {arch: vgg11}; found 'vgg'"]),

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cem.storage.hdf5 import SPLITS
+
 TEST = 20  # the last images, where a form has a test part
 
 
@@ -25,6 +27,9 @@ def raw_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (root / f"idx/{part}{kind}").write_bytes(gzip.compress(content) if part else content)
             (root / f"zoo/MNIST/raw/{name}-{kind}-idx{dims}-ubyte").write_bytes(content)
     np.savez(root / "small.npz", x=images, y=labels, train=np.arange(60) < 60 - TEST)
+    splits = dict(zip(SPLITS, np.split(np.arange(60), 4), strict=True))
+    pairs = {"x": images, "y": labels, "z": images[:, None, ::7, ::7] / np.float32(255)}
+    np.savez(root / "pairs.npz", **{f"{s}_{name}": pairs[name][rows] for s, rows in splits.items() for name in pairs})
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
         place = root / f"folder/class{label}/{number:02}.png"
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -91,6 +91,7 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
             }
         ],
         "npz": [{"name": "small", "path": "small.npz"}],
+        "activations": [{"name": "small", "path": "pairs.npz"}],
         "image_folder": [{"name": "small", "path": "folder"}],
     },
     "metric": {"lpips": [{"trunk": "vgg16.pth", "sha256": "0" * 64}]},

@@ -14,11 +14,13 @@ from cem.surrogates import make_surrogate
 
 from .examples import cases, one_of_each, wrong_facts
 
-EACH = pytest.mark.parametrize("cfg", cases(MODELS))
-KNOWN = pytest.mark.parametrize("cfg", [case for case in cases(MODELS) if not case.values[0].needs_network])
+CASES = [case for case in cases(MODELS) if case.values[0].has_network]
+FIRST = [cfg for cfg in one_of_each(MODELS) if cfg.has_network]
+EACH = pytest.mark.parametrize("cfg", CASES)
+KNOWN = pytest.mark.parametrize("cfg", [case for case in CASES if not case.values[0].needs_network])
 CUTS = [
     pytest.param(case.values[0], cut, id=f"{case.id}, cut {cut}")
-    for case in cases(MODELS)
+    for case in CASES
     for cut in range(1, case.values[0].stages + 1)
 ]
 
@@ -42,7 +44,7 @@ def fits(cfg: ModelSettings, side: int) -> bool:
 
 @EACH
 def test_facts_have_their_types(cfg: ModelSettings) -> None:
-    assert not wrong_facts(cfg, {"stages": int, "needs_network": bool, "label": str})
+    assert not wrong_facts(cfg, {"stages": int, "needs_network": bool, "has_network": bool, "label": str})
     assert cfg.stages >= 1
     assert re.fullmatch(r"[A-Za-z0-9_.-]+", cfg.label), "a label is part of a path"
     assert cfg.needs_network or type(cfg.side_at_cut(64)) is int
@@ -65,7 +67,7 @@ def test_the_halves_fit_at_every_cut(cfg: ModelSettings, cut: int) -> None:
 @pytest.mark.parametrize("side", [32, 48, 64])
 @pytest.mark.parametrize(
     ("cfg", "cut"),
-    [case for case in CUTS if case.values[0] in one_of_each(MODELS) and not case.values[0].needs_network],
+    [case for case in CUTS if case.values[0] in FIRST and not case.values[0].needs_network],
 )
 def test_the_side_at_the_cut_is_that_of_the_features(cfg: ModelSettings, cut: int, side: int) -> None:
     cfg = changed(cfg, cut_layer=cut, bottleneck=None)
@@ -116,7 +118,7 @@ def test_a_cut_outside_is_refused_with_those_there_are(cfg: ModelSettings) -> No
         changed(cfg, cut_layer=cfg.stages + 1)
 
 
-@pytest.mark.parametrize("cfg", one_of_each(MODELS))
+@pytest.mark.parametrize("cfg", FIRST)
 def test_weights_survive_a_round_trip_through_a_file(cfg: ModelSettings, tmp_path: Path) -> None:
     for number, half in enumerate(make_split(cfg, (3, 32, 32), 10, generator(1))):
         other = make_split(cfg, (3, 32, 32), 10, generator(2))[number]
@@ -126,7 +128,7 @@ def test_weights_survive_a_round_trip_through_a_file(cfg: ModelSettings, tmp_pat
 
 
 @pytest.mark.parametrize("surrogate", one_of_each(SURROGATES))
-@pytest.mark.parametrize("cfg", one_of_each(MODELS))
+@pytest.mark.parametrize("cfg", FIRST)
 @pytest.mark.parametrize("last", [False, True], ids=["map", "last cut"])
 def test_every_surrogate_takes_two_steps(cfg: ModelSettings, surrogate: SurrogateSettings, last: bool) -> None:
     """On a map, and after the last stage, where z may be a vector."""

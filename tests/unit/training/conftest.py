@@ -21,8 +21,9 @@ from cem.config import GmmSurrogate
 run = Run.model_validate_json(Path(sys.argv[1]).read_text())
 data, folder = Path(sys.argv[2]), Path(sys.argv[3])
 warm = folder / "warm"
-if not (warm / "history.csv").exists():
+if not (warm / "done").exists():  # its files may be there, and its state, too, when it is killed just before its end
     warm_up(run, data, warm / "model.safetensors", warm / "history.csv", folder)
+    (warm / "done").touch()
 mixture = None
 if isinstance(run.surrogate, GmmSurrogate):
     mixture = warm / "mixture.h5"

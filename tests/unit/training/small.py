@@ -7,7 +7,7 @@ import torch
 
 from cem.config import Run
 from cem.data.loader import Batch, OnDeviceLoader
-from cem.defenses import Place, make_defense
+from cem.defenses import Place, initial_noise_std, make_defense
 from cem.jobs.process import make_generator
 from cem.jobs.state import StateStore
 from cem.models import make_split, seed_dropout, smashed_shape
@@ -24,14 +24,14 @@ CLASSES, SHAPE = 3, (1, 32, 32)
 def make_state(run: Run, surrogate: Surrogate | None = None, world: World | None = None) -> State:
     """Parties of a run, as its stage makes them; `surrogate` takes the place of the settings' own."""
     generators = {name: make_generator(run.seed, name, "cpu") for name in ("data", "noise", "dropout", "surrogate")}
-    encoder, classifier = make_split(run.model, SHAPE, CLASSES, make_generator(run.seed, "model", "cpu"))
+    encoder, classifier = make_split(run.model, SHAPE, CLASSES, make_generator(run.seed, "model", "cpu"), run.defenses)
     seed_dropout(classifier, generators["dropout"])
+    defense, shape = make_defense(run.noise_std, run.defenses), smashed_shape(encoder, SHAPE)
     if surrogate is None:
-        shape = smashed_shape(encoder, SHAPE)
-        surrogate = make_surrogate(run.surrogate, smashed_shape=shape, num_classes=CLASSES, noise_std=run.noise_std)
+        noise_std = initial_noise_std(run, shape)
+        surrogate = make_surrogate(run.surrogate, smashed_shape=shape, num_classes=CLASSES, noise_std=noise_std)
     dtype = torch.get_default_dtype()
-    defense = make_defense(run.noise_std, run.defenses)
-    place = Place(SHAPE, smashed_shape(encoder, SHAPE), CLASSES)
+    place = Place(SHAPE, shape, CLASSES)
     defense.begin_training(place, make_generator(run.seed, "defense", "cpu"), torch.empty(0, dtype=dtype))
     halves = encoder.to(dtype), classifier.to(dtype)
     parties = make_parties(run, *halves, defense, surrogate.to(dtype), generators, world)

@@ -160,10 +160,10 @@ def test_anything_else_stops_before_a_weight_is_touched(make_run, where, term, p
         case "client's gradient":
             client.encoder.insert(1, Poison())
         case "penalty":
-            penalty = lambda self, images, clean: clean.sum() * math.nan  # noqa: E731
+            penalty = lambda self, images, clean, labels: clean.sum() * math.nan  # noqa: E731
             monkeypatch.setattr(type(client.defense), "penalty", penalty)
         case "penalty's gradient":
-            penalty = lambda self, images, clean: Poison()(clean).sum()  # noqa: E731
+            penalty = lambda self, images, clean, labels: Poison()(clean).sum()  # noqa: E731
             monkeypatch.setattr(type(client.defense), "penalty", penalty)
     encoder = [p.detach().clone() for p in client.encoder.parameters()]
     with pytest.raises(NonFiniteError) as raised:

@@ -10,8 +10,9 @@ import pytest
 import torch
 from scipy import stats
 
-from cem.config import Linear, MixtureFit, Run, ShapedNoise, Vib
+from cem.config import Linear, MixtureFit, Run, ShapedNoise, SparseCoding, Vib
 from cem.evaluation import Victim, attack_run, run_attacks
+from cem.models import make_split
 from cem.storage.hdf5 import Reader, open_activations
 from cem.storage.tensors import load_checkpoint, subset
 from cem.training import extract_activations, measure_mixture, train, warm_up
@@ -25,6 +26,7 @@ FIT = MixtureFit(components=1, fit="em")
 class Done:
     """What the stages of a run left, and the noise that its attackers met: z − ẑ of test images, and these ẑ."""
 
+    encoder: dict[str, torch.Tensor]
     learned: dict[str, torch.Tensor]
     activations: Path
     leakage: dict
@@ -38,7 +40,7 @@ def go_through(make_run, data, tmp_path, monkeypatch):
 
     def stages(*defenses, **settings) -> Done:
         training = TRAINING.model_copy(update={"epochs": 3, "warmup_epochs": 1})
-        run: Run = make_run(noise_std=0.0, defenses=defenses, training=training, **settings)
+        run: Run = make_run(**{"noise_std": 0.0} | settings, defenses=defenses, training=training)
         model, activations, mixture = tmp_path / "model.safetensors", tmp_path / "a.h5", tmp_path / "mixture.h5"
         warm_up(run, data, tmp_path / "warm.safetensors", tmp_path / "warm.csv", tmp_path)
         train(run, data, tmp_path / "warm.safetensors", tmp_path / "warm.csv", None, tmp_path, tmp_path)
@@ -55,13 +57,13 @@ def go_through(make_run, data, tmp_path, monkeypatch):
         monkeypatch.setattr("cem.evaluation.run.run_attacks", watched)
         files = {"activations": activations, "data": data, "model": model}
         attack_run(run, [Linear()], folder=tmp_path / "attacks", num_images=2, results=tmp_path, **files)
-        learned = subset(load_checkpoint(model, "model")[0], "defense")
+        encoder, learned = (subset(load_checkpoint(model, "model")[0], part) for part in ("encoder", "defense"))
         with open_activations(activations) as file:
             assert file.learned.keys() == learned.keys()
             assert all(np.array_equal(file.learned[name], tensor.numpy()) for name, tensor in learned.items())
         with Reader(mixture, kind="mixture") as reader:
             found = reader.attrs | {"reasons": json.loads(reader.attrs["not_applicable"])}
-        return Done(learned, activations, found, *met[0])
+        return Done(encoder, learned, activations, found, *met[0])
 
     return stages
 
@@ -99,3 +101,18 @@ def test_vib(go_through) -> None:
     assert found["noise_std_seen4"] == pytest.approx(found["noise_std"] / 2)
     assert "depends on ẑ" in found["reasons"]["dfil"]
     assert {"lmmse", "dfil", "i_mmse", "bound_nats"} <= found["reasons"].keys()
+
+
+def test_sparse_coding_is_in_the_encoder(go_through, make_run, data) -> None:
+    cfg = SparseCoding(expansion=2)
+    done = go_through(cfg, noise_std=0.05)
+    assert not done.learned
+    (dictionary,) = (tensor for name, tensor in done.encoder.items() if name.endswith("dictionary"))
+    assert dictionary.shape == (8, 4, 1, 1)
+    assert not torch.allclose(dictionary.flatten(1).T @ dictionary.flatten(1), torch.eye(4), atol=1e-3), (
+        "it has learned"
+    )
+    assert {"lmmse", "dfil", "i_mmse"} <= done.leakage.keys(), "what leaves is ẑ + noise, as without it"
+    run = make_run(defenses=(cfg,))
+    with pytest.raises(RuntimeError, match="dictionary"):
+        make_split(run.undefended(0).model, (1, 32, 32), 4)[0].load_state_dict(done.encoder)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cem.config import Adversarial, AttentionSurrogate, GmmSurrogate, NoSurrogate, Threshold
+from cem.config import Adversarial, AttentionSurrogate, GmmSurrogate, NoSurrogate, Pruning, Threshold
 from cem.jobs.interruption import SAVED
 from cem.jobs.state import StateError, own_folder
 from cem.storage.tensors import load_checkpoint
@@ -22,7 +22,11 @@ QUANTILE = Threshold(kind="quantile")
 RUNS = {
     "gmm joint": (GmmSurrogate(), "joint", ()),
     "attention split": (AttentionSurrogate(embedding=16, slots=4, warmup_epochs=1, threshold=QUANTILE), "split", ()),
-    "adversarial joint": (NoSurrogate(), "joint", (Adversarial(net="res_normN0C4", threshold=-1, interval=2),)),
+    "adversarial and pruned": (
+        NoSurrogate(),
+        "joint",
+        (Adversarial(net="res_normN0C1", threshold=-1, interval=2), Pruning(fraction=0.4, at=0.75)),
+    ),
 }
 
 

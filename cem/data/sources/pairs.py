@@ -1,0 +1,132 @@
+"""Activations of the user's own: z, x and y of every split, in an npz or HDF5 file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h5py
+import numpy as np
+from jaxtyping import Float
+
+from cem.config import ActivationsDataset
+from cem.data.sources.files import content_digest, local, shown
+from cem.data.sources.npz import DAMAGE
+from cem.data.sources.source import (
+    DataError,
+    Format,
+    Labelling,
+    Source,
+    as_images,
+    check_count,
+    check_labels,
+    check_one_size,
+    check_shape,
+    joined,
+    make_source,
+)
+from cem.storage.hdf5 import SPLITS
+
+WANTED = "z [n, channels, height, width] or [n, d], x uint8 images and y labels of each of " + ", ".join(SPLITS)
+
+
+def read_pairs(dataset: ActivationsDataset) -> Source:
+    """The images and labels. Raises DataError when the file is absent, damaged, or does not hold what it should."""
+    labelling, where = read_pair_labels(dataset), shown(dataset.path)
+    with _opened(dataset) as file:
+        parts = [as_images(where, np.asarray(file[_name(file, split, "x")])) for split in SPLITS]
+    return make_source(
+        where,
+        joined(parts),
+        labelling,
+        "Images beside activations that were made elsewhere.",
+        content_digest(dataset.files()),
+    )
+
+
+def read_pair_labels(dataset: ActivationsDataset) -> Labelling:
+    """The labels; of z and x the shapes. Raises DataError as `read_pairs` does."""
+    where = shown(dataset.path)
+    with _opened(dataset) as file:
+        labels = {split: np.atleast_1d(np.asarray(file[_name(file, split, "y")])) for split in SPLITS}
+        shapes = {}
+        for split in SPLITS:
+            x, z = (file[_name(file, split, name)] for name in "xz")
+            check_shape(f"{where}, x of {split}", x.dtype, x.shape)
+            check_count(f"{where}, {split}", len(x), len(labels[split]))
+            check_count(f"{where}, z of {split}", len(z), len(labels[split]))
+            if labels[split].ndim != 1:
+                found = list(labels[split].shape)
+                raise DataError(f"{where}: expected y of {split} as integers [n], found {found}. Use y.argmax(1).")
+            if len(x) == 0:
+                raise DataError(f"{where}: expected images of {split}, found none. Give each split some.")
+            shapes[split] = x.shape
+        _shape(where, {split: file[_name(file, split, "z")].shape for split in SPLITS})
+    if dataset.fit == "one_size":
+        check_one_size(where, shapes)
+    ends = np.cumsum([0, *(len(labels[split]) for split in SPLITS)])
+    known = check_labels(where, np.concatenate(list(labels.values())))
+    given = {split: np.arange(ends[place], ends[place + 1]) for place, split in enumerate(SPLITS)}
+    return Labelling(labels=known.labels, is_test=None, class_names=known.class_names, given=given)
+
+
+def smashed_shape_of_pairs(dataset: ActivationsDataset) -> tuple[int, int, int]:
+    """Channels, height, width of z; a vector is a map of 1×1."""
+    with _opened(dataset) as file:
+        return _shape(shown(dataset.path), {split: file[_name(file, split, "z")].shape for split in SPLITS})
+
+
+def read_smashed(dataset: ActivationsDataset, split: str) -> Float[np.ndarray, "n c h w"]:
+    """z of a split, in the order of its images. Raises DataError for values that are not finite."""
+    with _opened(dataset) as file:
+        z = np.asarray(file[_name(file, split, "z")])
+    if not np.issubdtype(z.dtype, np.floating) or not np.isfinite(z).all():
+        raise DataError(
+            f"{shown(dataset.path)}: expected z of {split} as finite numbers (float32), found {z.dtype}"
+            f"{'' if np.issubdtype(z.dtype, np.floating) else ' of another kind'}. Store what the client sends."
+        )
+    return z.reshape(*z.shape[:2], *(z.shape[2:] or (1, 1))).astype(np.float32)
+
+
+def _shape(where: str, shapes: dict[str, tuple[int, ...]]) -> tuple[int, int, int]:
+    kinds = {shape[1:] for shape in shapes.values()}
+    found = next(iter(kinds))
+    if len(kinds) > 1 or len(found) not in (1, 3) or (len(found) == 3 and found[1] != found[2]):
+        told = ", ".join(f"{split} {list(shape)}" for split, shape in shapes.items())
+        raise DataError(
+            f"{where}: expected z as [n, channels, side, side] or [n, d], alike in all splits; found {told}. Lay it "
+            "out so."
+        )
+    channels, height, width = found if len(found) == 3 else (*found, 1, 1)
+    return channels, height, width
+
+
+def _name(file: Any, split: str, what: str) -> str:
+    """`private/z`, or `private_z` as keyword arguments of numpy.savez give it."""
+    for name in (f"{split}/{what}", f"{split}_{what}"):
+        if name in file:
+            return name
+    has = ", ".join(map(str, file)) or "nothing"
+    raise DataError(f"expected {split}/{what} (or {split}_{what}), found {has[:200]}. Store {WANTED}.")
+
+
+@contextmanager
+def _opened(dataset: ActivationsDataset) -> Iterator[Any]:
+    """A mapping of names to arrays. Objects are never unpickled."""
+    where = shown(dataset.path)
+    try:
+        path = local(dataset.path)
+        if path.endswith(".npz"):
+            with np.load(path, allow_pickle=False) as file:
+                yield file
+        else:
+            with h5py.File(path, "r") as file:
+                yield file
+    except DataError as error:
+        raise DataError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
+    except FileNotFoundError:
+        raise DataError(f"{where}: expected an npz or HDF5 file, found none. Correct dataset.path.") from None
+    except DAMAGE as error:
+        raise DataError(f"{where}: cannot be read as npz or HDF5: {error}. Store {WANTED}.") from None
+
+
+PAIRS = Format(read_pairs, read_pair_labels)

@@ -1,0 +1,70 @@
+"""Pruning of an encoder: which channels go, what stays, and the shapes that settings alone give."""
+
+import pytest
+import torch
+from torch import nn
+
+from cem.config import ResNet20, Vgg11
+from cem.models import make_split, parameter_count, smashed_shape
+from cem.models.pruning import prune
+
+IMAGE = (3, 32, 32)
+
+
+def encoder_of(**settings) -> nn.Sequential:
+    encoder, _ = make_split(Vgg11(**settings), IMAGE, 10, torch.Generator().manual_seed(1))
+    return encoder
+
+
+def test_the_client_of_patrol_has_the_published_size_and_is_pruned_below_that_of_the_plain_one() -> None:
+    plain, deep, pruned = (
+        parameter_count(encoder_of(**settings))
+        for settings in ({}, {"extra_conv": 16}, {"extra_conv": 16, "client_pruned": 0.05})
+    )
+    assert (plain, deep) == (85_256, 93_224)
+    # 15, 60 and 121 channels of 16, 64 and 128
+    assert pruned == (3 * 9 + 3) * 15 + (15 * 9 + 3) * 60 + (60 * 9 + 3) * 121 + (121 * 9 + 1) * 8 == 83_153
+
+
+def test_the_server_and_z_stay_as_they_are() -> None:
+    for bottleneck in ("noRELU_C8S1", None):
+        halves = [
+            make_split(Vgg11(extra_conv=16, bottleneck=bottleneck, client_pruned=part), IMAGE, 10) for part in (0, 0.3)
+        ]
+        (whole, server), (pruned, other) = halves
+        assert smashed_shape(pruned, IMAGE) == smashed_shape(whole, IMAGE)
+        assert parameter_count(other) == parameter_count(server)
+        assert parameter_count(pruned) < parameter_count(whole)
+
+
+def test_channels_with_the_smallest_filters_go_and_what_they_did_not_do_is_not_missed() -> None:
+    encoder, images = encoder_of(width=0.25, extra_conv=16), torch.rand(5, *IMAGE)
+    dead = {0: [1], 3: [0, 7], 7: [3, 4, 30]}  # of 4, 16 and 32 channels
+    with torch.no_grad():
+        for index, rows in dead.items():
+            encoder[index].weight[rows] *= 0.01
+            encoder[index + 1].weight[rows] = 0.0  # with no bias, so that they send nothing on
+    encoder.eval()
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    with torch.no_grad():
+        expected = encoder(images)
+        prune(encoder, 0.07)
+        torch.testing.assert_close(encoder(images), expected)
+    for index, rows in dead.items():
+        kept = [row for row in range(len(before[f"{index}.bias"])) if row not in rows]
+        assert torch.equal(encoder[index + 1].running_var, before[f"{index + 1}.running_var"][kept])
+        assert encoder[index].out_channels == encoder[index + 1].num_features == len(kept)
+
+
+@pytest.mark.parametrize("part", [0.05, 0.5, 0.9, 0.99])
+def test_settings_give_the_shapes_of_what_was_pruned(part) -> None:
+    encoder = encoder_of(width=0.25, extra_conv=16)
+    prune(encoder, part)
+    encoder_of(width=0.25, extra_conv=16, client_pruned=part).load_state_dict(encoder.state_dict())
+    assert encoder[0].out_channels == {0.05: 3, 0.5: 2, 0.9: 1, 0.99: 1}[part]
+
+
+def test_an_encoder_with_shortcuts_is_refused() -> None:
+    encoder, _ = make_split(ResNet20(width=0.125), IMAGE, 10)
+    with pytest.raises(TypeError, match="one after the other, found"):
+        prune(encoder, 0.1)
