@@ -24,12 +24,17 @@ PRESETS: dict[str, Settings] = {
     "Bottleneck": {"model.bottleneck": "noRELU_C8S1", "noise_std": NOISE, "defenses": []},
     "DistCorr": {"model.bottleneck": "noRELU_C8S1", "noise_std": LITTLE, "defenses": [_NOPEEK]},
     "Dropout": {"model.bottleneck": "noRELU_C8S1", "noise_std": LITTLE, "defenses": [_DROPOUT]},
+    "PATROL": {
+        "model.bottleneck": "noRELU_C8S1", "model.extra_conv": 16, "noise_std": LITTLE,
+        "defenses": [_RESSFL, {"kind": "pruning", "fraction": 0.05, "at": 0.75}],
+    },
     "ResSFL": {"model.bottleneck": "noRELU_C8S1", "noise_std": LITTLE, "defenses": [_RESSFL]},
     "Noise_Nopeek": {"model.bottleneck": "noRELU_C8S1", "noise_std": NOISE, "defenses": [_NOPEEK]},
     "Noise_ARL": {"model.bottleneck": "noRELU_C8S1", "noise_std": NOISE, "defenses": [_RESSFL]},
-}
+}  # fmt: skip
 # Data set → preset → what differs there from the above.
 _LARGER_IMAGES: dict[str, Settings] = {
+    "PATROL": {"defenses": [_RESSFL_LARGER, {"kind": "pruning", "fraction": 0.05, "at": 0.75}]},
     "ResSFL": {"defenses": [_RESSFL_LARGER]},
     "Noise_ARL": {"defenses": [_RESSFL_LARGER]},
 }
@@ -37,6 +42,7 @@ ELSEWHERE = {"tinyimagenet": _LARGER_IMAGES, "facescrub": _LARGER_IMAGES}
 ASSUMED = {  # preset → what the tables do not say of it
     "DistCorr": "its σ and weight are not published",
     "Dropout": "its σ is not published",
+    "PATROL": "its σ is not published",
     "ResSFL": "its σ is not published",
     "Noise_Nopeek": "its weight is not published",
 }

@@ -18,9 +18,7 @@ STEPS = {
 }
 DECODER = 15069  # images per second of fitting res_normN8C64 from z of 8×8 to images of 32×32, there
 _DECODER_SHAPE = ("res_normN8C64", 8, 32)
-UNET_BLOCKS = (
-    4  # a U-Net takes as long as a decoder of so many blocks (docs/attacks.md, "unet_C32" and "res_normN4C32")
-)
+UNET_BLOCKS = 4  # a U-Net takes as long as a decoder of so many blocks (120 and 116 ms a step, docs/attacks.md)
 _SCORE_BYTES = 100  # of an attack's scores of one image
 _MODEL_MB = 40  # of a VGG-11 of width 1, the largest network of the paper
 _FLOAT = 4

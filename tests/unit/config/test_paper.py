@@ -10,6 +10,8 @@ from cem.config.presets import PRESETS
 from cem.report.published import differences, row_of, rows
 
 PAPER = Path(__file__).parents[3] / "config/paper"
+# Rows of the tables that cannot be run: pruning is implemented for VGGs. Rows that are not in the tables.
+ABSENT = {("tinyimagenet", "PATROL"), ("cifar100", "No_defense")}
 STUDIES = {file.stem: load_study(file) for file in PAPER.glob("*.yaml")}
 
 
@@ -18,7 +20,7 @@ def test_a_study_has_three_seeds_of_every_row_as_published(dataset):
     runs = STUDIES[dataset].runs()
     of_rows = [(run, row) for run in runs if (row := row_of(run)) is not None]
     found = [row for _, row in of_rows]
-    asked = [row for row in rows() if row.dataset == dataset and row.preset in PRESETS]
+    asked = [row for row in rows() if row.dataset == dataset and (dataset, row.preset) not in ABSENT]
     assert {row.label: found.count(row) for row in found} == {row.label: 3 for row in asked}
     assert [text for run, row in of_rows for text in differences(run, row)] == []
 
@@ -55,7 +57,7 @@ def test_the_page_names_the_runs_of_every_cell():
     for dataset, study in STUDIES.items():
         for name, column, place in listed:
             there = [row_of(run) for run in study.runs() if re.fullmatch(rf"[\w-]+{re.escape(place)}s\d-\w+", run.id)]
-            if (dataset, name) != ("cifar100", "No_defense"):
+            if (dataset, name) not in ABSENT:
                 assert len(there) == 3
                 assert all((row is None) == (column == 2) for row in there)
                 assert all((row.preset, row.cem) == (name, column == 1) for row in there if row is not None)
