@@ -220,13 +220,18 @@ class Pruning(DefenseSettings):
         return model.model_copy(update={"client_pruned": self.fraction})
 
     def prunes_at(self, epochs: int) -> int:
-        return math.ceil(self.at * epochs)
+        return math.ceil(round(self.at * epochs, 6))  # 0.07 of 100 epochs is 7.000000000000001 in floats
 
     def check_model(self, model: ModelSettings, side: int) -> None:
         if not model.prunable:
             raise ValueError(
                 f"pruning cannot take channels from {model.label}: that is implemented for encoders which are a chain "
                 "of convolutions, the VGGs. Choose one of these, or leave the defence out."
+            )
+        if model.client_convolutions < 2:
+            raise ValueError(
+                f"pruning would take nothing from {model.label} cut at layer {model.cut_layer}: its client has one "
+                "convolution, which gives z. Choose a later cut, a bottleneck or extra_conv, or leave the defence out."
             )
         if model.pruned_part:
             raise ValueError(

@@ -90,6 +90,11 @@ class ModelSettings(Member):
         """Part of the channels that have left the encoder."""
         return 0.0
 
+    @property
+    def client_convolutions(self) -> int:
+        """How many the encoder has, where channels can leave it."""
+        return 0
+
     def side_at_cut(self, side: int) -> int:
         """Side of the features before the bottleneck, for images of this side; not asked where it needs the network."""
         raise NotImplementedError
@@ -143,6 +148,11 @@ class Vgg(ModelSettings):
     @property
     def pruned_part(self) -> float:
         return self.client_pruned
+
+    @property
+    def client_convolutions(self) -> int:
+        convolutions = sum(item != "M" for item in self.items[: self.cut_layer])
+        return convolutions + (self.extra_conv > 0) + (self.bottleneck is not None)
 
     def side_at_cut(self, side: int) -> int:
         return int(side // 2 ** self.items[: self.cut_layer].count("M"))

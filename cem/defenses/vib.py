@@ -17,6 +17,7 @@ from cem.types import Images, Labels, Smashed
 
 _MEMORY = 0.99  # weight of the noise's variance before the last batch
 _OF_Z = NotApplicable("the size of the noise depends on ẑ; this is computed for noise of one size")
+_OF_SPREAD = NotApplicable("the size of the noise depends on ẑ: several looks tell more than their mean does")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +71,9 @@ class ScaledNoise:
     def sized(self, noise_std: float) -> "ScaledNoise":
         return replace(self, factor=self.factor * noise_std / self.noise_std)
 
-    def mean_of(self, n: int) -> "ScaledNoise":
-        return replace(self, factor=self.factor / n**0.5)
+    def mean_of(self, n: int) -> "ScaledNoise | NotApplicable":
+        """Of one look: the spread of several tells ẑ, too, and a bound for their mean would leave that out."""
+        return self if n == 1 else _OF_SPREAD
 
     def _logs(self, clean: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """log of the noise's standard deviation in each number."""

@@ -61,7 +61,7 @@ def manifest(
         scored=scored,
         disjoint_from_infer=scored["infer"].also_owned_by_attacker == 0,
         defense=DefenseFacts(
-            noise_std=victim.defense.noise_std,
+            noise_std=victim.defense.channel.noise_std,
             acts_in=["training", "attack's training", "scoring"],
             settings=[one.sparse() for one in victim.defense.settings],
         ),

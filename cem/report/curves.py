@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cem.config import Run
+from cem.config import NoSurrogate, Run
 from cem.report.groups import Group
 from cem.report.scores import Scores
 from cem.report.statistics import LogErrors, PerSeed, over_seeds
@@ -148,7 +148,7 @@ def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scor
 
 def is_plain(run: Run) -> bool:
     """Whether nothing but noise, or nothing at all, tells a run from the undefended one."""
-    return run.model_copy(update={"noise_std": 0.0}) == run.undefended(run.seed)
+    return not run.defenses and run.surrogate == NoSurrogate()
 
 
 def _strength(run: Run) -> tuple[str, float]:

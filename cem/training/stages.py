@@ -210,6 +210,7 @@ def _record(task: Task, file: DatasetReader, store: StateStore) -> TrainRecord:
     )
     seconds = {phase: sum(row.seconds for row in state.history if row.phase == phase) for phase in ("warm_up", "train")}
     modules = {"encoder": client.encoder, "classifier": classifier, "surrogate": client.surrogate}
+    modules |= {"defense": client.defense.learned} if len(client.defense.learned) else {}
     attempts = store.end()
     # Where several processes have trained, this one has not: the first of them wrote its memory down.
     trained = [row.peak_memory_mb or 0.0 for row in state.history if row.phase == "train"]

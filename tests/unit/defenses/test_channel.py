@@ -109,7 +109,8 @@ def test_the_mean_of_several_looks(name) -> None:
     parts = ((mean - CLEAN).numpy() / (scales(name, CLEAN) / 2)).flatten()
     found = channel.mean_of(4)
     if isinstance(found, NotApplicable):
-        assert stats.kstest(parts, unit_law(name).cdf).pvalue < 0.01, "it has no law because it is of another shape"
+        of_another_shape = stats.kstest(parts, unit_law(name).cdf).pvalue < 0.01
+        assert of_another_shape or "tell more than their mean" in found.reason
         return
     assert found.noise_std == pytest.approx(channel.noise_std / 2)
     assert stats.kstest(parts, unit_law(name).cdf).pvalue > 0.01

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cem.config import ResNet20, Vgg11
+from cem.config import Pruning, ResNet20, Vgg11
 from cem.models import make_split, parameter_count, smashed_shape
 from cem.models.pruning import prune
 
@@ -68,3 +68,13 @@ def test_an_encoder_with_shortcuts_is_refused() -> None:
     encoder, _ = make_split(ResNet20(width=0.125), IMAGE, 10)
     with pytest.raises(TypeError, match="one after the other, found"):
         prune(encoder, 0.1)
+
+
+def test_pruning_of_a_client_with_one_convolution_is_refused() -> None:
+    with pytest.raises(ValueError, match="would take nothing"):
+        Pruning().check_model(Vgg11(cut_layer=2, bottleneck=None), 32)
+    Pruning().check_model(Vgg11(cut_layer=2, bottleneck=None, extra_conv=4), 32)
+
+
+def test_the_epoch_of_pruning_is_not_moved_by_rounding() -> None:
+    assert [Pruning(at=at).prunes_at(100) for at in (0.07, 0.55, 0.501)] == [7, 55, 51]

@@ -98,7 +98,8 @@ def test_vib(go_through) -> None:
     found = done.leakage
     assert 0 < found["leakage_lower_nats"] <= found["leakage_nats"]
     assert found["noise_std"] == pytest.approx(float(done.learned["vib.mean_square"]) ** 0.5)
-    assert found["noise_std_seen4"] == pytest.approx(found["noise_std"] / 2)
+    assert "spread" in str(found["reasons"]) or "several looks" in str(found["reasons"])
+    assert not any("seen4" in name for name in found if name.startswith("leakage"))
     assert "depends on ẑ" in found["reasons"]["dfil"]
     assert {"lmmse", "dfil", "i_mmse", "bound_nats"} <= found["reasons"].keys()
 
