@@ -281,8 +281,8 @@ def test_an_error_of_0_has_no_factor(tmp_path: Path) -> None:
     assert not any("none" in one for one in found.verdicts)
 
 
-def test_what_tells_a_defence_of_one_strength_is_more_noise_and_no_weight(tmp_path: Path) -> None:
+def test_what_tells_a_defence_of_one_strength_is_more_of_it_or_more_noise(tmp_path: Path) -> None:
     single = "runs: [{surrogate: {kind: none}, noise_std: 0.1, defenses: [{kind: dropout}]}]\n"
     facts: Facts = {("none", 0.1): (0.97, [0.02, 0.021, 0.022])}
     reasons = about(answered(tmp_path, facts, more=single, dropout=(0.9, [0.06, 0.061, 0.062])))
-    assert "(more values of σ would tell)" in reasons
+    assert "(more values of rate or σ would tell)" in reasons
