@@ -79,6 +79,11 @@ class Run(Settings):
             )
         if self.trained:
             raise ValueError("activations that are given cannot be trained. Set training: none")
+        if self.training.reference is not None:
+            raise ValueError(
+                f"training.reference: model {self.model.arch} has no network that a reference could be trained of. "
+                "Leave it out"
+            )
 
     def _check_untrained(self) -> None:
         self.model.check_untrained()

@@ -156,6 +156,7 @@ def test_a_file_that_is_absent_damaged_or_replaced_is_named(tmp_path: Path) -> N
         ({"attacks": [{"kind": "optimization"}]}, r"optimization needs the network \(encoder: weights\)"),
         ({"attacks": [{"kind": "shadow_model", "data": "shadow"}]}, r"shadow_model needs the network"),
         ({"training": {"epochs": 3}}, "activations that are given cannot be trained"),
+        ({"training": {"epochs": 0, "reference": {"epochs": 10}}}, "training.reference: .* Leave it out"),
         ({"dataset": {"source": "synthetic"}}, "z must come with the data"),
     ],
 )
