@@ -15,6 +15,7 @@ from cem.planning.preflight import check_before_start
 
 WRITTEN = "# Written by `cem audit`, which may write it anew: under another name it is yours.\n"
 WORKFLOW = Path(__file__).resolve().parents[2] / "Snakefile"  # of a checkout
+OF_CEM = Path("workflow/rules/common.smk")  # beside it, in any checkout
 
 ACTIVATIONS = (".npz", ".h5", ".hdf5")  # how files of these end
 
@@ -136,8 +137,13 @@ def _write(path: Path, study: Settings) -> None:
 
 
 def _snakefile() -> Path:
-    """Of the working folder, else of the checkout that this package is in."""
-    found = next((path for path in (Path("Snakefile"), WORKFLOW) if path.is_file()), None)
-    if found is None:
-        raise ConfigError("expected the workflow's Snakefile here, found none. Run cem audit in a checkout of cem")
-    return found
+    """Of the checkout that this package is in, else of the working folder, where that is a checkout of cem."""
+    here = Path("Snakefile")
+    if WORKFLOW.is_file():
+        return WORKFLOW
+    # A project may have a workflow of its own, which is not the one to run.
+    if not (here.is_file() and OF_CEM.is_file()):
+        raise ConfigError(
+            f"expected the workflow of cem here (Snakefile and {OF_CEM}), found none. Run cem audit in a checkout of cem"
+        )
+    return here

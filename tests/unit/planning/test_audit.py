@@ -1,0 +1,35 @@
+"""`cem audit` before it runs anything: which workflow, which options, which files."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from cem.config import ConfigError
+from cem.planning import audit as module
+from cem.planning.audit import WORKFLOW, audit
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder of its own."""
+    found = tmp_path / "here"
+    found.mkdir()
+    monkeypatch.chdir(found)
+    return found
+
+
+def test_a_projects_own_workflow_is_never_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "Snakefile").write_text("rule all: shell: 'false'")
+    commands: list[list[str]] = []
+    monkeypatch.setattr(module.os, "execv", lambda _, command: commands.append(command))
+    audit("torchvision:resnet18@layer1", data="synthetic", attacks="[{kind: mean_image}]")
+    (command,) = commands
+    assert command[:5] == [sys.executable, "-m", "snakemake", "--snakefile", str(WORKFLOW)]
+    monkeypatch.setattr(module, "WORKFLOW", folder / "absent")
+    with pytest.raises(ConfigError, match=r"expected the workflow of cem here .*found none"):
+        audit("torchvision:resnet18@layer1", data="synthetic", attacks="[{kind: mean_image}]")
+    (folder / "workflow/rules").mkdir(parents=True)
+    (folder / "workflow/rules/common.smk").touch()
+    audit("torchvision:resnet18@layer1", data="synthetic", attacks="[{kind: mean_image}]")
+    assert commands[-1][4] == "Snakefile"
