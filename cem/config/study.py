@@ -87,6 +87,11 @@ class Run(Settings):
 
     def _check_untrained(self) -> None:
         self.model.check_untrained()
+        if self.training.reference is not None and self.model.undefended is not None:
+            raise ValueError(
+                "model.reference names undefended weights, and training.reference trains others: expected one of the "
+                "two. Leave one out"
+            )
         if self.surrogate.adds_term:
             raise ValueError(
                 f"the surrogate {self.surrogate.member} is a term of the training, and training: none has none. Leave "

@@ -33,7 +33,7 @@ def audit(
     ],
     data: Annotated[str, typer.Option(help="an .npz file, a folder of images, a source's name, or {source: …}")] = "",
     cut: Annotated[str, typer.Option(help="of mynet.py: the module whose output the client sends")] = "",
-    make: Annotated[str, typer.Option(help="of mynet.py: the function that gives the network")] = "build",
+    make: Annotated[str, typer.Option(help="of mynet.py: the function that gives the network; absent: build")] = "",
     weights: Weights = None,
     reference: Weights = None,
     train_reference: Annotated[int, typer.Option(min=0, help="epochs to train an undefended reference; 0: none")] = 0,
@@ -51,6 +51,8 @@ def audit(
 
     The Python file is run: name none that you would not run. docs/audit.md shows all of it.
     """
+    of_file = {"cut": cut, "make": make, "mean": mean, "std": std, "weights": weights, "reference": reference}
+    _check_options(network, [option for option, value in of_file.items() if value])
     dataset = _activations(network, data) if network.endswith(ACTIVATIONS) else _dataset(data)
     dataset |= {key: value for key, value in (("side", side), ("channels", channels)) if value is not None}
     study: Settings = {"name": name, "dataset": dataset, "model": _model(network, cut, make, mean, std)}
@@ -72,6 +74,16 @@ def audit(
         os.execv(command[0], [*command, "--cores", cores])  # noqa: S606  no shell is wanted
 
 
+def _check_options(network: str, of_file: list[str]) -> None:
+    """Raise ConfigError for options of a Python file where the network comes from none."""
+    if of_file and not network.endswith(".py"):
+        options = ", ".join(f"--{option}" for option in of_file)
+        raise ConfigError(
+            f"{network}: found {options}, expected only with the Python file of a network, such as mynet.py. Leave "
+            f"{'it' if len(of_file) == 1 else 'them'} out"
+        )
+
+
 def _activations(path: str, data: str) -> Settings:
     if data:
         raise ConfigError(f"{path}: activations have their images with them. Leave --data out")
@@ -88,7 +100,7 @@ def _model(network: str, cut: str, make: str, mean: str, std: str) -> Settings:
         return {"arch": "activations"}
     if not network.endswith(".py"):
         return {"arch": network, "bottleneck": None, "activation": "none"}
-    model: Settings = {"arch": "module", "path": network, "make": make, "cut": cut}
+    model: Settings = {"arch": "module", "path": network, "cut": cut} | ({"make": make} if make else {})
     if not cut:
         raise ConfigError(f"{network}: expected --cut MODULE, the module whose output the client sends; found none")
     return model | {key: _numbers(key, text) for key, text in (("mean", mean), ("std", std)) if text}

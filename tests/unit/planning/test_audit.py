@@ -33,3 +33,27 @@ def test_a_projects_own_workflow_is_never_run(folder: Path, monkeypatch: pytest.
     (folder / "workflow/rules/common.smk").touch()
     audit("torchvision:resnet18@layer1", data="synthetic", attacks="[{kind: mean_image}]")
     assert commands[-1][4] == "Snakefile"
+
+
+@pytest.mark.parametrize("network", ["z.npz", "torchvision:resnet18@layer1"])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"cut": "0"}, "--cut"),
+        ({"make": "Net"}, "--make"),
+        ({"mean": "0.5", "std": "0.5"}, "--mean, --std"),
+        ({"weights": ["w.pt"], "reference": ["plain.pt"]}, "--weights, --reference"),
+    ],
+)
+def test_options_of_a_python_file_are_refused_for_other_networks(
+    folder: Path, network: str, options: dict[str, object], named: str
+) -> None:
+    data = {} if network == "z.npz" else {"data": "synthetic"}
+    with pytest.raises(ConfigError, match=rf"found {named}, expected only with the Python file"):
+        audit(network, **data, **options, run=False)
+    assert not list(folder.iterdir())
+
+
+def test_one_reference_is_refused_beside_another(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.reference names undefended weights, and training\.reference trains"):
+        audit("net.py", data="synthetic", cut="0", reference=["plain.pt"], train_reference=3, run=False)
