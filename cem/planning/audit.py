@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from cem.config import DATASETS, ConfigError, load_study
+from cem.config import DATASETS, ConfigError, parse_study
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start
 
@@ -61,9 +61,9 @@ def audit(
     study["training"] = {"epochs": 0, "reference": {"epochs": train_reference}} if train_reference else "none"
     study["noise_std"] = noise
     study["attacks"] = _read(attacks, "attacks") if attacks.startswith(("[", "{")) else {"panel": attacks}
+    planned = Plan(parse_study(study, "cem audit"))  # before a file is named by what is not checked yet
     path = Path(f"{name}.yaml")
     _write(path, study)
-    planned = Plan(load_study(path))
     for note in check_before_start(planned):
         typer.echo(note)
     typer.echo(f"{path}: {len(planned.runs)} runs, {planned.jobs().total()} jobs", err=True)

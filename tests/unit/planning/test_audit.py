@@ -57,3 +57,12 @@ def test_options_of_a_python_file_are_refused_for_other_networks(
 def test_one_reference_is_refused_beside_another(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.reference names undefended weights, and training\.reference trains"):
         audit("net.py", data="synthetic", cut="0", reference=["plain.pt"], train_reference=3, run=False)
+
+
+def test_nothing_is_written_of_a_study_that_cannot_be_run(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="name"):
+        audit("torchvision:resnet18@layer1", data="synthetic", name="../escape", run=False)
+    assert not (folder.parent / "escape.yaml").exists()
+    with pytest.raises(ConfigError, match="side"):
+        audit("torchvision:resnet18@layer1", data="synthetic", side=-1, run=False)
+    assert not list(folder.iterdir())
