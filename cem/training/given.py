@@ -15,7 +15,7 @@ from cem.jobs.process import device_name, make_generator, peak_memory_mb, set_up
 from cem.jobs.state import state_folder
 from cem.jobs.work import name_work
 from cem.models import make_split, parameter_count
-from cem.storage.files import sha256, write_text
+from cem.storage.files import digests_of, sha256, write_text
 from cem.storage.hdf5 import DatasetReader, open_dataset
 from cem.storage.job_records import Attempt, TrainRecord
 from cem.storage.records import write_record
@@ -37,7 +37,7 @@ def take_as_given(run: Run, data: Path, out: Path, results: Path) -> None:
         save_checkpoint(out / "model.safetensors", "model", {}, header)
         _write(run, out, device, accuracy={}, parameters={}, attempts=[], files={})
         return
-    files = {path: sha256(Path(path).expanduser()) for path in run.model.files}
+    files = digests_of(run.model.files)
     folder = state_folder(results, {"take_as_given": run.sparse()}, {"data": sha256(data)} | files)
     with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
         name_work(folder, out)

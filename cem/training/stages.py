@@ -17,7 +17,7 @@ from cem.jobs.state import StateStore, state_folder
 from cem.jobs.work import name_work
 from cem.mixture import load_mixture
 from cem.models import make_split, parameter_count, seed_dropout, smashed_shape
-from cem.storage.files import sha256, write_text
+from cem.storage.files import digests_of, sha256, write_text
 from cem.storage.hdf5 import SPLITS, DatasetReader, open_dataset, write_file
 from cem.storage.job_records import TrainRecord
 from cem.storage.records import write_record
@@ -42,14 +42,16 @@ def warm_up(run: Run, data: Path, model: Path, history: Path, results: Path, ran
     """
     device = set_up_process(run.training.threads)
     plain = run.model_copy(update={"surrogate": NoSurrogate()})
-    folder = state_folder(results, {"warm_up": plain.sparse()}, {"data": sha256(data)})
+    files = digests_of(run.model.files)
+    folder = state_folder(results, {"warm_up": plain.sparse()}, {"data": sha256(data)} | files)
     with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
         name_work(folder, model.parent)
         inputs = Inputs(plain, data)
         train_in_ranks(inputs, ranks, store)
         task = make_task(inputs, file, device)
         task.fit(store, inputs.until)
-        save_checkpoint(model, "warm_up", *task.state.learned())
+        tensors, header = task.state.learned()
+        save_checkpoint(model, "warm_up", tensors, header | _made_from(files))
         write_text(history, history_csv(task.state.history))
 
 
@@ -70,17 +72,18 @@ def train(
     """
     device = set_up_process(run.training.threads)
     digests = {"data": sha256(data), "warm_up": sha256(warm_model), "mixture": sha256(mixture) if mixture else ""}
-    folder = state_folder(results, {"train": run.sparse()}, digests)
+    files = digests_of(run.model.files)
+    folder = state_folder(results, {"train": run.sparse()}, digests | files)
     with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
         name_work(folder, out)
         inputs = Inputs(run, data, warm_model, warm_history, mixture)
         train_in_ranks(inputs, ranks, store)
         task = make_task(inputs, file, device)
         task.fit(store, inputs.until)
-        best = task.state.best
-        save_checkpoint(out / "model.safetensors", "model", best, {"run": run.id, "settings": run.sparse()})
+        header = {"run": run.id, "settings": run.sparse()} | _made_from(files)
+        save_checkpoint(out / "model.safetensors", "model", task.state.best, header)
         write_text(out / "history.csv", history_csv(task.state.history))
-        write_record(out / "train.json", _record(task, file, store))
+        write_record(out / "train.json", _record(task, file, store, files))
 
 
 def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DType, out: Path) -> None:
@@ -198,7 +201,12 @@ def _loader(
     )
 
 
-def _record(task: Task, file: DatasetReader, store: StateStore) -> TrainRecord:
+def _made_from(files: dict[str, str]) -> dict[str, dict[str, str]]:
+    """What a model's header says of the files that the network came from: nothing where there are none."""
+    return {"files": files} if files else {}
+
+
+def _record(task: Task, file: DatasetReader, store: StateStore, files: dict[str, str]) -> TrainRecord:
     """What a finished training says of itself. Scores the selected model on test, and closes the attempts."""
     run, state = task.run, task.state
     client, classifier = state.client, state.server.classifier
@@ -229,4 +237,5 @@ def _record(task: Task, file: DatasetReader, store: StateStore) -> TrainRecord:
         numerics=NUMERICS,
         attempts=attempts,
         lost_seconds=sum(attempt.lost_seconds for attempt in attempts),
+        files=files,
     )

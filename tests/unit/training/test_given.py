@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from cem.config import Run, parse_study
 from cem.data.prepare import prepare_data
 from cem.evaluation import attack_run
+from cem.jobs.state import state_folder
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start, network_files
 from cem.report.page import write_report
@@ -17,7 +18,7 @@ from cem.storage.files import StoreError, sha256
 from cem.storage.job_records import TrainRecord
 from cem.storage.records import read_record
 from cem.storage.tensors import load_checkpoint
-from cem.training import extract_activations, measure_mixture, take_as_given
+from cem.training import extract_activations, measure_mixture, take_as_given, train, warm_up
 
 NET = """
 from torch import nn
@@ -121,3 +122,31 @@ def test_other_contents_of_the_files_are_another_job(folder: Path, tmp_path: Pat
     absent = run.model_copy(update={"model": run.model.model_copy(update={"path": str(tmp_path / "gone.py")})})
     with pytest.raises(StoreError, match=r"gone.py: expected a file"):
         network_files(absent)
+
+
+def test_a_trained_network_of_ones_own_says_which_files_it_came_from(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is saved on the way is of these: a file with other code does not go on from it."""
+    (tmp_path / "net.py").write_text(NET)
+    model = {"source": "module", "path": str(tmp_path / "net.py"), "cut": "0"}
+    plan = planned(folder, model=model, training={"epochs": 2, "warmup_epochs": 1, "batch_size": 32})
+    run = next(iter(plan.asked.values()))
+    data, warm, out, results = (tmp_path / name for name in ("data.h5", "warm", "run", "results"))
+    prepare_data(run.dataset, data)
+    folders: list[Path] = []
+
+    def noted(*given: object) -> Path:
+        folders.append(state_folder(*given))
+        return folders[-1]
+
+    monkeypatch.setattr("cem.training.stages.state_folder", noted)
+    for _ in range(2):
+        warm_up(run, data, warm / "model.safetensors", warm / "history.csv", results)
+        train(run, data, warm / "model.safetensors", warm / "history.csv", None, out, results)
+        files = {str(tmp_path / "net.py"): sha256(tmp_path / "net.py")}
+        assert load_checkpoint(warm / "model.safetensors", "warm_up")[1]["files"] == files
+        assert load_checkpoint(out / "model.safetensors", "model")[1]["files"] == files
+        assert read_record(out / "train.json", TrainRecord, "train").files == files
+        (tmp_path / "net.py").write_text(NET.replace("nn.ReLU()", "nn.Tanh()"))
+    assert len(set(folders)) == 4
