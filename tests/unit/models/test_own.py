@@ -51,6 +51,30 @@ class Random(Net):
 def random():
     return Random(10)
 
+class Always(nn.Dropout):
+    def forward(self, x):
+        return F.dropout(x, self.p, True)
+
+def always():
+    net = Net(10)
+    net.features[3] = nn.Sequential(net.features[3], Always(0.5))
+    return net
+
+class Means(nn.AdaptiveAvgPool2d):
+    def forward(self, x):
+        return 3 * super().forward(x)
+
+def pooled():
+    net = Net(10)
+    net.features[3] = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Dropout(0.5))
+    return net
+
+def hooked():
+    net = Net(10)
+    net.features[3] = nn.Sequential(Means(8), nn.Dropout(0.5))
+    net.features[3][1].register_forward_hook(lambda layer, given, out: 2 * out)
+    return net
+
 def needs_more(depth, *, num_classes):
     return Net(num_classes)
 
@@ -219,3 +243,11 @@ def test_a_forward_that_asks_whether_it_trains_is_attacked_and_not_trained(folde
     classifier.eval()(encoder.eval()(images()))
     with pytest.raises(ModelError, match=r"asks for self\.training"):
         encoder.train()(images())
+
+
+def test_layers_of_the_users_own_stay_what_they_are(folder: Path) -> None:
+    with pytest.raises(ModelError, match="its forward draws at random"):
+        build_split(own(folder, make="always"), IMAGE, 10)
+    torch.save(state() | {"head.bias": torch.zeros(10)}, folder / "w.pt")
+    plain, hooked = (found(own(folder, make=make, weights=str(folder / "w.pt"))) for make in ("pooled", "hooked"))
+    torch.testing.assert_close(hooked, 6 * plain)  # a pooling times 3, and a hook times 2
