@@ -12,8 +12,8 @@ from cem.models.split import Architecture, ImageShape, ModelError
 
 SHOWN = 8  # modules that a message lists
 EVAL_ONLY = (
-    "the network's forward asks for self.training (as F.dropout does), which a graph cannot: it can be attacked as it "
-    "is (training: none), and not trained. Use modules such as nn.Dropout in place of it"
+    "the network's forward asks for self.training (as F.dropout does, and auxiliary heads do), which a graph cannot: "
+    "it can be attacked as it is (training: none), and not trained. Use modules such as nn.Dropout in place of it"
 )
 # What tracing, and the checks of a graph, raise for networks that cannot be taken apart.
 UNTRACEABLE = (ValueError, RuntimeError, NotImplementedError, fx.proxy.TraceError)

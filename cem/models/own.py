@@ -70,7 +70,7 @@ def build_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> Archi
                 f"{cfg.path}: cut at {cfg.cut}, the network gives other logits than in one piece: its forward draws at "
                 "random, or changes what it keeps. Make it the same at every call in evaluation mode"
             )
-        in_training = str(Graph(cfg.path, whole.train(), "cut").graph)
+        in_training = _traced_in_training(whole, cfg)
         graph.whole.to("meta")
     first: list[nn.Module] = [Standardise(cfg.mean, cfg.std)] if cfg.mean else []
     make = partial(make_network, cfg, image_shape, num_classes, with_weights=True)
@@ -80,6 +80,17 @@ def build_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> Archi
         if isinstance(part, Part):
             part.eval_only = in_training != str(graph.graph)
     return Architecture([[*first, *stage]], found_pieces.head)
+
+
+def _traced_in_training(whole: nn.Module, cfg: OwnModel) -> str | None:
+    """The graph of its forward in training mode; None where there is none, as with auxiliary heads.
+
+    That is no fault of a network which is attacked as it is, and EVAL_ONLY is said to one that is to be trained.
+    """
+    try:
+        return str(Graph(cfg.path, whole.train(), "cut").graph)
+    except Exception:  # whatever the user's own code raises on a proxy
+        return None
 
 
 def check_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> None:

@@ -37,6 +37,14 @@ class Functional(Net):
 def functional():
     return Functional(10)
 
+class Auxiliary(Net):
+    def forward(self, x):
+        out = super().forward(x)
+        return (out, 0.3 * out) if self.training else out
+
+def auxiliary():
+    return Auxiliary(10)
+
 class Branching(Net):
     def forward(self, x):
         return super().forward(x if x.sum() > 0 else -x)
@@ -236,10 +244,11 @@ def test_classes_that_are_not_the_datas_are_named_with_both_numbers(folder: Path
         build_split(own(folder), (3, 64, 64), 10)
 
 
-def test_a_forward_that_asks_whether_it_trains_is_attacked_and_not_trained(folder: Path) -> None:
+@pytest.mark.parametrize("make", ["functional", "auxiliary"])
+def test_a_forward_that_asks_whether_it_trains_is_attacked_and_not_trained(folder: Path, make: str) -> None:
     with pytest.raises(ModelError, match=r"asks for self\.training .*training: none"):
-        checked(own(folder, make="functional"), trained=True)
-    encoder, classifier = make_split(own(folder, make="functional"), IMAGE, 10)
+        checked(own(folder, make=make), trained=True)
+    encoder, classifier = make_split(own(folder, make=make), IMAGE, 10)
     classifier.eval()(encoder.eval()(images()))
     with pytest.raises(ModelError, match=r"asks for self\.training"):
         encoder.train()(images())
