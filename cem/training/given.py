@@ -41,6 +41,8 @@ def take_as_given(run: Run, data: Path, out: Path, results: Path) -> None:
     folder = state_folder(results, {"take_as_given": run.sparse()}, {"data": sha256(data)} | files)
     with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
         name_work(folder, out)
+        # Before the start only where the classes were known, which downloaded data says later.
+        run.model.check_weights(file.image_shape, file.num_classes)
         weights = make_generator(run.seed, "model", torch.device("cpu"))
         halves = make_split(run.model, file.image_shape, file.num_classes, weights)
         named = dict(zip(("encoder", "classifier"), halves, strict=True))

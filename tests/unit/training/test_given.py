@@ -10,6 +10,7 @@ from cem.config import Run, parse_study
 from cem.data.prepare import prepare_data
 from cem.evaluation import attack_run
 from cem.jobs.state import state_folder
+from cem.models.split import ModelError
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start, network_files
 from cem.report.page import write_report
@@ -92,6 +93,17 @@ def test_without_undefended_weights_there_is_no_gate_and_the_page_says_so(folder
     stored, _ = load_checkpoint(plan.run(run) / "model.safetensors", "model")
     given = load_file(folder / "defended.safetensors")
     assert sorted(float(one.sum()) for one in stored.values()) == sorted(float(one.sum()) for one in given.values())
+
+
+def test_logits_that_are_not_of_the_datas_classes_are_named_by_the_job_itself(folder: Path, tmp_path: Path) -> None:
+    source = NET.replace("num_classes, ", "").replace("1024, num_classes", "1024, 7")
+    (tmp_path / "net.py").write_text(source)
+    model = {"source": "module", "path": str(tmp_path / "net.py"), "cut": "0"}
+    plan = planned(folder, model=model)
+    (run,) = plan.runs.values()
+    prepare_data(run.dataset, tmp_path / "data.h5")
+    with pytest.raises(ModelError, match=r"gives 7 numbers an image; expected 3, one for each class"):
+        take_as_given(run, tmp_path / "data.h5", tmp_path / "run", tmp_path)
 
 
 def test_attacks_are_judged_on_the_undefended_weights_that_are_named(folder: Path) -> None:
