@@ -21,7 +21,7 @@ from cem.storage.files import digests_of, sha256, write_text
 from cem.storage.hdf5 import SPLITS, DatasetReader, open_dataset, write_file
 from cem.storage.job_records import TrainRecord
 from cem.storage.records import write_record
-from cem.storage.tensors import load_checkpoint, save_checkpoint, subset
+from cem.storage.tensors import check_files, load_checkpoint, save_checkpoint, subset
 from cem.surrogates import Surrogate, make_surrogate
 from cem.training.distributed import World
 from cem.training.history import history_csv, read_history
@@ -93,9 +93,10 @@ def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DTy
     """
     device = set_up_process(run.training.threads)
     with open_dataset(data) as file:
+        tensors, header = load_checkpoint(model, kind)
+        check_files(model, header, run.model.files)
         settings = run.trained_model if kind == "model" else run.model
         encoder, _ = make_split(settings, file.image_shape, file.num_classes, defenses=run.defenses)
-        tensors, _ = load_checkpoint(model, kind)
         encoder.load_state_dict(subset(tensors, "encoder"))
         encoder.to(device)
         shape = smashed_shape(encoder, file.image_shape)
@@ -169,6 +170,8 @@ def make_task(inputs: Inputs, file: DatasetReader, device: torch.device, world: 
     if inputs.warm_model is None or inputs.warm_history is None:
         return Task(run, file, device, Surrogate(), world)
     labels = torch.from_numpy(file.labels("private"))
+    tensors, header = load_checkpoint(inputs.warm_model, "warm_up")
+    check_files(inputs.warm_model, header, run.model.files)
     encoder, _ = make_split(run.model, file.image_shape, file.num_classes, defenses=run.defenses)
     shape = smashed_shape(encoder, file.image_shape)
     surrogate = make_surrogate(
@@ -182,7 +185,6 @@ def make_task(inputs: Inputs, file: DatasetReader, device: torch.device, world: 
         seed=run.seed,
     )
     task = Task(run, file, device, surrogate, world)
-    tensors, header = load_checkpoint(inputs.warm_model, "warm_up")
     task.state.restore_learned(tensors, header)
     task.state.history = read_history(inputs.warm_history)
     return task

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from cem.config import Run, parse_study
 from cem.data.prepare import prepare_data
 from cem.evaluation import attack_run
+from cem.evaluation.victim import load_network
 from cem.jobs.state import state_folder
 from cem.models.split import ModelError
 from cem.planning.plan import Plan
@@ -16,9 +17,10 @@ from cem.planning.preflight import check_before_start, network_files
 from cem.report.page import write_report
 from cem.report.results import aggregate
 from cem.storage.files import StoreError, sha256
+from cem.storage.hdf5 import open_dataset
 from cem.storage.job_records import TrainRecord
 from cem.storage.records import read_record
-from cem.storage.tensors import load_checkpoint
+from cem.storage.tensors import CheckpointError, load_checkpoint
 from cem.training import extract_activations, measure_mixture, take_as_given, train, warm_up
 
 NET = """
@@ -162,3 +164,20 @@ def test_a_trained_network_of_ones_own_says_which_files_it_came_from(
         assert read_record(out / "train.json", TrainRecord, "train").files == files
         (tmp_path / "net.py").write_text(NET.replace("nn.ReLU()", "nn.Tanh()"))
     assert len(set(folders)) == 4
+
+
+def test_a_model_is_not_read_by_other_code_than_it_was_made_by(folder: Path, tmp_path: Path) -> None:
+    code = tmp_path / "net.py"
+    code.write_text(NET)
+    plan = planned(folder, model={"source": "module", "path": str(code), "cut": "0"})
+    (run,) = plan.runs.values()
+    data, model = tmp_path / "data.h5", tmp_path / "run/model.safetensors"
+    prepare_data(run.dataset, data)
+    take_as_given(run, data, model.parent, tmp_path)
+    code.write_text(NET.replace("nn.ReLU()", "nn.Tanh()"))
+    with pytest.raises(CheckpointError, match=r"expected .*net\.py as it was .*found another .*Delete .* run again"):
+        extract_activations(run, data, model, "model", "auto", tmp_path / "z.h5")
+    with open_dataset(data) as file, pytest.raises(CheckpointError, match=r"expected .*net\.py as it was"):
+        load_network(model, run, file, torch.device("cpu"))
+    code.write_text(NET)
+    extract_activations(run, data, model, "model", "auto", tmp_path / "z.h5")
