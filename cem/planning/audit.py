@@ -156,6 +156,7 @@ def _snakefile() -> Path:
     # A project may have a workflow of its own, which is not the one to run.
     if not (here.is_file() and OF_CEM.is_file()):
         raise ConfigError(
-            f"expected the workflow of cem here (Snakefile and {OF_CEM}), found none. Run cem audit in a checkout of cem"
+            f"expected the workflow of cem here (Snakefile and {OF_CEM}), found none. Run cem audit in a checkout of "
+            "cem"
         )
     return here

@@ -211,10 +211,16 @@ def test_a_file_that_cannot_be_run_is_named_and_run_again_once_it_is_another(fol
         (lambda one: {k: v for k, v in one.items() if k != "head.bias"}, "lacks 'head.bias' of the network"),
         (lambda one: one | {"more": torch.zeros(1)}, r"has 'more', which the network has not.*Map prefixes"),
         (lambda one: one | {"head.bias": torch.full((10,), torch.nan)}, "head.bias holds numbers that are not finite"),
-        (lambda one: one | {"head.bias": torch.ones(10, dtype=torch.int8)}, r"head.bias holds integers \(torch.int8\); "),
+        (
+            lambda one: one | {"head.bias": torch.ones(10, dtype=torch.int8)},
+            r"head.bias holds integers \(torch.int8\); ",
+        ),
         (lambda one: one | {"head.bias": torch.ones(10, dtype=torch.complex64)}, "head.bias holds complex numbers"),
         (lambda one: one | {"head.bias": torch.ones(10, device="meta")}, "head.bias holds no numbers"),
-        (lambda one: one | {"head.bias": torch.ones(10).to_sparse()}, "head.bias holds a sparse tensor .*floating-point"),
+        (
+            lambda one: one | {"head.bias": torch.ones(10).to_sparse()},
+            "head.bias holds a sparse tensor .*floating-point",
+        ),
         (
             lambda one: one | {"head.bias": torch.quantize_per_tensor(torch.ones(10), 0.1, 0, torch.qint8)},
             "head.bias holds quantised numbers",
