@@ -79,9 +79,19 @@ class Run(Settings):
             )
         if self.trained:
             raise ValueError("activations that are given cannot be trained. Set training: none")
+        if self.training.reference is not None:
+            raise ValueError(
+                f"training.reference: model {self.model.arch} has no network that a reference could be trained of. "
+                "Leave it out"
+            )
 
     def _check_untrained(self) -> None:
         self.model.check_untrained()
+        if self.training.reference is not None and self.model.undefended is not None:
+            raise ValueError(
+                "model.reference names undefended weights, and training.reference trains others: expected one of the "
+                "two. Leave one out"
+            )
         if self.surrogate.adds_term:
             raise ValueError(
                 f"the surrogate {self.surrogate.member} is a term of the training, and training: none has none. Leave "
@@ -324,7 +334,10 @@ class Study(Settings):
     def _says(self, name: str) -> bool:
         """Whether a run has to be told a setting. Not those that are a run's defaults: a preset may stand there."""
         own = Run.model_fields.get(name)
-        return name in self.model_fields_set or (own is not None and getattr(self, name) != own.default)
+        if name in self.model_fields_set:
+            return True
+        # Where a study does not say noise_std, each run's own training decides it: see _expanded.
+        return name != "noise_std" and own is not None and getattr(self, name) != own.default
 
     def _check_axes(self, surrogates: list[dict[str, Any]]) -> None:
         base = [*_SHARED, "preset"]
@@ -358,7 +371,7 @@ def _expanded(settings: dict[str, Any], where: str) -> Run:
     Raises ValueError where what the study says contradicts that.
     """
     name = settings.pop("preset", None)
-    asked = _run(settings, where)
+    asked = _run(settings if "noise_std" in settings else settings | {"noise_std": _noise_of(settings, where)}, where)
     if name is None:
         return asked
     try:
@@ -376,6 +389,22 @@ def _expanded(settings: dict[str, Any], where: str) -> Run:
                 "Leave one of them out"
             )
     return run
+
+
+class _Trained(Settings):
+    """Of a run's settings only the training, to know whether there is one."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    training: TrainingOrNone = Training()
+
+
+def _noise_of(settings: dict[str, Any], where: str) -> float:
+    """noise_std of a run whose settings do not say it. Raises ValueError where they say no training."""
+    try:
+        return _noise_std({"training": validate(_Trained, settings).training})
+    except ValidationError as error:
+        raise ValueError(f"{where}: {describe(error, Run)}") from None
 
 
 def _run(settings: dict[str, Any], where: str) -> Run:

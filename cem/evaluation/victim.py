@@ -17,7 +17,7 @@ from cem.defenses import Defense
 from cem.jobs.process import make_generator
 from cem.models import make_split
 from cem.storage.hdf5 import ActivationReader, DatasetReader
-from cem.storage.tensors import load_checkpoint, subset
+from cem.storage.tensors import check_files, load_checkpoint, subset
 from cem.types import Images, Smashed
 
 CHECKED_ROWS = 4096  # activations looked at at once
@@ -39,8 +39,12 @@ class Network:
 
 
 def load_network(path: Path, run: Run, data: DatasetReader, device: torch.device) -> Network:
-    """A run's model from its file. Raises CheckpointError when that is absent, damaged or of another kind."""
-    tensors, _ = load_checkpoint(path, "model")
+    """A run's model from its file.
+
+    Raises CheckpointError when that is absent, damaged or of another kind, or the code it belongs to is another now.
+    """
+    tensors, header = load_checkpoint(path, "model")
+    check_files(path, header, run.model.files)
     model = run.trained_model
     parts = make_split(model, data.image_shape, data.num_classes, defenses=run.defenses)
     for part, name in zip(parts, ("encoder", "classifier"), strict=True):

@@ -39,6 +39,11 @@ def load_weights(network: nn.Module, files: Iterable[Checkpoint]) -> None:
     if missing or unexpected:
         raise ModelError(f"{where}: {_names_differ(missing, unexpected)}")
     for name, tensor in found.items():
+        if (kind := _kind(tensor)) != _kind(expected[name]):
+            raise ModelError(
+                f"{of[name]}: {name} holds {kind} ({tensor.dtype}); that of the network {_kind(expected[name])} "
+                f"({expected[name].dtype}). Save it as such, in the program that made it"
+            )
         if tensor.shape != expected[name].shape:
             raise ModelError(
                 f"{of[name]}: {name} has the shape {_times(tensor)}; that of the network is {_times(expected[name])}. "
@@ -47,6 +52,19 @@ def load_weights(network: nn.Module, files: Iterable[Checkpoint]) -> None:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ModelError(f"{of[name]}: {name} holds numbers that are not finite. Take another file")
     network.load_state_dict(expected | found)
+
+
+def _kind(tensor: Tensor) -> str:
+    """What its numbers are, where a copy into one of another kind would fail, or mean something else."""
+    if tensor.is_meta:
+        return "no numbers, as on the device meta"
+    if tensor.is_quantized:
+        return "quantised numbers"
+    if tensor.layout != torch.strided:
+        return "a sparse tensor"
+    if tensor.is_complex():
+        return "complex numbers"
+    return "floating-point numbers" if tensor.is_floating_point() else "integers"
 
 
 def read_tensors(file: Checkpoint) -> dict[str, Tensor]:

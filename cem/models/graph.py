@@ -12,8 +12,8 @@ from cem.models.split import Architecture, ImageShape, ModelError
 
 SHOWN = 8  # modules that a message lists
 EVAL_ONLY = (
-    "the network's forward asks for self.training (as F.dropout does), which a graph cannot: it can be attacked as it "
-    "is (training: none), and not trained. Use modules such as nn.Dropout in place of it"
+    "the network's forward asks for self.training (as F.dropout does, and auxiliary heads do), which a graph cannot: "
+    "it can be attacked as it is (training: none), and not trained. Use modules such as nn.Dropout in place of it"
 )
 # What tracing, and the checks of a graph, raise for networks that cannot be taken apart.
 UNTRACEABLE = (ValueError, RuntimeError, NotImplementedError, fx.proxy.TraceError)
@@ -171,14 +171,24 @@ class Graph:
 
 
 def resumable(whole: nn.Module) -> nn.Module:
-    """The network with layers of the same kinds that draw from a given generator, and whose slope is the same."""
+    """The network with layers of the same kinds that draw from a given generator, and whose slope is the same.
+
+    Layers of a class of the user's own, or with hooks, compute something else, and stay as they are.
+    """
     for part in list(whole.modules()):
         for place, child in part.named_children():
-            if isinstance(child, nn.Dropout):
+            if _is_hooked(child):
+                continue
+            if type(child) is nn.Dropout:
                 setattr(part, place, Dropout(child.p))
-            elif isinstance(child, nn.AdaptiveAvgPool2d) and (sides := _two(child.output_size)) not in (None, (1, 1)):
+            elif type(child) is nn.AdaptiveAvgPool2d and (sides := _two(child.output_size)) not in (None, (1, 1)):
                 setattr(part, place, MeanOfWindows(sides))
     return whole
+
+
+def _is_hooked(part: nn.Module) -> bool:
+    """Whether a call of it, or its gradient, does more than its class says."""
+    return bool(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)
 
 
 def _two(size: Any) -> tuple[int, int] | None:

@@ -51,9 +51,10 @@ def build_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> Archi
     if cfg.mean and len(cfg.mean) != channels:
         raise ModelError(f"mean and std: expected {channels} numbers each, one for each channel; found {len(cfg.mean)}")
     with _drawn(0):
-        whole = make_network(cfg, image_shape, num_classes).eval()
+        whole = _made(cfg, image_shape, num_classes).eval()
         images = torch.rand(2, *image_shape)
-        expected = _run(whole, images, cfg)
+        expected = _run(whole, images, cfg)  # of the network as its code gives it, with none of its layers replaced
+        whole = resumable(whole).eval()
         try:
             graph = Graph(cfg.path, whole, "cut")
         except Exception as error:  # whatever the user's own code raises on a proxy
@@ -69,7 +70,7 @@ def build_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> Archi
                 f"{cfg.path}: cut at {cfg.cut}, the network gives other logits than in one piece: its forward draws at "
                 "random, or changes what it keeps. Make it the same at every call in evaluation mode"
             )
-        in_training = str(Graph(cfg.path, whole.train(), "cut").graph)
+        in_training = _traced_in_training(whole, cfg)
         graph.whole.to("meta")
     first: list[nn.Module] = [Standardise(cfg.mean, cfg.std)] if cfg.mean else []
     make = partial(make_network, cfg, image_shape, num_classes, with_weights=True)
@@ -79,6 +80,17 @@ def build_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> Archi
         if isinstance(part, Part):
             part.eval_only = in_training != str(graph.graph)
     return Architecture([[*first, *stage]], found_pieces.head)
+
+
+def _traced_in_training(whole: nn.Module, cfg: OwnModel) -> str | None:
+    """The graph of its forward in training mode; None where there is none, as with auxiliary heads.
+
+    That is no fault of a network which is attacked as it is, and EVAL_ONLY is said to one that is to be trained.
+    """
+    try:
+        return str(Graph(cfg.path, whole.train(), "cut").graph)
+    except Exception:  # whatever the user's own code raises on a proxy
+        return None
 
 
 def check_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> None:
@@ -96,6 +108,14 @@ def check_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> None:
 
 def make_network(cfg: OwnModel, image_shape: ImageShape, num_classes: int, *, with_weights: bool = False) -> nn.Module:
     """The network, on the CPU, as its code draws it from torch's global generator, or with the weights of its files."""
+    network = resumable(_made(cfg, image_shape, num_classes))
+    if with_weights and cfg.weights:
+        load_weights(network, cfg.weights)
+    return network
+
+
+def _made(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> nn.Module:
+    """What the function in the file gives. Raises ModelError where it fails, or gives no network."""
     make, given = _function(cfg), dict(zip(GIVEN, (num_classes, image_shape), strict=True))
     taken = inspect.signature(make).parameters.values()
     everything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken)
@@ -119,10 +139,7 @@ def make_network(cfg: OwnModel, image_shape: ImageShape, num_classes: int, *, wi
         raise ModelError(f"{cfg.path}: {cfg.make} failed: {type(error).__name__}: {error}. Correct it") from error
     if not isinstance(found, nn.Module):
         raise ModelError(f"{cfg.path}: expected an nn.Module of {cfg.make}, found {type(found).__name__}. Return one")
-    network = resumable(found)
-    if with_weights and cfg.weights:
-        load_weights(network, cfg.weights)
-    return network
+    return found
 
 
 def _function(cfg: OwnModel) -> Callable[..., Any]:

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from cem.config import DATASETS, ConfigError, load_study
+from cem.config import DATASETS, ConfigError, parse_study
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start
 
 WRITTEN = "# Written by `cem audit`, which may write it anew: under another name it is yours.\n"
 WORKFLOW = Path(__file__).resolve().parents[2] / "Snakefile"  # of a checkout
+OF_CEM = Path("workflow/rules/common.smk")  # beside it, in any checkout
 
 ACTIVATIONS = (".npz", ".h5", ".hdf5")  # how files of these end
 
@@ -32,7 +33,7 @@ def audit(
     ],
     data: Annotated[str, typer.Option(help="an .npz file, a folder of images, a source's name, or {source: …}")] = "",
     cut: Annotated[str, typer.Option(help="of mynet.py: the module whose output the client sends")] = "",
-    make: Annotated[str, typer.Option(help="of mynet.py: the function that gives the network")] = "build",
+    make: Annotated[str, typer.Option(help="of mynet.py: the function that gives the network; absent: build")] = "",
     weights: Weights = None,
     reference: Weights = None,
     train_reference: Annotated[int, typer.Option(min=0, help="epochs to train an undefended reference; 0: none")] = 0,
@@ -50,6 +51,8 @@ def audit(
 
     The Python file is run: name none that you would not run. docs/audit.md shows all of it.
     """
+    of_file = {"cut": cut, "make": make, "mean": mean, "std": std, "weights": weights, "reference": reference}
+    _check_options(network, [option for option, value in of_file.items() if value])
     dataset = _activations(network, data) if network.endswith(ACTIVATIONS) else _dataset(data)
     dataset |= {key: value for key, value in (("side", side), ("channels", channels)) if value is not None}
     study: Settings = {"name": name, "dataset": dataset, "model": _model(network, cut, make, mean, std)}
@@ -58,9 +61,9 @@ def audit(
     study["training"] = {"epochs": 0, "reference": {"epochs": train_reference}} if train_reference else "none"
     study["noise_std"] = noise
     study["attacks"] = _read(attacks, "attacks") if attacks.startswith(("[", "{")) else {"panel": attacks}
+    planned = Plan(parse_study(study, "cem audit"))  # before a file is named by what is not checked yet
     path = Path(f"{name}.yaml")
     _write(path, study)
-    planned = Plan(load_study(path))
     for note in check_before_start(planned):
         typer.echo(note)
     typer.echo(f"{path}: {len(planned.runs)} runs, {planned.jobs().total()} jobs", err=True)
@@ -69,6 +72,16 @@ def audit(
         sys.stdout.flush()
         # It takes this program's place, so that signals reach it directly.
         os.execv(command[0], [*command, "--cores", cores])  # noqa: S606  no shell is wanted
+
+
+def _check_options(network: str, of_file: list[str]) -> None:
+    """Raise ConfigError for options of a Python file where the network comes from none."""
+    if of_file and not network.endswith(".py"):
+        options = ", ".join(f"--{option}" for option in of_file)
+        raise ConfigError(
+            f"{network}: found {options}, expected only with the Python file of a network, such as mynet.py. Leave "
+            f"{'it' if len(of_file) == 1 else 'them'} out"
+        )
 
 
 def _activations(path: str, data: str) -> Settings:
@@ -87,7 +100,7 @@ def _model(network: str, cut: str, make: str, mean: str, std: str) -> Settings:
         return {"arch": "activations"}
     if not network.endswith(".py"):
         return {"arch": network, "bottleneck": None, "activation": "none"}
-    model: Settings = {"arch": "module", "path": network, "make": make, "cut": cut}
+    model: Settings = {"arch": "module", "path": network, "cut": cut} | ({"make": make} if make else {})
     if not cut:
         raise ConfigError(f"{network}: expected --cut MODULE, the module whose output the client sends; found none")
     return model | {key: _numbers(key, text) for key, text in (("mean", mean), ("std", std)) if text}
@@ -136,8 +149,14 @@ def _write(path: Path, study: Settings) -> None:
 
 
 def _snakefile() -> Path:
-    """Of the working folder, else of the checkout that this package is in."""
-    found = next((path for path in (Path("Snakefile"), WORKFLOW) if path.is_file()), None)
-    if found is None:
-        raise ConfigError("expected the workflow's Snakefile here, found none. Run cem audit in a checkout of cem")
-    return found
+    """Of the checkout that this package is in, else of the working folder, where that is a checkout of cem."""
+    here = Path("Snakefile")
+    if WORKFLOW.is_file():
+        return WORKFLOW
+    # A project may have a workflow of its own, which is not the one to run.
+    if not (here.is_file() and OF_CEM.is_file()):
+        raise ConfigError(
+            f"expected the workflow of cem here (Snakefile and {OF_CEM}), found none. Run cem audit in a checkout of "
+            "cem"
+        )
+    return here

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,11 @@ def sha256(path: str | Path) -> str:
     except OSError as error:
         why = f"expected a file; cannot read it: {error.strerror}. Make it, or correct its path."
         raise StoreError(f"{path}: {why}") from None
+
+
+def digests_of(paths: Iterable[str]) -> dict[str, str]:
+    """Path → SHA-256 of each file. Raises StoreError where one cannot be read."""
+    return {path: sha256(Path(path).expanduser()) for path in paths}
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Tensors with a JSON header in one safetensors file: written whole, read without pickle; and what is packed so."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from cem import CemError
-from cem.storage.files import whole_or_absent
+from cem.storage.files import digests_of, whole_or_absent
 
 VERSION = 1
 Packed = tuple[dict[str, Tensor], dict[str, Any]]  # tensors by name, and a header of JSON values
@@ -51,6 +51,20 @@ def load_checkpoint(path: str | Path, kind: str) -> Packed:
             f"version {header.get('version')!r}. Delete it and run again."
         )
     return tensors, header
+
+
+def check_files(path: str | Path, header: Mapping[str, Any], files: Iterable[str]) -> None:
+    """Raise CheckpointError where a file that a model's network came from is not what it was then.
+
+    header: of the model at `path`. files: their paths, as the settings name them now.
+    """
+    then, now = header.get("files", {}), digests_of(files)
+    changed = [name for name in now if then.get(name) != now[name]]
+    if changed:
+        raise CheckpointError(
+            f"{path}: expected {changed[0]} as it was when this was made (SHA-256 {then.get(changed[0], 'unknown')}), "
+            f"found another ({now[changed[0]]}). Delete {path} and run again, or put the former file back."
+        )
 
 
 def subset(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from cem.expected import Moments, fisher_leakage, linear_error
 from cem.jobs.process import make_generator
 from cem.models import make_split
 from cem.storage.hdf5 import ActivationReader, DatasetReader, open_dataset
-from cem.storage.tensors import load_checkpoint, subset
+from cem.storage.tensors import check_files, load_checkpoint, subset
 
 MOST_DIMENSIONS = 2048  # of ẑ: on one core 13 seconds; twice as many take more than a minute
 MOST_IMAGES = 1024  # of test: that the encoder is differentiated at
@@ -87,8 +87,10 @@ def _fisher(
     stds = {suffix: noise_std / n**0.5 for suffix, n in times.items()}
     if noise_std == 0:
         return {}, {"dfil": "without noise the Fisher information is infinite"}
+    tensors, header = load_checkpoint(model, "model")
+    check_files(model, header, run.model.files)
     encoder, _ = make_split(run.trained_model, images.image_shape, images.num_classes, defenses=run.defenses)
-    encoder.load_state_dict(subset(load_checkpoint(model, "model")[0], "encoder"))
+    encoder.load_state_dict(subset(tensors, "encoder"))
     encoder.to(device).eval().requires_grad_(False)
     count = len(images.labels("test"))
     rows = torch.randperm(count, generator=make_generator(run.seed, "fisher/images", "cpu"))[:MOST_IMAGES].sort().values

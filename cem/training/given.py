@@ -15,7 +15,7 @@ from cem.jobs.process import device_name, make_generator, peak_memory_mb, set_up
 from cem.jobs.state import state_folder
 from cem.jobs.work import name_work
 from cem.models import make_split, parameter_count
-from cem.storage.files import sha256, write_text
+from cem.storage.files import digests_of, sha256, write_text
 from cem.storage.hdf5 import DatasetReader, open_dataset
 from cem.storage.job_records import Attempt, TrainRecord
 from cem.storage.records import write_record
@@ -37,10 +37,12 @@ def take_as_given(run: Run, data: Path, out: Path, results: Path) -> None:
         save_checkpoint(out / "model.safetensors", "model", {}, header)
         _write(run, out, device, accuracy={}, parameters={}, attempts=[], files={})
         return
-    files = {path: sha256(Path(path).expanduser()) for path in run.model.files}
+    files = digests_of(run.model.files)
     folder = state_folder(results, {"take_as_given": run.sparse()}, {"data": sha256(data)} | files)
     with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
         name_work(folder, out)
+        # Before the start only where the classes were known, which downloaded data says later.
+        run.model.check_weights(file.image_shape, file.num_classes)
         weights = make_generator(run.seed, "model", torch.device("cpu"))
         halves = make_split(run.model, file.image_shape, file.num_classes, weights)
         named = dict(zip(("encoder", "classifier"), halves, strict=True))

@@ -17,11 +17,11 @@ from cem.jobs.state import StateStore, state_folder
 from cem.jobs.work import name_work
 from cem.mixture import load_mixture
 from cem.models import make_split, parameter_count, seed_dropout, smashed_shape
-from cem.storage.files import sha256, write_text
+from cem.storage.files import digests_of, sha256, write_text
 from cem.storage.hdf5 import SPLITS, DatasetReader, open_dataset, write_file
 from cem.storage.job_records import TrainRecord
 from cem.storage.records import write_record
-from cem.storage.tensors import load_checkpoint, save_checkpoint, subset
+from cem.storage.tensors import check_files, load_checkpoint, save_checkpoint, subset
 from cem.surrogates import Surrogate, make_surrogate
 from cem.training.distributed import World
 from cem.training.history import history_csv, read_history
@@ -42,14 +42,16 @@ def warm_up(run: Run, data: Path, model: Path, history: Path, results: Path, ran
     """
     device = set_up_process(run.training.threads)
     plain = run.model_copy(update={"surrogate": NoSurrogate()})
-    folder = state_folder(results, {"warm_up": plain.sparse()}, {"data": sha256(data)})
+    files = digests_of(run.model.files)
+    folder = state_folder(results, {"warm_up": plain.sparse()}, {"data": sha256(data)} | files)
     with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
         name_work(folder, model.parent)
         inputs = Inputs(plain, data)
         train_in_ranks(inputs, ranks, store)
         task = make_task(inputs, file, device)
         task.fit(store, inputs.until)
-        save_checkpoint(model, "warm_up", *task.state.learned())
+        tensors, header = task.state.learned()
+        save_checkpoint(model, "warm_up", tensors, header | _made_from(files))
         write_text(history, history_csv(task.state.history))
 
 
@@ -70,17 +72,18 @@ def train(
     """
     device = set_up_process(run.training.threads)
     digests = {"data": sha256(data), "warm_up": sha256(warm_model), "mixture": sha256(mixture) if mixture else ""}
-    folder = state_folder(results, {"train": run.sparse()}, digests)
+    files = digests_of(run.model.files)
+    folder = state_folder(results, {"train": run.sparse()}, digests | files)
     with open_dataset(data) as file, resumable(folder, device_name(device)) as store:
         name_work(folder, out)
         inputs = Inputs(run, data, warm_model, warm_history, mixture)
         train_in_ranks(inputs, ranks, store)
         task = make_task(inputs, file, device)
         task.fit(store, inputs.until)
-        best = task.state.best
-        save_checkpoint(out / "model.safetensors", "model", best, {"run": run.id, "settings": run.sparse()})
+        header = {"run": run.id, "settings": run.sparse()} | _made_from(files)
+        save_checkpoint(out / "model.safetensors", "model", task.state.best, header)
         write_text(out / "history.csv", history_csv(task.state.history))
-        write_record(out / "train.json", _record(task, file, store))
+        write_record(out / "train.json", _record(task, file, store, files))
 
 
 def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DType, out: Path) -> None:
@@ -90,9 +93,10 @@ def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DTy
     """
     device = set_up_process(run.training.threads)
     with open_dataset(data) as file:
+        tensors, header = load_checkpoint(model, kind)
+        check_files(model, header, run.model.files)
         settings = run.trained_model if kind == "model" else run.model
         encoder, _ = make_split(settings, file.image_shape, file.num_classes, defenses=run.defenses)
-        tensors, _ = load_checkpoint(model, kind)
         encoder.load_state_dict(subset(tensors, "encoder"))
         encoder.to(device)
         shape = smashed_shape(encoder, file.image_shape)
@@ -166,6 +170,8 @@ def make_task(inputs: Inputs, file: DatasetReader, device: torch.device, world: 
     if inputs.warm_model is None or inputs.warm_history is None:
         return Task(run, file, device, Surrogate(), world)
     labels = torch.from_numpy(file.labels("private"))
+    tensors, header = load_checkpoint(inputs.warm_model, "warm_up")
+    check_files(inputs.warm_model, header, run.model.files)
     encoder, _ = make_split(run.model, file.image_shape, file.num_classes, defenses=run.defenses)
     shape = smashed_shape(encoder, file.image_shape)
     surrogate = make_surrogate(
@@ -179,7 +185,6 @@ def make_task(inputs: Inputs, file: DatasetReader, device: torch.device, world: 
         seed=run.seed,
     )
     task = Task(run, file, device, surrogate, world)
-    tensors, header = load_checkpoint(inputs.warm_model, "warm_up")
     task.state.restore_learned(tensors, header)
     task.state.history = read_history(inputs.warm_history)
     return task
@@ -198,7 +203,12 @@ def _loader(
     )
 
 
-def _record(task: Task, file: DatasetReader, store: StateStore) -> TrainRecord:
+def _made_from(files: dict[str, str]) -> dict[str, dict[str, str]]:
+    """What a model's header says of the files that the network came from: nothing where there are none."""
+    return {"files": files} if files else {}
+
+
+def _record(task: Task, file: DatasetReader, store: StateStore, files: dict[str, str]) -> TrainRecord:
     """What a finished training says of itself. Scores the selected model on test, and closes the attempts."""
     run, state = task.run, task.state
     client, classifier = state.client, state.server.classifier
@@ -230,4 +240,5 @@ def _record(task: Task, file: DatasetReader, store: StateStore) -> TrainRecord:
         numerics=NUMERICS,
         attempts=attempts,
         lost_seconds=sum(attempt.lost_seconds for attempt in attempts),
+        files=files,
     )

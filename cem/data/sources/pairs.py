@@ -30,9 +30,14 @@ WANTED = "z [n, channels, height, width] or [n, d], x uint8 images and y labels 
 
 
 def read_pairs(dataset: ActivationsDataset) -> Source:
-    """The images and labels. Raises DataError when the file is absent, damaged, or does not hold what it should."""
+    """The images and labels.
+
+    Raises DataError when the file is absent, damaged, or does not hold what it should: z that are not finite, too.
+    """
     labelling, where = read_pair_labels(dataset), shown(dataset.path)
     with _opened(dataset) as file:
+        for split in SPLITS:  # now, as nothing can be made of an image whose z is not a number
+            _check_finite(where, split, np.asarray(file[_name(file, split, "z")]))
         parts = [as_images(where, np.asarray(file[_name(file, split, "x")])) for split in SPLITS]
     return make_source(
         where,
@@ -54,6 +59,11 @@ def read_pair_labels(dataset: ActivationsDataset) -> Labelling:
             check_shape(f"{where}, x of {split}", x.dtype, x.shape)
             check_count(f"{where}, {split}", len(x), len(labels[split]))
             check_count(f"{where}, z of {split}", len(z), len(labels[split]))
+            if not np.issubdtype(z.dtype, np.floating):
+                raise DataError(
+                    f"{where}: expected z of {split} as floating-point numbers (float32), found {z.dtype}. Store what "
+                    "the client sends, as z.astype('float32')."
+                )
             if labels[split].ndim != 1:
                 found = list(labels[split].shape)
                 raise DataError(f"{where}: expected y of {split} as integers [n], found {found}. Use y.argmax(1).")
@@ -79,12 +89,17 @@ def read_smashed(dataset: ActivationsDataset, split: str) -> Float[np.ndarray, "
     """z of a split, in the order of its images. Raises DataError for values that are not finite."""
     with _opened(dataset) as file:
         z = np.asarray(file[_name(file, split, "z")])
-    if not np.issubdtype(z.dtype, np.floating) or not np.isfinite(z).all():
-        raise DataError(
-            f"{shown(dataset.path)}: expected z of {split} as finite numbers (float32), found {z.dtype}"
-            f"{'' if np.issubdtype(z.dtype, np.floating) else ' of another kind'}. Store what the client sends."
-        )
+    _check_finite(shown(dataset.path), split, z)
     return z.reshape(*z.shape[:2], *(z.shape[2:] or (1, 1))).astype(np.float32)
+
+
+def _check_finite(where: str, split: str, z: np.ndarray) -> None:
+    wrong = z.size - int(np.isfinite(z).sum())
+    if wrong:
+        raise DataError(
+            f"{where}: expected z of {split} as finite numbers, found {wrong:,} of {z.size:,} that are not (NaN or "
+            "infinite). Leave those images out, or store what the client sends."
+        )
 
 
 def _shape(where: str, shapes: dict[str, tuple[int, ...]]) -> tuple[int, int, int]:

@@ -51,6 +51,19 @@ def test_a_formula_in_the_grid_brings_its_own_defaults(study):
     assert [(run.surrogate.weight, run.surrogate.components) for run in runs] == [(0.1, 3), (16.0, 5)]
 
 
+@pytest.mark.parametrize("untrained", ["none", {"epochs": 0}])
+def test_noise_that_nobody_states_is_that_of_each_runs_own_training(study, untrained):
+    row = {"surrogate": {"kind": "none"}}
+    asked = study(model={"bottleneck": None, "activation": "none"}, runs=[{**row, "training": untrained}])
+    assert [run.noise_std for run in asked.runs()] == [0.025, 0.0]
+    asked = study(model={"bottleneck": None, "activation": "none"}, grid={"training": [untrained, {"epochs": 3}]})
+    assert [(run.trained, run.noise_std) for run in asked.runs()] == [(False, 0.0), (True, 0.025)]
+    asked = study(training=untrained, runs=[{**row, "training": {"epochs": 3}}])
+    assert [(run.trained, run.noise_std) for run in asked.runs()] == [(False, 0.0), (True, 0.025)]
+    asked = study(noise_std=0.1, runs=[{**row, "training": untrained}])
+    assert {run.noise_std for run in asked.runs()} == {0.1}
+
+
 def test_single_rows_come_for_every_seed_unless_they_say_one(study):
     row = {"surrogate": {"kind": "gmm"}, "model.cut_layer": 3}
     runs = study(seeds=[0, 1], runs=[row, {**row, "noise_std": 0.1, "seed": 7}]).runs()

@@ -122,6 +122,7 @@ def test_with_a_stated_noise_leakage_is_told(tmp_path: Path) -> None:
         ({"test/z": np.zeros((24, 3, 4, 4), np.float32)}, r"alike in all splits; found .*test \[24, 3, 4, 4\]"),
         ({"test/z": np.zeros((23, 2, 4, 4), np.float32)}, "z of test: expected as many"),
         ({"shadow/x": np.zeros((24, 32, 32), np.float32)}, "expected images as uint8"),
+        ({"val/z": np.zeros((24, 2, 4, 4), int)}, "z of val as floating-point numbers .*found int64"),
         ({"private/y": np.zeros((24, 3))}, r"y of private as integers \[n\], found \[24, 3\]"),
         ({"private/y": np.array([{}] * 24, dtype=object)}, "cannot be read as npz or HDF5: Object arrays"),
     ],
@@ -131,6 +132,16 @@ def test_what_does_not_fit_is_named(tmp_path: Path, change: dict[str, np.ndarray
     dataset = ActivationsDataset(name="mine", path=write(tmp_path / "z.npz", found))
     with pytest.raises(DataError, match=message):
         check_files(dataset)
+
+
+def test_z_that_are_not_finite_are_counted_before_anything_is_made_of_them(tmp_path: Path) -> None:
+    found = arrays()
+    found["shadow/z"][3, 1, :, 2] = np.nan
+    found["shadow/z"][5, 0, 0, 0] = np.inf
+    dataset = ActivationsDataset(name="mine", path=write(tmp_path / "z.npz", found), channels=1)
+    with pytest.raises(DataError, match="z of shadow as finite numbers, found 5 of 768 that are not"):
+        prepare_data(dataset, tmp_path / "data.h5")
+    assert not (tmp_path / "data.h5").exists()
 
 
 def test_a_file_that_is_absent_damaged_or_replaced_is_named(tmp_path: Path) -> None:
@@ -156,6 +167,7 @@ def test_a_file_that_is_absent_damaged_or_replaced_is_named(tmp_path: Path) -> N
         ({"attacks": [{"kind": "optimization"}]}, r"optimization needs the network \(encoder: weights\)"),
         ({"attacks": [{"kind": "shadow_model", "data": "shadow"}]}, r"shadow_model needs the network"),
         ({"training": {"epochs": 3}}, "activations that are given cannot be trained"),
+        ({"training": {"epochs": 0, "reference": {"epochs": 10}}}, "training.reference: .* Leave it out"),
         ({"dataset": {"source": "synthetic"}}, "z must come with the data"),
     ],
 )

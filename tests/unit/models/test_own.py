@@ -37,6 +37,14 @@ class Functional(Net):
 def functional():
     return Functional(10)
 
+class Auxiliary(Net):
+    def forward(self, x):
+        out = super().forward(x)
+        return (out, 0.3 * out) if self.training else out
+
+def auxiliary():
+    return Auxiliary(10)
+
 class Branching(Net):
     def forward(self, x):
         return super().forward(x if x.sum() > 0 else -x)
@@ -50,6 +58,30 @@ class Random(Net):
 
 def random():
     return Random(10)
+
+class Always(nn.Dropout):
+    def forward(self, x):
+        return F.dropout(x, self.p, True)
+
+def always():
+    net = Net(10)
+    net.features[3] = nn.Sequential(net.features[3], Always(0.5))
+    return net
+
+class Means(nn.AdaptiveAvgPool2d):
+    def forward(self, x):
+        return 3 * super().forward(x)
+
+def pooled():
+    net = Net(10)
+    net.features[3] = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Dropout(0.5))
+    return net
+
+def hooked():
+    net = Net(10)
+    net.features[3] = nn.Sequential(Means(8), nn.Dropout(0.5))
+    net.features[3][1].register_forward_hook(lambda layer, given, out: 2 * out)
+    return net
 
 def needs_more(depth, *, num_classes):
     return Net(num_classes)
@@ -179,6 +211,20 @@ def test_a_file_that_cannot_be_run_is_named_and_run_again_once_it_is_another(fol
         (lambda one: {k: v for k, v in one.items() if k != "head.bias"}, "lacks 'head.bias' of the network"),
         (lambda one: one | {"more": torch.zeros(1)}, r"has 'more', which the network has not.*Map prefixes"),
         (lambda one: one | {"head.bias": torch.full((10,), torch.nan)}, "head.bias holds numbers that are not finite"),
+        (
+            lambda one: one | {"head.bias": torch.ones(10, dtype=torch.int8)},
+            r"head.bias holds integers \(torch.int8\); ",
+        ),
+        (lambda one: one | {"head.bias": torch.ones(10, dtype=torch.complex64)}, "head.bias holds complex numbers"),
+        (lambda one: one | {"head.bias": torch.ones(10, device="meta")}, "head.bias holds no numbers"),
+        (
+            lambda one: one | {"head.bias": torch.ones(10).to_sparse()},
+            "head.bias holds a sparse tensor .*floating-point",
+        ),
+        (
+            lambda one: one | {"head.bias": torch.quantize_per_tensor(torch.ones(10), 0.1, 0, torch.qint8)},
+            "head.bias holds quantised numbers",
+        ),
         (lambda one: one | {"epoch": 3}, r"expected tensors and nothing else; found others: 'epoch'"),
         (lambda one: {"state_dict": one}, "found others: 'state_dict'. Set entry: state_dict"),
         (lambda one: [one], "expected a state dict, names with tensors; found list"),
@@ -212,10 +258,19 @@ def test_classes_that_are_not_the_datas_are_named_with_both_numbers(folder: Path
         build_split(own(folder), (3, 64, 64), 10)
 
 
-def test_a_forward_that_asks_whether_it_trains_is_attacked_and_not_trained(folder: Path) -> None:
+@pytest.mark.parametrize("make", ["functional", "auxiliary"])
+def test_a_forward_that_asks_whether_it_trains_is_attacked_and_not_trained(folder: Path, make: str) -> None:
     with pytest.raises(ModelError, match=r"asks for self\.training .*training: none"):
-        checked(own(folder, make="functional"), trained=True)
-    encoder, classifier = make_split(own(folder, make="functional"), IMAGE, 10)
+        checked(own(folder, make=make), trained=True)
+    encoder, classifier = make_split(own(folder, make=make), IMAGE, 10)
     classifier.eval()(encoder.eval()(images()))
     with pytest.raises(ModelError, match=r"asks for self\.training"):
         encoder.train()(images())
+
+
+def test_layers_of_the_users_own_stay_what_they_are(folder: Path) -> None:
+    with pytest.raises(ModelError, match="its forward draws at random"):
+        build_split(own(folder, make="always"), IMAGE, 10)
+    torch.save(state() | {"head.bias": torch.zeros(10)}, folder / "w.pt")
+    plain, hooked = (found(own(folder, make=make, weights=str(folder / "w.pt"))) for make in ("pooled", "hooked"))
+    torch.testing.assert_close(hooked, 6 * plain)  # a pooling times 3, and a hook times 2

@@ -9,15 +9,19 @@ from safetensors.torch import load_file, save_file
 from cem.config import Run, parse_study
 from cem.data.prepare import prepare_data
 from cem.evaluation import attack_run
+from cem.evaluation.victim import load_network
+from cem.jobs.state import state_folder
+from cem.models.split import ModelError
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start, network_files
 from cem.report.page import write_report
 from cem.report.results import aggregate
 from cem.storage.files import StoreError, sha256
+from cem.storage.hdf5 import open_dataset
 from cem.storage.job_records import TrainRecord
 from cem.storage.records import read_record
-from cem.storage.tensors import load_checkpoint
-from cem.training import extract_activations, measure_mixture, take_as_given
+from cem.storage.tensors import CheckpointError, load_checkpoint
+from cem.training import extract_activations, measure_mixture, take_as_given, train, warm_up
 
 NET = """
 from torch import nn
@@ -93,6 +97,17 @@ def test_without_undefended_weights_there_is_no_gate_and_the_page_says_so(folder
     assert sorted(float(one.sum()) for one in stored.values()) == sorted(float(one.sum()) for one in given.values())
 
 
+def test_logits_that_are_not_of_the_datas_classes_are_named_by_the_job_itself(folder: Path, tmp_path: Path) -> None:
+    source = NET.replace("num_classes, ", "").replace("1024, num_classes", "1024, 7")
+    (tmp_path / "net.py").write_text(source)
+    model = {"source": "module", "path": str(tmp_path / "net.py"), "cut": "0"}
+    plan = planned(folder, model=model)
+    (run,) = plan.runs.values()
+    prepare_data(run.dataset, tmp_path / "data.h5")
+    with pytest.raises(ModelError, match=r"gives 7 numbers an image; expected 3, one for each class"):
+        take_as_given(run, tmp_path / "data.h5", tmp_path / "run", tmp_path)
+
+
 def test_attacks_are_judged_on_the_undefended_weights_that_are_named(folder: Path) -> None:
     plan = planned(folder, reference=True)
     (name,) = plan.asked
@@ -121,3 +136,48 @@ def test_other_contents_of_the_files_are_another_job(folder: Path, tmp_path: Pat
     absent = run.model_copy(update={"model": run.model.model_copy(update={"path": str(tmp_path / "gone.py")})})
     with pytest.raises(StoreError, match=r"gone.py: expected a file"):
         network_files(absent)
+
+
+def test_a_trained_network_of_ones_own_says_which_files_it_came_from(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is saved on the way is of these: a file with other code does not go on from it."""
+    (tmp_path / "net.py").write_text(NET)
+    model = {"source": "module", "path": str(tmp_path / "net.py"), "cut": "0"}
+    plan = planned(folder, model=model, training={"epochs": 2, "warmup_epochs": 1, "batch_size": 32})
+    run = next(iter(plan.asked.values()))
+    data, warm, out, results = (tmp_path / name for name in ("data.h5", "warm", "run", "results"))
+    prepare_data(run.dataset, data)
+    folders: list[Path] = []
+
+    def noted(*given: object) -> Path:
+        folders.append(state_folder(*given))
+        return folders[-1]
+
+    monkeypatch.setattr("cem.training.stages.state_folder", noted)
+    for _ in range(2):
+        warm_up(run, data, warm / "model.safetensors", warm / "history.csv", results)
+        train(run, data, warm / "model.safetensors", warm / "history.csv", None, out, results)
+        files = {str(tmp_path / "net.py"): sha256(tmp_path / "net.py")}
+        assert load_checkpoint(warm / "model.safetensors", "warm_up")[1]["files"] == files
+        assert load_checkpoint(out / "model.safetensors", "model")[1]["files"] == files
+        assert read_record(out / "train.json", TrainRecord, "train").files == files
+        (tmp_path / "net.py").write_text(NET.replace("nn.ReLU()", "nn.Tanh()"))
+    assert len(set(folders)) == 4
+
+
+def test_a_model_is_not_read_by_other_code_than_it_was_made_by(folder: Path, tmp_path: Path) -> None:
+    code = tmp_path / "net.py"
+    code.write_text(NET)
+    plan = planned(folder, model={"source": "module", "path": str(code), "cut": "0"})
+    (run,) = plan.runs.values()
+    data, model = tmp_path / "data.h5", tmp_path / "run/model.safetensors"
+    prepare_data(run.dataset, data)
+    take_as_given(run, data, model.parent, tmp_path)
+    code.write_text(NET.replace("nn.ReLU()", "nn.Tanh()"))
+    with pytest.raises(CheckpointError, match=r"expected .*net\.py as it was .*found another .*Delete .* run again"):
+        extract_activations(run, data, model, "model", "auto", tmp_path / "z.h5")
+    with open_dataset(data) as file, pytest.raises(CheckpointError, match=r"expected .*net\.py as it was"):
+        load_network(model, run, file, torch.device("cpu"))
+    code.write_text(NET)
+    extract_activations(run, data, model, "model", "auto", tmp_path / "z.h5")
