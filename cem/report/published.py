@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from cem.config import AttackSettings, Run
-from cem.config.paths import at, given, put
+from cem.config.model import MODELS
+from cem.config.paths import at, put
 from cem.config.presets import (
     ASSUMED,
     CEM,
@@ -34,8 +35,7 @@ NOTE = (
     f"In brackets what {SOURCE} reports: one run and one score, without spread; its models and attacks were selected "
     "on test images, ours are not. It does not say of which images its SSIM and PSNR are; they stand beside Infer's."
 )
-# Settings that say where something is, or do not act on what is compared.
-_IGNORED = ("dataset.source", "dataset.path", "seed", "training.threads", "training.probe_every")
+_IGNORED = ("seed", "training.threads", "training.probe_every")  # do not act on what is compared
 
 
 @dataclass(frozen=True)
@@ -66,44 +66,62 @@ def rows() -> tuple[Row, ...]:
     )
 
 
-def as_published(run: Run, dataset: str, preset: str, cem: bool) -> Run:
-    """A run as the paper made a row of the tables, as far as that is known; what is not known is as in this run."""
-    settings = given(run)
+@cache
+def as_published(dataset: str, preset: str, cem: bool) -> Run:
+    """The run of a row of the tables, as far as that is known. What is not known is at its default.
+
+    Of the data set only the name and what SHARED says of it are the paper's. Made once for each row: a study may have
+    thousands of runs.
+    """
     surrogate = CEM | CEM_ELSEWHERE.get(dataset, {}) if cem else {"kind": "none"}
-    for path, value in (SHARED[dataset] | {"dataset.name": dataset, "surrogate": surrogate}).items():
+    settings: dict[str, Any] = {"dataset": {"source": "synthetic", "name": dataset}, "surrogate": surrogate}
+    for path, value in SHARED[dataset].items():
         put(settings, path, value)
     return validate(Run, settings).as_preset(preset)
 
 
 def row_of(run: Run) -> Row | None:
-    """The row whose data set, defences, noise, bottleneck and surrogate a run has; None where it is of none."""
+    """The row whose data set, defences, noise, bottleneck and surrogate a run has; None where it is of none.
+
+    A network that is given, or cut at a module, is of none: the tables are of trained networks with a bottleneck.
+    """
     dataset = published_dataset(run.dataset.name)
-    if dataset is None:
+    if dataset is None or not run.trained or run.model.needs_network:
         return None
-    for row in rows():
-        if row.dataset == dataset and row.preset in PRESETS and _has(run, row.preset, dataset):
-            published = as_published(run, dataset, row.preset, row.cem)
-            if published.surrogate.label == run.surrogate.label:
-                return row
-    return None
+    return next((row for row in rows() if row.dataset == dataset and _can_run(row) and _is_of(run, row)), None)
 
 
-def _has(run: Run, preset: str, dataset: str) -> bool:
-    alike = _example(preset, dataset)
-    return all(at(run, path) == at(alike, path) for path in preset_settings(preset, dataset))
+def _can_run(row: Row) -> bool:
+    """Whether this program has the row's preset, and the published network the settings that it stands for."""
+    if row.preset not in PRESETS:
+        return False
+    network = MODELS.members[SHARED[row.dataset]["model.arch"]]
+    own = (path.partition(".") for path in preset_settings(row.preset, row.dataset))
+    return all(name in network.model_fields for head, _, name in own if head == "model")
 
 
-@cache
-def _example(preset: str, dataset: str) -> Run:
-    """Of a preset, whose settings are made once: a study may have thousands of runs."""
-    return validate(Run, {"dataset": {"source": "synthetic", "name": dataset}}).as_preset(preset)
+def _is_of(run: Run, row: Row) -> bool:
+    published = as_published(row.dataset, row.preset, row.cem)
+    alike = published.surrogate.label == run.surrogate.label
+    return alike and all(at(run, path) == at(published, path) for path in preset_settings(row.preset, row.dataset))
 
 
 def differences(run: Run, row: Row) -> list[str]:
     """What a run has other than the published one, each with the published value in brackets."""
-    theirs, ours = (_in_force(one) for one in (as_published(run, row.dataset, row.preset, row.cem), run))
-    apart = [path for path in ours | theirs if ours.get(path) != theirs.get(path) and path not in _IGNORED]
+    theirs, ours = (_in_force(one) for one in (as_published(row.dataset, row.preset, row.cem), run))
+    if run.model.arch != SHARED[row.dataset]["model.arch"]:  # which is named; what only one of the two has says no more
+        only = {path for path in ours.keys() ^ theirs.keys() if path.startswith("model.")}
+        theirs, ours = ({path: one[path] for path in one if path not in only} for one in (theirs, ours))
+    apart = [path for path in ours | theirs if ours.get(path) != theirs.get(path) and _is_published(path, row.dataset)]
     return [f"{path} {_said(ours.get(path))} ({_said(theirs.get(path))})" for path in apart]
+
+
+def _is_published(path: str, dataset: str) -> bool:
+    """Whether a setting is the paper's: of the data set only some are, and others do not act on what is compared."""
+    if path.startswith("dataset."):
+        known = ("dataset.name", *SHARED[dataset])
+        return any(f"{path}.".startswith(f"{one}.") for one in known)
+    return path not in _IGNORED
 
 
 def _in_force(run: Run) -> dict[str, Any]:

@@ -99,6 +99,10 @@ def test_a_run_as_published_differs_in_nothing(study):
         ({"model": {"cut_layer": 5}}, ["model.cut_layer 5 (4)"]),
         ({"surrogates": [{"kind": "gmm", "formula": "legacy"}]}, ["surrogate.schedule constant (legacy_lr)"]),
         ({"training": {"threads": 3, "probe_every": 0}}, []),
+        ({"training": {"protocol": "split"}}, ["training.protocol split (joint)"]),
+        ({"training": {"warmup_epochs": 2}}, ["training.warmup_epochs 2 (1)"]),
+        ({"model": {"extra_conv": 16}}, ["model.extra_conv 16 (0)"]),
+        ({"model": {"client_pruned": 0.05}}, ["model.client_pruned 0.05 (0)"]),
     ],
 )
 def test_a_difference_of_setting_is_named_with_both_values(study, changes, said):
@@ -122,6 +126,46 @@ def test_a_run_that_is_no_row_has_no_published_number(study, changes):
     dataset = {"source": "npz", "name": "cifar10", "path": "x.npz"}
     assert row_of(study(dataset=dataset).runs()[0]).label == "Bottleneck"
     assert row_of(study(**{"dataset": dataset} | changes).runs()[0]) is None
+
+
+OWN = {"arch": "module", "path": "net.py", "cut": "features.3"}
+GIVEN = {"source": "activations", "name": "cifar10", "path": "z.npz"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": OWN},
+        {"model": OWN | {"weights": "w.pt"}, "training": {"epochs": 0, "reference": {"epochs": 3}}},
+        {"model": {"arch": "torchvision:resnet18@layer1"}},
+        {"model": {"arch": "activations"}, "dataset": GIVEN, "training": "none"},
+        {"training": "none", "model": {"bottleneck": None}},
+    ],
+)
+def test_a_network_that_is_given_or_cut_at_a_module_is_no_row_nor_is_its_reference(study, changes):
+    model = changes["model"] | {"bottleneck": None}  # as No_defense
+    settings = {"dataset": {"source": "npz", "name": "cifar10", "path": "x.npz"}} | changes | {"model": model}
+    (run,) = study(noise_std=0.0, **settings).runs()
+    plain = run.undefended(0)
+    assert row_of(run) is None
+    assert plain is None or row_of(plain) is None
+
+
+def test_an_untrained_network_with_a_bottleneck_is_no_row(study):
+    dataset = {"source": "npz", "name": "cifar10", "path": "x.npz"}
+    (run,) = study(dataset=dataset, preset="Bottleneck", noise_std=0.025, training="none").runs()
+    assert row_of(run) is None
+
+
+@pytest.mark.parametrize("extra_conv", [0, 16])
+def test_a_vgg_on_tiny_imagenet_is_a_row_with_another_network(study, extra_conv):
+    dataset = {"source": "npz", "name": "tinyimagenet", "path": "x.npz", "side": 64}
+    for preset in ("Bottleneck", "PATROL"):  # the published network can be no PATROL here
+        changes = {"model": {"extra_conv": extra_conv}} if preset == "Bottleneck" else {}
+        (run,) = study(dataset=dataset, preset=preset, **changes).runs()
+        row = row_of(run)
+        assert (row is None) == (preset == "PATROL")
+        assert row is None or "model.arch vgg11 (resnet20)" in differences(run, row)
 
 
 def test_the_page_has_the_table_only_where_a_row_matches(tmp_path, published):
