@@ -81,7 +81,8 @@ def _as_now(settings: dict[str, Any]) -> dict[str, Any]:
         settings = settings | {"grid": grid | {"model": [_with_arch(model) for model in grid["model"]]}}
     if isinstance(rows := settings.get("runs"), list):
         named = [
-            row | {"model": _with_arch(row["model"])} if isinstance(row, dict) and "model" in row else row for row in rows
+            row | {"model": _with_arch(row["model"])} if isinstance(row, dict) and "model" in row else row
+            for row in rows
         ]
         settings = settings | {"runs": named}
     metrics, names = settings.get("metrics"), {"lpips_trunk": "trunk", "lpips_sha256": "sha256"}
