@@ -75,15 +75,28 @@ def _with_panel(settings: dict[str, Any], where: str, node: yaml.Node | None) ->
 
 def _as_now(settings: dict[str, Any]) -> dict[str, Any]:
     """Up to version 0.1.0 `metrics` was a mapping, of LPIPS alone. A model may say `source: module` for its arch."""
-    model = settings.get("model")
-    if isinstance(model, dict) and model.get("source") == "module" and "arch" not in model:
-        named = {"arch": "module"} | {name: value for name, value in model.items() if name != "source"}
-        settings = settings | {"model": named}
+    if "model" in settings:
+        settings = settings | {"model": _with_arch(settings["model"])}
+    if isinstance(grid := settings.get("grid"), dict) and isinstance(grid.get("model"), list):
+        settings = settings | {"grid": grid | {"model": [_with_arch(model) for model in grid["model"]]}}
+    if isinstance(rows := settings.get("runs"), list):
+        named = [
+            row | {"model": _with_arch(row["model"])} if isinstance(row, dict) and "model" in row else row
+            for row in rows
+        ]
+        settings = settings | {"runs": named}
     metrics, names = settings.get("metrics"), {"lpips_trunk": "trunk", "lpips_sha256": "sha256"}
     if not isinstance(metrics, dict) or not set(metrics) <= set(names):
         return settings
     chosen = {names[key]: value for key, value in metrics.items() if value is not None}
     return settings | {"metrics": [{"kind": "lpips"} | chosen] if chosen else []}
+
+
+def _with_arch(model: Any) -> Any:
+    """A model with `source: module` as `arch: module`."""
+    if not (isinstance(model, dict) and model.get("source") == "module" and "arch" not in model):
+        return model
+    return {"arch": "module"} | {name: value for name, value in model.items() if name != "source"}
 
 
 def _line_of(node: yaml.Node | None, location: Location) -> int | None:

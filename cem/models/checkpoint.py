@@ -75,6 +75,8 @@ def read_tensors(file: Checkpoint) -> dict[str, Tensor]:
             f"{file.path}: expected a file of weights, found none. Correct the path, which is relative to the working "
             "folder"
         )
+    if path.stat().st_size == 0:
+        raise ModelError(f"{file.path}: expected a file of weights, found an empty file. Save it again")
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as opened:
@@ -84,13 +86,19 @@ def read_tensors(file: Checkpoint) -> dict[str, Tensor]:
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        why = str(error).strip().split("\n")[0]
         raise ModelError(
             f"{file.path}: expected a state dict, tensors alone, which torch.load(weights_only=True) reads; it says: "
-            f"{why}. Other objects are never unpickled here: where you trust the file, load it in the program that "
-            "made it, and save network.state_dict()"
+            f"{_found_by_torch(error)}. Other objects are never unpickled here: where you trust the file, load it in "
+            "the program that made it, and save network.state_dict()"
         ) from None
     return _only_tensors(found, file)
+
+
+def _found_by_torch(error: Exception) -> str:
+    """What torch met in the file, without its advice to load that unsafely."""
+    text = str(error)
+    met = (text.partition("WeightsUnpickler error:")[2] or text).strip()
+    return met.split("\n")[0].split(". ")[0] or type(error).__name__
 
 
 def _only_tensors(found: Any, file: Checkpoint) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from cem.models.graph import SHOWN, Graph, Part, pieces, resumable
 from cem.models.split import Architecture, ImageShape, ModelError
 
 GIVEN = ("num_classes", "image_shape")  # what a function that makes a network may take
+_siblings: set[str] = set()  # names of modules that lie beside the file which was run last
 
 
 class Standardise(nn.Module):
@@ -143,10 +145,11 @@ def _made(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> nn.Module
 
 
 def _function(cfg: OwnModel) -> Callable[..., Any]:
-    """What the file calls `make`. The file is run anew where its contents are not what they were."""
+    """What the file calls `make`. The file is run anew where its contents, or its folder, are not what they were."""
     path = Path(cfg.path).expanduser()
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        # The folder, too: what lies beside two files that are alike may differ.
+        digest = hashlib.sha256(bytes(path.resolve().parent) + b"\0" + path.read_bytes()).hexdigest()
     except OSError as error:
         raise ModelError(
             f"{cfg.path}: expected a Python file with a function {cfg.make}; cannot read it: {error.strerror}. Correct "
@@ -169,21 +172,35 @@ def _function(cfg: OwnModel) -> Callable[..., Any]:
 
 
 def _execute(name: str, path: Path) -> None:
-    """Run a file as the module of this name; what lies beside it can be imported by it."""
+    """Run a file as the module of this name; what lies beside it can be imported by it.
+
+    Modules that an earlier file has imported from beside it are forgotten: these of the same names are others.
+    """
+    while _siblings:
+        sys.modules.pop(_siblings.pop(), None)
+    importlib.invalidate_caches()
     spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)
+    folder, before, writes = path.resolve().parent, set(sys.modules), sys.dont_write_bytecode
+    sys.path.insert(0, str(folder))
+    sys.dont_write_bytecode = True  # beside the user's files nothing is left
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever the user's own code raises
         del sys.modules[name]
         raise ModelError(f"{path}: cannot be run: {type(error).__name__}: {error}. Correct it") from error
     finally:
-        sys.path.remove(folder)
+        sys.path.remove(str(folder))
+        sys.dont_write_bytecode = writes
+        _siblings.update(one for one in set(sys.modules) - before - {name} if _lies_in(folder, sys.modules[one]))
+
+
+def _lies_in(folder: Path, module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).is_relative_to(folder)
 
 
 class _Loader(importlib.machinery.SourceFileLoader):

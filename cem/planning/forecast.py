@@ -87,7 +87,7 @@ class Forecast:
 
     def _count(self, dataset: DatasetSettings) -> dict[str, int]:
         if self.images is not None:
-            return dict.fromkeys(_SPLITS, 0) | {"private": self.images}
+            return _beside(dataset, self.images)
         path = self.plan.data(dataset)
         here = all(os.path.exists(file) for file in dataset.files())  # noqa: PTH110
         known = count_prepared(path) if path.exists() else check_files(dataset) if here else None
@@ -155,6 +155,23 @@ def _divided(dataset: DatasetSettings, train: int, test: int) -> dict[str, int]:
     rest = train - sum(counts.values())
     private = rest if split.private is None else amount(split.private, train)
     return counts | {"private": private, "test": test if split.test is None else amount(split.test, test)}
+
+
+def _beside(dataset: DatasetSettings, private: int) -> dict[str, int]:
+    """How many images the other splits have, where of private ones there are so many.
+
+    Without a number for the test, it is taken as a fifth of everything, as where a source has no test part of its own.
+    """
+    split = dataset.split
+    others = {"val": split.val, "shadow": split.shadow}
+    counts = sum(of for of in others.values() if isinstance(of, int))
+    if isinstance(split.private, float):
+        train = private / split.private
+    else:
+        train = (private + counts) / (1 - sum(of for of in others.values() if isinstance(of, float)))
+    test = 0.2 if split.test is None else split.test
+    amounts = {name: of if isinstance(of, int) else round(of * train) for name, of in others.items()}
+    return amounts | {"private": private, "test": test if isinstance(test, int) else round(test * train / (1 - test))}
 
 
 def _side_of_z(run: Run) -> int:

