@@ -19,11 +19,16 @@ def warnings_of(plan: Plan, groups: list[Group]) -> list[str]:
             "(model.reference), or let the pipeline train them (training.reference)."
         )
     if given := [name for name, run in plan.asked.items() if not run.model.has_network]:
-        quiet = [name for name in given if plan.runs[name].noise_std == 0]
+        quiet = [name for name in given if not plan.runs[name].noise_known]
         warnings.append(
             f"Activations without a network: {', '.join(given)}. There is no accuracy, and no attack that holds the "
             "encoder's weights, which might come closer."
-            + (" No leakage is told, as no noise is stated (noise_std)." if quiet else "")
+            + (
+                f" No leakage is told of {', '.join(quiet)}, as nobody says which noise z has. noise_std adds noise to "
+                "these z: where they have theirs already, leakage cannot be told."
+                if quiet
+                else ""
+            )
         )
     synthetic = [name for name, dataset in plan.datasets.items() if not dataset.real]
     if synthetic:
