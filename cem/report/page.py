@@ -226,6 +226,7 @@ def _about_training(plan: Plan) -> dict[str, str]:
         {f"version of {name}": version for name, version in one.versions.items()}
         | {"device": one.device, "threads": one.threads, "numerics": one.numerics, "epochs": one.epochs}
         | {f"parameters of the {part}": f"{count:,}" for part, count in one.parameters.items()}
+        | {f"SHA-256 of {path}": digest for path, digest in one.files.items()}
         | {"seconds of the warm-up": f"{one.warmup_seconds:.0f}", "best epoch": one.best_epoch}
         for one in trained
     ]
