@@ -79,6 +79,11 @@ class ModelSettings(Member):
         """The same network with random weights."""
         return self
 
+    @property
+    def fixed(self) -> bool:
+        """Whether files give all of its weights, or z itself: without training it is then the same for every seed."""
+        return False
+
     def check_untrained(self) -> None:
         """Raise ValueError where the network has parts that only the pipeline's own training could fill."""
 
@@ -414,6 +419,10 @@ class OwnModel(CutAtModule):
         return self.path, *(one.path for one in self.weights)
 
     @property
+    def fixed(self) -> bool:
+        return bool(self.weights)
+
+    @property
     def undefended(self) -> ModelSettings | None:
         return self.model_copy(update={"weights": self.reference, "reference": ()}) if self.reference else None
 
@@ -444,6 +453,10 @@ class GivenActivations(CutAtModule):
     has_network = False
     bottleneck: None = Field(None, description="must be null: there is no network to put one in")
     activation: Literal["none"] = Field("none", description="must be none")
+
+    @property
+    def fixed(self) -> bool:
+        return True
 
 
 def _halved(side: int, times: int) -> int:

@@ -70,6 +70,14 @@ IMAGES = {"cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000), "tinyimagen
 CEM: Settings = {"kind": "gmm", "formula": "legacy", "weight": 16.0, "schedule": "legacy_lr"}
 CEM_ELSEWHERE: dict[str, Settings] = {"tinyimagenet": {"threshold": {"kind": "coupled", "tau": 0.0625}}}
 
+# Kind → the attack as the paper has it. What is not said here is at this program's default, which is the paper's.
+ATTACKS: dict[str, Settings] = {
+    "decoder": {"kind": "decoder", "net": "res_normN8C64", "epochs": 50, "lr": 1e-3},
+    "gan": {
+        "kind": "gan", "net": "res_normN8C64", "start": "decoder", "decoder": {"net": "res_normN8C64", "epochs": 50},
+    },
+}  # fmt: skip
+
 
 def published_dataset(name: str) -> str | None:
     """The data set of the tables that one is, or is a copy of, such as `cifar10_jpeg`; None where it is none."""

@@ -135,6 +135,11 @@ class Run(Settings):
         found = (defense.prunes_at(self.training.epochs) for defense in self.defenses)
         return next((epoch for epoch in found if epoch is not None), None)
 
+    @property
+    def noise_known(self) -> bool:
+        """Whether all noise of z is known: z that are given may have some, unless a study says what is added."""
+        return self.model.has_network or self.noise_std > 0 or any(defense.adds_noise for defense in self.defenses)
+
     # Hashed once each: a plan of thousands of runs asks for them again and again.
     @cached_property
     def id(self) -> str:

@@ -121,14 +121,16 @@ def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> st
             f"that are nearer to their own image than to 99 others in {at_least}{_percent(rows['rank1'].mean())}"
         )
     ratio = over_seeds(rows["mse_ratio_to_mean_image"])
-    error = ratio.text() if sure else f"at most {ratio.mean:.3g}"
+    # Of one network that is given no interval is known: its seeds leave out training.
+    error = ratio.text() if sure and not best.one_network else f"{'' if sure else 'at most '}{ratio.mean:.3g}"
     told.append(f"whose error is {error} times that of answering with the mean image, which needs no z")
     known = rows["accuracy"].notna().all()
     task = f"test accuracy {_percent(rows['accuracy'].mean())}" if known else "accuracy not known"
     return (
         f"What protection is left: {where} ({best.label}; {task}), the strongest attack "
         f"({attack_names(rows['attack'])}) gives reconstructions "
-        f"{', and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))} ({seeds(len(rows))})."
+        f"{', and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))} ({seeds(len(rows))}"
+        f"{' of one network, which is given' if best.one_network else ''})."
     )
 
 

@@ -31,6 +31,9 @@ LARGER = (
     "this run are upper limits of what such an attacker leaves."
 )
 ONE_SEED = "1 seed: no interval can be given, and no difference from another row be called one."
+ONE_NETWORK = (
+    "one network: it was given, and all seeds have it. Their spread is of noise and attacks, without that of training."
+)
 INTERVAL = (
     "±: half the 95 % interval over training seeds (Student's t of the seed means, n − 1), for scores together with "
     "that over test images, which all seeds share."
@@ -38,8 +41,9 @@ INTERVAL = (
 
 
 def seeds_text(group: Group) -> str:
-    """How many; one is said in words, as no interval comes of it."""
-    return "1 seed" if len(group.runs) == 1 else str(len(group.runs))
+    """How many; one is said in words, as no interval comes of it. A network that is given is one for all seeds."""
+    count = "1 seed" if len(group.runs) == 1 else str(len(group.runs))
+    return f"{count}, one network" if group.one_network else count
 
 
 def working(rows: pd.DataFrame) -> pd.DataFrame:
@@ -74,5 +78,5 @@ def notes_of(rows: list[tuple[str, ...]]) -> tuple[str, ...]:
     """What the marks and words in a table's cells mean; a row's first cell is its name."""
     text = "\n".join(cell for row in rows for cell in row[1:])
     notes = {"±": INTERVAL, "†": LIMIT, "failed": FAILED, "weak": WEAK, "‡": NOTHING, "§": PART, "¶": LARGER}
-    notes["1 seed"] = ONE_SEED
+    notes |= {"1 seed": ONE_SEED, "one network": ONE_NETWORK}
     return tuple(note for mark, note in notes.items() if mark in text)

@@ -81,7 +81,7 @@ class Point:
         name, count = self.group.label, len(self.group.runs)
         if self.rows.empty:
             return [("no attack counts", name)]
-        found = []
+        found = [("one network, given", name)] if self.group.one_network else []
         if missing := count - len(self.rows):
             found.append(("no attack counts", f"{name} ({missing} of {count} seeds)"))
         if len(self.rows) == 1:

@@ -26,6 +26,11 @@ class Group:
         return self.runs[0]
 
     @property
+    def one_network(self) -> bool:
+        """Whether all seeds have the network, or the z, that is given: their spread then says nothing of training."""
+        return not self.first.trained and self.first.model.fixed
+
+    @property
     def masked(self) -> bool:
         """Whether a defence sends only part of ẑ + ε."""
         return any(defense.masks for defense in self.first.defenses)

@@ -14,7 +14,6 @@ from cem.planning.plan import Plan
 from cem.planning.status import RunStatus
 from cem.report.answer import Answer, answer
 from cem.report.charts import accuracy_against_error, attack_curves, training_curves
-from cem.report.clipping import clipping_warnings
 from cem.report.data import about_data
 from cem.report.expected import expected_table
 from cem.report.floor import floor_picture, read_entropy
@@ -39,6 +38,7 @@ from cem.report.tables import (
     summary_table,
 )
 from cem.report.threat import ThreatModel, threat_models
+from cem.report.warnings import warnings_of
 from cem.storage.files import whole_or_absent, write_text
 
 # Why reconstructions are not judged whose manifest names no evaluator.
@@ -122,7 +122,7 @@ def write_page(
         data=[about_data(plan, name) for name in plan.datasets],
         trained=_about_training(plan),
         settings=settings_text(plan),
-        warnings=_warnings(plan, groups),
+        warnings=warnings_of(plan, groups),
         absent=_absent_metrics(plan, results),
         groups=groups,
         shown=shown_note(groups, shown),
@@ -226,63 +226,13 @@ def _about_training(plan: Plan) -> dict[str, str]:
         {f"version of {name}": version for name, version in one.versions.items()}
         | {"device": one.device, "threads": one.threads, "numerics": one.numerics, "epochs": one.epochs}
         | {f"parameters of the {part}": f"{count:,}" for part, count in one.parameters.items()}
+        | {f"SHA-256 of {path}": digest for path, digest in one.files.items()}
         | {"seconds of the warm-up": f"{one.warmup_seconds:.0f}", "best epoch": one.best_epoch}
         for one in trained
     ]
     names = dict.fromkeys(name for fact in facts for name in fact)
     values = {name: dict.fromkeys(str(fact[name]) for fact in facts if name in fact) for name in names}
     return {name: ", ".join(value) for name, value in values.items()}
-
-
-def _warnings(plan: Plan, groups: list[Group]) -> list[str]:
-    warnings = []
-    unjudged = [name for name, run in plan.asked.items() if not run.trained and not plan.undefended(run)]
-    if unjudged and not all(attack.yardstick for attack in plan.study.attacks):
-        warnings.append(
-            f"No gate, and no certificate: {', '.join(unjudged)} "
-            f"{'is' if len(unjudged) == 1 else 'are'} given without undefended weights on which attacks could show "
-            "their strength, so that a weak attack cannot be told from a strong defence. Errors are upper limits: "
-            "other attacks may come closer. They say nothing of how well images are protected. Name undefended weights "
-            "(model.reference), or let the pipeline train them (training.reference)."
-        )
-    if given := [name for name, run in plan.asked.items() if not run.model.has_network]:
-        quiet = [name for name in given if plan.runs[name].noise_std == 0]
-        warnings.append(
-            f"Activations without a network: {', '.join(given)}. There is no accuracy, and no attack that holds the "
-            "encoder's weights, which might come closer."
-            + (" No leakage is told, as no noise is stated (noise_std)." if quiet else "")
-        )
-    synthetic = [name for name, dataset in plan.datasets.items() if not dataset.real]
-    if synthetic:
-        warnings.append(
-            f"Synthetic data: {', '.join(synthetic)} is drawn by a generator, not photographed. These numbers test the "
-            "pipeline; they say nothing about real images."
-        )
-    asked = [group for group in groups if not group.reference]
-    single = [group for group in asked if len(group.runs) == 1]
-    if single:
-        warnings.append(
-            f"{len(single)} of {len(asked)} rows rest on one training seed: no interval is known, and a difference "
-            "from them may be chance."
-        )
-    owned = {
-        attack.id: max(read_manifest(plan, run, attack.id).scored["infer"].also_owned_by_attacker for run in runs)
-        for attack in plan.study.attacks
-        if (runs := [run for run in plan.runs.values() if attack in plan.attacks(run)])
-    }
-    if any(owned.values()):
-        named = ", ".join(f"{attack}: {count}" for attack, count in owned.items() if count)
-        warnings.append(
-            f"Test images that the attacker owns, byte for byte ({named}): the data set has the same images in two "
-            "splits, and such an attacker knows their answer. Keep them in one split."
-        )
-    warnings += clipping_warnings(plan, plan.runs.values())
-    numerics = {read_training(plan, run).numerics for run in plan.runs.values()}
-    if len(numerics) > 1:
-        warnings.append(
-            f"Runs made by versions of the code whose numbers differ ({sorted(numerics)}): rerun the older."
-        )
-    return warnings
 
 
 def _write_files(

@@ -8,10 +8,12 @@ from typing import Any
 import pandas as pd
 
 from cem.config import AttackSettings, Run
+from cem.config.attack import ATTACKS as ATTACK_CLASSES
 from cem.config.model import MODELS
 from cem.config.paths import at, put
 from cem.config.presets import (
     ASSUMED,
+    ATTACKS,
     CEM,
     CEM_ELSEWHERE,
     IMAGES,
@@ -30,10 +32,24 @@ from cem.report.table import Table
 from cem.storage.hdf5 import open_dataset
 
 SOURCE = "Xia et al. (CVPR; arXiv 2503.00383)"
-ATTACKS = ("decoder", "gan")  # kinds whose scores the tables have
 NOTE = (
     f"In brackets what {SOURCE} reports: one run and one score, without spread; its models and attacks were selected "
     "on test images, ours are not. It does not say of which images its SSIM and PSNR are; they stand beside Infer's."
+)
+# What an attacker knows. One who knows other than the paper's has no number beside it.
+_KNOWN = ("data", "data_size", "encoder", "observations", "labels", "scored")
+# Of attacks: names, seeds, what is chosen on (the paper does that on test images), and what `_open` says.
+_OF_NO_MATTER = (
+    "name",
+    "seed",
+    "runs",
+    "held_out",
+    "budget",
+    "max_epochs",
+    "tune",
+    "lr_sweep",
+    "loss_sweep",
+    "net_sweep",
 )
 _IGNORED = ("seed", "training.threads", "training.probe_every")  # do not act on what is compared
 
@@ -140,16 +156,20 @@ def published_table(plan: Plan, groups: list[Group], results: pd.DataFrame, scor
     if not matched:
         return None
     apart = [_apart(plan, group, row) for group, row in matched]
-    common = [what for what in apart[0] if all(what in other for other in apart)]
+    shown = [
+        (group, row, attack, [*of_group, *([] if attack is None else attack_differences(attack))])
+        for (group, row), of_group in zip(matched, apart, strict=True)
+        for attack in _attacks(plan, group)
+    ]
+    common = [what for what in shown[0][-1] if all(what in other for *_, other in shown)]
     lines = []
-    for (group, row), all_of_it in zip(matched, apart, strict=True):
+    for group, row, attack, all_of_it in shown:
         own = "; ".join(what for what in all_of_it if what not in common) or "–"
         accuracy = over_seeds(100 * group.about(results)["accuracy"]).text(4)
         accuracy += _published(row, "accuracy_pct", ".2f")
-        for attack in _attacks(plan, group):
-            cells = _cells(group, row, attack, results, scores)
-            name = "–" if attack is None else attack.id
-            lines.append((group.label, row.label, name, own, seeds_text(group), accuracy, *cells))
+        cells = _cells(group, row, attack, results, scores)
+        name = "–" if attack is None else attack.id
+        lines.append((group.label, row.label, name, own, seeds_text(group), accuracy, *cells))
     everywhere = (f"All rows differ from the paper in: {'; '.join(common)}.",) if common else ()
     return Table("published", header, lines, (NOTE, *everywhere, *notes_of(lines)), text_columns=4)
 
@@ -165,14 +185,49 @@ def _apart(plan: Plan, group: Group, row: Row) -> list[str]:
 
 
 def _attacks(plan: Plan, group: Group) -> list[AttackSettings] | list[None]:
-    """Those of the tables' kinds whose attacker is the paper's: all private images, each z once; else [None]."""
-    return [
-        attack
-        for attack in plan.attacks(group.first)
-        if attack.member in ATTACKS
-        and (attack.data, attack.data_size, attack.observations) == ("private", None, 1)
-        and not attack.starts
-    ] or [None]
+    """Those of the tables' kinds whose attacker knows what the paper's does; else [None]."""
+    return [attack for attack in plan.attacks(group.first) if is_published(attack)] or [None]
+
+
+@cache
+def _published_attack(kind: str) -> AttackSettings:
+    return validate(ATTACK_CLASSES.members[kind], ATTACKS[kind])
+
+
+def is_published(attack: AttackSettings) -> bool:
+    """Whether it is of one of the tables' kinds, and knows what the paper's attacker does."""
+    if attack.member not in ATTACKS or attack.starts:
+        return False
+    return all(getattr(attack, name) == getattr(_published_attack(attack.member), name) for name in _KNOWN)
+
+
+def attack_differences(attack: AttackSettings) -> list[str]:
+    """What an attack of the tables' kinds has other than the paper's, each with the published value in brackets."""
+    theirs, ours = (
+        dotted(one.model_dump(mode="json", exclude={"decoder", *_OF_NO_MATTER}))
+        for one in (_published_attack(attack.member), attack)
+    )
+    ours |= _open(attack.model_dump(mode="json"))
+    apart = [name for name in theirs if ours[name] != theirs[name]]
+    return [f"{attack.member}.{name} {_said(ours[name])} ({_said(theirs[name])})" for name in apart]
+
+
+def _open(settings: dict[str, Any]) -> dict[str, Any]:
+    """Of an attack, the settings that are found or chosen in the pipeline, in words; a single choice by its value."""
+    found: dict[str, Any] = {}
+    if settings.get("epochs", ...) is None:
+        found["epochs"] = f"found, at most {settings['max_epochs']}"
+    if settings["lr"] is None:
+        found["lr"] = _choice([1e-3] if settings["tune"] == "none" else settings["lr_sweep"])
+    if settings.get("net_sweep"):
+        found["net"] = _choice(settings["net_sweep"])
+    if settings.get("loss_sweep"):
+        found["loss.mse"] = "set by loss_sweep"
+    return found
+
+
+def _choice(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else f"chosen from {', '.join(map(_said, values))}"
 
 
 def _cells(

@@ -33,7 +33,10 @@ from cem.report.threat import SEPARATOR, ThreatModel
 from cem.storage.files import whole_or_absent
 
 Row = dict[str, Any]
-NO_NOISE = "leakage_nats: z is given, and nobody says which noise it has: set noise_std"
+NO_NOISE = (
+    "leakage_nats: z is given, and nobody says which noise it has. noise_std adds noise to these z, so that where they "
+    "have theirs already, leakage cannot be told"
+)
 NO_METRICS = ("scope", "index", "label")  # columns of a table of scores
 
 # Of the job that trained the run, as the cluster counted, else itself: all attempts; lost: those without a result.
@@ -128,11 +131,10 @@ def _rows_of_run(plan: Plan, run: Run, majority: float, test_images: int, pixels
     }
     about_run["reference"] = plan.is_reference(run)
     read = read_leakage(plan, run)
-    told = run.model.has_network or run.noise_std > 0
 
     def leakage(observations: int) -> Row:
         found = read(observations)
-        if not told:
+        if not run.noise_known:
             found |= dict.fromkeys((*LEAKAGE, *UNSATURATED)) | {"not_applicable": NO_NOISE}
         nats = found["leakage_nats"]
         return found | {"entropy_power": None if nats is None else entropy_power(float(nats), pixels)}

@@ -35,7 +35,7 @@ def measure_expected(
     file.check_source("data", data)
     file.check_source("model", model)
     defense = defense_of(run, file, device)
-    if not run.model.has_network and run.noise_std == 0:
+    if not run.noise_known:
         return {}, dict.fromkeys(("lmmse", "dfil"), "z is given, and nobody says which noise it has")
     if not defense.only_channel:
         return {}, dict.fromkeys(("lmmse", "dfil"), "a defence acts on z beside the noise")

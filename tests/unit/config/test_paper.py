@@ -7,7 +7,7 @@ import pytest
 
 from cem.config import load_study
 from cem.config.presets import PRESETS
-from cem.report.published import differences, row_of, rows
+from cem.report.published import attack_differences, differences, is_published, row_of, rows
 
 PAPER = Path(__file__).parents[3] / "config/paper"
 # Rows of the tables that cannot be run: pruning is implemented for VGGs. Rows that are not in the tables.
@@ -40,6 +40,9 @@ def test_the_attacks_are_the_published_ones(dataset):
     assert (decoder.net, decoder.epochs, decoder.lr, decoder.batch_size) == ("res_normN8C64", 50, 1e-3, 256)
     assert (gan.net, gan.epochs, gan.batch_size, gan.mse_weight) == ("res_normN8C64", 150, 128, 1500)
     assert {attack.data for attack in attacks.values()} == {"private"}
+    assert is_published(decoder)
+    assert is_published(gan)
+    assert attack_differences(decoder) == attack_differences(gan) == []
 
 
 def cells():

@@ -1,6 +1,7 @@
 """Activations of the user's own: stored as they are given, attacked without a network, and refused with the reason."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -106,11 +107,13 @@ def test_they_are_attacked_to_a_report_and_without_a_stated_noise_no_leakage_is_
     mse = results[results["scope"] == "infer"].set_index("attack")["mse"]
     assert mse["linear"] < 0.5 * mse["mean_image"]
     assert "No leakage is told" in page
+    assert not results["not_applicable"].str.contains("set noise_std").any()  # it would add a second noise
     assert "a weak attack cannot be told from a strong defence" in page
 
 
-def test_with_a_stated_noise_leakage_is_told(tmp_path: Path) -> None:
-    plan = planned(write(tmp_path / "z.npz", arrays()), tmp_path / "results", noise_std=0.1)
+@pytest.mark.parametrize("noise", [{"noise_std": 0.1}, {"defenses": [{"kind": "local_dp", "epsilon": 50.0}]}])
+def test_with_a_stated_noise_leakage_is_told(tmp_path: Path, noise: dict[str, Any]) -> None:
+    plan = planned(write(tmp_path / "z.npz", arrays()), tmp_path / "results", **noise)
     carried_out(plan)
     assert np.isfinite(pd.read_csv(plan.folder / "results.csv")["leakage_nats"]).all()
 

@@ -17,13 +17,13 @@ from cem.report import charts
 from cem.report.groups import group_plan
 from cem.report.inputs import ReportError
 from cem.report.maps import principal_components, tsne
-from cem.report.page import settings_text, write_report
+from cem.report.page import _about_training, settings_text, write_report
 from cem.report.results import aggregate
 from cem.report.scores import Scores
 from cem.report.table import escape_latex
 from cem.report.tables import attacks_table, summary_table
 from cem.report.threat import threat_models
-from cem.storage.files import StoreError
+from cem.storage.files import StoreError, write_json
 
 from .conftest import STUDY, write_study
 
@@ -322,6 +322,15 @@ def test_one_run_one_attack_no_noise(tmp_path: Path) -> None:
     summary, _ = tables(plan, plan.folder / "out")
     assert (summary["none"]["MSE, Infer"], summary["none"]["leakage ≤, nats"]) == ("0.0100", "∞")
     assert summary["none"]["seeds"] == "1 seed"
+
+
+def test_the_files_that_a_network_came_from_are_told_with_their_digests(tmp_path: Path) -> None:
+    plan = write_study(tmp_path, ONE)
+    for run, digest in zip(plan.runs.values(), ("ab" * 32, "cd" * 32), strict=False):
+        path = plan.run(run) / "train.json"
+        write_json(path, json.loads(path.read_text()) | {"files": {"net.py": digest}})
+    told = _about_training(plan)["SHA-256 of net.py"]
+    assert told == ", ".join(("ab" * 32, "cd" * 32)[: len(plan.runs)])
 
 
 def test_a_single_seed_claims_no_spread_and_synthetic_data_is_named(tmp_path: Path) -> None:

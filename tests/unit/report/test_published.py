@@ -7,7 +7,7 @@ import pytest
 from cem.planning.plan import Plan
 from cem.report.groups import group_plan
 from cem.report.page import write_report
-from cem.report.published import differences, published_table, row_of, rows
+from cem.report.published import attack_differences, differences, is_published, published_table, row_of, rows
 from cem.report.results import aggregate, gather
 from cem.report.scores import Scores
 from cem.report.table import Table
@@ -77,6 +77,8 @@ def test_what_differs_is_said_once_for_all_rows_and_what_is_a_rows_own_in_it(pub
     found = table(published)
     (common,) = [note for note in found.notes if note.startswith("All rows differ")]
     assert "model.width 0.5 (1)" in common
+    assert "decoder.net res_normN1C8 (res_normN8C64)" in common
+    assert "decoder.epochs 3 (50)" in common
     assert "dataset.name cifar10_jpeg (cifar10)" in common
     assert "60 training images (50,000)" in common
     assert "60 test images (10,000)" in common
@@ -126,6 +128,51 @@ def test_a_run_that_is_no_row_has_no_published_number(study, changes):
     dataset = {"source": "npz", "name": "cifar10", "path": "x.npz"}
     assert row_of(study(dataset=dataset).runs()[0]).label == "Bottleneck"
     assert row_of(study(**{"dataset": dataset} | changes).runs()[0]) is None
+
+
+PAPERS = {
+    "decoder": {"net": "res_normN8C64", "epochs": 50, "lr": 1e-3},
+    "gan": {"net": "res_normN8C64", "start": "decoder", "decoder": {"net": "res_normN8C64", "epochs": 50}},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "said"),
+    [
+        ("decoder", {}, []),
+        ("decoder", {"name": "other", "seed": 3, "tune": "none"}, []),
+        ("decoder", {"net": "res_normN4C32"}, ["decoder.net res_normN4C32 (res_normN8C64)"]),
+        ("decoder", {"epochs": 8}, ["decoder.epochs 8 (50)"]),
+        ("decoder", {"epochs": None}, ["decoder.epochs found, at most 256 (50)"]),
+        ("decoder", {"lr": None}, ["decoder.lr chosen from 0.0003, 0.001, 0.003 (0.001)"]),
+        ("decoder", {"batch_size": 64}, ["decoder.batch_size 64 (256)"]),
+        ("decoder", {"patience": 2}, ["decoder.patience 2 (none)"]),
+        ("gan", {}, []),
+        ("gan", {"epochs": 15}, ["gan.epochs 15 (150)"]),
+        ("gan", {"start": "scratch", "decoder": None}, ["gan.start scratch (decoder)"]),
+    ],
+)
+def test_what_an_attack_has_other_than_the_papers_is_named(study, kind, changes, said):
+    (attack,) = study(attacks=[{"kind": kind} | PAPERS[kind] | changes]).attacks
+    assert is_published(attack)
+    assert attack_differences(attack) == said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": True},
+        {"scored": 100},
+        {"encoder": "weights"},
+        {"data": "shadow"},
+        {"data_size": 100},
+        {"observations": 4},
+        {"weights": "w.safetensors"},
+    ],
+)
+def test_an_attacker_who_knows_other_than_the_papers_has_no_published_number(study, changes):
+    (attack,) = study(attacks=[{"kind": "decoder"} | PAPERS["decoder"] | changes]).attacks
+    assert not is_published(attack)
 
 
 OWN = {"arch": "module", "path": "net.py", "cut": "features.3"}
