@@ -58,7 +58,7 @@ def catalogue(arch: str, settings: dict[str, Any], image_shape: ImageShape) -> l
             _cut(_made("torchvision", settings | {"arch": f"{arch}@{module}"}), arch, module, image_shape)
             for module in ([module] if at else classifier.modules())
         ]
-    complete = [name for name, member in MODELS.members.items() if not _open(member)]
+    complete = [name for name, member in MODELS.members.items() if member.has_network and not _open(member)]
     if arch and arch not in complete:
         choices = [*complete, "torchvision:<classifier>"]
         near = get_close_matches(arch, choices, 1)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from cem import CemError
-from cem.config import ConfigError, Study, load_study, parse_study
+from cem.config import DEFENSES, ConfigError, Study, load_study, parse_study
 
 GMM = {"kind": "gmm"}
 BAD = {
@@ -66,7 +66,7 @@ BAD = {
         {"defenses": [{"rate": 0.1}]},
         [
             "defenses.0: say which kind with 'kind', such as {kind: dropout}; "
-            "choose from dropout, topk, nopeek, hsic, local_dp, shaped_noise, vib, sca"
+            f"choose from {', '.join(DEFENSES.members)}"
         ],
     ),
     "a name for a model": ({"model": "vgg"}, ["model: expected settings such as {arch: vgg11}; found 'vgg'"]),

@@ -13,10 +13,20 @@ from .examples import cases, one_of_each, wrong_facts
 
 EACH = pytest.mark.parametrize("cfg", cases(DEFENSES))
 ALL = one_of_each(DEFENSES)
-TOGETHER = [  # all that can be one run's: one of those that are its noise
-    [noise, *(cfg for cfg in ALL if not cfg.adds_noise)] for noise in ALL if noise.adds_noise
+
+
+def is_apart(cfg: DefenseSettings, left_out: str) -> bool:
+    """Whether one is left out of a list: other noise than its first; pruning, or what it cannot prune."""
+    return cfg.adds_noise or (bool(cfg.in_encoder) if left_out == "layers" else cfg.prunes_at(1) is not None)
+
+
+TOGETHER = [  # all that can be one run's
+    [noise, *(cfg for cfg in ALL if not is_apart(cfg, left_out))]
+    for noise in ALL
+    if noise.adds_noise
+    for left_out in ("layers", "pruning")
 ]
-ORDERS = [list(order) for listed in TOGETHER for order in islice(permutations(listed), 1, 12)]
+ORDERS = [list(order) for listed in TOGETHER for order in islice(permutations(listed), 1, 6)]
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -85,6 +95,7 @@ def test_what_it_draws_comes_from_the_generator_alone(cfg: DefenseSettings) -> N
 def test_one_that_needs_no_training_learns_nothing_and_has_no_term(cfg: DefenseSettings) -> None:
     mechanism = made(cfg)
     learns = mechanism.learned is not None or bool(cfg.in_encoder)
+    learns |= cfg.prunes_at(10) is not None
     assert cfg.needs_training == (learns or mechanism.penalty(IMAGES, CLEAN, LABELS) is not None)
 
 

@@ -107,7 +107,7 @@ ALIKE = ("vgg13", "vgg16", "resnet32")  # as vgg11 and resnet20, in what an atta
 PLACES = [  # a map of few channels, and what the last stage gives as it is: a small map, tokens, or a vector
     pytest.param(cut_at(cfg, *place), id=f"{cfg.member}, {name}")
     for cfg in one_of_each(MODELS)
-    if cfg.member not in ALIKE
+    if cfg.has_network and cfg.member not in ALIKE
     for name, place in {"map": (min(2, cfg.stages), "noRELU_C4S1"), "last cut": (cfg.stages, None)}.items()
     if name == "map" or cfg.member in ("vgg11", "vit_small", "torchvision")
 ]
