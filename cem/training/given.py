@@ -8,7 +8,6 @@ import torch
 
 from cem import NUMERICS, __version__
 from cem.config import Run
-from cem.data.loader import OnDeviceLoader
 from cem.defenses import make_defense
 from cem.jobs.interruption import resumable
 from cem.jobs.process import device_name, make_generator, peak_memory_mb, set_up_process
@@ -16,12 +15,13 @@ from cem.jobs.state import state_folder
 from cem.jobs.work import name_work
 from cem.models import make_split, parameter_count
 from cem.storage.files import digests_of, sha256, write_text
-from cem.storage.hdf5 import DatasetReader, open_dataset
+from cem.storage.hdf5 import open_dataset
 from cem.storage.job_records import Attempt, TrainRecord
 from cem.storage.records import write_record
 from cem.storage.tensors import save_checkpoint
 from cem.training.history import history_csv
 from cem.training.measure import measure_accuracy
+from cem.training.stages import split_loader
 
 
 def take_as_given(run: Run, data: Path, out: Path, results: Path) -> None:
@@ -50,7 +50,7 @@ def take_as_given(run: Run, data: Path, out: Path, results: Path) -> None:
         encoder, classifier = (half.to(device) for half in halves)
         defense = make_defense(run.noise_std, run.defenses)
         accuracy = {
-            split: measure_accuracy(encoder, classifier, defense, _loader(run, file, split, device), run.seed)
+            split: measure_accuracy(encoder, classifier, defense, split_loader(run, file, split, device), run.seed)
             for split in ("test", "val")
         }
         header = {"run": run.id, "settings": run.sparse(), "files": files}
@@ -88,9 +88,3 @@ def _write(
         files=files,
     )
     write_record(out / "train.json", record)
-
-
-def _loader(run: Run, file: DatasetReader, split: str, device: torch.device) -> OnDeviceLoader:
-    images, labels = (torch.from_numpy(values).to(device) for values in (file.images(split), file.labels(split)))
-    draws = make_generator(run.seed, split, device)
-    return OnDeviceLoader(images, labels, run.training.batch_size, run.dataset.augmentation, draws)

@@ -104,7 +104,7 @@ def extract_activations(run: Run, data: Path, model: Path, kind: str, dtype: DTy
 
         def encoded(split: str) -> Iterator[Smashed]:
             with torch.no_grad():
-                for images, _ in _loader(run, file, split, device).plain(512):
+                for images, _ in split_loader(run, file, split, device).plain(512):
                     yield encoder(images)
 
         learned = subset(tensors, "defense")
@@ -145,8 +145,8 @@ class Task:
         encoder.to(device)
         parties = make_parties(run, encoder, classifier, defense, surrogate.to(device), generators, world)
         self.state = State(*parties, generators)
-        self.private = _loader(run, file, "private", device, generators["data"])
-        self.val = _loader(run, file, "val", device)
+        self.private = split_loader(run, file, "private", device, generators["data"])
+        self.val = split_loader(run, file, "val", device)
         self.state.client.world.check_batch(self.private.batch_size)
 
     def fit(self, store: StateStore, until: int) -> None:
@@ -190,9 +190,10 @@ def make_task(inputs: Inputs, file: DatasetReader, device: torch.device, world: 
     return task
 
 
-def _loader(
+def split_loader(
     run: Run, file: DatasetReader, split: str, device: torch.device, generator: torch.Generator | None = None
 ) -> OnDeviceLoader:
+    """A split on the device, in the run's batches; generator: of their order, absent: the split's own."""
     images, labels = torch.from_numpy(file.images(split)), torch.from_numpy(file.labels(split))
     return OnDeviceLoader(
         images.to(device),
@@ -216,7 +217,7 @@ def _record(task: Task, file: DatasetReader, store: StateStore, files: dict[str,
     client.defense.learned.load_state_dict(subset(state.best, "defense"))
     classifier.load_state_dict(subset(state.best, "classifier"))
     accuracy = measure_accuracy(
-        client.encoder, classifier, client.defense, _loader(run, file, "test", task.device), run.seed
+        client.encoder, classifier, client.defense, split_loader(run, file, "test", task.device), run.seed
     )
     seconds = {phase: sum(row.seconds for row in state.history if row.phase == phase) for phase in ("warm_up", "train")}
     modules = {"encoder": client.encoder, "classifier": classifier, "surrogate": client.surrogate}

@@ -160,11 +160,9 @@ def test_anything_else_stops_before_a_weight_is_touched(make_run, where, term, p
         case "client's gradient":
             client.encoder.insert(1, Poison())
         case "penalty":
-            penalty = lambda self, images, clean, labels: clean.sum() * math.nan  # noqa: E731
-            monkeypatch.setattr(type(client.defense), "penalty", penalty)
+            monkeypatch.setattr(type(client.defense), "penalty", lambda self, x, clean, y: clean.sum() * math.nan)
         case "penalty's gradient":
-            penalty = lambda self, images, clean, labels: Poison()(clean).sum()  # noqa: E731
-            monkeypatch.setattr(type(client.defense), "penalty", penalty)
+            monkeypatch.setattr(type(client.defense), "penalty", lambda self, x, clean, y: Poison()(clean).sum())
     encoder = [p.detach().clone() for p in client.encoder.parameters()]
     with pytest.raises(NonFiniteError) as raised:
         train_batch(client, server, make_batch(0), 0.0, False)
