@@ -24,7 +24,6 @@ NOTHING = "buys nothing over noise"
 _KEY = ("dataset", "arena_id", "threat_model")
 _LARGEST = 700.0  # of a logarithm
 _NONE = Estimate(math.nan, math.nan, 0)
-FRAMES = ("equal_accuracy", "paired", "front")
 Row = dict[str, Any]
 
 
@@ -38,6 +37,10 @@ class Comparisons:
     def __init__(self, results: pd.DataFrame, images: Images | None = None, points: tuple[float, ...] = POINTS) -> None:
         self._places = read_series(results, images)
         self._points = points
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """All three, by name."""
+        return {"equal_accuracy": self.equal_accuracy(), "paired": self.paired(), "front": self.front()}
 
     def equal_accuracy(self) -> pd.DataFrame:
         """One row per accuracy and method: error there (geometric mean over seeds), and its factor to plain noise's.
@@ -98,11 +101,13 @@ class Comparisons:
             why = "there is no plain noise" if plain is None else f"plain noise: {_why_not(plain, points)}"
             return row | _ratio(None) | {"limit": place.limit, "verdict": f"no verdict: {why}"}
         log = place.over(noise)
-        return row | _ratio(log) | {"limit": place.limit or noise.limit, "verdict": verdict(log.estimate())}
+        return row | _ratio(log) | {"limit": place.limit or noise.limit, "verdict": verdict(log.estimate(), series)}
 
 
-def verdict(factor: Estimate) -> str:
+def verdict(factor: Estimate, series: Series) -> str:
     """A method beside plain noise, in words, by the logarithm of the factor of their errors at equal accuracy."""
+    if series.one_network:
+        return "no verdict: one network, given"
     if factor.n < 2:
         return "no verdict: no seed in common" if factor.n == 0 else "no verdict: 1 seed"
     if factor.low <= 0 <= factor.high:
@@ -110,11 +115,10 @@ def verdict(factor: Estimate) -> str:
     return "leaves more error than noise" if factor.mean > 0 else "leaves less error than noise"
 
 
-def write_frames(comparisons: Comparisons, folder: str | Path) -> None:
-    """Write each of `FRAMES` as CSV."""
-    for name in FRAMES:
+def write_frames(frames: dict[str, pd.DataFrame], folder: str | Path) -> None:
+    """Write each as CSV under its name."""
+    for name, frame in frames.items():
         with whole_or_absent(Path(folder) / f"{name}.csv") as temporary:
-            frame = getattr(comparisons, name)()
             frame.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 
 
@@ -163,7 +167,7 @@ def _strengths(series: Series, plain: Series | None) -> Iterator[Row]:
             if noise.reached:
                 log, limit = Place(series.seeds, series.errors[place], (), limit).over(noise), limit or noise.limit
         words = YARDSTICK if series.plain else "no verdict: plain noise has not this accuracy in every seed"
-        row |= _ratio(log) | {"limit": limit, "verdict": words if log is None else verdict(log.estimate())}
+        row |= _ratio(log) | {"limit": limit, "verdict": words if log is None else verdict(log.estimate(), series)}
         yield row | volume
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from cem.report.equal_accuracy import Comparisons
+from cem.report.methods import PLAIN
 from cem.report.statistics import Estimate
 from cem.report.table import Table
 
@@ -87,6 +88,20 @@ def paired_table(frame: pd.DataFrame) -> Table:
         for row in _each(frame)
     ]  # fmt: skip
     return Table("paired", header, rows, (BELOW, *_notes(rows)), text_columns=3)
+
+
+def equal_tables(frames: dict[str, pd.DataFrame], threat: str) -> dict[str, Table]:
+    """What a page shows of one threat model, by name; too many pairs are left to the CSV."""
+    mine = {name: frame[frame["threat_model"] == threat] for name, frame in frames.items() if not frame.empty}
+    methods = mine.get("paired")
+    if methods is not None:
+        methods = methods[methods["other"] != PLAIN]
+    found = []
+    if "equal_accuracy" in mine:
+        found += [equal_table(mine["equal_accuracy"]), front_table(mine["front"]), volume_table(mine["front"])]
+    if methods is not None and len(methods) <= MOST_PAIRS:
+        found.append(paired_table(methods))
+    return {table.name: table for table in found if table.rows}
 
 
 def markdown(comparisons: Comparisons) -> str:

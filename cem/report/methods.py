@@ -10,8 +10,11 @@ from cem.config.bottleneck import parse_bottleneck
 from cem.report.groups import dotted
 
 PLAIN = "plain noise"
-# As rows of results tell it; the last: accuracy of the undefended network of the same seed, of the arena.
-METHOD_COLUMNS = ("arena_id", "method_id", "method", "strength_name", "strength", "own_network", "reference_accuracy")
+# As rows of results tell it; the last two: whether all seeds have one network, which is given; accuracy of the
+# undefended network of the same seed, of the arena.
+METHOD_COLUMNS = (
+    "arena_id", "method_id", "method", "strength_name", "strength", "own_network", "one_network", "reference_accuracy",
+)  # fmt: skip
 _DIGITS = 8
 Settings = dict[str, Any]
 Strength = tuple[str, str]  # whose it is, and its name

@@ -13,6 +13,7 @@ from cem.config import AttackSettings, Run
 from cem.planning.plan import Plan
 from cem.report.costs import cost_of
 from cem.report.gate import Gate
+from cem.report.groups import Group
 from cem.report.inputs import (
     EXPECTED,
     LEAKAGE,
@@ -199,7 +200,9 @@ def _add_methods(plan: Plan, whole: Plan, rows: list[Row]) -> None:
     for row in rows:
         method = methods[row["run"]]
         told = (method.arena, method.id, method.label, method.by, method.strength, method.inside)
-        row |= dict(zip(METHOD_COLUMNS, (*told, of_seed.get((method.arena, row["seed"]))), strict=True))
+        one_network = Group("", (whole.runs[row["run"]],)).one_network
+        reference = of_seed.get((method.arena, row["seed"]))
+        row |= dict(zip(METHOD_COLUMNS, (*told, one_network, reference), strict=True))
 
 
 def _pass_gate(plan: Plan, rows: list[Row]) -> None:

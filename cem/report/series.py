@@ -91,6 +91,11 @@ class Series:
         """Whether it is what the others are held against."""
         return self.label == PLAIN
 
+    @property
+    def one_network(self) -> bool:
+        """Whether all seeds have one network, which is given: their spread then says nothing of training."""
+        return bool(self.rows["one_network"].any())
+
     def table(self, column: str) -> Table:
         """A column of the rows."""
         table = self.rows.pivot(index="seed", columns="strength", values=column)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cem.report.equal_accuracy import FRAMES, NOTHING, YARDSTICK, Comparisons, write_frames
+from cem.report.equal_accuracy import NOTHING, YARDSTICK, Comparisons, write_frames
 from cem.report.interpolation import monotone
 from cem.report.series import SeriesError
 from cem.report.statistics import LogErrors
@@ -32,7 +32,7 @@ def row(method: str, by: str, strength: float, seed: int, lost: float, error: fl
     known: Row = {
         "run": f"{method}/{strength:g}/s{seed}", "dataset": "digits", "seed": seed, "arena_id": "a",
         "reference": by == "σ" and not strength, "method_id": method, "method": method, "strength_name": by,
-        "strength": strength, "own_network": True, "reference_accuracy": reference,
+        "strength": strength, "own_network": True, "one_network": False, "reference_accuracy": reference,
         "accuracy": reference - lost / 100, "majority_accuracy": 0.1, "attack": "decoder", "scope": "infer",
         "strongest_of": "shadow, query", "strongest_bound": False, "mse": error, "mse_ratio_to_mean_image": error / 0.1,
     }  # fmt: skip
@@ -117,6 +117,12 @@ def test_what_is_said_follows_the_interval_over_seeds(factors: tuple[float, ...]
         logs = np.log(factors)
         half = 4.302652729749464 * logs.std(ddof=1) / 3**0.5  # Student's t with two degrees of freedom
         assert math.log(found["factor_to_noise_low"]) == pytest.approx(logs.mean() - half, abs=0.02)
+
+
+def test_of_one_network_that_is_given_no_verdict_is_told() -> None:
+    rows = [one | {"one_network": True} for one in noise() + method((1.5, 1.55, 1.45))]
+    found = at(Comparisons(pd.DataFrame(rows)).equal_accuracy(), "gmm bound")
+    assert found["verdict"] == "no verdict: one network, given"
 
 
 def test_what_a_curve_does_not_span_is_not_reached() -> None:
@@ -248,8 +254,8 @@ def test_without_noise_without_reference_and_without_anything() -> None:
 
 
 def test_frames_are_files(tmp_path: Path) -> None:
-    write_frames(Comparisons(pd.DataFrame(noise() + method((1.5, 1.6, 1.5)))), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.csv" for name in FRAMES}
+    write_frames(Comparisons(pd.DataFrame(noise() + method((1.5, 1.6, 1.5)))).frames(), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"equal_accuracy.csv", "paired.csv", "front.csv"}
     assert at(pd.read_csv(tmp_path / "equal_accuracy.csv"), "gmm bound")["factor_to_noise"] == pytest.approx(
         1.53, abs=0.03
     )
