@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cem.report.groups import Group
+from cem.report.interpolation import errors_at, grows
 from cem.report.methods import PLAIN, methods_of
 from cem.report.scores import Scores
 from cem.report.statistics import LogErrors, PerSeed, over_seeds
@@ -166,9 +167,10 @@ class Between:
 def place_at(curve: Curve, point: Point) -> Between | None:
     """Where a curve has a point's accuracy in every seed that the neighbours there share with it; None: nowhere.
 
-    Logs of errors are interpolated linearly. Of several places that with the most seeds, then the largest error.
+    The error there is that of `errors_at`, along all points of the curve that have these seeds. Of several places that
+    with the most seeds, then the largest error, then the last one.
     """
-    found = []
+    found: list[Between] = []
     for first, second in zip(curve.points, curve.points[1:], strict=False):
         if any(one.exact for one in (point, first, second)):
             continue
@@ -176,12 +178,17 @@ def place_at(curve: Curve, point: Point) -> Between | None:
         wanted, start, end = (one.accuracy(seeds) for one in (point, first, second))
         if not seeds or not ((np.minimum(start, end) <= wanted) & (wanted <= np.maximum(start, end))).all():
             continue
-        low, high, apart = first.errors(seeds), second.errors(seeds), end - start
-        # Neighbours of equal accuracy have it both: the one with the larger error is held against the point.
-        part = np.where(high.mean > low.mean, 1.0, 0.0)
-        np.divide(wanted - start, apart, out=part, where=apart != 0)
-        found.append(Between(first, second, seeds, low.times(1 - part).plus(high, part)))
-    return max(found, key=lambda place: (len(place.seeds), over_seeds(place.errors.mean).mean), default=None)
+        points = [one for one in curve.points if one.seeds >= set(seeds) and not one.exact]
+        accuracy, errors = (
+            np.column_stack([one.accuracy(seeds) for one in points]),
+            [one.errors(seeds) for one in points],
+        )
+        if not grows(accuracy, np.column_stack([one.mean for one in errors])):
+            accuracy, errors = accuracy[:, ::-1], errors[::-1]
+        there, _ = errors_at(accuracy, tuple(errors), wanted)
+        if not np.isnan(there.mean).any():
+            found.append(Between(first, second, seeds, there))
+    return max(found[::-1], key=lambda place: (len(place.seeds), over_seeds(place.errors.mean).mean), default=None)
 
 
 def common_seeds(*points: Point) -> list[int]:

@@ -53,7 +53,7 @@ class Comparisons:
             for points in self._points:
                 found = [self._at(series, _plain(methods), points) for series in methods]
                 rows += [dict(zip(_KEY, key, strict=True)) | row for row in _with_holm(found)]
-        return pd.DataFrame(rows)
+        return _frame(rows)
 
     def paired(self) -> pd.DataFrame:
         """One row per accuracy and pair of methods that both reach it: the factor of the first one's error.
@@ -73,7 +73,7 @@ class Comparisons:
                     families[second.plain].append(row | {"limit": mine.limit or theirs.limit})
                 for family in families.values():
                     rows += [dict(zip(_KEY, key, strict=True)) | row for row in _with_holm(family)]
-        return pd.DataFrame(rows)
+        return _frame(rows)
 
     def front(self) -> pd.DataFrame:
         """One row per method and strength: accuracy, error, and its factor to plain noise's at this accuracy.
@@ -85,7 +85,7 @@ class Comparisons:
             plain = _plain(methods)
             found = [row for series in methods for row in _strengths(series, plain)]
             rows += [dict(zip(_KEY, key, strict=True)) | row for row in _with_holm(found)]
-        return mark_front(pd.DataFrame(rows), list(_KEY)) if rows else pd.DataFrame()
+        return mark_front(_frame(rows), list(_KEY)) if rows else _frame(rows)
 
     def _at(self, series: Series, plain: Series | None, points: float) -> Row:
         row: Row = {"points_below": points, "method": series.label, "strength_name": series.by}
@@ -120,6 +120,11 @@ def write_frames(frames: dict[str, pd.DataFrame], folder: str | Path) -> None:
     for name, frame in frames.items():
         with whole_or_absent(Path(folder) / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+
+
+def _frame(rows: list[Row]) -> pd.DataFrame:
+    """With a header even where there is no row."""
+    return pd.DataFrame(rows, columns=None if rows else list(_KEY))
 
 
 def _plain(methods: list[Series]) -> Series | None:

@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from cem import CemError
-from cem.report.interpolation import PerStrength, grows, monotone
+from cem.report.interpolation import Table, errors_at, grows
 from cem.report.methods import METHOD_COLUMNS, PLAIN
 from cem.report.statistics import LogErrors, PerSeed
 from cem.report.threat import SEPARATOR
@@ -21,7 +21,6 @@ NEEDED = (
     "strongest_of", "strongest_bound", "mse", "mse_ratio_to_mean_image",
 )  # fmt: skip
 Images = Callable[[str, str], Float[np.ndarray, " images"]]  # run, attack → the error of each test image
-Table = Float[np.ndarray, "seeds strengths"]
 _COUNTS = 1e-3  # share of the total from which on an error counts
 
 
@@ -138,29 +137,17 @@ class Series:
     def _limits(self) -> Bool[np.ndarray, "seeds strengths"]:
         return self.table("strongest_bound") > 0
 
-    @cached_property
-    def _curves(self) -> list[Callable[[float], tuple[float, PerStrength]]]:
-        errors = np.exp(np.column_stack([one.mean for one in self.errors]))
-        return [monotone(*pair) for pair in zip(self.accuracy, errors, strict=True)]
-
     def at(self, accuracy: dict[int, float]) -> Place:
         """Its errors where it has these accuracies, seed by seed. Seeds that it does not have are left out."""
         asked = [place for place, seed in enumerate(self.seeds) if seed in accuracy]
-        found = {place: self._curves[place](accuracy[self.seeds[place]]) for place in asked}
-        there = [place for place in asked if not math.isnan(found[place][0])]
-        total = np.array([found[place][0] for place in there])
-        errors = [one.rows(there) for one in self.errors]
-        slopes = np.array([found[place][1] for place in there]).reshape(-1, len(self.strengths))
-        # By so much of a strength's logarithm does that of the total move.
-        share = slopes * np.exp(np.column_stack([one.mean for one in errors])) / total[:, None]
-        moved = errors[0].times(share[:, 0])
-        for one, of_seed in zip(errors[1:], share.T[1:], strict=True):
-            moved = moved.plus(one, of_seed)
+        wanted = np.array([accuracy[self.seeds[place]] for place in asked], float)
+        errors, share = errors_at(self.accuracy[asked], tuple(one.rows(asked) for one in self.errors), wanted)
+        there = np.flatnonzero(~np.isnan(errors.mean)).tolist()
         return Place(
-            seeds=tuple(self.seeds[place] for place in there),
-            errors=LogErrors(np.log(total), moved.share),
-            missed=tuple(self.seeds[place] for place in asked if place not in there),
-            limit=bool((self._limits[there] & (np.abs(share) > _COUNTS)).any()),
+            seeds=tuple(self.seeds[asked[place]] for place in there),
+            errors=errors.rows(there),
+            missed=tuple(self.seeds[one] for place, one in enumerate(asked) if place not in there),
+            limit=bool((self._limits[asked] & (np.abs(share) > _COUNTS)).any()),
         )
 
     def below_reference(self, points: float) -> dict[int, float]:

@@ -94,6 +94,13 @@ def test_by_chance_a_stronger_setting_has_more_accuracy_and_the_curve_stays_mono
     assert curve(0.855)[0] == pytest.approx(0.03)
 
 
+def test_of_strengths_that_cost_nothing_the_strongest_counts() -> None:
+    """Noise is often free at first: at that accuracy, and a little below it, its error is that of the most noise."""
+    curve = monotone(np.array([0.9, 0.9, 0.9, 0.8]), np.array([0.01, 0.02, 0.04, 0.05]))
+    assert curve(0.9)[0] == pytest.approx(0.04)
+    assert curve(0.85)[0] == pytest.approx(0.045)
+
+
 def test_outside_its_points_a_curve_has_no_error() -> None:
     curve, single = monotone(np.array([0.9, 0.8]), np.array([0.1, 0.2])), monotone(np.array([0.9]), np.array([0.1]))
     assert [math.isnan(curve(wanted)[0]) for wanted in (0.91, 0.85, 0.79)] == [True, False, True]
