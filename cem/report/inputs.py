@@ -13,6 +13,7 @@ from pyarrow.parquet import ParquetFile
 from cem import CemError
 from cem.config import Dataset, Run
 from cem.planning.plan import Plan
+from cem.report.methods import METHOD_COLUMNS
 from cem.storage.hdf5 import Reader, open_dataset
 from cem.storage.job_records import AttackRecord, TrainRecord
 from cem.storage.manifest_records import Manifest
@@ -147,7 +148,7 @@ def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
     """The aggregated results. Raises ReportError unless they are of exactly the planned runs and attacks."""
     verdict = ("attack_ok", "attack_bound", "attack_weak")
     marks = ("strongest", "strongest_of", "strongest_bound", *verdict, "threat_model", "constant")
-    expected = ("run", "attack", "scope", *marks, "majority_accuracy", *metric_columns(plan))
+    expected = ("run", "attack", "scope", *marks, "majority_accuracy", *METHOD_COLUMNS, *metric_columns(plan))
     results = _read_table(Path(parquet), "aggregate", expected)
     planned = {(name, attack.id) for name, run in plan.runs.items() for attack in plan.attacks(run)}
     found = set(zip(results["run"], results["attack"], strict=True))

@@ -15,6 +15,8 @@ from cem.planning.status import RunStatus
 from cem.report.answer import Answer, answer
 from cem.report.charts import accuracy_against_error, attack_curves, training_curves
 from cem.report.data import about_data
+from cem.report.equal_accuracy import Comparisons, write_frames
+from cem.report.equal_tables import equal_tables
 from cem.report.expected import expected_table
 from cem.report.floor import floor_picture, read_entropy
 from cem.report.groups import Group, group_plan
@@ -59,6 +61,7 @@ class Section:
     expected: Table | None  # where it is measured
     floor: Picture | None  # where a leakage is finite
     tradeoff: Picture
+    at_reference: dict[str, Table]  # at equal accuracy below the undefended network, and the front: by name
     reconstructions: list[Picture]
 
 
@@ -89,12 +92,13 @@ def write_page(
 ) -> None:
     """As `write_report`, from results as they are. whole: all that is planned; missing: runs of it without a result."""
     whole, groups, scores = whole or plan, group_plan(plan), Scores(plan)
+    frames = Comparisons(results, lambda run, attack: scores.images(run, attack, "infer", "mse")).frames()
     with look(), threadpool_limits(1):  # more threads add up in another order, which moves t-SNE's points
         threats = threat_models(whole)
         shown = shown_groups(groups, results, threats[0])
         images = {name: (read_entropy(plan, one), read_test(plan, one)[2]) for name, one in plan.datasets.items()}
         sections = [
-            _section(plan, groups, shown, results, threat, scores, images, number)
+            _section(plan, groups, shown, results, threat, scores, images, frames, number)
             for number, threat in enumerate(threats, 1)
         ]
         pictures = {
@@ -129,6 +133,8 @@ def write_page(
     )
     drawn = [picture for one in sections for picture in (one.tradeoff, one.floor, *one.reconstructions) if picture]
     drawn += [picture for several in pictures.values() for picture in several]
+    if tables_dir is not None:
+        write_frames(frames, tables_dir)
     _write_files(figures_dir, tables_dir, drawn, [*_numbered_tables(sections), *tables.values()])
     write_text(out_html, html)
 
@@ -141,6 +147,7 @@ def _section(
     threat: ThreatModel,
     scores: Scores,
     images: dict[str, tuple[float, int]],
+    frames: dict[str, pd.DataFrame],
     number: int,
 ) -> Section:
     suffix = "" if number == 1 else f"_{number}"  # of the figures' names
@@ -156,6 +163,7 @@ def _section(
         expected_table(groups, results, threat),
         floor_picture(groups, shown, results, threat, scores, images, f"floor{suffix}"),
         accuracy_against_error(groups, shown, results, threat, scores, f"accuracy_against_error{suffix}"),
+        equal_tables(frames, threat.label),
         reconstruction_grids(plan, shown, results, threat, suffix),
     )
 
@@ -169,6 +177,7 @@ def _numbered_tables(sections: list[Section]) -> list[Table]:
             section.summary,
             section.further,
             section.comparisons,
+            *section.at_reference.values(),
             section.leakage,
             section.swaps,
             section.expected,

@@ -28,6 +28,13 @@ class Table:
         body = [r"\hline", lines[0], r"\hline", *lines[1:], r"\hline"]
         return "\n".join([*notes, rf"\begin{{tabular}}{{{form}}}", *body, r"\end{tabular}", ""])
 
+    def markdown(self) -> str:
+        """A table of GitHub's Markdown, with the notes below it."""
+        ruler = ["---"] * self.text_columns + ["---:"] * (len(self.header) - self.text_columns)
+        cells = [[cell.replace("|", r"\|") for cell in row] for row in (self.header, *self.rows)]
+        lines = [f"| {' | '.join(row)} |" for row in (cells[0], ruler, *cells[1:])]
+        return "\n".join([*lines, "", *(f"{note}\n" for note in self.notes)])
+
 
 def escape_latex(text: str) -> str:
     """Text that LaTeX prints as it stands."""
