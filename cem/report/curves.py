@@ -106,6 +106,10 @@ class Curve:
     by: str
     points: tuple[Point, ...]
 
+    def strength(self, point: Point) -> float:
+        """How much of `by` a point has."""
+        return _strength(point.group.first)[1]
+
 
 @dataclass(frozen=True)
 class Arena:
