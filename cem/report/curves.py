@@ -106,6 +106,7 @@ class Curve:
     label: str
     by: str
     points: tuple[Point, ...]
+    strengths: tuple[float, ...]  # how much of `by` each point has
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,8 @@ def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scor
         ordered = sorted(members, key=lambda group: methods[group.first.id].strength)
         points = tuple(Point(one, one.headline(results, threat), scores) for one in ordered)
         method = methods[ordered[0].first.id]
-        return Curve(PLAIN if method.plain else " / ".join(one.label for one in ordered), method.by, points)
+        label = PLAIN if method.plain else " / ".join(one.label for one in ordered)
+        return Curve(label, method.by, points, tuple(methods[one.first.id].strength for one in ordered))
 
     found_arenas = []
     for families in found.values():

@@ -1,5 +1,6 @@
 """A table as rows of text: one source for the page and for LaTeX."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LATEX = {
@@ -19,6 +20,10 @@ class Table:
     rows: list[tuple[str, ...]]
     notes: tuple[str, ...] = ()
     text_columns: int = 1
+
+    def places(self, names: Sequence[str]) -> list[int]:
+        """Of the columns whose headers begin with these, in the table's order."""
+        return [place for place, name in enumerate(self.header) if name.startswith(tuple(names))]
 
     def latex(self) -> str:
         """A `tabular` that needs no package."""
