@@ -3,7 +3,7 @@
 import csv
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cem import CemError
 from cem.config import load_study
-from cem.report.cells import INTERVAL, ONE_SEED
+from cem.report.cells import ONE_SEED
 from cem.report.inputs import EXPECTED, LEAKAGE, METRICS, UNSATURATED
 from cem.report.pictures import Picture, colour, finish, look, marker, new_figure
 from cem.report.statistics import Estimate, over_seeds
@@ -34,7 +34,9 @@ SHOWN = {
     "train_seconds": ("training, s", 1.0),
     "train_max_rss_mb": ("memory, MB", 1.0),
 }
+TITLES = [title for title, _ in SHOWN.values()]
 STRONGEST = "strongest attack"
+SPREAD = "±: half the 95 % interval over training seeds (Student's t), without that over test images: see each report."
 # Columns of runs.csv that are no settings, beside those that begin with infer_ or train_.
 _OTHER = {
     "run", "accuracy", "majority_accuracy", "attempts", "lost_seconds", "cost_source", "reference", "threat_model",
@@ -141,7 +143,7 @@ def compare_several(what: Sequence[str], results: Path) -> Comparison:
             )
         chosen, title, parts = _runs([find_run(one, results) for one in what])
         studies = {place.name: place for place, _ in chosen}
-    entries = _entries(chosen)
+    entries = _entries(chosen, apart=not all(places))
     page = results / f"compare-{'-'.join(parts)}.html"
     with look():
         pictures = [_chart(entries)] if len(entries) > 2 else []
@@ -173,7 +175,7 @@ def _rows(study: Path) -> list[Row]:
     return rows
 
 
-def _runs(folders: Iterable[Path]) -> tuple[list[tuple[Path, Row]], str, list[str]]:
+def _runs(folders: Sequence[Path]) -> tuple[list[tuple[Path, Row]], str, list[str]]:
     """The rows of these runs, a title, and what names them in a file's name."""
     chosen, names = [], []
     for folder in folders:
@@ -186,16 +188,16 @@ def _runs(folders: Iterable[Path]) -> tuple[list[tuple[Path, Row]], str, list[st
             )
         chosen += mine
         names.append(name)
-    if len(set(names)) < len(names):
-        raise CompareError(f"expected runs that differ, found {names[0]} twice. Name each once.")
+    if len({folder.absolute() for folder in folders}) < len(names):
+        raise CompareError(f"expected runs that differ, found one twice in: {', '.join(names)}. Name each once.")
     return chosen, " and ".join(names), [name.rpartition("/")[2] for name in names]
 
 
-def _entries(rows: list[tuple[Path, Row]]) -> list[Entry]:
-    """Runs that differ only in their seed together, by threat model."""
+def _entries(rows: list[tuple[Path, Row]], apart: bool) -> list[Entry]:
+    """By threat model, and runs that differ only in their seed together; with `apart` each run by itself."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for study, row in rows:
-        settings = {name: value for name, value in _settings(row).items() if name != "seed"}
+        settings = {name: value for name, value in _settings(row).items() if apart or name != "seed"}
         groups.setdefault((study.name, row["threat_model"], repr(settings)), []).append(row)
     return [_entry(study, threat, members) for (study, threat, _), members in groups.items()]
 
@@ -216,14 +218,19 @@ def _settings(row: Row) -> Row:
     }
 
 
+def _plain(text: str) -> str:
+    """A setting in a cell; pandas writes whole numbers as 3.0 where others lack the setting."""
+    return text.removesuffix(".0") or "–"
+
+
 def _value(text: str) -> float:
     return float(text) if text else math.nan
 
 
 def _differing(settings: Sequence[Row]) -> list[str]:
-    """Names of those that are not the same in all; what one has and another has not, too, where it says something."""
+    """Names of those that are not the same in all that have them: members of a family have others each."""
     names = dict.fromkeys(name for one in settings for name in one)
-    return [name for name in names if len({one.get(name, "") for one in settings}) > 1]
+    return [name for name in names if len({one.get(name, "") for one in settings} - {""}) > 1]
 
 
 def _tables(entries: list[Entry]) -> list[Table]:
@@ -241,41 +248,27 @@ def _table(name: str, entries: list[Entry]) -> Table:
     if len({entry.study for entry in entries}) > 1:
         columns["study"] = [entry.study for entry in entries]
     columns |= {
-        setting: [entry.settings.get(setting, "") or "–" for entry in entries]
+        setting: [_plain(entry.settings.get(setting, "")) for entry in entries]
         for setting in _differing([entry.settings for entry in entries])
     }
     words = len(columns) + 1
     columns["seeds"] = [str(len(entry.runs)) for entry in entries]
     columns[STRONGEST] = [entry.strongest for entry in entries]
     columns |= {title: [entry.text(metric) for entry in entries] for metric, (title, _) in SHOWN.items()}
-    metrics = {"seeds", STRONGEST, *(title for title, _ in SHOWN.values())}
-    same = [title for title in columns if title in metrics and len(entries) > 1 and len(set(columns[title])) == 1]
+    same = {
+        title: cells[0]
+        for title, cells in columns.items()
+        if title in (*TITLES, "seeds", STRONGEST) and len(entries) > 1 and len(set(cells)) == 1
+    }
     columns = {title: cells for title, cells in columns.items() if title not in same}
-    notes = [f"Equal in all: {title} {_first(same_cells)}." for title, same_cells in _cells(entries, same)]
-    if any(len(entry.runs) == 1 for entry in entries):
-        notes.append(ONE_SEED)
-    if any(len(entry.runs) > 1 for entry in entries):
-        notes.append(INTERVAL)
+    notes = [f"Equal in all: {'; '.join(f'{title} {cell}' for title, cell in same.items())}."] if same else []
+    notes += [ONE_SEED] if any(len(entry.runs) == 1 for entry in entries) else []
+    notes += [SPREAD] if any(len(entry.runs) > 1 for entry in entries) else []
     if len(entries) <= _MOST_SIDE_BY_SIDE:
         header = ("", *(entry.runs[0] for entry in entries))
         return Table(name, header, [(title, *cells) for title, cells in columns.items()], tuple(notes), len(header))
     rows = [tuple(cells) for cells in zip(*columns.values(), strict=True)]
     return Table(name, tuple(columns), rows, tuple(notes), min(words, len(columns)))
-
-
-def _cells(entries: list[Entry], titles: Iterable[str]) -> list[tuple[str, list[str]]]:
-    by_title = {title: metric for metric, (title, _) in SHOWN.items()}
-    found = []
-    for title in titles:
-        if title in by_title:
-            found.append((title, [entry.text(by_title[title]) for entry in entries]))
-        else:
-            found.append((title, [str(len(one.runs)) if title == "seeds" else one.strongest for one in entries]))
-    return found
-
-
-def _first(cells: list[str]) -> str:
-    return "not known" if cells[0] == "–" else cells[0]
 
 
 def _notes(entries: list[Entry]) -> list[str]:
