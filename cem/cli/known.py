@@ -7,9 +7,6 @@ from typing import Annotated
 import typer
 
 from cem.cli.app import FILE, RESULTS, AsJson, Results, say, say_json
-from cem.data import catalog
-from cem.planning.prepared import prepared_sets
-from cem.planning.prepared import rows as rows_of_prepared
 from cem.planning.template import TEMPLATES, Template, write_study
 from cem.planning.text import aligned
 
@@ -47,6 +44,9 @@ def data(
     Prepared: shape of an image, classes, images of each split, SHA-256 of the raw images, studies that use it. Paths
     are below the working directory, with each set's usual `root`. Exit code 2: there is none of that name.
     """
+    from cem.data import catalog  # NumPy and h5py: other commands do without
+    from cem.planning.prepared import prepared_sets, rows
+
     if name is not None:
         one = catalog.find(name)
         if as_json:
@@ -63,7 +63,7 @@ def data(
     typer.echo(aligned([("source", "what", ""), *((*row[:2], "") for row in catalog.rows(groups["sources"]))]))
     say("\n" + aligned([("set", "what", "found here"), *catalog.rows(groups["sets"])]))
     if prepared:
-        typer.echo("\n" + aligned(rows_of_prepared(prepared)))
+        typer.echo("\n" + aligned(rows(prepared)))
     for text in unread if prepared else []:
         typer.echo(f"not read, so which data it uses is not known: {text}", err=True)
 
