@@ -1,6 +1,8 @@
 """Several studies, or runs, side by side: the settings and the metrics that differ. What `cem compare` shows."""
 
+import base64
 import csv
+import io
 import math
 import os
 from collections.abc import Sequence
@@ -12,10 +14,9 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cem import CemError
-from cem.config import load_study
+from cem.config import Run, load_study
 from cem.report.cells import ONE_SEED
-from cem.report.inputs import EXPECTED, LEAKAGE, METRICS, UNSATURATED
-from cem.report.pictures import Picture, colour, finish, look, marker, new_figure
+from cem.report.pictures import colour, look, marker, new_figure
 from cem.report.statistics import Estimate, over_seeds
 from cem.report.table import Table
 from cem.storage.export import find_run
@@ -36,12 +37,8 @@ SHOWN = {
 }
 TITLES = [title for title, _ in SHOWN.values()]
 STRONGEST = "strongest attack"
+CAPTION = "Error of the strongest attack against accuracy; up and right is better. Bars: 95 % over seeds."
 SPREAD = "±: half the 95 % interval over training seeds (Student's t), without that over test images: see each report."
-# Columns of runs.csv that are no settings, beside those that begin with infer_ or train_.
-_OTHER = {
-    "run", "accuracy", "majority_accuracy", "attempts", "lost_seconds", "cost_source", "reference", "threat_model",
-    "strongest_attack", "entropy_power", "not_applicable", *LEAKAGE, *UNSATURATED, *EXPECTED, *METRICS,
-}  # fmt: skip
 _MOST_SIDE_BY_SIDE = 3  # more are rows, not columns
 Row = dict[str, str]
 
@@ -75,7 +72,7 @@ class Comparison:
     title: str
     entries: list[Entry]
     tables: list[Table]
-    pictures: list[Picture]
+    chart: str  # as an address of a picture; empty where there are too few points
     notes: list[str]
     page: Path
     studies: dict[str, Path]
@@ -113,7 +110,8 @@ class Comparison:
         html = environment.get_template("several.html").render(
             title=self.title,
             tables=self.tables,
-            pictures=self.pictures,
+            chart=self.chart,
+            caption=CAPTION,
             notes=self.notes,
             links={name: quote(os.path.relpath(link, target.parent)) for name, link in links.items()},
         )
@@ -146,8 +144,8 @@ def compare_several(what: Sequence[str], results: Path) -> Comparison:
     entries = _entries(chosen, apart=not all(places))
     page = results / f"compare-{'-'.join(parts)}.html"
     with look():
-        pictures = [_chart(entries)] if len(entries) > 2 else []
-    return Comparison(title, entries, _tables(entries), pictures, _notes(entries), page, studies)
+        chart = _chart(entries) if len(entries) > 2 else ""
+    return Comparison(title, entries, _tables(entries), chart, _notes(entries), page, studies)
 
 
 def _study(what: str, results: Path) -> Path | None:
@@ -213,9 +211,8 @@ def _entry(study: str, threat: str, rows: list[Row]) -> Entry:
 
 
 def _settings(row: Row) -> Row:
-    return {
-        name: value for name, value in row.items() if name not in _OTHER and not name.startswith(("infer_", "train_"))
-    }
+    """What a run was made with, by dotted path."""
+    return {name: value for name, value in row.items() if name.partition(".")[0] in Run.model_fields}
 
 
 def _plain(text: str) -> str:
@@ -281,7 +278,7 @@ def _notes(entries: list[Entry]) -> list[str]:
     return notes
 
 
-def _chart(entries: list[Entry]) -> Picture:
+def _chart(entries: list[Entry]) -> str:
     """Accuracy against error, a colour for each study and a mark for each threat model."""
     figure = new_figure(7.0, 4.2)
     axes = figure.subplots()
@@ -304,8 +301,9 @@ def _chart(entries: list[Entry]) -> Picture:
     axes.set_ylabel("MSE of the strongest attack, Infer")
     if told:
         axes.legend(loc="best")
-    caption = "Error of the strongest attack against accuracy; up and right is better. Bars: 95 % over seeds."
-    return finish(figure, "several", "svg", caption)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _finite(value: float) -> float | None:
