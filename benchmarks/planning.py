@@ -27,7 +27,7 @@ COMMANDS = {
 }
 PLAIN = (*DRY_RUN, str(ROOT / "benchmarks" / "plain.smk"), "--config")
 # Command -> CPU seconds allowed for the small study (None: not stated) and for the large one.
-ALLOWED_S = {"cem validate": (None, 3), "cem plan": (None, 3), "cem status": (None, 5), "snakemake -n": (10, 60)}
+ALLOWED_S = {"cem validate": (None, 2), "cem plan": (None, 2), "cem status": (None, 5), "snakemake -n": (10, 60)}
 ALLOWED_GROWTH, ALLOWED_MB = 6.0, 400
 ALLOWED_OVER_PLAIN = 1.3  # times its memory
 

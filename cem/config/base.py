@@ -35,7 +35,9 @@ class Settings(BaseModel):
         settings = {}
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
-            default = field.get_default(call_default_factory=True, validated_data=self.__dict__)
+            default = field.default  # as it is: pydantic's get_default copies it, for each of thousands of runs
+            if field.default_factory is not None:
+                default = field.get_default(call_default_factory=True, validated_data=self.__dict__)
             if name in TAGS or value != default:
                 settings[name] = _plain(value)
         return settings

@@ -36,3 +36,10 @@ def at(settings: Any, path: str) -> Any:
     for part in path.split("."):
         settings = settings.get(part, ...) if isinstance(settings, dict) else getattr(settings, part, ...)
     return settings
+
+
+def dotted(value: Any, name: str = "") -> dict[str, Any]:
+    """Settings by their dotted paths, the first of them below `name`."""
+    if isinstance(value, dict):
+        return {k: v for key, item in value.items() for k, v in dotted(item, f"{name}.{key}".strip(".")).items()}
+    return {name: value}

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from cem.config import DatasetSettings, ModelSettings, Run, parse_bottleneck, parse_decoder
 from cem.config.presets import IMAGES, published_dataset
@@ -54,28 +55,45 @@ class Forecast:
         saved = sum(self._warming(run) for run in runs) - sum(self._warming(run) for run in warmups)
         return f"warm-ups: {len(warmups)}, shared by {len(runs)} runs: {epochs} epochs saved, {_time(saved)} of one GPU"
 
-    def _duration(self) -> list[str]:
+    def as_json(self) -> dict[str, Any]:
+        """For programs: seconds of one GPU and bytes of disk, by what takes them; why they are not known, where so."""
+        try:
+            return {"gpu_seconds": self.seconds(), "disk_bytes": self.bytes()}
+        except UnknownSize as unknown:
+            return {"unknown": str(unknown)}
+
+    def seconds(self) -> dict[str, float]:
+        """Of one GPU, by stage. Raises UnknownSize."""
         training = sum(self._warming(run) for run in self.plan.warmups.values())
         training += sum(self._training(run) for run in self.plan.runs.values())
         attacks = sum(self._attacking(run) for run in self.plan.runs.values())
-        said = f", times what {self.rate:g} images/s are to that" if self.rate else ""
-        return [
-            f"time of one GPU: {_time(training + attacks)}: training {_time(training)}, attacks {_time(attacks)}",
-            f"  by the throughput of {MEASURED_ON}{said}; another GPU: --images-per-second N, of a training step",
-            "  without a surrogate. Not counted: what defences add, searches, scoring, measuring leakage, waiting",
-        ]
+        return {"training": float(training), "attacks": float(attacks)}
 
-    def _space(self) -> str:
+    def bytes(self) -> dict[str, int]:
+        """Of disk, by what is kept there. Raises UnknownSize."""
         activations = sum(self._activations(run) for run in self.plan.runs.values())
         bases = {path.parent: run for run in self.plan.runs.values() if (path := self.plan.start_mixture(run))}
         activations += sum(self._activations(run) for run in bases.values())
-        models = sum(_MODEL_MB * 1e6 * run.model.width**2 for run in self.plan.trained.values())
+        models = round(sum(_MODEL_MB * 1e6 * run.model.width**2 for run in self.plan.trained.values()))
         scores = sum(self._scores(run) for run in self.plan.runs.values())
         data = sum(
             sum(self._counts[name].values()) * dataset.channels * dataset.side**2
             for name, dataset in self.plan.datasets.items()
         )
-        parts = {"activations": activations, "models": models, "attacks": scores, "images": data}
+        return {"activations": activations, "models": models, "attacks": scores, "images": data}
+
+    def _duration(self) -> list[str]:
+        parts = self.seconds()
+        said = f", times what {self.rate:g} images/s are to that" if self.rate else ""
+        return [
+            f"time of one GPU: {_time(sum(parts.values()))}: "
+            + ", ".join(f"{stage} {_time(taken)}" for stage, taken in parts.items()),
+            f"  by the throughput of {MEASURED_ON}{said}; another GPU: --images-per-second N, of a training step",
+            "  without a surrogate. Not counted: what defences add, searches, scoring, measuring leakage, waiting",
+        ]
+
+    def _space(self) -> str:
+        parts = self.bytes()
         return f"disk: {_gigabytes(sum(parts.values()))}: " + ", ".join(
             f"{name} {_gigabytes(size)}" for name, size in parts.items()
         )

@@ -1,6 +1,5 @@
 """What `cem status` says: how far each run is, what failed, what is left over, and whether the report is up to date."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from cem.config import Run
 from cem.planning.cluster import ClusterJobs
 from cem.planning.plan import Plan
 from cem.planning.status import RunStatus, State, Unfinished, newer_than_report, study_status, unfinished
+from cem.planning.text import aligned
 from cem.report.verdicts import FAILED, FailedAttack, read_verdicts
 
 
@@ -37,6 +37,11 @@ class Status:
         """Whether a run failed, or an attack that is trained did."""
         attacks = any(one.mark == FAILED and one.attack in self.plan.learned for one in self.attacks)
         return attacks or any(one.state == State.FAILED for one in self.runs)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no run is waiting or running."""
+        return not any(one.state in (State.WAITING, State.RUNNING) for one in self.runs)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -126,12 +131,6 @@ class Status:
             return "report: not made yet"
         older = f" (older than the results of {len(self.newer)} runs: run the workflow, or cem report)"
         return f"report: {path}" + (older if self.newer else "")
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns, aligned, two spaces apart."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def _stages(plan: Plan, name: str, run: Run, attacks: list[str]) -> list[bool | None]:

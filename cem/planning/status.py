@@ -92,11 +92,11 @@ def unfinished(plan: Plan) -> list[Unfinished]:
     for folder in sorted(plan.root.glob(".state/*/")):
         makes = read_work(folder)
         if makes is not None and makes.is_relative_to(plan.folder):
-            found.append(Unfinished(folder, makes, _is_alive(folder)))
+            found.append(Unfinished(folder, makes, is_alive(folder)))
     return sorted(found, key=lambda one: one.makes)
 
 
-def _is_alive(folder: Path) -> bool:
+def is_alive(folder: Path) -> bool:
     """Whether a job gave a sign of life a moment ago, and has not said since that it ended."""
     try:
         attempts = json.loads((folder / ATTEMPTS).read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cem.config import Run
+from cem.config.paths import dotted
 from cem.planning.plan import Plan
 from cem.report.threat import SEPARATOR, ThreatModel
 
@@ -105,10 +106,3 @@ def _label(run: Run, others: list[Run]) -> str:
     own = dotted(run.model_dump(mode="json"))
     apart = [f"{key} {own[key]}" for key in own if any(twin.get(key) != own[key] for twin in twins) and key != "seed"]
     return ", ".join([short(run), *apart])
-
-
-def dotted(value: Any, name: str = "") -> dict[str, Any]:
-    """Settings by their dotted paths."""
-    if isinstance(value, dict):
-        return {k: v for key, item in value.items() for k, v in dotted(item, f"{name}.{key}".strip(".")).items()}
-    return {name: value}

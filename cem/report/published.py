@@ -10,7 +10,7 @@ import pandas as pd
 from cem.config import AttackSettings, Run
 from cem.config.attack import ATTACKS as ATTACK_CLASSES
 from cem.config.model import MODELS
-from cem.config.paths import at, put
+from cem.config.paths import at, dotted, put
 from cem.config.presets import (
     ASSUMED,
     ATTACKS,
@@ -25,7 +25,7 @@ from cem.config.presets import (
 from cem.config.strict import validate
 from cem.planning.plan import Plan
 from cem.report.cells import attack_cell, notes_of, seeds_text, working
-from cem.report.groups import Group, dotted
+from cem.report.groups import Group
 from cem.report.scores import Scores
 from cem.report.statistics import over_seeds
 from cem.report.table import Table

@@ -15,27 +15,33 @@ class ExportError(StoreError):
 
 
 def find_run(run: str, results: Path) -> Path:
-    """The folder of a run: `run` is that folder, or the run's id, as `cem plan` shows it.
+    """The folder of a run: `run` is that folder, the run's id, as `cem plan` shows it, or a part of one run's id only.
 
-    Raises ExportError where there is none, or several studies have it.
+    Raises ExportError where there is none, or several have it.
     """
     if run and Path(run).is_dir():
         return Path(run)
-    names = [part for part in run.split("/") if part not in ("", ".", "..")]
-    found = [
-        folder for study in sorted(results.glob("*/runs")) if (folder := study.joinpath(*names)).is_dir() and names
-    ]
+    part = "/".join(name for name in run.split("/") if name not in ("", ".", ".."))
+    there = run_folders(results)
+    found = [folder for folder, name in there.items() if name == part]
+    found = found or [folder for folder, name in there.items() if part and part in name]
     if len(found) == 1:
         return found[0]
     if found:
-        places = ", ".join(map(str, found))
         raise ExportError(
-            f"expected the run of one study, found {run} in several: {places}. Give one of these folders."
+            f"expected the id of one run, or a part that only one has; found {run!r} in {len(found)}. "
+            f"{_listed('Give one of these folders, or more of its id', list(map(str, found)))}"
         )
-    there = sorted(str(path.parent) for path in results.glob("*/runs/*/*/*/*/attacks"))
     raise ExportError(
-        f"expected the folder or id of a run, found none for {run!r}. {_listed('Runs with attacks', there)}"
+        f"expected the folder or id of a run, or a part of its id; found none for {run!r} in {results}. "
+        f"{_listed('Runs there', list(map(str, there)))}"
     )
+
+
+def run_folders(results: Path) -> dict[Path, str]:
+    """Folder → id of every run in the results, of all studies."""
+    folders = sorted(path for path in results.glob("*/runs/*/*/*/*") if path.is_dir())
+    return {folder: "/".join(folder.parts[-4:]) for folder in folders}
 
 
 def export(run: Path, attack: str, target: Path) -> tuple[WeightsHeader, str]:

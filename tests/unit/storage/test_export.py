@@ -79,8 +79,8 @@ def test_another_file_is_not_overwritten(cem, run) -> None:
 @pytest.mark.parametrize(
     ("said", "attack", "message"),
     [
-        ("a/b/c/s0-1", "decoder", f"found none for 'a/b/c/s0-1'. Runs with attacks: results/mine/runs/{RUN}."),
-        ("", "decoder", "expected the folder or id of a run, found none for ''"),
+        ("a/b/c/s0-1", "decoder", f"found none for 'a/b/c/s0-1' in results. Runs there: results/mine/runs/{RUN}."),
+        ("", "decoder", "expected the folder or id of a run, or a part of its id; found none for ''"),
         (
             RUN,
             "flow",
@@ -114,4 +114,5 @@ def test_weights_that_attack_json_does_not_speak_of_are_refused(cem, run) -> Non
 
 def test_a_run_of_two_studies_is_asked_about(cem, run) -> None:
     Path("results/other/runs", RUN, "attacks").mkdir(parents=True)
-    assert f"in several: results/mine/runs/{RUN}, results/other/runs/{RUN}" in cem(RUN, "decoder")[2]
+    expected = f"in 2. Give one of these folders, or more of its id: results/mine/runs/{RUN}, results/other/runs/{RUN}"
+    assert expected in cem(RUN, "decoder")[2]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cem import __version__, cli
-from cem.cli import main
+from cem import __version__
+from cem.cli import main, site
 from cem.config import load_study
 from cem.jobs.work import name_work
 from cem.planning.plan import Plan
@@ -126,9 +126,10 @@ def test_a_plan_has_a_row_a_run_and_a_row_a_rule(cem, file, plan):
     assert lines_with(out, "added: ") == [
         f"added: {reference} (undefended reference: an attack must invert it for its numbers to count)"
     ]
-    assert lines_with(out, reference)[0].split()[1:] == ["none", "-", "0", "0", "-", "0"]
-    assert lines_with(out, first)[0].split()[1:] == ["none", "-", "0", "0.025", "dropout0.2+topk0.5", "0"]
-    assert lines_with(out, second)[0].split()[1:] == ["gmm", "legacy", "16", "0.025", "dropout0.2+topk0.5", "0"]
+    assert out.splitlines()[0].split() == ["run", "noise_std", "defenses", "surrogate"]
+    assert lines_with(out, reference)[0].split()[1:] == ["0", "-", "none"]
+    assert lines_with(out, first)[0].split()[1:] == ["0.025", "dropout0.2+topk0.5", "none"]
+    assert lines_with(out, second)[0].split()[1:] == ["0.025", "dropout0.2+topk0.5", "gmm"]
     for rule, count in plan.jobs().items():
         assert f"{rule} {count}" in [" ".join(line.split()) for line in out.splitlines()]
     assert out.splitlines()[-1] == f"3 runs, {plan.jobs().total()} jobs"
@@ -142,7 +143,7 @@ def test_a_plan_names_no_rule_without_jobs(cem, file):
 
 def test_the_columns_of_a_table_are_aligned(cem, file):
     table = cem("plan", file)[1].split("\n\n")[0].splitlines()
-    for title in ("surrogate", "weight", "seed"):
+    for title in ("noise_std", "defenses", "surrogate"):
         start = table[0].index(title)
         assert all(line[start] != " " and line[start - 1] == " " for line in table)
 
@@ -358,8 +359,8 @@ def test_a_profile_is_installed_and_shown(cem, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("level", "expected"), [("ok", 0), ("warning", 0), ("problem", 1)])
 def test_the_doctor_ends_with_1_on_a_problem_alone(cem, monkeypatch, level, expected):
-    findings = [cli.Finding("ok", "a", "b"), cli.Finding(level, "[red]", "d", "do this")]
-    monkeypatch.setattr(cli, "examine", lambda *_: iter(findings))
+    findings = [site.Finding("ok", "a", "b"), site.Finding(level, "[red]", "d", "do this")]
+    monkeypatch.setattr(site, "examine", lambda *_: iter(findings))
     code, out, err = cem("doctor", "--no-probe")
     assert (code, err) == (expected, "")
     assert f"{level:<8} [red]: d\n         do this\n" in out
@@ -369,7 +370,7 @@ def test_the_doctor_tries_hdf5_where_the_jobs_work(cem, tmp_path, monkeypatch):
     def examine(program, partition, profile, probe, wait, more):
         return more(tmp_path)
 
-    monkeypatch.setattr(cli, "examine", examine)
+    monkeypatch.setattr(site, "examine", examine)
     assert cem("doctor")[1].startswith("ok       hdf5: written and read")
     monkeypatch.setattr("cem.storage.hdf5.write_file", lambda *_: (tmp_path / "none" / "file").open())
     code, out, _ = cem("doctor")
@@ -389,7 +390,7 @@ def test_help_has_a_short_name(cem, command):
     assert "-h, --help" in out
 
 
-@pytest.mark.parametrize("command", ["validate", "plan", "status"])
+@pytest.mark.parametrize("command", ["validate", "plan", "status", "--help", "data", "new"])
 def test_no_command_needs_torch_or_two_seconds(file, command):
     program = (
         "import json, sys, time\nfrom cem.cli import main\n"
@@ -397,7 +398,8 @@ def test_no_command_needs_torch_or_two_seconds(file, command):
         "loaded = [name for name in ('torch', 'sklearn', 'pandas') if name in sys.modules]\n"
         "print(json.dumps([code, loaded, time.process_time()]))"
     )
-    done = subprocess.run([sys.executable, "-c", program, command, file], capture_output=True, text=True, timeout=60)
+    words = {"--help": [], "data": [], "new": ["mine", "--template", "data"]}.get(command, [str(file)])
+    done = subprocess.run([sys.executable, "-c", program, command, *words], capture_output=True, text=True, timeout=60)
     code, loaded, seconds = json.loads(done.stdout.splitlines()[-1])
     assert (code, loaded) == (0, []), done.stderr
     assert seconds < 2

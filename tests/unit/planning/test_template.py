@@ -1,0 +1,78 @@
+"""Studies to begin with are right as they are written, and replace nothing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cem.cli import main
+from cem.config import load_study
+from cem.planning.plan import Plan
+
+
+@pytest.fixture
+def new(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        try:
+            main(["new", *words])
+        except SystemExit as done:
+            code = done.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize("template", ["data", "model", "front"])
+def test_a_template_is_a_study_with_comments(new, template):
+    code, out, err = new("mine", "--template", template, "--images", "my images")
+    assert (code, err) == (0, "")
+    assert "cem validate config/mine.yaml" in out
+    study = load_study("config/mine.yaml")
+    assert (study.name, study.dataset.name) == ("mine", "mine")
+    assert Path(study.dataset.path) == Path("my images")
+    assert Plan(study).runs
+    assert Path("config/mine.yaml").read_text().count("#") > 5
+
+
+def test_a_front_has_plain_noise_and_strengths_to_join(new):
+    new("mine", "--template", "front")
+    runs = Plan(load_study("config/mine.yaml")).asked.values()
+    plain = {run.noise_std for run in runs if not run.defenses and not run.surrogate.adds_term}
+    assert len(plain) >= 3
+    assert len({run.surrogate.weight for run in runs if run.surrogate.adds_term}) >= 3
+
+
+def test_the_paths_of_an_own_network_are_taken(new):
+    assert new("mine", "--template", "model", "--network", "a: b.py", "--cut", "layer1.0", "--images", "x.npz")[0] == 0
+    study = load_study("config/mine.yaml")
+    assert (study.model.path, study.model.cut, study.dataset.source) == ("a: b.py", "layer1.0", "npz")
+
+
+def test_no_file_is_replaced(new):
+    make = Path("config/mine.yaml")
+    make.parent.mkdir()
+    make.write_text("name: precious\n")
+    code, _, err = new("mine", "--template", "data")
+    assert code == 2
+    assert "config/mine.yaml: expected no such file, found one" in err
+    assert make.read_text() == "name: precious\n"
+
+
+@pytest.mark.parametrize("words", [("../mine", "--template", "data"), ("a b", "--template", "front"),
+                                   ("mine", "--template", "data", "--cut", "layer1")])  # fmt: skip
+def test_what_does_not_fit_is_refused_and_leaves_nothing(new, words, tmp_path):
+    assert new(*words)[0] == 2
+    assert list(tmp_path.rglob("*.yaml")) == []
+
+
+def test_a_template_is_written_without_torch(tmp_path):
+    program = (
+        "import sys\nfrom cem.cli import main\ntry: main()\nexcept SystemExit as done: code = done.code\n"
+        "print(code, 'torch' in sys.modules, 'pandas' in sys.modules)"
+    )
+    words = [sys.executable, "-c", program, "new", "mine", "--template", "data"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "0 False False"
