@@ -34,6 +34,14 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
             NETWORK | {"statistic": "enhanced_variance", "threshold": {"kind": "none"}},
             NETWORK | {"optimizer": "shared", "threshold": {"kind": "fixed"}},
             NETWORK | {"optimizer": "frozen", "threshold": {"kind": "coupled"}},
+            *(
+                {"statistic": "conditional", "features": 8} | more
+                for more in (
+                    {"threshold": {"kind": "none"}},
+                    {"residual": "coefficients", "antithetic": False, "threshold": {"kind": "fixed", "value": 1.0}},
+                    {"optimizer": "frozen", "threshold": {"kind": "schedule", "start": 1.0, "end": 1.0}},
+                )
+            ),
         ],
     },
     "defense": {
