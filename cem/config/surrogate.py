@@ -325,5 +325,85 @@ class AttentionSurrogate(ThresholdTerm):
         return f"attention-{self.statistic}-w{self.weight:g}"
 
 
+class PairSurrogate(SurrogateTerm):
+    """An upper and a lower bound at once: their losses, each times its own weight λ, are added.
+
+    `weight` multiplies both. `schedule` is of both; theirs stay constant.
+    """
+
+    kind: Literal["pair"] = "pair"
+    implementation = "cem.surrogates.pair:Pair"
+    weight: float = Field(1.0, ge=0, description="multiplies the weights λ of both")
+    upper: Annotated[GmmSurrogate | AttentionSurrogate, Field(discriminator="kind")] = Field(
+        GmmSurrogate(), description="bounds the leakage from above: gmm, or attention of another statistic"
+    )
+    lower: AttentionSurrogate = Field(
+        AttentionSurrogate(statistic="conditional"),
+        description="bounds the leakage from below: attention of statistic conditional",
+    )
+
+    @model_validator(mode="after")
+    def _of_two_kinds(self) -> "PairSurrogate":
+        for name, part in (("upper", self.upper), ("lower", self.lower)):
+            if (part.formula == "conditional") != (name == "lower"):
+                raise ValueError(f"{name} is {part.label}: expected statistic conditional as lower, another as upper")
+            if part.weight == 0:
+                raise ValueError(f"{name}.weight is 0: leave the pair out, and use the other one by itself")
+            if part.schedule != "constant":
+                raise ValueError(f"{name}.schedule: give the pair the schedule {part.schedule}, which is of both")
+        fitted = [part for part in (self.upper, self.lower) if part.fitted_by != "frozen"]
+        if any(part.fitted_by == "shared" for part in fitted):
+            raise ValueError("upper.optimizer: a pair's parts have own or frozen: found shared")
+        if len({part.own_lr for part in fitted}) > 1:
+            raise ValueError(
+                f"one Adam fits both: give one lr, not {self.upper.own_lr:g} (upper) and {self.lower.lr:g}"
+            )
+        return self
+
+    @property
+    def mixture(self) -> MixtureFit | None:
+        """What the upper one starts from."""
+        return self.upper.mixture
+
+    @property
+    def fitted_by(self) -> FittedBy:
+        return "own" if "own" in (self.upper.fitted_by, self.lower.fitted_by) else "frozen"
+
+    @property
+    def own_lr(self) -> float:
+        return max(part.own_lr if part.fitted_by == "own" else 0.0 for part in (self.upper, self.lower))
+
+    @property
+    def own_warmup_epochs(self) -> int:
+        return max(self.upper.own_warmup_epochs, self.lower.own_warmup_epochs)
+
+    @property
+    def measures_threshold(self) -> bool:
+        return self.upper.measures_threshold
+
+    @property
+    def moves_threshold(self) -> bool:
+        return self.upper.moves_threshold or self.lower.moves_threshold
+
+    @property
+    def checks_size(self) -> bool:
+        return self.upper.checks_size
+
+    @property
+    def smallest_class(self) -> int:
+        return self.upper.smallest_class
+
+    def refit_due(self, since: int) -> bool:
+        return self.upper.refit_due(since)
+
+    @property
+    def formula(self) -> str:
+        return f"{self.upper.formula}+{self.lower.formula}"
+
+    @property
+    def label(self) -> str:
+        return f"pair-{self.upper.label}+{self.lower.label}-w{self.weight:g}"
+
+
 SURROGATES = Family("surrogate", SurrogateSettings)
 Surrogate = Annotated[SurrogateSettings, SURROGATES]

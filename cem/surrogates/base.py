@@ -100,7 +100,7 @@ class Surrogate(Numbers):
     """Base of the surrogates; by itself the surrogate `none`, which asks nothing of the encoder.
 
     The implementation of a member of the family is called with its settings and what is `Given`, and gives one of
-    these, on the CPU. uses_images: whether `forward` and `fit_loss` take the batch's images as a fourth argument.
+    these, on the CPU. uses_images: whether `forward` and `fit_loss` take the batch's images, as `images`.
     """
 
     uses_images: bool = False
