@@ -27,12 +27,13 @@ from cem.models import make_split, seed_dropout, smashed_shape
 from cem.surrogates import Surrogate, make_surrogate
 
 SIGMA, SAMPLES = 0.025, 50_000
-LIMITS = {"gmm bound": 0.03, "gmm legacy": 0.03, "attention mixture": 0.10}
+LIMITS = {"gmm bound": 0.03, "gmm legacy": 0.03, "attention mixture": 0.10, "attention conditional": 0.10}
 FASTER_THAN_LOOP = 10.0
 CONFIGS = {
     "gmm bound": GmmSurrogate(),
     "gmm legacy": GmmSurrogate(formula="legacy"),
     "attention mixture": AttentionSurrogate(),
+    "attention conditional": AttentionSurrogate(statistic="conditional"),
 }
 
 
@@ -95,8 +96,9 @@ def make_work(case: Case) -> dict[str, Callable[[], Tensor]]:
 
     def surrogate_work(surrogate: Surrogate) -> Callable[[], Tensor]:
         def work() -> Tensor:
-            loss = surrogate(smashed.clone().requires_grad_(), labels, draws).loss
-            fit = surrogate.fit_loss(smashed, labels, draws)
+            seen = {"images": images} if surrogate.uses_images else {}
+            loss = surrogate(smashed.clone().requires_grad_(), labels, draws, **seen).loss
+            fit = surrogate.fit_loss(smashed, labels, draws, **seen)
             return loss if fit is None else loss + fit
 
         return work

@@ -31,7 +31,7 @@ _SERVER = ("cross_entropy", "server_grad_norm")
 _CLIENT = ("defense_penalty", "cross_entropy_grad_norm", "defense_grad_norm", "client_grad_norm")
 # Finite, or the surrogate sits the batch out. Its leakage may be infinite: it is, without noise.
 _GUARDED = ("surrogate_loss", "surrogate_grad_norm", "fit_loss", "fit_grad_norm")
-_OF_SURROGATE = (*_GUARDED, "leakage_nats", "intra_class_mse")
+_OF_SURROGATE = (*_GUARDED, "leakage_nats", "conditional_nats", "intra_class_mse")
 
 
 class Step(NamedTuple):

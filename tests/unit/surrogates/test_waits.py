@@ -24,6 +24,8 @@ CASES = {
     "attention mixture": AttentionSurrogate(embedding=16),
     "attention mixture, schedule": AttentionSurrogate(embedding=16, threshold=Threshold(kind="schedule")),
     "attention enhanced_variance": AttentionSurrogate(statistic="enhanced_variance", reduced=16),
+    "attention conditional": AttentionSurrogate(statistic="conditional", features=8),
+    "attention conditional, coefficients": AttentionSurrogate(statistic="conditional", residual="coefficients"),
 }
 
 
@@ -62,9 +64,10 @@ def step(surrogate: Surrogate, monkeypatch: pytest.MonkeyPatch) -> None:
         on_gpu(surrogate)
         smashed = torch.empty(33, *SHAPE, device="cuda")
         labels = torch.empty(33, dtype=torch.int64, device="cuda")
-        terms = surrogate(smashed, labels)
+        seen = {"images": torch.empty(33, 3, 8, 8, device="cuda")} if surrogate.uses_images else {}
+        terms = surrogate(smashed, labels, **seen)
         assert {term.device.type for term in terms} == {"cuda"}
-        surrogate.fit_loss(smashed, labels)
+        surrogate.fit_loss(smashed, labels, **seen)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "enhanced" not in name])

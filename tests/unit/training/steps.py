@@ -14,6 +14,7 @@ from cem.config import (
     GmmSurrogate,
     NoPeek,
     NoSurrogate,
+    PairSurrogate,
     Run,
     SyntheticDataset,
     TopK,
@@ -35,10 +36,16 @@ SURROGATES = {
     "attention mixture linear": AttentionSurrogate(tokens="linear", **SMALL),
     "attention enhanced_variance": AttentionSurrogate(statistic="enhanced_variance", **SMALL),
     "attention shared": AttentionSurrogate(optimizer="shared", **SMALL),
+    "attention conditional": AttentionSurrogate(statistic="conditional", features=8),
+    "pair": PairSurrogate(lower=AttentionSurrogate(statistic="conditional", features=8)),
     "attention frozen": AttentionSurrogate(optimizer="frozen", **SMALL),
 }
 CASES = [(name, protocol) for name in SURROGATES for protocol in ("joint", "split")]
-CASES = [case for case in CASES if case[1] == "joint" or case[0] in ("gmm bound", "attention mixture")]
+CASES = [
+    case
+    for case in CASES
+    if case[1] == "joint" or case[0] in ("gmm bound", "attention mixture", "attention conditional", "pair")
+]
 SIZES = (18, 17, 3)  # images in each batch
 DEFENSES = (NoPeek(weight=0.5), Dropout(rate=0.3), TopK(fraction=0.3, scope="batch"))
 
