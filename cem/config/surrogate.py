@@ -201,6 +201,32 @@ class GmmSurrogate(ThresholdTerm):
         return f"gmm-{self.formula}-w{self.weight:g}"
 
 
+class GaussianSurrogate(ThresholdTerm):
+    """One full covariance of all numbers of z, from earlier batches of the epoch: a closed-form bound, nothing learned.
+
+    It has a mean for each class. An upper bound on the leakage: no sample is scored under a density that has seen it.
+    """
+
+    kind: Literal["gaussian"] = "gaussian"
+    implementation = "cem.surrogates.gaussian:Gaussian"
+    weight: float = Field(0.1, ge=0, description="λ: weight of the loss, nats per dimension")
+    support: int = Field(1024, ge=2, description="latest samples of the epoch that the covariance is estimated from")
+    max_dimensions: int = Field(4096, ge=1, description="a z of more numbers is refused: time grows with their cube")
+    threshold: Threshold = Field(Threshold(), description="where the pressure on a variance stops")
+
+    @property
+    def checks_size(self) -> bool:
+        return True
+
+    @property
+    def formula(self) -> str:
+        return "bound"
+
+    @property
+    def label(self) -> str:
+        return f"gaussian-w{self.weight:g}"
+
+
 class AttentionSurrogate(ThresholdTerm):
     """Slot attention and gated cross-attention.
 

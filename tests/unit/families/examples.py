@@ -24,6 +24,7 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
             {"components": 2, "covariance": "pca", "rank": 2},
             {"components": 2, "formula": "legacy"},
         ],
+        "gaussian": [{}, {"support": 40}],
         "attention": [
             NETWORK,
             NETWORK | {"tokens": "linear"},
