@@ -259,6 +259,9 @@ class AttentionSurrogate(ThresholdTerm):
     reduced: int = Field(128, ge=8, description="numbers that z is reduced to (linear)")
     heads: int = Field(4, ge=1, description="heads of the cross-attention")
     components: int = Field(8, ge=1, description="components of a token's density (mixture)")
+    antithetic: bool = Field(
+        False, description="score ẑ + ε and ẑ − ε of each draw: of two draws, the gradients agree far better (mixture)"
+    )
     max_parameters: int = Field(10_000_000, ge=1, description="a larger module is refused")
     optimizer: Literal["own", "shared", "frozen"] = Field(
         "own", description="who fits the module: its own Adam on its own loss, the model's optimizer, or nobody"

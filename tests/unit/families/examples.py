@@ -28,6 +28,7 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
         "attention": [
             NETWORK,
             NETWORK | {"tokens": "linear"},
+            NETWORK | {"antithetic": True},
             NETWORK | {"tokens": "flat"},
             NETWORK | {"slot_init": "gaussian", "warmup_epochs": 2},
             NETWORK | {"statistic": "enhanced_variance"},
