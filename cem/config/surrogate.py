@@ -201,11 +201,37 @@ class GmmSurrogate(ThresholdTerm):
         return f"gmm-{self.formula}-w{self.weight:g}"
 
 
+class GaussianSurrogate(ThresholdTerm):
+    """One full covariance of all numbers of z, from earlier batches of the epoch: a closed-form bound, nothing learned.
+
+    It has a mean for each class. An upper bound on the leakage: no sample is scored under a density that has seen it.
+    """
+
+    kind: Literal["gaussian"] = "gaussian"
+    implementation = "cem.surrogates.gaussian:Gaussian"
+    weight: float = Field(0.1, ge=0, description="λ: weight of the loss, nats per dimension")
+    support: int = Field(1024, ge=2, description="latest samples of the epoch that the covariance is estimated from")
+    max_dimensions: int = Field(4096, ge=1, description="a z of more numbers is refused: time grows with their cube")
+    threshold: Threshold = Field(Threshold(), description="where the pressure on a variance stops")
+
+    @property
+    def checks_size(self) -> bool:
+        return True
+
+    @property
+    def formula(self) -> str:
+        return "bound"
+
+    @property
+    def label(self) -> str:
+        return f"gaussian-w{self.weight:g}"
+
+
 _OF_SLOTS = {  # settings of the statistics with slots, which conditional has not
     "tokens", "slots", "iterations", "temperature", "slot_init", "embedding", "reduced", "heads", "components",
     "max_parameters",
 }  # fmt: skip
-_OF_REGRESSION = {"features", "residual", "ridge", "antithetic"}
+_OF_REGRESSION = {"features", "residual", "ridge"}
 
 
 class AttentionSurrogate(ThresholdTerm):
@@ -264,8 +290,11 @@ class AttentionSurrogate(ThresholdTerm):
         "coefficient of a patch (conditional)",
     )
     ridge: float = Field(1e-3, gt=0, description="added to the variance of every feature, in parts of it (conditional)")
-    antithetic: bool = Field(
-        True, description="each draw of the noise is used with both signs: the gradient is mostly noise (conditional)"
+    antithetic: bool = _by(
+        "statistic",
+        {"mixture": False, "enhanced_variance": False, "conditional": True},
+        description="score ẑ + ε and ẑ − ε of each draw: the gradients of two draws then agree far better "
+        "(mixture, conditional)",
     )
 
     @model_validator(mode="after")
@@ -283,6 +312,8 @@ class AttentionSurrogate(ThresholdTerm):
         others = _OF_SLOTS if conditional else _OF_REGRESSION
         if given := sorted(others & self.sparse().keys()):
             raise ValueError(f"statistic {self.statistic} has no {', '.join(given)}: leave out")
+        if self.statistic == "enhanced_variance" and self.antithetic:
+            raise ValueError("statistic enhanced_variance has no antithetic: leave out")
         if conditional and self.threshold.kind in ("coupled", "quantile"):
             raise ValueError(
                 f"threshold {self.threshold.kind} is of a variance of z; that of statistic conditional is a squared "
@@ -334,8 +365,8 @@ class PairSurrogate(SurrogateTerm):
     kind: Literal["pair"] = "pair"
     implementation = "cem.surrogates.pair:Pair"
     weight: float = Field(1.0, ge=0, description="multiplies the weights λ of both")
-    upper: Annotated[GmmSurrogate | AttentionSurrogate, Field(discriminator="kind")] = Field(
-        GmmSurrogate(), description="bounds the leakage from above: gmm, or attention of another statistic"
+    upper: Annotated[GmmSurrogate | GaussianSurrogate | AttentionSurrogate, Field(discriminator="kind")] = Field(
+        GmmSurrogate(), description="bounds the leakage from above: gmm, gaussian, or attention of another statistic"
     )
     lower: AttentionSurrogate = Field(
         AttentionSurrogate(statistic="conditional"),

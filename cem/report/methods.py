@@ -7,7 +7,7 @@ from typing import Any
 from cem.config import NoSurrogate, Run
 from cem.config.base import digest
 from cem.config.bottleneck import parse_bottleneck
-from cem.report.groups import dotted
+from cem.config.paths import dotted
 
 PLAIN = "plain noise"
 # As rows of results tell it; the last two: whether all seeds have one network, which is given; accuracy of the

@@ -25,9 +25,11 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family â†’ member â†
             {"components": 2, "covariance": "pca", "rank": 2},
             {"components": 2, "formula": "legacy"},
         ],
+        "gaussian": [{}, {"support": 40}],
         "attention": [
             NETWORK,
             NETWORK | {"tokens": "linear"},
+            NETWORK | {"antithetic": True},
             NETWORK | {"tokens": "flat"},
             NETWORK | {"slot_init": "gaussian", "warmup_epochs": 2},
             NETWORK | {"statistic": "enhanced_variance"},

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from cem.config import AttentionSurrogate, GmmSurrogate, Threshold
+from cem.config import AttentionSurrogate, GaussianSurrogate, GmmSurrogate, SurrogateSettings, Threshold
 from cem.mixture import ClassMixture
 from cem.surrogates import Surrogate, attention_mixture, make_surrogate
 
@@ -21,6 +21,8 @@ CASES = {
     "gmm bound, pca": GmmSurrogate(covariance="pca", rank=2),
     "gmm bound, quantile": GmmSurrogate(threshold=Threshold(kind="quantile")),
     "gmm legacy": GmmSurrogate(formula="legacy"),
+    "gaussian": GaussianSurrogate(),
+    "gaussian, schedule": GaussianSurrogate(threshold=Threshold(kind="schedule")),
     "attention mixture": AttentionSurrogate(embedding=16),
     "attention mixture, schedule": AttentionSurrogate(embedding=16, threshold=Threshold(kind="schedule")),
     "attention enhanced_variance": AttentionSurrogate(statistic="enhanced_variance", reduced=16),
@@ -29,7 +31,7 @@ CASES = {
 }
 
 
-def make(cfg: GmmSurrogate | AttentionSurrogate) -> Surrogate:
+def make(cfg: SurrogateSettings) -> Surrogate:
     mixture = None
     if isinstance(cfg, GmmSurrogate):
         k, low_rank = cfg.components, ()

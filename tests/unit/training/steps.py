@@ -11,6 +11,7 @@ from torch import Tensor
 from cem.config import (
     AttentionSurrogate,
     Dropout,
+    GaussianSurrogate,
     GmmSurrogate,
     NoPeek,
     NoSurrogate,
@@ -32,6 +33,7 @@ SURROGATES = {
     "gmm bound": GmmSurrogate(),
     "gmm bound pca": GmmSurrogate(covariance="pca", rank=2),
     "gmm legacy": GmmSurrogate(formula="legacy"),
+    "gaussian": GaussianSurrogate(),
     "attention mixture": AttentionSurrogate(**SMALL),
     "attention mixture linear": AttentionSurrogate(tokens="linear", **SMALL),
     "attention enhanced_variance": AttentionSurrogate(statistic="enhanced_variance", **SMALL),
