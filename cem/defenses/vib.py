@@ -45,11 +45,14 @@ class ScaledNoise:
     def white_std(self) -> NotApplicable:
         return _OF_Z
 
+    def stds(self, clean: Smashed) -> Smashed:
+        return self.factor * self.log_scale(clean).exp()
+
     def unit(self, clean: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
         return standard_normal(clean, generator)
 
     def send(self, clean: Smashed, generator: torch.Generator) -> Smashed:
-        return clean + self.factor * self.log_scale(clean).exp() * self.unit(clean, generator)
+        return clean + self.stds(clean) * self.unit(clean, generator)
 
     def observe(self, clean: Float[Tensor, "n d"], unit: Float[Tensor, "n d"]) -> Observed:
         logs = self._logs(clean)
