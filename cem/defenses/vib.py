@@ -110,8 +110,7 @@ class VibDefense(Mechanism):
     """z ~ N(ẑ, s(ẑ)²), and `weight` · KL(N(ẑ, s(ẑ)²) ‖ N(0, 1)), mean over the images.
 
     s is a function of ẑ, where Alemi et al.'s may be any function of x: only then is p(z|ẑ) a channel. The channel's
-    noise_std is `initial_std` before training, which is what a surrogate is made for; after it, what it was
-    in training, as a running root mean square.
+    noise_std is `initial_std` before training; then what it was in training, as a running root mean square.
     """
 
     def __init__(self, cfg: Vib) -> None:

@@ -64,6 +64,11 @@ CASES += [("gmm bound", "vib", "joint"), ("attention mixture", "shaped learned",
 SIZES = (18, 17, 3)  # images in each batch
 
 
+def copied(value: Tensor) -> Tensor:
+    """In the layout that files have."""
+    return value.clone(memory_format=torch.contiguous_format)
+
+
 def steps(name: str, defenses: str, protocol: str, world: World) -> dict[str, Tensor]:
     """What each step read, its gradients, and the weights and statistics after it."""
     training = Training(epochs=2, warmup_epochs=0, protocol=protocol)
@@ -82,11 +87,9 @@ def steps(name: str, defenses: str, protocol: str, world: World) -> dict[str, Te
         assert failure is None
         found |= {f"{step}.{name}": torch.tensor(value) for name, value in readings.items()}
         for half, module in modules.items():
-            found |= {f"{step}.{half}.{key}": value.clone().contiguous() for key, value in module.state_dict().items()}
+            found |= {f"{step}.{half}.{key}": copied(value) for key, value in module.state_dict().items()}
             gradients = {key: parameter.grad for key, parameter in module.named_parameters()}
-            found |= {
-                f"{step}.{half}.{key}.grad": g.clone().contiguous() for key, g in gradients.items() if g is not None
-            }
+            found |= {f"{step}.{half}.{key}.grad": copied(g) for key, g in gradients.items() if g is not None}
     return found
 
 
