@@ -170,6 +170,8 @@ def test_an_attack_still_improving_is_no_evidence_of_protection_but_what_it_rebu
         ({"mse": 0.034, "mse_class_mean": 0.033}, "does not beat the class's mean"),
         ({"mse": 0.0155}, "weak: on the undefended reference its MSE is 1.29 times that of linear, which an attacker"),
         ({"mse": 0.0145}, ""),
+        ({"mse": 0.0145, "mse_class_mean": math.nan}, ""),  # by identity: the mean image alone is left
+        ({"mse": 0.036, "mse_class_mean": math.nan}, "its MSE there is 0.51 of the mean image's"),
     ],
 )
 def test_the_gate_looks_at_the_references(plan: Plan, change: dict[str, float | str], why: str) -> None:
