@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cem.config.base import Settings, Slug
 from cem.config.bottleneck import parse_bottleneck
+from cem.config.imports import imported_beside
 from cem.config.registry import Family, Member, load
 from cem.config.spelling import Also
 
@@ -426,7 +427,7 @@ class OwnModel(CutAtModule):
 
     @property
     def files(self) -> tuple[str, ...]:
-        return self.path, *(one.path for one in self.weights)
+        return self.path, *imported_beside(self.path), *(one.path for one in self.weights)
 
     @property
     def fixed(self) -> bool:

@@ -52,7 +52,7 @@ COLUMNS = (
     "attack_bound", "attack_verdict", "reference", "strongest_bound", "threat_model", "strongest_of",
     "majority_accuracy", "test_images", *LEAKAGE[2:], *UNSATURATED, "constant",
     *_EXPECTED,
-    "attack_weak", "held_out_mse", *METHOD_COLUMNS,
+    "attack_weak", "held_out_mse", "channel_noise_std", *METHOD_COLUMNS,
 )  # fmt: skip
 
 
@@ -91,6 +91,7 @@ def gather(plan: Plan, whole: Plan | None = None) -> tuple[pd.DataFrame, pd.Data
         *UNSATURATED[:3],
         *EXPECTED,
         "entropy_power",
+        "channel_noise_std",
         *COST_COLUMNS[1:],
         *metric_columns(plan)[3:],
     )
@@ -139,7 +140,7 @@ def _rows_of_run(plan: Plan, run: Run, majority: float, test_images: int, pixels
     def leakage(observations: int) -> Row:
         found = read(observations)
         if not run.noise_known:
-            found |= dict.fromkeys((*LEAKAGE, *UNSATURATED)) | {"not_applicable": NO_NOISE}
+            found |= dict.fromkeys((*LEAKAGE, *UNSATURATED, "channel_noise_std")) | {"not_applicable": NO_NOISE}
         nats = found["leakage_nats"]
         return found | {"entropy_power": None if nats is None else entropy_power(float(nats), pixels)}
 
@@ -231,7 +232,7 @@ def _rows_of_runs(plan: Plan, run: Run, rows: list[Row]) -> list[Row]:
 def _headline(plan: Plan, threat: str, best: Row) -> Row:
     scores = {"threat_model": threat, "strongest_attack": best.get("attack", "")}
     scores |= {"infer_bound": best.get("strongest_bound")}
-    scores |= {name: best.get(name) for name in (*LEAKAGE, *UNSATURATED, *_EXPECTED)}
+    scores |= {name: best.get(name) for name in (*LEAKAGE, *UNSATURATED, *_EXPECTED, "channel_noise_std")}
     return scores | {f"infer_{name}": best.get(name) for name in metric_columns(plan)}
 
 

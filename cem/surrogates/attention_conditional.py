@@ -104,9 +104,12 @@ class ConditionalEntropy(Surrogate):
 
     def __init__(self, cfg: AttentionSurrogate, given: Given) -> None:
         super().__init__()
-        self.cfg, self.noise_std = cfg, given.noise_std
-        self.threshold = VarianceThreshold(cfg.threshold, given.noise_std)
+        self.cfg, self.threshold = cfg, VarianceThreshold(cfg.threshold, given.noise_std)
+        self.take_noise(given.noise_std)
         self.network = Features(given.smashed_shape[0], cfg.features)
+
+    def take_noise(self, noise_std: float) -> None:
+        self.noise_std, self.threshold.noise_std = noise_std, noise_std
 
     def begin_epoch(self, progress: float) -> None:
         """Move a scheduled threshold."""

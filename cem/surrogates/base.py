@@ -34,8 +34,9 @@ class SurrogateError(CemError, ValueError):
 class Given:
     """What a surrogate is made for, beside its settings.
 
-    smashed_shape: channels, height, width of ẑ. class_prior: share of each class in the population. noise_std: σ, in
-    units of z. num_samples, mixture: what it starts from, where its settings ask for a mixture. seed: of its weights.
+    smashed_shape: channels, height, width of ẑ. class_prior: share of each class in the population. noise_std: σ at
+    first, in units of z: see `Surrogate.take_noise`. num_samples, mixture: what it starts from, where its settings ask
+    for a mixture. seed: of its weights.
     """
 
     smashed_shape: tuple[int, int, int]
@@ -107,6 +108,12 @@ class Surrogate(Numbers):
 
     def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
         """Take a quantile threshold from the clean ẑ of all private images, once, when the shared warm-up is over."""
+
+    def take_noise(self, noise_std: float) -> None:
+        """σ as it is now, before each batch and each look at the private ẑ: the noise of a defence may learn its size.
+
+        Nothing goes from the surrogate to that noise.
+        """
 
     def begin_epoch(self, progress: float) -> None:
         """A new epoch: 0 for the first after the shared warm-up, 1 for the last. Counters of `monitor` start anew."""

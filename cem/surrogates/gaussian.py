@@ -63,15 +63,19 @@ class Gaussian(Surrogate):
                 f"{self.dimensions:,}, at most {cfg.max_dimensions:,} are allowed. Add a bottleneck, cut later, raise "
                 "max_dimensions (time grows with its cube), or use kind gmm."
             )
-        self.cfg, self.noise_std, self.seen = cfg, given.noise_std, 0
-        self.noise_variance = max(given.noise_std**2, NOISE_VARIANCE_FLOOR)
+        self.cfg, self.seen = cfg, 0
         self.threshold = VarianceThreshold(cfg.threshold, given.noise_std)
+        self.take_noise(given.noise_std)
         self.register_buffer("class_prior", given.class_prior.float())
         self.prior_entropy = label_entropy(given.class_prior)
         self.register_buffer("smashed", torch.zeros(cfg.support, self.dimensions))
         self.register_buffer("labels", torch.zeros(cfg.support, dtype=torch.int64))
         self.register_buffer("shift", displacements(height, width), persistent=False)
         self.displacements = (2 * height - 1) * (2 * width - 1)
+
+    def take_noise(self, noise_std: float) -> None:
+        self.noise_std, self.threshold.noise_std = noise_std, noise_std
+        self.noise_variance = max(noise_std**2, NOISE_VARIANCE_FLOOR)
 
     def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
         self.threshold.measure(smashed.flatten(1), labels)

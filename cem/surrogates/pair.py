@@ -21,6 +21,11 @@ class Pair(Surrogate):
         self.upper: Surrogate = cfg.upper.load()(cfg.upper, given)
         self.lower: ConditionalEntropy = cfg.lower.load()(cfg.lower, given)
 
+    def take_noise(self, noise_std: float) -> None:
+        """Of both."""
+        self.upper.take_noise(noise_std)
+        self.lower.take_noise(noise_std)
+
     def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
         """Each takes its own."""
         self.upper.measure_threshold(smashed, labels)

@@ -81,6 +81,7 @@ class ClientObjective:
             values["defense_penalty"] = own.detach()
         if with_surrogate:
             alias = clean.view_as(clean)
+            self.surrogate.take_noise(self.defense.channel.noise_std)
             loss = self._surrogate(images, self.defense.prepare(alias), labels, values, in_graph=weight > 0)
             fit = self._fit(images, self.defense.prepare(clean.detach()), labels, values)
             own = own + weight * loss if weight > 0 else own
