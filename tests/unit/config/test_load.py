@@ -17,7 +17,10 @@ BAD = {
     "unlike any key": ({"zzzz": 1}, ["zzzz: unknown setting. Choose from: attacks, dataset"]),
     "internal name of runs": ({"extra_runs": []}, ["extra_runs: unknown setting", "runs, seeds"]),
     "none has no weight": ({"surrogates": [{"kind": "none", "weight": 1}]}, ["surrogates.0.none.weight: unknown"]),
-    "misspelt kind": ({"surrogates": [{"kind": "gm"}]}, ["surrogates.0", "'gmm', 'gaussian', 'attention', 'pair'; found 'gm'"]),
+    "misspelt kind": (
+        {"surrogates": [{"kind": "gm"}]},
+        ["surrogates.0", "'gmm', 'gaussian', 'attention', 'pair'; found 'gm'"],
+    ),
     "misspelt formula": ({"surrogates": [GMM | {"formula": "legcy"}]}, ["'bound' or 'legacy'; found 'legcy'"]),
     "misspelt attack": (
         {"attacks": [{"kind": "lniear"}]},
