@@ -21,6 +21,7 @@ NEEDED = (
     "strongest_of", "strongest_bound", "mse", "mse_ratio_to_mean_image",
 )  # fmt: skip
 Images = Callable[[str, str], Float[np.ndarray, " images"]]  # run, attack → the error of each test image
+PLACE = ("dataset", "arena", "arena_id", "threat_model")  # of what may be compared
 _COUNTS = 1e-3  # share of the total from which on an error counts
 
 
@@ -156,9 +157,10 @@ class Series:
         return {seed: float(accuracy) - points / 100 for seed, accuracy in pairs if not math.isnan(accuracy)}
 
 
-def read_series(results: pd.DataFrame, images: Images | None = None) -> dict[tuple[str, str, str], list[Series]]:
-    """Data set, arena and threat model → its methods. Of rows of results, of one study or several.
+def read_series(results: pd.DataFrame, images: Images | None = None) -> dict[tuple[str, ...], list[Series]]:
+    """Data set, arena in words and by its id, and threat model → its methods.
 
+    results: rows of one study or several.
     Raises SeriesError where columns are missing, or a run is there twice with different numbers.
     """
     if missing := [name for name in NEEDED if name not in results]:
@@ -169,10 +171,10 @@ def read_series(results: pd.DataFrame, images: Images | None = None) -> dict[tup
     kept = results[(results["scope"] == "infer") & results["strongest_of"].fillna("").ne("")]
     kept = kept[~(kept["reference"].astype(bool) & ~kept["own_network"].astype(bool))]  # of another network
     kept = kept[list(NEEDED)].assign(
-        threat=kept["strongest_of"].str.split(SEPARATOR), strength_name=kept["strength_name"].fillna("")
+        threat=kept["strongest_of"].str.split(SEPARATOR), **kept[["strength_name", "arena"]].fillna("")
     )
     rows = kept.explode("threat").drop_duplicates().sort_values("seed", kind="stable")
     found: dict[Any, list[Series]] = {}
-    for key, members in rows.groupby(["dataset", "arena_id", "threat", "method_id"], sort=False):
-        found.setdefault(key[:3], []).append(Series.of(members, images))
+    for key, members in rows.groupby([*PLACE[:-1], "threat", "method_id"], sort=False):
+        found.setdefault(key[:-1], []).append(Series.of(members, images))
     return found
