@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from cem import CemError
-from cem.report.interpolation import Table, errors_at, grows
+from cem.report.interpolation import Along, Table, grows
 from cem.report.methods import METHOD_COLUMNS, PLAIN
 from cem.report.statistics import LogErrors, PerSeed
 from cem.report.threat import SEPARATOR
@@ -138,17 +138,20 @@ class Series:
     def _limits(self) -> Bool[np.ndarray, "seeds strengths"]:
         return self.table("strongest_bound") > 0
 
+    @cached_property
+    def _along(self) -> Along:
+        return Along(self.accuracy, self.errors)
+
     def at(self, accuracy: dict[int, float]) -> Place:
         """Its errors where it has these accuracies, seed by seed. Seeds that it does not have are left out."""
-        asked = [place for place, seed in enumerate(self.seeds) if seed in accuracy]
-        wanted = np.array([accuracy[self.seeds[place]] for place in asked], float)
-        errors, share = errors_at(self.accuracy[asked], tuple(one.rows(asked) for one in self.errors), wanted)
+        errors, share = self._along.at(np.array([accuracy.get(seed, math.nan) for seed in self.seeds]))
         there = np.flatnonzero(~np.isnan(errors.mean)).tolist()
+        seeds = tuple(self.seeds[place] for place in there)
         return Place(
-            seeds=tuple(self.seeds[asked[place]] for place in there),
+            seeds=seeds,
             errors=errors.rows(there),
-            missed=tuple(self.seeds[one] for place, one in enumerate(asked) if place not in there),
-            limit=bool((self._limits[asked] & (np.abs(share) > _COUNTS)).any()),
+            missed=tuple(seed for seed in self.seeds if seed in accuracy and seed not in seeds),
+            limit=bool((self._limits & (np.abs(share) > _COUNTS)).any()),
         )
 
     def below_reference(self, points: float) -> dict[int, float]:
