@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cem.report.groups import Group
-from cem.report.interpolation import errors_at, grows
+from cem.report.interpolation import Along, grows
 from cem.report.methods import PLAIN, methods_of
 from cem.report.scores import Scores
 from cem.report.statistics import LogErrors, PerSeed, over_seeds
@@ -108,6 +108,21 @@ class Curve:
     points: tuple[Point, ...]
     strengths: tuple[float, ...]  # how much of `by` each point has
 
+    @cached_property
+    def along(self) -> Callable[[tuple[int, ...]], Along]:
+        """Of some seeds, by all points that have them and whose errors have a logarithm. Made once for each choice."""
+
+        @cache
+        def along(seeds: tuple[int, ...]) -> Along:
+            points = [one for one in self.points if one.seeds >= set(seeds) and not one.exact]
+            accuracy = np.column_stack([one.accuracy(list(seeds)) for one in points])
+            errors = [one.errors(list(seeds)) for one in points]
+            if grows(accuracy, np.column_stack([one.mean for one in errors])):
+                return Along(accuracy, tuple(errors))
+            return Along(accuracy[:, ::-1], tuple(errors[::-1]))
+
+        return along
+
 
 @dataclass(frozen=True)
 class Arena:
@@ -169,7 +184,7 @@ class Between:
 def place_at(curve: Curve, point: Point) -> Between | None:
     """Where a curve has a point's accuracy in every seed that the neighbours there share with it; None: nowhere.
 
-    The error there is that of `errors_at`, along all points of the curve that have these seeds. Of several places that
+    The error there is that of `monotone`, along all points of the curve that have these seeds. Of several places that
     with the most seeds, then the largest error, then the last one.
     """
     found: list[Between] = []
@@ -180,14 +195,7 @@ def place_at(curve: Curve, point: Point) -> Between | None:
         wanted, start, end = (one.accuracy(seeds) for one in (point, first, second))
         if not seeds or not ((np.minimum(start, end) <= wanted) & (wanted <= np.maximum(start, end))).all():
             continue
-        points = [one for one in curve.points if one.seeds >= set(seeds) and not one.exact]
-        accuracy, errors = (
-            np.column_stack([one.accuracy(seeds) for one in points]),
-            [one.errors(seeds) for one in points],
-        )
-        if not grows(accuracy, np.column_stack([one.mean for one in errors])):
-            accuracy, errors = accuracy[:, ::-1], errors[::-1]
-        there, _ = errors_at(accuracy, tuple(errors), wanted)
+        there, _ = curve.along(tuple(seeds)).at(wanted)
         if not np.isnan(there.mean).any():
             found.append(Between(first, second, seeds, there))
     return max(found[::-1], key=lambda place: (len(place.seeds), over_seeds(place.errors.mean).mean), default=None)

@@ -14,14 +14,13 @@ import numpy as np
 import pandas as pd
 
 from cem.report.front import ends, mark_front, volume_columns
-from cem.report.series import Images, Place, Series, read_series
+from cem.report.series import PLACE, Images, Place, Series, read_series
 from cem.report.statistics import Estimate, LogErrors, holm, over_seeds
 from cem.storage.files import whole_or_absent
 
 POINTS = (0.5, 1.0, 2.0, 5.0)  # of accuracy below the undefended network
 YARDSTICK = "the yardstick"
 NOTHING = "buys nothing over noise"
-_KEY = ("dataset", "arena_id", "threat_model")
 _LARGEST = 700.0  # of a logarithm
 _NONE = Estimate(math.nan, math.nan, 0)
 Row = dict[str, Any]
@@ -52,7 +51,7 @@ class Comparisons:
         for key, methods in self._places.items():
             for points in self._points:
                 found = [self._at(series, _plain(methods), points) for series in methods]
-                rows += [dict(zip(_KEY, key, strict=True)) | row for row in _with_holm(found)]
+                rows += [dict(zip(PLACE, key, strict=True)) | row for row in _with_holm(found)]
         return _frame(rows)
 
     def paired(self) -> pd.DataFrame:
@@ -72,7 +71,7 @@ class Comparisons:
                     row |= _ratio(mine.over(theirs), "factor")
                     families[second.plain].append(row | {"limit": mine.limit or theirs.limit})
                 for family in families.values():
-                    rows += [dict(zip(_KEY, key, strict=True)) | row for row in _with_holm(family)]
+                    rows += [dict(zip(PLACE, key, strict=True)) | row for row in _with_holm(family)]
         return _frame(rows)
 
     def front(self) -> pd.DataFrame:
@@ -84,8 +83,8 @@ class Comparisons:
         for key, methods in self._places.items():
             plain = _plain(methods)
             found = [row for series in methods for row in _strengths(series, plain)]
-            rows += [dict(zip(_KEY, key, strict=True)) | row for row in _with_holm(found)]
-        return mark_front(_frame(rows), list(_KEY)) if rows else _frame(rows)
+            rows += [dict(zip(PLACE, key, strict=True)) | row for row in _with_holm(found)]
+        return mark_front(_frame(rows), list(PLACE)) if rows else _frame(rows)
 
     def _at(self, series: Series, plain: Series | None, points: float) -> Row:
         row: Row = {"points_below": points, "method": series.label, "strength_name": series.by}
@@ -124,7 +123,7 @@ def write_frames(frames: dict[str, pd.DataFrame], folder: str | Path) -> None:
 
 def _frame(rows: list[Row]) -> pd.DataFrame:
     """With a header even where there is no row."""
-    return pd.DataFrame(rows, columns=None if rows else list(_KEY))
+    return pd.DataFrame(rows, columns=None if rows else list(PLACE))
 
 
 def _plain(methods: list[Series]) -> Series | None:

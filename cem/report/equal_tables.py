@@ -8,6 +8,7 @@ import pandas as pd
 
 from cem.report.equal_accuracy import Comparisons
 from cem.report.methods import PLAIN
+from cem.report.series import PLACE
 from cem.report.statistics import Estimate
 from cem.report.table import Table
 
@@ -47,7 +48,7 @@ def equal_table(frame: pd.DataFrame) -> Table:
     """Of rows of `Comparisons.equal_accuracy`, all of one threat model."""
     header = ("points below", "method", "in words", "accuracy, %", "error", "times noise", "p", "seeds")
     rows: list[tuple[str, ...]] = [
-        (f"{row.points_below:g}", f"{row.method}{_strengths(row)}", _words(row), _percent(row), _error(row),
+        (f"{row.points_below:g}", f"{_method(row)}{_strengths(row)}", _words(row), _percent(row), _error(row),
          _factor(row, "factor_to_noise"), _p(row), str(row.seeds or "–"))
         for row in _each(frame)
     ]  # fmt: skip
@@ -61,7 +62,7 @@ def front_table(frame: pd.DataFrame) -> Table:
         "times noise", "p", "seeds",
     )  # fmt: skip
     rows: list[tuple[str, ...]] = [
-        (row.method, f"{row.strength_name} {row.strength:g}" if row.strength_name else "–", row.attack, _words(row),
+        (_method(row), f"{row.strength_name} {row.strength:g}" if row.strength_name else "–", row.attack, _words(row),
          "yes" if row.on_front else "", _percent(row), _mean(row, "points_lost", 2),
          ("≤ " if row.limit else "") + _mean(row, "mse"), _factor(row, "factor_to_noise"), _p(row), str(row.seeds))
         for row in _each(frame)
@@ -73,10 +74,10 @@ def volume_table(frame: pd.DataFrame) -> Table:
     """Of rows of `Comparisons.front`, all of one threat model: one per method."""
     header = ("method", "strengths", "hypervolume", "above plain noise")
     rows: list[tuple[str, ...]] = []
-    for _, members in frame.groupby("method", sort=False):
+    for _, members in frame.groupby(["arena", "method"], sort=False):
         row: Row = next(_each(members))
         volumes = (_mean(row, name) for name in ("hypervolume", "hypervolume_above_noise"))
-        rows.append((row.method, str(len(members)), *volumes))
+        rows.append((_method(row), str(len(members)), *volumes))
     return Table("hypervolume", header, rows, (VOLUME,))
 
 
@@ -84,7 +85,7 @@ def paired_table(frame: pd.DataFrame) -> Table:
     """Of rows of `Comparisons.paired`, all of one threat model; of two methods, as noise is in another table."""
     header = ("points below", "method", "held against", "error, times", "p", "seeds")
     rows: list[tuple[str, ...]] = [
-        (f"{row.points_below:g}", row.method, row.other, _factor(row, "factor"), _p(row), str(row.factor_seeds))
+        (f"{row.points_below:g}", _method(row), row.other, _factor(row, "factor"), _p(row), str(row.factor_seeds))
         for row in _each(frame)
     ]  # fmt: skip
     return Table("paired", header, rows, (BELOW, *_notes(rows)), text_columns=3)
@@ -106,13 +107,14 @@ def equal_tables(frames: dict[str, pd.DataFrame], threat: str) -> dict[str, Tabl
 
 def markdown(comparisons: Comparisons) -> str:
     """What a page of docs shows: at equal accuracy, then every method and strength; for each threat model."""
-    equal, front, key = comparisons.equal_accuracy(), comparisons.front(), ["dataset", "arena_id", "threat_model"]
+    equal, front, key = comparisons.equal_accuracy(), comparisons.front(), list(PLACE)
     if equal.empty:
         return "No attack counts on any run, so that nothing is compared.\n"
     told = []
-    for (dataset, _, threat), rows in equal.groupby(key, sort=False):
+    for (dataset, arena, _, threat), rows in equal.groupby(key, sort=False):
         mine = front.merge(rows[key].drop_duplicates(), on=key)
-        about = f"The attacker: {threat}. Data: {dataset}.\n"
+        where = f"{dataset}, {arena}" if arena else dataset
+        about = f"The attacker: {threat}. Data: {where}.\n"
         told += [about, "At equal accuracy:\n", equal_table(rows).markdown(), "Every method and strength:\n"]
         told += [front_table(mine).markdown(), "All strengths of a method together:\n", volume_table(mine).markdown()]
     return "\n".join(told)
@@ -121,6 +123,11 @@ def markdown(comparisons: Comparisons) -> str:
 def _each(frame: pd.DataFrame) -> Iterator[Row]:
     """Its rows, by the names of the columns."""
     return iter(frame.itertuples())
+
+
+def _method(row: Row) -> str:
+    """Its name, after what tells its arena from others of the study."""
+    return f"{row.arena}: {row.method}" if row.arena else str(row.method)
 
 
 def _strengths(row: Row) -> str:

@@ -46,20 +46,24 @@ def monotone(accuracy: PerStrength, errors: PerStrength) -> Callable[[float], tu
     return place
 
 
-def errors_at(accuracy: Table, errors: tuple[LogErrors, ...], wanted: PerSeed) -> tuple[LogErrors, Table]:
-    """Errors of each seed at its wanted accuracy, and how much each strength counts there; NaN where it is not spanned.
+class Along:
+    """A method along its strengths, the weakest first. errors: of each strength, seed by seed."""
 
-    accuracy: of each strength, the weakest first. errors: of each strength, seed by seed.
-    """
-    means = np.exp(np.column_stack([one.mean for one in errors]))
-    found = [monotone(*pair)(place) for *pair, place in zip(accuracy, means, wanted.tolist(), strict=True)]
-    values = np.array([value for value, _ in found])
-    # By so much of a strength's logarithm does that of the value move.
-    share = np.array([slopes for _, slopes in found]).reshape(means.shape) * means / values[:, None]
-    moved = errors[0].times(share[:, 0])
-    for one, of_seed in zip(errors[1:], share.T[1:], strict=True):
-        moved = moved.plus(one, of_seed)
-    return LogErrors(np.log(values), moved.share), share
+    def __init__(self, accuracy: Table, errors: tuple[LogErrors, ...]) -> None:
+        self._errors = errors
+        self._means = np.exp(np.column_stack([one.mean for one in errors]))
+        self._seeds = [monotone(*pair) for pair in zip(accuracy, self._means, strict=True)]
+
+    def at(self, wanted: PerSeed) -> tuple[LogErrors, Table]:
+        """Errors of each seed at its accuracy, and how much each strength counts; NaN where that is not spanned."""
+        found = [curve(accuracy) for curve, accuracy in zip(self._seeds, wanted.tolist(), strict=True)]
+        values = np.array([value for value, _ in found])
+        # By so much of a strength's logarithm does that of the value move.
+        share = np.array([slopes for _, slopes in found]).reshape(self._means.shape) * self._means / values[:, None]
+        moved = self._errors[0].times(share[:, 0])
+        for one, of_seed in zip(self._errors[1:], share.T[1:], strict=True):
+            moved = moved.plus(one, of_seed)
+        return LogErrors(np.log(values), moved.share), share
 
 
 def _means(group: Int[np.ndarray, " members"]) -> Float[np.ndarray, "groups members"]:

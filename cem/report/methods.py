@@ -13,7 +13,8 @@ PLAIN = "plain noise"
 # As rows of results tell it; the last two: whether all seeds have one network, which is given; accuracy of the
 # undefended network of the same seed, of the arena.
 METHOD_COLUMNS = (
-    "arena_id", "method_id", "method", "strength_name", "strength", "own_network", "one_network", "reference_accuracy",
+    "arena", "arena_id", "method_id", "method", "strength_name", "strength", "own_network", "one_network",
+    "reference_accuracy",
 )  # fmt: skip
 _DIGITS = 8
 Settings = dict[str, Any]
@@ -24,7 +25,8 @@ Strength = tuple[str, str]  # whose it is, and its name
 class Method:
     """What a run is an instance of.
 
-    id: equal for runs that differ in seed and strength alone. arena: equal for runs that are held against each other.
+    id: equal for runs that differ in seed and strength alone. arena: equal for runs that are held against each other;
+    setting: what tells it from the others of the study in words, empty where it is the only one.
     by: name of the strength, empty where there is none; strength: how much of it the run has, 0 without.
     inside: whether the run has the network and training of its arena; otherwise the label says how it differs.
     """
@@ -32,6 +34,7 @@ class Method:
     label: str
     id: str
     arena: str
+    setting: str
     by: str
     strength: float
     inside: bool
@@ -79,11 +82,8 @@ def methods_of(runs: Iterable[Run], added: Iterable[Run] = ()) -> dict[str, Meth
 
 def place(run: Run) -> Settings:
     """Data, network and training: what runs share whose network is not another one."""
-    return {
-        name: value
-        for name, value in run.sparse().items()
-        if name not in ("seed", "surrogate", "noise_std", "defenses")
-    }
+    parts = {"dataset": run.dataset, "model": run.model, "training": run.training}
+    return {name: part.model_dump(mode="json") for name, part in parts.items()}
 
 
 def _key(settings: Settings) -> str:
@@ -154,15 +154,17 @@ def _labelled(found: list[tuple[_Parts, Settings, Strength | None]]) -> dict[str
     families: dict[str, dict[str, Settings]] = {}  # short label and arena → the families that it could be
     for one, family, _ in found:
         families.setdefault(_short(one) + _key(one.arena), {})[_key(family)] = family
+    arenas = list({_key(one.arena): one.arena for one, _, _ in found}.values())
     methods = {}
     for one, family, by in found:
+        setting = {name: value for other in arenas for name, value in _differing(one.arena, other).items()}
         twins = families[_short(one) + _key(one.arena)]
         apart = {name: value for twin in twins.values() for name, value in _differing(family, twin).items()}
-        told = [f"{name.rpartition('.')[2]} {_text(value)}" for name, value in apart.items()]
         methods[one.run.id] = Method(
-            label=", ".join([_short(one), *told]),
+            label=", ".join([_short(one), *_told(apart)]),
             id=_key(family),
             arena=_key(one.arena),
+            setting=", ".join(_told(setting)),
             by="" if by is None else by[1],
             strength=0.0 if by is None else one.strengths[by],
             inside=one.place == one.arena,
@@ -189,10 +191,15 @@ def _short(one: _Parts) -> str:
 
 
 def _differing(settings: Settings, other: Settings) -> Settings:
-    """What differs, by its dotted name; None: absent, at its default."""
+    """What it has otherwise than another, by its dotted name."""
     mine, theirs = dotted(settings), dotted(other)
-    return {name: mine.get(name) for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)}
+    return {name: value for name, value in mine.items() if value != theirs.get(name)}
+
+
+def _told(settings: Settings) -> list[str]:
+    """In words, by the last part of each name."""
+    return [f"{name.rpartition('.')[2]} {_text(value)}" for name, value in settings.items()]
 
 
 def _text(value: Any) -> str:
-    return "default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

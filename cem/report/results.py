@@ -200,7 +200,7 @@ def _add_methods(plan: Plan, whole: Plan, rows: list[Row]) -> None:
             of_seed[method.arena, run.seed] = accuracy.get(name)
     for row in rows:
         method = methods[row["run"]]
-        told = (method.arena, method.id, method.label, method.by, method.strength, method.inside)
+        told = (method.setting, method.arena, method.id, method.label, method.by, method.strength, method.inside)
         one_network = Group("", (whole.runs[row["run"]],)).one_network
         reference = of_seed.get((method.arena, row["seed"]))
         row |= dict(zip(METHOD_COLUMNS, (*told, one_network, reference), strict=True))

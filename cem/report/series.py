@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from cem import CemError
-from cem.report.interpolation import Table, errors_at, grows
+from cem.report.interpolation import Along, Table, grows
 from cem.report.methods import METHOD_COLUMNS, PLAIN
 from cem.report.statistics import LogErrors, PerSeed
 from cem.report.threat import SEPARATOR
@@ -21,6 +21,7 @@ NEEDED = (
     "strongest_of", "strongest_bound", "mse", "mse_ratio_to_mean_image",
 )  # fmt: skip
 Images = Callable[[str, str], Float[np.ndarray, " images"]]  # run, attack → the error of each test image
+PLACE = ("dataset", "arena", "arena_id", "threat_model")  # of what may be compared
 _COUNTS = 1e-3  # share of the total from which on an error counts
 
 
@@ -137,17 +138,20 @@ class Series:
     def _limits(self) -> Bool[np.ndarray, "seeds strengths"]:
         return self.table("strongest_bound") > 0
 
+    @cached_property
+    def _along(self) -> Along:
+        return Along(self.accuracy, self.errors)
+
     def at(self, accuracy: dict[int, float]) -> Place:
         """Its errors where it has these accuracies, seed by seed. Seeds that it does not have are left out."""
-        asked = [place for place, seed in enumerate(self.seeds) if seed in accuracy]
-        wanted = np.array([accuracy[self.seeds[place]] for place in asked], float)
-        errors, share = errors_at(self.accuracy[asked], tuple(one.rows(asked) for one in self.errors), wanted)
+        errors, share = self._along.at(np.array([accuracy.get(seed, math.nan) for seed in self.seeds]))
         there = np.flatnonzero(~np.isnan(errors.mean)).tolist()
+        seeds = tuple(self.seeds[place] for place in there)
         return Place(
-            seeds=tuple(self.seeds[asked[place]] for place in there),
+            seeds=seeds,
             errors=errors.rows(there),
-            missed=tuple(self.seeds[one] for place, one in enumerate(asked) if place not in there),
-            limit=bool((self._limits[asked] & (np.abs(share) > _COUNTS)).any()),
+            missed=tuple(seed for seed in self.seeds if seed in accuracy and seed not in seeds),
+            limit=bool((self._limits & (np.abs(share) > _COUNTS)).any()),
         )
 
     def below_reference(self, points: float) -> dict[int, float]:
@@ -156,9 +160,10 @@ class Series:
         return {seed: float(accuracy) - points / 100 for seed, accuracy in pairs if not math.isnan(accuracy)}
 
 
-def read_series(results: pd.DataFrame, images: Images | None = None) -> dict[tuple[str, str, str], list[Series]]:
-    """Data set, arena and threat model → its methods. Of rows of results, of one study or several.
+def read_series(results: pd.DataFrame, images: Images | None = None) -> dict[tuple[str, ...], list[Series]]:
+    """Data set, arena in words and by its id, and threat model → its methods.
 
+    results: rows of one study or several.
     Raises SeriesError where columns are missing, or a run is there twice with different numbers.
     """
     if missing := [name for name in NEEDED if name not in results]:
@@ -169,10 +174,10 @@ def read_series(results: pd.DataFrame, images: Images | None = None) -> dict[tup
     kept = results[(results["scope"] == "infer") & results["strongest_of"].fillna("").ne("")]
     kept = kept[~(kept["reference"].astype(bool) & ~kept["own_network"].astype(bool))]  # of another network
     kept = kept[list(NEEDED)].assign(
-        threat=kept["strongest_of"].str.split(SEPARATOR), strength_name=kept["strength_name"].fillna("")
+        threat=kept["strongest_of"].str.split(SEPARATOR), **kept[["strength_name", "arena"]].fillna("")
     )
     rows = kept.explode("threat").drop_duplicates().sort_values("seed", kind="stable")
     found: dict[Any, list[Series]] = {}
-    for key, members in rows.groupby(["dataset", "arena_id", "threat", "method_id"], sort=False):
-        found.setdefault(key[:3], []).append(Series.of(members, images))
+    for key, members in rows.groupby([*PLACE[:-1], "threat", "method_id"], sort=False):
+        found.setdefault(key[:-1], []).append(Series.of(members, images))
     return found

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from cem.report.equal_accuracy import NOTHING, YARDSTICK, Comparisons, write_frames
+from cem.report.equal_tables import equal_tables, markdown
 from cem.report.interpolation import monotone
 from cem.report.series import SeriesError
 from cem.report.statistics import LogErrors
@@ -30,7 +31,7 @@ def row(method: str, by: str, strength: float, seed: int, lost: float, error: fl
     """As results have it; a network's own seed moves its accuracy."""
     reference = 0.95 - 0.01 * seed
     known: Row = {
-        "run": f"{method}/{strength:g}/s{seed}", "dataset": "digits", "seed": seed, "arena_id": "a",
+        "run": f"{method}/{strength:g}/s{seed}", "dataset": "digits", "seed": seed, "arena": "", "arena_id": "a",
         "reference": by == "σ" and not strength, "method_id": method, "method": method, "strength_name": by,
         "strength": strength, "own_network": True, "one_network": False, "reference_accuracy": reference,
         "accuracy": reference - lost / 100, "majority_accuracy": 0.1, "attack": "decoder", "scope": "infer",
@@ -194,6 +195,19 @@ def test_references_of_another_network_are_no_method_and_threat_models_stay_apar
     assert set(equal["threat_model"]) == {"shadow, query", "private, query"}
 
 
+def test_networks_that_are_compared_apart_are_told_apart() -> None:
+    rows = [
+        one | {"arena": f"cut {cut}", "arena_id": str(cut)} for cut in (3, 4) for one in noise() + method((2.0,) * 3)
+    ]
+    comparisons = Comparisons(pd.DataFrame(rows))
+    assert comparisons.paired()["arena"].unique().tolist() == ["cut 3", "cut 4"]
+    (table, *_) = equal_tables(comparisons.frames(), "shadow, query").values()
+    assert {row[1].partition(" (")[0] for row in table.rows} == {
+        f"cut {cut}: {name}" for cut in (3, 4) for name in ("plain noise", "gmm bound")
+    }
+    assert "Data: digits, cut 3." in markdown(comparisons)
+
+
 def test_pairs_of_methods_are_compared_seed_by_seed_with_p_values_for_the_family() -> None:
     """Seeds move both methods alike: each by itself differs tenfold, their factor does not."""
     rows = noise() + method((1, 3, 9), "a") + method((2, 6.1, 18.3), "b") + method((1.1, 2.9, 9.2), "c")
@@ -273,15 +287,15 @@ def test_the_page_of_docs_comes_from_a_csv_and_again_from_what_is_kept_of_it(tmp
     results, kept = tmp_path / "results.csv", tmp_path / "kept.csv"
     pd.DataFrame(rows).to_csv(results, index=False)
 
-    def markdown(*arguments: object) -> str:
+    def printed(*arguments: object) -> str:
         command = [sys.executable, str(ROOT / "benchmarks/defenses.py"), *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
-    text = markdown(results, "--keep", kept)
+    text = printed(results, "--keep", kept)
     lines = text.splitlines()
     assert any(one.startswith("| 2 | gmm bound (λ 0.1, 0.3, 1) | leaves more error than noise | 92.") for one in lines)
     assert any(one.startswith(r"| 2 | dropout\|x (λ 0.1, 0.3, 1) | buys nothing over noise | ") for one in lines)
     assert any(one.startswith("| gmm bound | λ 0.3 | decoder | leaves more error than noise | yes | ") for one in lines)
     assert any(one.startswith("| 5 | plain noise (σ 0, 0.1, 0.2, 0.4, 0.8) | the yardstick | ") for one in lines)
-    assert markdown(kept) == text
-    assert "| 3 |" in markdown(kept, "--points", 3)
+    assert printed(kept) == text
+    assert "| 3 |" in printed(kept, "--points", 3)

@@ -93,6 +93,7 @@ def test_networks_that_each_have_their_noise_and_other_data_are_compared_apart(t
     text = STUDY.replace("[0.1, 0.2]}", "[0.1, 0.2], model.cut_layer: [3, 4]}").replace("runs:\n", "")
     found = methods(tmp_path, text=text)
     assert len({one.arena for one in found}) == 2
+    assert {one.setting for one in found} == {"cut_layer 3", "cut_layer 4"}
     assert all(one.plain for one in found)
 
 
