@@ -3,8 +3,8 @@
 For the shapes of CIFAR-10, FaceScrub and Tiny ImageNet: seconds of forward and backward of each surrogate (attention:
 the fit of its own parameters included), of the training step without one (VGG-11, full width, cut 4), and of the
 released heuristic as its code computes it, class by class. All are timed in turn; medians count.
-Exit code 1 when gmm adds more than 3 % or attention more than 10 % at CIFAR-10's shape, `gaussian` more than 10 % at any,
-or when, at Tiny's, the loop takes less than 10 times as long as `gmm legacy`.
+Exit code 1 when gmm adds more than 3 % or attention more than 10 % at CIFAR-10's shape, when `gaussian` adds more than
+10 % at any, or when, at Tiny's, the loop takes less than 10 times as long as `gmm legacy`.
 Usage: python benchmarks/surrogates.py [--repeats N] [--threads 1 2]
 """
 
