@@ -2,7 +2,7 @@
 
 For clean ẑ of trained encoders (activations.h5, and the σ that it is to be judged at): densities are estimated from
 private images and score test images. Every number is a mean over seeds, with their standard deviation. Prints Markdown.
-Usage: python benchmarks/mixture_ablation.py FILE:SIGMA [FILE:SIGMA …] [--seeds 3] [--steps 150]
+Usage: python benchmarks/mixture_ablation.py FILE:SIGMA [FILE:SIGMA …] [--seeds 3] [--steps 100] [--tables …]
 """
 
 import argparse
@@ -27,6 +27,7 @@ from cem.surrogates.attention_mixture import MixtureAttention
 from cem.surrogates.gaussian import Gaussian, class_means_and_deviations
 
 BATCH, SUPPORT, SCORED = 128, 1024, 1024
+TABLES = ("coupling", "support", "draws", "memory", "slots")
 SUPPORTS = (64, 128, 256, 512, 1024, 2048)
 Samples = tuple[Tensor, Tensor]
 
@@ -287,7 +288,7 @@ def memory(source: Source, seed: int, steps: int) -> dict[str, float]:
 
 
 def table(
-    title: str, what: Callable[[Source, int], dict[str, float]], sources: list[Source], seeds: int, digits: int = 1
+    title: str, what: Callable[[Source, int], dict[str, float]], sources: list[Source], seeds: int, digits: int
 ) -> None:
     """One row for each variant, one column for each source."""
     columns = []
@@ -312,18 +313,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sources", nargs="+", metavar="FILE:SIGMA")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     args = parser.parse_args()
     if args.seeds < 2:
         parser.error(f"--seeds: needs 2 or more for a standard deviation, found {args.seeds}")
     set_up_process(1)
     real, known = [read_source(text) for text in args.sources], known_mixture()
     steps = args.steps
-    table("Coupling, nats", couplings, real, args.seeds)
-    table("Support: images that the density comes from, nats", supports, real, args.seeds)
-    table("Agreement of two draws' gradients, cosine", lambda s, i: agreement(s, i, steps), real, args.seeds, 3)
-    table("Memory of 50 classes of 2 images, nats", lambda s, i: memory(s, i, steps), real[:1], args.seeds)
-    table("Slots, nats", lambda s, i: slots(s, i, steps), [known, *real], args.seeds)
+    tables: dict[str, tuple[str, Callable[[Source, int], dict[str, float]], list[Source], int]] = {
+        "coupling": ("Coupling, nats", couplings, real, 1),
+        "support": ("Support: images that the density comes from, nats", supports, real, 1),
+        "draws": ("Agreement of two draws' gradients, cosine", lambda s, i: agreement(s, i, steps), real, 3),
+        "memory": ("Memory of 50 classes of 2 images, nats", lambda s, i: memory(s, i, steps), real[:1], 1),
+        "slots": ("Slots, nats", lambda s, i: slots(s, i, steps), [known, *real], 1),
+    }
+    for name in args.tables:
+        title, what, sources, digits = tables[name]
+        table(title, what, sources, args.seeds, digits)
     return 0
 
 

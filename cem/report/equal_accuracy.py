@@ -20,7 +20,8 @@ from cem.storage.files import whole_or_absent
 
 POINTS = (0.5, 1.0, 2.0, 5.0)  # of accuracy below the undefended network
 YARDSTICK = "the yardstick"
-NOTHING = "buys nothing over noise"
+NOTHING, UNTOLD = "buys nothing over noise", "not told apart from noise"
+SMALL_GAIN = 1.1  # factor of the error under noise: a method that cannot reach more buys nothing
 _LARGEST = 700.0  # of a logarithm
 _NONE = Estimate(math.nan, math.nan, 0)
 Row = dict[str, Any]
@@ -110,7 +111,7 @@ def verdict(factor: Estimate, series: Series) -> str:
     if factor.n < 2:
         return "no verdict: no seed in common" if factor.n == 0 else "no verdict: 1 seed"
     if factor.low <= 0 <= factor.high:
-        return NOTHING
+        return NOTHING if factor.high <= math.log(SMALL_GAIN) else UNTOLD
     return "leaves more error than noise" if factor.mean > 0 else "leaves less error than noise"
 
 
