@@ -36,6 +36,8 @@ class Knowledge:
     seed: of the attacker's generators; those that corrupt the scored images are apart from it.
     masked: the defence sets values of z to zero, so a zero says that the value is hidden.
     corrupt: the defence, which is public: what becomes of a ẑ that the attacker made itself; on observations, too.
+    stds: the channel's noise, which is as public: its standard deviation in each number of z [batch, channel, height,
+    width] for these outputs of `encoder`, in one look; None: the same in all.
     encoder: the client's, frozen, in evaluation mode; None: not known.
     server: the server's classifier, and what encoder belongs to it; None: not known.
     seen: z of private images, on `device`, as the client sent them and without the images, in an order that says
@@ -49,6 +51,7 @@ class Knowledge:
     device: torch.device
     masked: bool = False
     corrupt: Callable[[Smashed, torch.Generator], Smashed] | None = None
+    stds: Callable[[Smashed], Smashed] | None = None
     encoder: nn.Module | None = None
     server: "Server | None" = None
     seen: SeenZ | None = None

@@ -18,6 +18,7 @@ from cem.attacks.posterior import (
     ITERATIONS,
     Explainer,
     MostProbable,
+    Noise,
     Spectrum,
     noise_of,
     spectrum_images,
@@ -77,10 +78,11 @@ class OptimizationAttack:
         decoder = self.decoder.fit(knowledge) if self.decoder else Fitted(parameters=0, held_out_mse=None)
         fit_rows, selected = self._rows(knowledge)
         ways = self._descents(knowledge)
-        noise = {}
+        noise: dict[str, float | bool] = {}
         if self.cfg.posterior:
-            noise = noise_of(knowledge, encoder, knowledge.generator(f"{self.cfg.seed}/noise"))
-            ways |= self._to_the_most_probable(knowledge, encoder, fit_rows, noise["assumed_noise_std"])
+            assumed = noise_of(knowledge, encoder, knowledge.generator(f"{self.cfg.seed}/noise"))
+            noise = assumed.choices
+            ways |= self._to_the_most_probable(knowledge, encoder, fit_rows, assumed)
         trials = {name: self._try(name, way, knowledge, selected) for name, way in ways.items()}
         # One that overflows may come closest before it does; it is the answer only where all do.
         chosen, best = min(trials.items(), key=lambda trial: (bool(trial[1].failure), trial[1].error))
@@ -142,7 +144,7 @@ class OptimizationAttack:
         return {f"tv {tv:g}": way(tv) for tv in self.cfg.tv}
 
     def _to_the_most_probable(
-        self, knowledge: Knowledge, encoder: nn.Module, rows: Int[Tensor, " rows"], noise_std: float
+        self, knowledge: Knowledge, encoder: nn.Module, rows: Int[Tensor, " rows"], noise: Noise
     ) -> "dict[str, _Way]":
         """By name: steps to the most probable image under each variance of the noise. rows: to estimate images from."""
         draws = knowledge.generator(f"{self.cfg.seed}/spectrum")
@@ -161,7 +163,7 @@ class OptimizationAttack:
         spectrum = Spectrum.of((targets - centres).flatten(1))
 
         def way(variance: float) -> _Way:
-            explain = Explainer(encoder, math.sqrt(variance) * noise_std, knowledge.masked, ITERATIONS)
+            explain = Explainer(encoder, noise.times(variance), knowledge.masked, ITERATIONS)
             search = MostProbable(explain, spectrum)
             steps = min(self.cfg.posterior_steps, self.cfg.steps)
             return _Way(centre, lambda smashed, starts: search.images(smashed, starts, steps), steps, decays=False)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -55,17 +55,40 @@ def spectrum_images(knowledge: Knowledge) -> int:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """The noise that an attacker assumes in z.
+
+    measured: standard deviation of what the client's z has beside F(x), over the visible values of the attacker's
+    images. std: the same, or LEAST_NOISE of z's spread where that is more. parts: standard deviation of each number of
+    z for these F(x), in parts of `std`, where the channel's differs from number to number; None: all are alike.
+    """
+
+    measured: float
+    std: float
+    parts: Callable[[Smashed], Smashed] | None = None
+
+    @property
+    def choices(self) -> dict[str, float | bool]:
+        """What an attack says of it in its record."""
+        return {"noise_std": self.measured, "assumed_noise_std": self.std, "noise_per_value": self.parts is not None}
+
+    def times(self, variance: float) -> "Noise":
+        """Noise of so many times the variance."""
+        return replace(self, std=math.sqrt(variance) * self.std)
+
+
+@dataclass(frozen=True)
 class Explainer:
-    """Moves a guess to where it explains z: m + C Jᵀ (J C Jᵀ + σ²I)⁻¹ (z − F(x) − J (m − x)), J the slope of F at x.
+    """Moves a guess to where it explains z: m + C Jᵀ (J C Jᵀ + D)⁻¹ (z − F(x) − J (m − x)), J the slope of F at x.
 
     x: the guess. m: the guess itself unless a centre is given. That is the mean given z of an image that is Gaussian
-    around m with covariance C, where F is linear and the noise N(0, σ²I).
+    around m with covariance C, where F is linear and the noise N(0, D). D = σ²I, or diagonal where the noise has parts.
     encode: F, frozen. masked: a 0 in z says that the value is hidden, and nothing has to explain it.
     iterations: of conjugate gradients, for each image by itself.
     """
 
     encode: Callable[[Images], Smashed] | nn.Module
-    noise_std: float
+    noise: Noise
     masked: bool
     iterations: int
 
@@ -78,35 +101,51 @@ class Explainer:
             clean = self.encode(x)
             weight = torch.zeros_like(clean).requires_grad_()
             (pulled,) = torch.autograd.grad(clean, x, weight, create_graph=True)  # Jᵀ · weight, linear in it
-        seen = (smashed != 0).to(clean.dtype) if self.masked else torch.ones_like(smashed)
+        trust = self.trust(smashed, clean.detach())  # D = σ² trust⁻²: z times it has noise of one size
 
         def back(change: Smashed) -> Images:
             """C Jᵀ times a change of z."""
-            return unknown(torch.autograd.grad(clean, x, seen * change, retain_graph=True)[0])
+            return unknown(torch.autograd.grad(clean, x, trust * change, retain_graph=True)[0])
 
         def ahead(change: Images) -> Smashed:
             """J times a change of the image."""
             (moved,) = torch.autograd.grad(pulled, weight, change, retain_graph=True)
-            return seen * moved
+            return trust * moved
 
         def spread(change: Smashed) -> Smashed:
             """(J C Jᵀ + σ²I) times a change of z."""
-            return ahead(back(change)) + self.noise_std**2 * change
+            return ahead(back(change)) + self.noise.std**2 * change
 
-        left = seen * (smashed - clean.detach())
+        left = trust * (smashed - clean.detach())
         if centre is None:
             return guess + back(solve(spread, left, self.iterations))
         return centre + back(solve(spread, left + ahead(guess - centre), self.iterations))
+
+    def trust(self, smashed: Smashed, clean: Smashed) -> Smashed:
+        """Weight of each number of z whose F(x) is `clean`: 1 over its part of the noise; 0 where it is hidden."""
+        seen = (smashed != 0).to(clean.dtype) if self.masked else torch.ones_like(smashed)
+        return seen if self.noise.parts is None else seen / self.noise.parts(clean)
+
+    @torch.no_grad()
+    def unlikeliness(self, images: Images, smashed: Smashed) -> PerImage:
+        """−2 log p(z|x) of each image, up to a constant that all images share, over what is not hidden."""
+        clean: Tensor = self.encode(images)
+        trust = self.trust(smashed, clean)
+        found = (trust * (clean - smashed)).square().flatten(1).sum(1) / self.noise.std**2
+        if self.noise.parts is None:
+            return found
+        # Parts may depend on F(x): louder noise explains more, and is less likely for it.
+        return found - 2 * torch.where(trust > 0, trust, 1.0).log().flatten(1).sum(1)
 
 
 @dataclass(frozen=True)
 class MostProbable:
     """Steps of Gauss and Newton to the image that is most probable given z, where images are Gaussian.
 
-    Minimises ‖m ⊙ (F(x) − z)‖²/σ² + (x − centre)ᵀ Σ⁻¹ (x − centre) over x in [0, 1]: maximum a posteriori under noise
-    of the explainer's σ. The search takes whole steps, which leave poor minima behind; the answer is the most probable
-    of all images that these, and halves of them, came to, for each z by itself. spectrum: Σ. Source: docs/theory.md,
-    "The attacks".
+    Minimises ‖m ⊙ (F(x) − z)‖²/σ² + (x − centre)ᵀ Σ⁻¹ (x − centre) over x in [0, 1]: maximum a posteriori under the
+    explainer's noise. Its σ may differ from number to number, and with F(x): then 2 Σ log σ is added. The search takes
+    whole steps, which leave poor minima behind; the answer is the most probable of all images that these, and halves of
+    them, came to, for each z by itself. spectrum: Σ. Source: docs/theory.md, "The attacks".
     """
 
     explain: Explainer
@@ -130,33 +169,37 @@ class MostProbable:
     @torch.no_grad()
     def objective(self, images: Images, smashed: Smashed, centre: Images) -> PerImage:
         """What is minimised; infinite where it is no number."""
-        left: Tensor = self.explain.encode(images) - smashed
-        left = left * (smashed != 0) if self.explain.masked else left
         apart = (images - centre).flatten(1)
         along = (apart @ self.spectrum.basis).square()
         least = LEAST_VARIANCE * self.spectrum.variances.max()
         rest = (apart.square().sum(1) - along.sum(1)).clamp_min(0) / torch.maximum(self.spectrum.rest, least)
         prior = (along / torch.maximum(self.spectrum.variances, least)).sum(1) + rest
-        likelihood = left.square().flatten(1).sum(1) / self.explain.noise_std**2
-        return (likelihood + prior).nan_to_num(torch.inf)
+        return (self.explain.unlikeliness(images, smashed) + prior).nan_to_num(torch.inf)
 
 
-def noise_of(knowledge: Knowledge, encoder: nn.Module, generator: torch.Generator) -> dict[str, float]:
+def noise_of(knowledge: Knowledge, encoder: nn.Module, generator: torch.Generator) -> Noise:
     """The noise in z, for what needs a probability of z given the image.
 
-    noise_std: standard deviation of what the client's z has beside F(x), over the visible values of the attacker's
-    images. assumed_noise_std: the same, or LEAST_NOISE of z's spread where that is more.
+    Its size is measured, and so holds for the mean of several looks; how it is shared out is what the channel says.
     """
-    square, count = 0.0, 0
+    square, law, count = 0.0, 0.0, 0
     with torch.no_grad():
         for rows in chunks(knowledge.images.shape):
             z = knowledge.observe(rows, generator)
             seen = z != 0 if knowledge.masked else torch.ones_like(z, dtype=torch.bool)
-            square += torch.where(seen, z - encoder(knowledge.targets(rows)), 0.0).double().square().sum().item()
+            clean = encoder(knowledge.targets(rows))
+            square += torch.where(seen, z - clean, 0.0).double().square().sum().item()
             count += int(seen.sum())
+            if knowledge.stds is not None:
+                law += torch.where(seen, knowledge.stds(clean), 0.0).double().square().sum().item()
     measured = math.sqrt(square / max(1, count))
     spread = observed_spread(knowledge, visible=True).by_value().scale.item()
-    return {"noise_std": measured, "assumed_noise_std": max(measured, LEAST_NOISE * spread)}
+    least = LEAST_NOISE * spread
+    std, stds = max(measured, least), knowledge.stds
+    if stds is None:
+        return Noise(measured, std)
+    factor = math.sqrt(square / law) if law > 0 else 0.0
+    return Noise(measured, std, lambda clean: (factor * stds(clean)).clamp_min(least) / std)
 
 
 def solve(matrix: Callable[[Smashed], Smashed], target: Smashed, iterations: int) -> Smashed:

@@ -46,7 +46,8 @@ class PriorSearchAttack(SamplingAttack):
 
     The best epoch of the prior, and whether it converged, is by the error of its guesses E[x|x_t] on images that the
     attacker held out, at fixed draws: `val_mse`. That of the answers is `held_out_mse`. σ is measured on
-    the attacker's own images; where it is below a hundredth of z's spread, that stands in. Interruption and divergence:
+    the attacker's own images; where it is below a hundredth of z's spread, that stands in. Where the channel says that
+    it differs from number to number, each has its own. Interruption and divergence:
     as for DecoderAttack. Source: docs/theory.md, "The attacks".
     """
 
@@ -71,7 +72,7 @@ class PriorSearchAttack(SamplingAttack):
         noise = noise_of(knowledge, encoder, loop.generator("noise"))
         net.explain = Explainer(
             lambda x: encoder(net.mean + net.scale * x),
-            noise["assumed_noise_std"],
+            noise,
             knowledge.masked,
             self.cfg.iterations,
         )
@@ -79,7 +80,7 @@ class PriorSearchAttack(SamplingAttack):
         answers = self.reconstruct(knowledge.observe(held, loop.generator("validation")))
         error = (answers - knowledge.targets(held)).square().mean().item()
         held_out = error if math.isfinite(error) and loop.origin is None else None  # see FitLoop.fitted
-        return replace(fitted, held_out_mse=held_out, choices=fitted.choices | noise)
+        return replace(fitted, held_out_mse=held_out, choices=fitted.choices | noise.choices)
 
 
 class _Loop(FlowLoop):

@@ -203,10 +203,11 @@ class Hsic(DefenseSettings):
 
 
 class Pruning(DefenseSettings):
-    """In the middle of a training, channels leave each of the client's convolutions but the last, which gives z.
+    """In the middle of a training, channels leave the client's convolutions.
 
-    Those whose filters have the smallest L1 norm go. With `model.extra_conv: 16` and `adversarial` it is PATROL: a
-    deeper client that is pruned back to size. Source: docs/theory.md, "The defences".
+    They leave each but the last, which gives z, and those that give what a ResNet's blocks add to: a block loses
+    channels between its two convolutions. Those whose filters have the smallest L1 norm go. With `model.extra_conv: 16`
+    and `adversarial` it is PATROL: a deeper client that is pruned back to size. Source: docs/theory.md, "The defences".
     """
 
     kind: Literal["pruning"] = "pruning"
@@ -225,13 +226,14 @@ class Pruning(DefenseSettings):
     def check_model(self, model: ModelSettings, side: int) -> None:
         if not model.prunable:
             raise ValueError(
-                f"pruning cannot take channels from {model.label}: that is implemented for encoders which are a chain "
-                "of convolutions, the VGGs. Choose one of these, or leave the defence out."
+                f"pruning cannot take channels from {model.label}: that is implemented for VGGs and the wide "
+                "ResNets. Choose one of these, or leave the defence out."
             )
-        if model.client_convolutions < 2:
+        if model.prunable_convolutions < 1:
             raise ValueError(
-                f"pruning would take nothing from {model.label} cut at layer {model.cut_layer}: its client has one "
-                "convolution, which gives z. Choose a later cut, a bottleneck or extra_conv, or leave the defence out."
+                f"pruning would take nothing from {model.label} cut at layer {model.cut_layer}: its client has no "
+                "convolution but the one that gives z. Choose a later cut, a bottleneck or extra_conv, or leave the "
+                "defence out."
             )
         if model.pruned_part:
             raise ValueError(

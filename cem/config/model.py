@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cem.config.base import Settings, Slug
 from cem.config.bottleneck import parse_bottleneck
+from cem.config.imports import imported_beside
 from cem.config.registry import Family, Member, load
 from cem.config.spelling import Also
 
@@ -96,8 +97,8 @@ class ModelSettings(Member):
         return 0.0
 
     @property
-    def client_convolutions(self) -> int:
-        """How many the encoder has, where channels can leave it."""
+    def prunable_convolutions(self) -> int:
+        """From how many of the client's convolutions channels can go."""
         return 0
 
     def side_at_cut(self, side: int) -> int:
@@ -133,10 +134,9 @@ class ModelSettings(Member):
             )
 
 
-class Vgg(ModelSettings):
-    """What the VGGs share. items: their convolutions and poolings."""
+class Prunable(ModelSettings):
+    """A network whose client can be made deeper by a convolution, and can lose channels."""
 
-    items: ClassVar[tuple[Item, ...]]
     prunable = True
 
     extra_conv: int = Field(
@@ -146,18 +146,24 @@ class Vgg(ModelSettings):
         0.0,
         ge=0,
         lt=1,
-        description="part of the channels that each of the client's convolutions lacks, but the last, which gives z; "
-        "what the defence `pruning` leads to, here from the start",
+        description="part of the channels that each of the client's convolutions lacks, but those which give z or what "
+        "a residual block adds to; what the defence `pruning` leads to, here from the start",
     )
 
     @property
     def pruned_part(self) -> float:
         return self.client_pruned
 
+
+class Vgg(Prunable):
+    """What the VGGs share. items: their convolutions and poolings."""
+
+    items: ClassVar[tuple[Item, ...]]
+
     @property
-    def client_convolutions(self) -> int:
+    def prunable_convolutions(self) -> int:
         convolutions = sum(item != "M" for item in self.items[: self.cut_layer])
-        return convolutions + (self.extra_conv > 0) + (self.bottleneck is not None)
+        return convolutions + (self.extra_conv > 0) + (self.bottleneck is not None) - 1
 
     def side_at_cut(self, side: int) -> int:
         return int(side // 2 ** self.items[: self.cut_layer].count("M"))
@@ -203,10 +209,15 @@ class Vgg16(Vgg):
     stages = len(items)
 
 
-class ResNet(ModelSettings):
+class ResNet(Prunable):
     """What the wide ResNets share. blocks: how many there are of 32, of 64 and of 128 channels."""
 
     blocks: ClassVar[int]
+
+    @property
+    def prunable_convolutions(self) -> int:
+        first = self.cut_layer == 1 and self.bottleneck is not None  # else a block adds to it, or it gives z
+        return (self.extra_conv > 0) + first + min(self.cut_layer - 1, 3 * self.blocks)
 
     def side_at_cut(self, side: int) -> int:
         if self.cut_layer == self.stages:
@@ -416,7 +427,7 @@ class OwnModel(CutAtModule):
 
     @property
     def files(self) -> tuple[str, ...]:
-        return self.path, *(one.path for one in self.weights)
+        return self.path, *imported_beside(self.path), *(one.path for one in self.weights)
 
     @property
     def fixed(self) -> bool:

@@ -51,6 +51,10 @@ class Channel(Protocol):
         """σ where the noise has mean 0 and covariance σ²I and does not depend on ẑ: what a linear estimate sees."""
         ...
 
+    def stds(self, clean: Smashed) -> Smashed:
+        """Standard deviation of the noise in each number of z, for each of these ẑ, in units of z."""
+        ...
+
     def unit(self, clean: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
         """Noise of the unit size for each of these ẑ. The generator is on their device."""
         ...

@@ -30,6 +30,9 @@ class GaussianNoise:
     def white_std(self) -> float:
         return self.noise_std
 
+    def stds(self, clean: Smashed) -> Smashed:
+        return torch.full_like(clean, self.noise_std)
+
     def unit(self, clean: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
         return standard_normal(clean, generator)
 
@@ -76,6 +79,9 @@ class LaplaceNoise:
     @property
     def white_std(self) -> float:
         return self.noise_std
+
+    def stds(self, clean: Smashed) -> Smashed:
+        return torch.full_like(clean, self.noise_std)
 
     def unit(self, clean: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
         # The difference of two exponential draws; a logarithm of a uniform one is infinite where that is 0.

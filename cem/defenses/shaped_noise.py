@@ -37,11 +37,14 @@ class DiagonalNoise:
     def white_std(self) -> NotApplicable:
         return _NOT_WHITE
 
+    def stds(self, clean: Smashed) -> Smashed:
+        return (self.noise_std * self.profile.sqrt()).expand_as(clean)
+
     def unit(self, clean: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
         return standard_normal(clean, generator)
 
     def send(self, clean: Smashed, generator: torch.Generator) -> Smashed:
-        return clean + self.noise_std * self.profile.sqrt() * self.unit(clean, generator)
+        return clean + self.stds(clean) * self.unit(clean, generator)
 
     def observe(self, clean: Float[Tensor, "n d"], unit: Float[Tensor, "n d"]) -> Observed:
         return Observed(

@@ -45,11 +45,14 @@ class ScaledNoise:
     def white_std(self) -> NotApplicable:
         return _OF_Z
 
+    def stds(self, clean: Smashed) -> Smashed:
+        return self.factor * self.log_scale(clean).exp()
+
     def unit(self, clean: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
         return standard_normal(clean, generator)
 
     def send(self, clean: Smashed, generator: torch.Generator) -> Smashed:
-        return clean + self.factor * self.log_scale(clean).exp() * self.unit(clean, generator)
+        return clean + self.stds(clean) * self.unit(clean, generator)
 
     def observe(self, clean: Float[Tensor, "n d"], unit: Float[Tensor, "n d"]) -> Observed:
         logs = self._logs(clean)
@@ -107,8 +110,7 @@ class VibDefense(Mechanism):
     """z ~ N(ẑ, s(ẑ)²), and `weight` · KL(N(ẑ, s(ẑ)²) ‖ N(0, 1)), mean over the images.
 
     s is a function of ẑ, where Alemi et al.'s may be any function of x: only then is p(z|ẑ) a channel. The channel's
-    noise_std is `initial_std` before training, which is what a surrogate is made for; after it, what it was
-    in training, as a running root mean square.
+    noise_std is `initial_std` before training; then what it was in training, as a running root mean square.
     """
 
     def __init__(self, cfg: Vib) -> None:

@@ -13,7 +13,7 @@ from cem import CemError
 from cem.attacks import AttackError, Knowledge, Server
 from cem.attacks.base import Rows
 from cem.config import AttackSettings, DefenseSettings, ModelSettings, Run
-from cem.defenses import Defense
+from cem.defenses import Defense, NotApplicable
 from cem.jobs.process import make_generator
 from cem.models import make_split
 from cem.storage.hdf5 import ActivationReader, DatasetReader
@@ -101,7 +101,7 @@ class Victim:
 
     def knowledge(self, cfg: AttackSettings) -> Knowledge:
         """What an attacker knows: what its settings grant. It holds copies, so it can change nothing of the run's."""
-        own = self.owned(cfg)
+        own, channel = self.owned(cfg), self.defense.channel
         images, labels = self.data.images(cfg.data)[own.numpy()], self.data.labels(cfg.data)[own.numpy()]
         sent = self.observe(cfg.data, cfg.observations)
 
@@ -122,6 +122,7 @@ class Victim:
             device=self.device,
             masked=self.defense.masks,
             corrupt=corrupt,
+            stds=channel.stds if isinstance(channel.white_std, NotApplicable) else None,
             encoder=self._weights() if cfg.encoder == "weights" else None,
             server=self._server(cfg) if cfg.encoder == "none" else None,
             seen=self.seen(cfg) if cfg.seen_images else None,

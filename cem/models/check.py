@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from cem.config import AttackSettings, Run, load
-from cem.models.graph import EVAL_ONLY, Part
+from cem.models.graph import Part
 from cem.models.split import ModelError, build_split, output_shape
 
 CLASSES = 2  # of the classifier where those of the data are not known: z has the same size for any number
@@ -23,8 +23,9 @@ def check_model(run: Run, attacks: Iterable[AttackSettings], num_classes: int | 
                 attack.check_z(run.model, z[1], side)
             return
         encoder, classifier = build_split(run.model, image_shape, num_classes or CLASSES)
-        if run.trained and any(isinstance(one, Part) and one.eval_only for one in (*encoder, *classifier)):
-            raise ModelError(EVAL_ONLY)
+        reasons = [one.eval_only for one in (*encoder, *classifier) if isinstance(one, Part) and one.eval_only]
+        if run.trained and reasons:
+            raise ModelError(reasons[0])
         z = output_shape(encoder, image_shape)[1]
         for defense in run.defenses:
             defense.check_z(run.model, z, side)

@@ -45,8 +45,8 @@ class StochasticDepth(Dropout):
         return torch.Size([len(x), *[1] * (x.ndim - 1)])
 
 
-def seed_dropout(module: nn.Module, generator: torch.Generator) -> None:
-    """Let every dropout inside `module` draw from `generator`."""
+def seed_dropout(module: nn.Module, generator: torch.Generator | None) -> None:
+    """Let every dropout inside `module` draw from `generator`; None: from none, so that it asks for one."""
     for child in module.modules():
         if isinstance(child, Dropout):
             child.generator = generator

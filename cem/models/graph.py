@@ -15,6 +15,11 @@ EVAL_ONLY = (
     "the network's forward asks for self.training (as F.dropout does, and auxiliary heads do), which a graph cannot: "
     "it can be attacked as it is (training: none), and not trained. Use modules such as nn.Dropout in place of it"
 )
+DRAWS = (
+    "a layer of the network draws from torch's global generator in training, so that a training that is stopped could "
+    "not go on with the same bits, nor two GPUs draw as one: it can be attacked as it is (training: none), and not "
+    "trained. nn.Dropout itself, without hooks, gets a generator of its own: use it in place of other layers that draw"
+)
 # What tracing, and the checks of a graph, raise for networks that cannot be taken apart.
 UNTRACEABLE = (ValueError, RuntimeError, NotImplementedError, fx.proxy.TraceError)
 
@@ -22,10 +27,10 @@ UNTRACEABLE = (ValueError, RuntimeError, NotImplementedError, fx.proxy.TraceErro
 class Part(nn.Module):
     """One side of the cut. It starts as the whole network starts that `make` gives, on the CPU.
 
-    eval_only: its graph is that of evaluation, and training would compute something else.
+    eval_only: why it cannot be trained, such as that its graph is that of evaluation; empty: it can.
     """
 
-    eval_only = False
+    eval_only = ""
 
     def __init__(self, inner: fx.GraphModule, make: Callable[[], nn.Module]) -> None:
         super().__init__()
@@ -44,7 +49,7 @@ class Part(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.eval_only and self.training:
-            raise ModelError(EVAL_ONLY)
+            raise ModelError(self.eval_only)
         out: Tensor = self.inner(x.clone())  # a network's own layers may write into what they are given
         return out
 

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from cem.config import OwnModel
+from cem.config.imports import imported_beside
 from cem.models.checkpoint import load_weights
-from cem.models.graph import SHOWN, Graph, Part, pieces, resumable
+from cem.models.dropout import seed_dropout
+from cem.models.graph import DRAWS, EVAL_ONLY, SHOWN, Graph, Part, pieces, resumable
 from cem.models.split import Architecture, ImageShape, ModelError
 
 GIVEN = ("num_classes", "image_shape")  # what a function that makes a network may take
@@ -72,7 +74,7 @@ def build_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> Archi
                 f"{cfg.path}: cut at {cfg.cut}, the network gives other logits than in one piece: its forward draws at "
                 "random, or changes what it keeps. Make it the same at every call in evaluation mode"
             )
-        in_training = _traced_in_training(whole, cfg)
+        eval_only = _untrainable(whole, graph, images, cfg)
         graph.whole.to("meta")
     first: list[nn.Module] = [Standardise(cfg.mean, cfg.std)] if cfg.mean else []
     make = partial(make_network, cfg, image_shape, num_classes, with_weights=True)
@@ -80,19 +82,26 @@ def build_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> Archi
     (stage,) = found_pieces.stages
     for part in (*stage, *found_pieces.head):
         if isinstance(part, Part):
-            part.eval_only = in_training != str(graph.graph)
+            part.eval_only = eval_only
     return Architecture([[*first, *stage]], found_pieces.head)
 
 
-def _traced_in_training(whole: nn.Module, cfg: OwnModel) -> str | None:
-    """The graph of its forward in training mode; None where there is none, as with auxiliary heads.
+def _untrainable(whole: nn.Module, graph: Graph, images: Tensor, cfg: OwnModel) -> str:
+    """Why the network cannot be trained, which is said to one that is to be; empty: it can. Its buffers change.
 
-    That is no fault of a network which is attacked as it is, and EVAL_ONLY is said to one that is to be trained.
+    That is no fault of a network which is attacked as it is.
     """
     try:
-        return str(Graph(cfg.path, whole.train(), "cut").graph)
-    except Exception:  # whatever the user's own code raises on a proxy
-        return None
+        in_training = str(Graph(cfg.path, whole.train(), "cut").graph)
+    except Exception:  # whatever the user's own code raises on a proxy, as auxiliary heads make it
+        return EVAL_ONLY
+    if in_training != str(graph.graph):
+        return EVAL_ONLY
+    seed_dropout(whole, torch.Generator())
+    before = torch.default_generator.get_state()
+    _run(whole, images, cfg)
+    seed_dropout(whole, None)
+    return "" if torch.equal(torch.default_generator.get_state(), before) else DRAWS
 
 
 def check_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> None:
@@ -145,11 +154,16 @@ def _made(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> nn.Module
 
 
 def _function(cfg: OwnModel) -> Callable[..., Any]:
-    """What the file calls `make`. The file is run anew where its contents, or its folder, are not what they were."""
+    """What the file calls `make`.
+
+    The file is run anew where its contents, those of what it imports from beside it, or its folder, are not what they
+    were.
+    """
     path = Path(cfg.path).expanduser()
     try:
-        # The folder, too: what lies beside two files that are alike may differ.
-        digest = hashlib.sha256(bytes(path.resolve().parent) + b"\0" + path.read_bytes()).hexdigest()
+        # The folder, too: what lies beside two files that are alike may differ, and not all of it can be told.
+        contents = [path.read_bytes(), *(Path(one).expanduser().read_bytes() for one in imported_beside(cfg.path))]
+        digest = hashlib.sha256(b"\0".join([bytes(path.resolve().parent), *contents])).hexdigest()
     except OSError as error:
         raise ModelError(
             f"{cfg.path}: expected a Python file with a function {cfg.make}; cannot read it: {error.strerror}. Correct "

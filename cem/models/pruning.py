@@ -2,42 +2,53 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+
+from cem.models.residual import BasicBlock
 
 Select = Callable[[Tensor], Tensor]  # what is left of a tensor that has a parameter's shape
 Pruned = list[tuple[nn.Parameter, nn.Parameter, Select]]  # as it was, as it is, and how anything of its shape follows
 
 
 def prune(encoder: nn.Sequential, fraction: float) -> Pruned:
-    """Leave out `fraction` of the channels of every convolution but the last, which gives z; in place.
+    """Leave out `fraction` of the channels of convolutions of an encoder; in place.
 
-    Those with the smallest L1 norm of their filter go, rounded up in number; the order of the others stays, and so
-    does what the network knows of them. How many stay depends on shapes alone, so that an encoder with any weights,
-    or without (meta), is brought to the shape of a pruned one. Raises TypeError for an encoder that is no chain of
-    convolutions and batch normalisations. Source: Li et al. 2017 (arXiv 1608.08710) for the norm.
+    The last convolution, which gives z, keeps its channels, and so do those that give what residual blocks add to. A
+    block loses channels between its convolutions. Those with the smallest L1 norm of their filter go, rounded up in
+    number; the order of the others stays, and so does what the network knows of them. How many stay depends on shapes
+    alone, so that an encoder with any weights, or without (meta), is brought to the shape of a pruned one. Raises
+    TypeError for an encoder that is no chain of convolutions, batch normalisations and residual blocks. Source: Li et
+    al. 2017 (arXiv 1608.08710) for the norm.
     """
-    convolutions = [part for part in encoder if isinstance(part, nn.Conv2d)]
+    chain = [part for part in encoder if isinstance(part, nn.Conv2d | BasicBlock)]
     replaced: Pruned = []
-    left = torch.arange(convolutions[0].in_channels, device=convolutions[0].weight.device)
+    left: Tensor | None = None  # the channels that stay of what comes to a part; None: all
     for part in encoder:
         if isinstance(part, nn.Conv2d):
-            rows = _largest(part, 0.0 if part is convolutions[-1] else fraction)
-            _replace(part, "weight", replaced, _select(rows, left))
+            follower = next((other for this, other in pairwise(chain) if this is part), None)
+            rows = _largest(part, fraction if isinstance(follower, nn.Conv2d) else 0.0)
+            columns = torch.arange(part.in_channels, device=rows.device) if left is None else left
+            _replace(part, "weight", replaced, _select(rows, columns))
             _replace(part, "bias", replaced, _select(rows))
-            part.out_channels, part.in_channels = len(rows), len(left)
+            part.out_channels, part.in_channels = len(rows), len(columns)
             left = rows
         elif isinstance(part, nn.modules.batchnorm._BatchNorm):
+            rows = torch.arange(part.num_features, device=part.weight.device) if left is None else left
             for name in ("weight", "bias"):
-                _replace(part, name, replaced, _select(left))
+                _replace(part, name, replaced, _select(rows))
             for name in ("running_mean", "running_var"):
-                setattr(part, name, _select(left)(getattr(part, name)))
-            part.num_features = len(left)
+                setattr(part, name, _select(rows)(getattr(part, name)))
+            part.num_features = len(rows)
+        elif isinstance(part, BasicBlock):
+            replaced += prune(part.body, fraction)
+            left = None
         elif next(part.parameters(), None) is not None:
             raise TypeError(
-                f"expected an encoder of convolutions and batch normalisations one after the other, found "
-                f"{type(part).__name__}: its channels cannot be pruned. Its settings must not say `prunable`"
+                "expected an encoder of convolutions, batch normalisations and residual blocks one after the other, "
+                f"found {type(part).__name__}: its channels cannot be pruned. Its settings must not say `prunable`"
             )
     return replaced
 

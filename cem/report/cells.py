@@ -32,7 +32,8 @@ LARGER = (
 )
 ONE_SEED = "1 seed: no interval can be given, and no difference from another row be called one."
 ONE_NETWORK = (
-    "one network: it was given, and all seeds have it. Their spread is of noise and attacks, without that of training."
+    "one network: it was given, and all seeds have it. They repeat the attack, not the training: ± is over these "
+    "repetitions, of noise and attacks, and no interval over training seeds."
 )
 INTERVAL = (
     "±: half the 95 % interval over training seeds (Student's t of the seed means, n − 1), for scores together with "
@@ -41,9 +42,11 @@ INTERVAL = (
 
 
 def seeds_text(group: Group) -> str:
-    """How many; one is said in words, as no interval comes of it. A network that is given is one for all seeds."""
+    """How many; one is said in words, as no interval comes of it. Of a network that is given they are repetitions."""
     count = "1 seed" if len(group.runs) == 1 else str(len(group.runs))
-    return f"{count}, one network" if group.one_network else count
+    if not group.one_network:
+        return count
+    return f"{count}, one network" if len(group.runs) == 1 else f"{count} repetitions, one network"
 
 
 def working(rows: pd.DataFrame) -> pd.DataFrame:

@@ -65,7 +65,9 @@ def accuracy_against_error(
         "test images. Large points: mean over seeds, bars: 95 % interval (none for one seed; a long one leaves the "
         "chart); small points: single runs. Hollow: an upper limit of the error."
     )
-    return finish(figure, name, "svg", caption)
+    told = (f"{label}: {accuracy.mean:.1f} % at MSE {mse.mean:.3g}" for accuracy, mse, _, label in ends)
+    alt = f"Chart of test accuracy against MSE. {'; '.join(told)}."
+    return finish(figure, name, "svg", caption, alt)
 
 
 def _label_at_edge(axes: Axes, ends: Sequence[tuple[float, float, int, str]]) -> None:
@@ -107,7 +109,8 @@ def training_curves(plan: Plan, groups: list[Group]) -> Picture:
         "crosses are the probe's: a mixture fitted to the private images and scored on val, the same for all. A "
         "surrogate that fools itself shows as a gap between its two curves."
     )
-    return finish(figure, "training", "svg", caption)
+    alt = "Charts over epochs. " + _ends(panels["val_accuracy"], "accuracy on val at the end", "%")
+    return finish(figure, "training", "svg", caption, alt)
 
 
 def _draw_probes(axes: Axes, histories: list[pd.DataFrame], index: int) -> None:
@@ -155,7 +158,15 @@ def _attack_curve(plan: Plan, groups: list[Group], attack: str) -> Picture | Non
     if undrawn:
         why = "tried no budgets" if by_budget else "have no such error"
         caption += f" Not drawn, as they {why}: {'; '.join(undrawn)}."
-    return finish(figure, f"attack_{attack}", "svg", caption)
+    alt = f"Chart of the error of {attack} against its {'budget' if by_budget else 'epochs'}. "
+    return finish(figure, f"attack_{attack}", "svg", caption, alt + _ends(axes, "MSE at the end", ""))
+
+
+def _ends(axes: Axes, what: str, unit: str) -> str:
+    """In words where each group's curve ends."""
+    curves = {str(line.get_label()): np.asarray(line.get_ydata(), float) for line in axes.lines}
+    ends = (f"{name} {y[-1]:.3g} {unit}".rstrip() for name, y in curves.items() if y.size and not name.startswith("_"))
+    return f"{what.capitalize()}: {'; '.join(ends)}."
 
 
 def _curve(record: AttackRecord) -> pd.Series:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cem.config import NoSurrogate, Run
 from cem.report.groups import Group
+from cem.report.interpolation import errors_at, grows
+from cem.report.methods import PLAIN, methods_of
 from cem.report.scores import Scores
 from cem.report.statistics import LogErrors, PerSeed, over_seeds
 from cem.report.threat import ThreatModel
@@ -105,11 +106,12 @@ class Curve:
     label: str
     by: str
     points: tuple[Point, ...]
+    strengths: tuple[float, ...]  # how much of `by` each point has
 
 
 @dataclass(frozen=True)
 class Arena:
-    """What may be compared: equal data, network and training, one threat model. plain: noise alone, None without."""
+    """What may be compared: equal data, one threat model. plain: noise alone, None without. See `methods_of`."""
 
     plain: Curve | None
     methods: tuple[Curve, ...]
@@ -124,59 +126,29 @@ def near_chance(row: "pd.Series[Any]") -> bool:
 
 def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> list[Arena]:
     """All of a study, in its order."""
+    methods = methods_of(
+        [group.first for group in groups if not group.reference],
+        [group.first for group in groups if group.reference],
+    )
     found: dict[str, dict[str, list[Group]]] = {}
     for group in groups:
-        outside = repr(_without(group.first, "seed", "surrogate", "noise_std", "defenses"))
-        family = "" if is_plain(group.first) else repr(_family(group.first))
-        found.setdefault(outside, {}).setdefault(family, []).append(group)
+        method = methods[group.first.id]
+        if method.inside or not group.reference:  # another network's reference is in no curve
+            found.setdefault(method.arena, {}).setdefault(method.id, []).append(group)
 
-    def curve(family: str, members: list[Group]) -> Curve:
-        ordered = sorted(members, key=lambda group: _strength(group.first)[1])
+    def curve(members: list[Group]) -> Curve:
+        ordered = sorted(members, key=lambda group: methods[group.first.id].strength)
         points = tuple(Point(one, one.headline(results, threat), scores) for one in ordered)
-        by, _ = _strength(ordered[0].first)
-        label = "plain noise" if family == "" else " / ".join(one.label for one in ordered)
-        return Curve(label, by, points)
+        method = methods[ordered[0].first.id]
+        label = PLAIN if method.plain else " / ".join(one.label for one in ordered)
+        return Curve(label, method.by, points, tuple(methods[one.first.id].strength for one in ordered))
 
-    return [
-        Arena(
-            curve("", families[""]) if "" in families else None,
-            tuple(curve(family, members) for family, members in families.items() if family != ""),
-        )
-        for families in found.values()
-    ]
-
-
-def is_plain(run: Run) -> bool:
-    """Whether nothing but noise, or nothing at all, tells a run from the undefended one."""
-    return not run.defenses and run.surrogate == NoSurrogate()
-
-
-def _strength(run: Run) -> tuple[str, float]:
-    """What makes a method stronger or weaker, and how much of it a run has: its name, empty where there is none.
-
-    The noise of plain noise, the weight of a surrogate's term, and without one the strength of the only defence.
-    """
-    if is_plain(run):
-        return "σ", run.noise_std
-    if run.surrogate.adds_term:
-        return "λ", run.surrogate.weight
-    if len(run.defenses) == 1 and run.defenses[0].strength:
-        name = run.defenses[0].strength
-        return name, getattr(run.defenses[0], name)
-    return "", 0.0
-
-
-def _family(run: Run) -> dict[str, Any]:
-    """What the runs of a curve share: all but the seed and the strength."""
-    settings = _without(run, "seed")
-    surrogate = {name: value for name, value in settings.get("surrogate", {}).items() if name != "weight"}
-    by, _ = _strength(run)
-    defenses = [{name: value for name, value in one.items() if name != by} for one in settings.get("defenses", [])]
-    return settings | {"surrogate": surrogate, "defenses": defenses}
-
-
-def _without(run: Run, *names: str) -> dict[str, Any]:
-    return {name: value for name, value in run.sparse().items() if name not in names}
+    found_arenas = []
+    for families in found.values():
+        plain = [curve(members) for members in families.values() if methods[members[0].first.id].plain]
+        others = (curve(members) for members in families.values() if not methods[members[0].first.id].plain)
+        found_arenas.append(Arena(plain[0] if plain else None, tuple(others)))
+    return found_arenas
 
 
 @dataclass(frozen=True)
@@ -197,9 +169,10 @@ class Between:
 def place_at(curve: Curve, point: Point) -> Between | None:
     """Where a curve has a point's accuracy in every seed that the neighbours there share with it; None: nowhere.
 
-    Logs of errors are interpolated linearly. Of several places that with the most seeds, then the largest error.
+    The error there is that of `errors_at`, along all points of the curve that have these seeds. Of several places that
+    with the most seeds, then the largest error, then the last one.
     """
-    found = []
+    found: list[Between] = []
     for first, second in zip(curve.points, curve.points[1:], strict=False):
         if any(one.exact for one in (point, first, second)):
             continue
@@ -207,12 +180,17 @@ def place_at(curve: Curve, point: Point) -> Between | None:
         wanted, start, end = (one.accuracy(seeds) for one in (point, first, second))
         if not seeds or not ((np.minimum(start, end) <= wanted) & (wanted <= np.maximum(start, end))).all():
             continue
-        low, high, apart = first.errors(seeds), second.errors(seeds), end - start
-        # Neighbours of equal accuracy have it both: the one with the larger error is held against the point.
-        part = np.where(high.mean > low.mean, 1.0, 0.0)
-        np.divide(wanted - start, apart, out=part, where=apart != 0)
-        found.append(Between(first, second, seeds, low.times(1 - part).plus(high, part)))
-    return max(found, key=lambda place: (len(place.seeds), over_seeds(place.errors.mean).mean), default=None)
+        points = [one for one in curve.points if one.seeds >= set(seeds) and not one.exact]
+        accuracy, errors = (
+            np.column_stack([one.accuracy(seeds) for one in points]),
+            [one.errors(seeds) for one in points],
+        )
+        if not grows(accuracy, np.column_stack([one.mean for one in errors])):
+            accuracy, errors = accuracy[:, ::-1], errors[::-1]
+        there, _ = errors_at(accuracy, tuple(errors), wanted)
+        if not np.isnan(there.mean).any():
+            found.append(Between(first, second, seeds, there))
+    return max(found[::-1], key=lambda place: (len(place.seeds), over_seeds(place.errors.mean).mean), default=None)
 
 
 def common_seeds(*points: Point) -> list[int]:

@@ -62,16 +62,19 @@ def floor_picture(
     shapes: dict[str, tuple[float, int]],
     name: str,
 ) -> Picture | None:
-    """Theorem 1's floor against the upper bound on the leakage, and the groups' strongest attacks above it.
+    """Theorem 1's floor against the upper bound on the leakage, and the groups' strongest attacks above it, each with
+    its sandwich: a bar from the lower bound on its leakage to the upper one.
 
     shown: the groups that are named. shapes: of each data set's id a bound on h(x)/d_x, and d_x. None where no group
     has a finite leakage and an attack.
     """
-    points = []
+    points, lower = [], {}
     for index, group in enumerate(groups):
         rows = group.headline(results, threat)
         if not rows.empty and np.isfinite(rows["leakage_nats"].astype(float)).all():
             points.append((over_seeds(rows["leakage_nats"]).mean, scores.estimate(rows, "mse").mean, index, group))
+            if not group.masked and rows["leakage_lower_nats"].notna().all():
+                lower[index] = max(0.0, over_seeds(rows["leakage_lower_nats"]).mean)
     if not points:
         return None
     figure = new_figure(8.2, max(3.8, 0.25 * len(shown) + 1.2))
@@ -85,11 +88,14 @@ def floor_picture(
     for leakage, error, index, group in points:
         style: Any = {"color": colour(index), "marker": marker(index), "linestyle": "none"}
         axes.plot(leakage, error, **style, label=group.label if group in shown else None)
+        if index in lower:
+            axes.plot([lower[index], leakage], [error, error], color=colour(index), linewidth=1.2, alpha=0.6)
+            axes.plot(lower[index], error, color=colour(index), marker="|", markersize=9)
     axes.set_yscale("log")
     # The usual formatter writes formulas, which the report's look does not draw.
     axes.yaxis.set_major_formatter(LogFormatter())
     axes.yaxis.set_minor_formatter(LogFormatter())
-    axes.set_xlabel("leakage, upper bound, nats")
+    axes.set_xlabel("leakage, nats: from the lower bound (|) to the upper one (marker)")
     axes.set_ylabel("MSE, Infer")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
     least = min(
@@ -97,13 +103,22 @@ def floor_picture(
         for leakage, error, _, group in points
     )
     caption = (
-        "Theorem 1's floor under the error of any attack (curve), and the strongest attacks (points). No guarantee: "
+        "Leakage against attained error: of each row a bar from the lower bound on its leakage, where one is measured, "
+        "to the upper one, at the error of its strongest attack; and Theorem 1's floor under the error of any attack, "
+        "by the upper bound (curve). No guarantee: "
         "the entropy of the images is not known, and the curve is drawn with an upper bound on it, which puts it too "
         "high. "
     )
     times = f"{float(f'{least:.2g}'):,g}"
     caption += f"Even so it is {times} times below the nearest attack." if least > 1 else "Some attacks lie below it."
-    return finish(figure, name, "svg", caption)
+    ranges = {index: f"{low:.3g} to " for index, low in lower.items()}
+    told = (
+        f"{group.label}: {ranges.get(index, 'at most ')}{leakage:.3g} nats, MSE {error:.3g}"
+        for leakage, error, index, group in points
+    )
+    return finish(
+        figure, name, "svg", caption, f"Chart of leakage against MSE above a falling floor. {'; '.join(told)}."
+    )
 
 
 def _coded(images: UInt8[np.ndarray, "n c h w"]) -> tuple[Int[np.ndarray, " number"], Int[np.ndarray, " number"]]:

@@ -85,7 +85,7 @@ class Gate:
         key = (attack.id, *(run.id for run in references))
         if key not in self._known:
             there = [row for run in references if (row := self.rows.get((run.id, attack.id, "infer"))) is not None]
-            gate = _on_references(there, len(references), self.plan.study.gate.max_mse_ratio)
+            gate = _on_references(there, references, self.plan.study.gate.max_mse_ratio)
             self._known[key] = gate, self._weakness(references, attack) if references else ""
         return self._known[key]
 
@@ -113,7 +113,7 @@ class Gate:
     def _inverts(self, references: list[Run], attack: AttackSettings) -> bool:
         """Whether an attack works on the references, as far as is known: one that failed says how far nobody comes."""
         there = [row for run in references if (row := self.rows.get((run.id, attack.id, "infer"))) is not None]
-        found = _on_references(there, len(references), self.plan.study.gate.max_mse_ratio)
+        found = _on_references(there, references, self.plan.study.gate.max_mse_ratio)
         return found.ok or found.bound
 
     def _parts(self, references: list[Run], attack: AttackSettings) -> dict[str, float]:
@@ -134,26 +134,31 @@ def _behind(mine: dict[str, float], other: dict[str, float]) -> float:
     return own / best if best > 0 else math.inf
 
 
-def _on_references(there: list[Row], planned: int, max_ratio: float) -> Verdict:
+def _on_references(there: list[Row], references: list[Run], max_ratio: float) -> Verdict:
     """Whether an attack with these scores, a row per seed, inverts the undefended references.
 
     bound: in the mean, but not surely: what it rebuilds elsewhere is rebuilt, and more may be possible.
     """
-    found = _on_those(there, max_ratio) if there else Verdict(ok=True)
+    # Seeds of weights that are named repeat the attack; of trainings they are other networks.
+    named = all(run.model.fixed and not run.trained for run in references)
+    called = "repetitions on one network" if named else "seeds"
+    found = _on_those(there, max_ratio, called) if there else Verdict(ok=True)
+    planned = len(references)
     if found.ok and len(there) < planned:
         why = f"has no result yet on {planned - len(there)} of the {planned} undefended references that it must invert"
         return Verdict(ok=False, bound=True, why=why)
     return found
 
 
-def _on_those(there: list[Row], max_ratio: float) -> Verdict:
+def _on_those(there: list[Row], max_ratio: float, called: str) -> Verdict:
+    """called: what the rows are that the interval is over."""
     failures = [row for row in there if row["failure"]]
     if failures:
-        seeds = f" ({len(failures)} of {len(there)} seeds)" if len(there) > 1 else ""
+        seeds = f" ({len(failures)} of {len(there)} {called})" if len(there) > 1 else ""
         why = f"on the undefended reference{seeds}: {failures[0]['failure']}"
         return Verdict(ok=False, bound=len(failures) < len(there), why=why)
     ratio = over_seeds(_ratio(row) for row in there)
-    if (above := _above(ratio, max_ratio)) is not None:
+    if (above := _above(ratio, max_ratio, called)) is not None:
         sure, text = above
         how = "does not invert the undefended reference" if sure else "does not surely invert the undefended reference"
         why = f"{how}: its MSE there is {text}; at most {max_ratio:g} is allowed"
@@ -164,7 +169,9 @@ def _on_those(there: list[Row], max_ratio: float) -> Verdict:
     if margin.mean >= 0:
         return Verdict(ok=False, why="does not beat the class's mean on the undefended reference")
     if margin.high >= 0:
-        why = "does not surely beat the class's mean on the undefended reference: the interval over seeds reaches it"
+        why = (
+            f"does not surely beat the class's mean on the undefended reference: the interval over {called} reaches it"
+        )
         return Verdict(ok=False, bound=True, why=why)
     return Verdict(ok=True)
 
@@ -173,11 +180,11 @@ def _ratio(row: Row) -> float:
     return float(row["mse"] / row["mse_mean_image"]) if row["mse_mean_image"] > 0 else math.inf
 
 
-def _above(ratio: Estimate, most: float) -> tuple[bool, str] | None:
+def _above(ratio: Estimate, most: float, called: str) -> tuple[bool, str] | None:
     """Whether a ratio is above what is allowed surely (in the mean), and the ratio in words; None: it is not."""
     text = f"{ratio.mean:.2f} of the mean image's"
     if not math.isnan(ratio.half):
-        text += f" (up to {ratio.high:.2f} by its interval over {ratio.n} seeds)"
+        text += f" (up to {ratio.high:.2f} by its interval over {ratio.n} {called})"
     if ratio.mean > most:
         return True, text
     return (False, text) if ratio.high > most else None

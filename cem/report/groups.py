@@ -94,13 +94,13 @@ def _label(run: Run, others: list[Run]) -> str:
         "dataset": lambda r: r.dataset.name,
         "arch": lambda r: r.model.label,
         "cut": lambda r: f"cut {r.model.cut_layer}",
-        "noise": lambda r: f"σ {r.noise_std:g}",
+        "noise": lambda r: "" if any(one.adds_noise for one in r.defenses) else f"σ {r.noise_std:g}",  # it has its own
         "defenses": lambda r: "+".join(defense.label for defense in r.defenses) or "no defence",
     }
     varying = [name for name in named.values() if len({name(other) for other in others}) > 1]
 
     def short(r: Run) -> str:
-        return ", ".join([r.surrogate.label, *(name(r) for name in varying)])
+        return ", ".join([r.surrogate.label, *filter(None, (name(r) for name in varying))])
 
     twins = [dotted(other.model_dump(mode="json")) for other in others if short(other) == short(run)]
     own = dotted(run.model_dump(mode="json"))

@@ -13,6 +13,7 @@ from pyarrow.parquet import ParquetFile
 from cem import CemError
 from cem.config import Dataset, Run
 from cem.planning.plan import Plan
+from cem.report.methods import METHOD_COLUMNS
 from cem.storage.hdf5 import Reader, open_dataset
 from cem.storage.job_records import AttackRecord, TrainRecord
 from cem.storage.manifest_records import Manifest
@@ -72,8 +73,9 @@ def read_leakage(plan: Plan, run: Run) -> Leakage:
     """The measured bounds on I(x; z), given how often the attacker sees z of an image.
 
     Infinite, without a standard error, when σ = 0. Not measured (None) for a number of observations that the mixture
-    was not scored at: the channel is then another, with noise σ/√n. What is expected without an attacker comes with
-    them, and in `not_applicable` why some of it is not.
+    was not scored at: the channel is then another, with noise σ/√n. channel_noise_std is of one look: the root mean
+    square over the numbers of z of the noise, be it that of noise_std or a defence's. What is expected without an
+    attacker comes with them, and in `not_applicable` why some of it is not.
     """
     path = plan.leakage(run)
     with Reader(path, maker="fit_mixture", kind="mixture") as reader:
@@ -85,6 +87,7 @@ def read_leakage(plan: Plan, run: Run) -> Leakage:
         suffix = "" if observations == 1 else f"_seen{observations}"
         found = {name: attrs.get(name + suffix) for name in LEAKAGE}
         found |= {name: attrs.get(name) for name in UNSATURATED}
+        found["channel_noise_std"] = attrs.get("noise_std")
         found |= {name: attrs.get(name if name in _OF_THE_RUN else name + suffix) for name in EXPECTED}
         found["not_applicable"] = "; ".join(f"{name}: {why}" for name, why in reasons.items())
         value = found["leakage_nats"]
@@ -147,7 +150,7 @@ def read_results(plan: Plan, parquet: str | Path) -> pd.DataFrame:
     """The aggregated results. Raises ReportError unless they are of exactly the planned runs and attacks."""
     verdict = ("attack_ok", "attack_bound", "attack_weak")
     marks = ("strongest", "strongest_of", "strongest_bound", *verdict, "threat_model", "constant")
-    expected = ("run", "attack", "scope", *marks, "majority_accuracy", *metric_columns(plan))
+    expected = ("run", "attack", "scope", *marks, "majority_accuracy", *METHOD_COLUMNS, *metric_columns(plan))
     results = _read_table(Path(parquet), "aggregate", expected)
     planned = {(name, attack.id) for name, run in plan.runs.items() for attack in plan.attacks(run)}
     found = set(zip(results["run"], results["attack"], strict=True))

@@ -20,6 +20,10 @@ MASKED = (
     "Under dropout or top-k both are of ẑ + ε, before the mask. What is sent says no more than that: the upper bound "
     "holds for it, the lower one need not."
 )
+OF_DEFENSE = (
+    "σ of a defence's noise: its root mean square over the numbers of z, mean over seeds; channel_noise_std in "
+    "results.csv."
+)
 
 
 @dataclass(frozen=True)
@@ -129,11 +133,7 @@ def leakage_table(groups: list[Group], results: pd.DataFrame, threat: ThreatMode
         about = about[about["leakage_nats"].notna()]
         if about.empty:
             continue
-        own = group.first.noise_std
-        of_defense = not own and np.isfinite(about["leakage_nats"]).all()
-        at = "a defence's" if of_defense else f"{own:g}"
-        at += f"/√{seen}" if seen > 1 and (own or of_defense) else ""
-        rows.append(_row(group, about, at, ""))
+        rows.append(_row(group, about, _size(group, about, seen), ""))
         for std, those in about[about["leakage_lower_saturated"].fillna(False)].groupby("unsaturated_noise_std"):
             rows.append(_row(group, those, f"{std:g}", "unsaturated_"))
     if not rows:
@@ -142,12 +142,24 @@ def leakage_table(groups: list[Group], results: pd.DataFrame, threat: ThreatMode
         "upper: of the densities fitted to private images, the one that does best on val, scored on test; lower: from "
         "pairs of test images, at most log K. Where it is within 5 % of log K it says only that all K images are told "
         "apart (saturated), and ranks nothing; the next row then has both at a larger σ, which is not the run's.",
+        *((OF_DEFENSE,) if any("a defence's" in row[1] for row in rows) else ()),
         *(("σ: of what an attacker has who sees z several times.",) if seen > 1 else ()),
         *((MASKED,) if any(group.masked for group in groups) else ()),
         *dict.fromkeys(note for group in groups for note in group.promises),
     )
     header = ("runs", "σ", "density", "seeds", "lower, nats", "upper, nats", "log K")
     return Table("leakage", header, rows, notes, text_columns=3)
+
+
+def _size(group: Group, about: pd.DataFrame, seen: int) -> str:
+    """σ of a group's channel in words, seen so many times."""
+    own = group.first.noise_std
+    of_defense = not own and np.isfinite(about["leakage_nats"]).all()
+    size = f"{own:g}"
+    if of_defense:
+        known = about["channel_noise_std"].notna().all()
+        size = f"{about['channel_noise_std'].mean():.3g}, a defence's" if known else "a defence's"
+    return size + (f"/√{seen}" if seen > 1 and (own or of_defense) else "")
 
 
 def _row(group: Group, about: pd.DataFrame, std: str, prefix: str) -> tuple[str, ...]:

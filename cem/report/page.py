@@ -1,12 +1,17 @@
 """The page: everything a reader needs in one file that opens offline."""
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cem.config import every_metric
@@ -15,10 +20,13 @@ from cem.planning.status import RunStatus
 from cem.report.answer import Answer, answer
 from cem.report.charts import accuracy_against_error, attack_curves, training_curves
 from cem.report.data import about_data
+from cem.report.equal_accuracy import Comparisons, write_frames
+from cem.report.equal_tables import equal_tables
 from cem.report.expected import expected_table
 from cem.report.floor import floor_picture, read_entropy
+from cem.report.front_drawing import Front, front
 from cem.report.groups import Group, group_plan
-from cem.report.images import reconstruction_grids
+from cem.report.images import Gallery, galleries
 from cem.report.inputs import RANKS, read_manifest, read_results, read_test, read_training
 from cem.report.ladder import ladder_table
 from cem.report.leakage import Orders, compare_orders, leakage_table, orders_table
@@ -27,7 +35,7 @@ from cem.report.paper import paper_table
 from cem.report.pictures import Picture, look
 from cem.report.published import published_table
 from cem.report.scores import Scores
-from cem.report.shown import shown_groups, shown_note
+from cem.report.shown import mapped_groups, shown_groups, shown_note
 from cem.report.table import Table
 from cem.report.tables import (
     attacks_table,
@@ -59,8 +67,10 @@ class Section:
     swaps: Table | None
     expected: Table | None  # where it is measured
     floor: Picture | None  # where a leakage is finite
-    tradeoff: Picture
-    reconstructions: list[Picture]
+    front: Front | None  # where an attack counts
+    tradeoff: Picture  # the same for papers, as a file
+    at_reference: dict[str, Table]  # at equal accuracy below the undefended network, and the front: by name
+    galleries: list[Gallery]
 
 
 def write_report(
@@ -90,18 +100,19 @@ def write_page(
 ) -> None:
     """As `write_report`, from results as they are. whole: all that is planned; missing: runs of it without a result."""
     whole, groups, scores = whole or plan, group_plan(plan), Scores(plan)
+    frames = Comparisons(results, lambda run, attack: scores.images(run, attack, "infer", "mse")).frames()
     with look(), threadpool_limits(1):  # more threads add up in another order, which moves t-SNE's points
         threats = threat_models(whole)
         shown = shown_groups(groups, results, threats[0])
         images = {name: (read_entropy(plan, one), read_test(plan, one)[2]) for name, one in plan.datasets.items()}
         sections = [
-            _section(plan, groups, shown, results, threat, scores, images, number)
+            _section(plan, groups, shown, results, threat, scores, images, frames, number)
             for number, threat in enumerate(threats, 1)
         ]
         pictures = {
             "training": [training_curves(plan, shown)],
             "attacks": attack_curves(plan, shown),
-            "smashed": [smashed_maps(plan, shown)],
+            "smashed": [smashed_maps(plan, mapped_groups(shown, results, threats[0]), len(groups))],
         }
     tables = {"attacks": attacks_table(plan, groups, results, scores)}
     tables |= {table.name: table for bound in (False, True) if (table := reasons_table(groups, results, bound)).rows}
@@ -110,10 +121,8 @@ def write_page(
     ladder = ladder_table(plan, groups, results, scores)
     tables |= {"ladder": ladder} if ladder is not None else {}
     tables |= {"budgets": budget_table(plan, results), "costs": costs_table(groups, results)}
-    environment = Environment(
-        loader=PackageLoader("cem.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    html = environment.get_template("report.html").render(
+    html = render(
+        "report.html",
         study=plan.study,
         sections=sections,
         planned=len(whole.runs),
@@ -125,17 +134,59 @@ def write_page(
         settings=settings_text(plan),
         warnings=warnings_of(plan, groups),
         absent=_absent_metrics(plan, results),
-        groups=groups,
+        runs_of={
+            group.label: [(run.id, _beside(plan.run(run), plan.folder)) for run in group.runs] for group in groups
+        },
         shown=shown_note(groups, shown),
+        files=Files(
+            results=("results.csv", "runs.csv") if missing else ("results.csv", "runs.csv", "results.parquet"),
+            figures=_beside(figures_dir, Path(out_html).parent),
+            tables=_beside(tables_dir, Path(out_html).parent),
+        ),
     )
-    drawn = [picture for one in sections for picture in (one.tradeoff, one.floor, *one.reconstructions) if picture]
+    drawn = [picture for one in sections for picture in (one.tradeoff, one.floor, *_files(one.galleries)) if picture]
     drawn += [picture for several in pictures.values() for picture in several]
+    if tables_dir is not None:
+        write_frames(frames, tables_dir)
     _write_files(figures_dir, tables_dir, drawn, [*_numbered_tables(sections), *tables.values()])
     if tables_dir is not None:
         for number, threat in enumerate(threats, 1):
             paper = paper_table(groups, results, threat, scores, whole.study.report.columns)
             write_text(Path(tables_dir) / f"paper{'' if number == 1 else f'_{number}'}.tex", paper)
     write_text(out_html, html)
+
+
+@dataclass(frozen=True)
+class Files:
+    """What lies beside the page and is linked from it: the results, and the folders of figures and tables, if any."""
+
+    results: tuple[str, ...]
+    figures: str
+    tables: str
+
+
+def render(template: str, **content: Any) -> str:
+    """A page from a template, with its looks and its script inside, and a policy that lets nothing else in.
+
+    All of `content` is escaped, unless it is Markup.
+    """
+    environment = Environment(
+        loader=PackageLoader("cem.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    style, script = (files("cem.report").joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    allowed = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    inside = {"style": Markup(style), "script": Markup(script), "policy": Markup(allowed)}  # noqa: S704
+    return environment.get_template(template).render(**content, **inside)
+
+
+def _beside(path: str | Path | None, folder: Path) -> str:
+    """A path as the page names it; empty where there is none, or it is not below the page's folder."""
+    return Path(path).relative_to(folder).as_posix() if path and Path(path).is_relative_to(folder) else ""
+
+
+def _files(several: list[Gallery]) -> list[Picture]:
+    return [gallery.file for gallery in several]
 
 
 def _section(
@@ -146,6 +197,7 @@ def _section(
     threat: ThreatModel,
     scores: Scores,
     images: dict[str, tuple[float, int]],
+    frames: dict[str, pd.DataFrame],
     number: int,
 ) -> Section:
     suffix = "" if number == 1 else f"_{number}"  # of the figures' names
@@ -160,8 +212,10 @@ def _section(
         orders_table(orders),
         expected_table(groups, results, threat),
         floor_picture(groups, shown, results, threat, scores, images, f"floor{suffix}"),
+        front(groups, results, threat, scores),
         accuracy_against_error(groups, shown, results, threat, scores, f"accuracy_against_error{suffix}"),
-        reconstruction_grids(plan, shown, results, threat, suffix),
+        equal_tables(frames, threat.label),
+        galleries(plan, shown, results, threat, suffix),
     )
 
 
@@ -174,6 +228,7 @@ def _numbered_tables(sections: list[Section]) -> list[Table]:
             section.summary,
             section.further,
             section.comparisons,
+            *section.at_reference.values(),
             section.leakage,
             section.swaps,
             section.expected,

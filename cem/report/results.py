@@ -13,6 +13,7 @@ from cem.config import AttackSettings, Run
 from cem.planning.plan import Plan
 from cem.report.costs import cost_of
 from cem.report.gate import Gate
+from cem.report.groups import Group
 from cem.report.inputs import (
     EXPECTED,
     LEAKAGE,
@@ -27,6 +28,7 @@ from cem.report.inputs import (
     read_test,
     read_training,
 )
+from cem.report.methods import METHOD_COLUMNS, methods_of
 from cem.report.scores import STORED
 from cem.report.strongest import mark_strongest
 from cem.report.threat import SEPARATOR, ThreatModel
@@ -50,7 +52,7 @@ COLUMNS = (
     "attack_bound", "attack_verdict", "reference", "strongest_bound", "threat_model", "strongest_of",
     "majority_accuracy", "test_images", *LEAKAGE[2:], *UNSATURATED, "constant",
     *_EXPECTED,
-    "attack_weak", "held_out_mse",
+    "attack_weak", "held_out_mse", "channel_noise_std", *METHOD_COLUMNS,
 )  # fmt: skip
 
 
@@ -75,6 +77,7 @@ def gather(plan: Plan, whole: Plan | None = None) -> tuple[pd.DataFrame, pd.Data
     """
     test = {name: read_test(plan, dataset) for name, dataset in plan.datasets.items()}
     rows = [row for run in plan.runs.values() for row in _rows_of_run(plan, run, *test[run.dataset.id])]
+    _add_methods(plan, whole or plan, rows)
     _pass_gate(plan, rows)
     mark_strongest(plan, rows, whole or plan)
     # Said, not guessed: a column may be all empty.
@@ -82,11 +85,13 @@ def gather(plan: Plan, whole: Plan | None = None) -> tuple[pd.DataFrame, pd.Data
         "accuracy",
         "mse_ratio_to_mean_image",
         "held_out_mse",
+        "reference_accuracy",
         *LEAKAGE[:4],
         LEAKAGE[6],
         *UNSATURATED[:3],
         *EXPECTED,
         "entropy_power",
+        "channel_noise_std",
         *COST_COLUMNS[1:],
         *metric_columns(plan)[3:],
     )
@@ -135,7 +140,7 @@ def _rows_of_run(plan: Plan, run: Run, majority: float, test_images: int, pixels
     def leakage(observations: int) -> Row:
         found = read(observations)
         if not run.noise_known:
-            found |= dict.fromkeys((*LEAKAGE, *UNSATURATED)) | {"not_applicable": NO_NOISE}
+            found |= dict.fromkeys((*LEAKAGE, *UNSATURATED, "channel_noise_std")) | {"not_applicable": NO_NOISE}
         nats = found["leakage_nats"]
         return found | {"entropy_power": None if nats is None else entropy_power(float(nats), pixels)}
 
@@ -184,6 +189,23 @@ def _mean(values: Float[np.ndarray, " images"]) -> float:
     return float(there.mean()) if len(there) else math.nan
 
 
+def _add_methods(plan: Plan, whole: Plan, rows: list[Row]) -> None:
+    """Add what each run is an instance of, by all that is planned: it stays the same while results come in."""
+    methods = methods_of(whole.asked.values(), whole.references.values())
+    accuracy = {row["run"]: row["accuracy"] for row in rows}
+    of_seed: dict[tuple[str, int], float | None] = {}
+    for name, method in methods.items():  # runs that are added to the plan come last
+        run = whole.runs[name]
+        if method.plain and run.noise_std == 0:
+            of_seed[method.arena, run.seed] = accuracy.get(name)
+    for row in rows:
+        method = methods[row["run"]]
+        told = (method.arena, method.id, method.label, method.by, method.strength, method.inside)
+        one_network = Group("", (whole.runs[row["run"]],)).one_network
+        reference = of_seed.get((method.arena, row["seed"]))
+        row |= dict(zip(METHOD_COLUMNS, (*told, one_network, reference), strict=True))
+
+
 def _pass_gate(plan: Plan, rows: list[Row]) -> None:
     """Add the verdict on each row's attack."""
     gate = Gate(plan, {(row["run"], row["attack"], row["scope"]): row for row in rows})
@@ -210,7 +232,7 @@ def _rows_of_runs(plan: Plan, run: Run, rows: list[Row]) -> list[Row]:
 def _headline(plan: Plan, threat: str, best: Row) -> Row:
     scores = {"threat_model": threat, "strongest_attack": best.get("attack", "")}
     scores |= {"infer_bound": best.get("strongest_bound")}
-    scores |= {name: best.get(name) for name in (*LEAKAGE, *UNSATURATED, *_EXPECTED)}
+    scores |= {name: best.get(name) for name in (*LEAKAGE, *UNSATURATED, *_EXPECTED, "channel_noise_std")}
     return scores | {f"infer_{name}": best.get(name) for name in metric_columns(plan)}
 
 

@@ -7,7 +7,13 @@ from cem.report.groups import Group
 from cem.report.threat import ThreatModel
 
 MOST_IN_PICTURES = 40  # more rows than these cannot be told apart in a picture, and take minutes to draw
+MOST_MAPS = 6  # a map takes a second, more than all else of a row together
 FROM_FRONT = 5
+
+
+def mapped_groups(shown: list[Group], results: pd.DataFrame, threat: ThreatModel) -> list[Group]:
+    """Of the groups with pictures those that have a map, too: all, or some along the front where they are many."""
+    return shown if len(shown) <= MOST_MAPS else _along_front(shown, results, threat)
 
 
 def shown_groups(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> list[Group]:
@@ -16,8 +22,10 @@ def shown_groups(groups: list[Group], results: pd.DataFrame, threat: ThreatModel
     On the front are the groups that no other one beats in both mean accuracy and mean error of the strongest attack;
     of these, the ends and others between them, as evenly along the front as can be. In the study's order.
     """
-    if len(groups) <= MOST_IN_PICTURES:
-        return groups
+    return groups if len(groups) <= MOST_IN_PICTURES else _along_front(groups, results, threat)
+
+
+def _along_front(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> list[Group]:
     points: list[tuple[float, float, int]] = []
     for index, group in enumerate(groups):
         rows = group.headline(results, threat)

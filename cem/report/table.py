@@ -1,5 +1,6 @@
 """A table as rows of text: one source for the page and for LaTeX."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 PACKAGE = r"% needs \usepackage{booktabs}"
@@ -21,6 +22,10 @@ class Table:
     notes: tuple[str, ...] = ()
     text_columns: int = 1
 
+    def places(self, names: Sequence[str]) -> list[int]:
+        """Of the columns whose headers begin with these, in the table's order."""
+        return [place for place, name in enumerate(self.header) if name.startswith(tuple(names))]
+
     def latex(self) -> str:
         """A `tabular` that needs the package booktabs."""
         form = "l" * self.text_columns + "r" * (len(self.header) - self.text_columns)
@@ -28,6 +33,13 @@ class Table:
         notes = [f"% {note}" for note in self.notes]
         body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
         return "\n".join([PACKAGE, *notes, rf"\begin{{tabular}}{{{form}}}", *body, r"\end{tabular}", ""])
+
+    def markdown(self) -> str:
+        """A table of GitHub's Markdown, with the notes below it."""
+        ruler = ["---"] * self.text_columns + ["---:"] * (len(self.header) - self.text_columns)
+        cells = [[cell.replace("|", r"\|") for cell in row] for row in (self.header, *self.rows)]
+        lines = [f"| {' | '.join(row)} |" for row in (cells[0], ruler, *cells[1:])]
+        return "\n".join([*lines, "", *(f"{note}\n" for note in self.notes)])
 
 
 def escape_latex(text: str) -> str:

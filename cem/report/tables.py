@@ -10,6 +10,7 @@ from cem.report.compare import Comparison
 from cem.report.groups import Group
 from cem.report.inputs import JUDGED, PIXELS, RANKS, SCOPES, metric_columns, read_attack
 from cem.report.ladder import larger_helps
+from cem.report.references import references_of
 from cem.report.scores import Scores
 from cem.report.statistics import over_seeds
 from cem.report.table import Table
@@ -82,7 +83,8 @@ def attacks_table(plan: Plan, groups: list[Group], results: pd.DataFrame, scores
         infer = group.rows(results).query("scope == 'infer'")
         cells = [attack_cell(infer[infer["attack"] == attack], scores) for attack in attacks]
         rows.append((group.label, seeds_text(group), *cells))
-    return Table("attacks", header, rows, notes_of([header, *rows]))
+    gates = tuple(one.text for one in references_of(plan, groups))
+    return Table("attacks", header, rows, (*gates, *notes_of([header, *rows])))
 
 
 def further_metrics_table(

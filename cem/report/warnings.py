@@ -4,6 +4,7 @@ from cem.planning.plan import Plan
 from cem.report.clipping import clipping_warnings
 from cem.report.groups import Group
 from cem.report.inputs import read_manifest, read_training
+from cem.report.references import references_of
 
 
 def warnings_of(plan: Plan, groups: list[Group]) -> list[str]:
@@ -18,6 +19,7 @@ def warnings_of(plan: Plan, groups: list[Group]) -> list[str]:
             "other attacks may come closer. They say nothing of how well images are protected. Name undefended weights "
             "(model.reference), or let the pipeline train them (training.reference)."
         )
+    warnings += dict.fromkeys(one.warning for one in references_of(plan, groups) if one.warning)
     if given := [name for name, run in plan.asked.items() if not run.model.has_network]:
         quiet = [name for name in given if not plan.runs[name].noise_known]
         warnings.append(
@@ -45,9 +47,9 @@ def warnings_of(plan: Plan, groups: list[Group]) -> list[str]:
         )
     if same := [group.label for group in asked if group.one_network and len(group.runs) > 1]:
         warnings.append(
-            f"One network: all seeds of {', '.join(same)} have the weights, or the z, that were given. Their intervals "
-            "(±) are of noise and attacks, and leave out training: the same network trained again may differ by more. "
-            "No verdict rests on them."
+            f"One network: all seeds of {', '.join(same)} have the weights, or the z, that were given: they repeat the "
+            "attack, not the training. Their intervals (±) are over these repetitions, of noise and attacks: the same "
+            "network trained again may differ by more. No verdict rests on them."
         )
     owned = {
         attack.id: max(read_manifest(plan, run, attack.id).scored["infer"].also_owned_by_attacker for run in runs)

@@ -32,8 +32,7 @@ class SlotCrossAttentionCEM(Surrogate):
     ) -> None:
         super().__init__()
         channels, height, width = shape
-        self.cfg, self.noise_std = cfg, noise_std
-        self.noise_variance = max(noise_std**2, NOISE_VARIANCE_FLOOR)
+        self.cfg = cfg
         self.prior_entropy = label_entropy(class_prior)
         self.dimensions = math.prod(shape)
         spatial = cfg.tokens == "spatial"
@@ -47,6 +46,7 @@ class SlotCrossAttentionCEM(Surrogate):
         )
         self.read = GatedCrossAttention(self.width, cfg.heads)
         self.threshold = VarianceThreshold(cfg.threshold, noise_std)
+        self.take_noise(noise_std)
         self.register_buffer("lone", torch.zeros((), dtype=torch.int64))
         self.lone: Tensor  # samples of the epoch that were alone with their class in a batch
 
@@ -58,6 +58,10 @@ class SlotCrossAttentionCEM(Surrogate):
 
     def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
         self.threshold.measure(smashed.flatten(1), labels)
+
+    def take_noise(self, noise_std: float) -> None:
+        self.noise_std, self.threshold.noise_std = noise_std, noise_std
+        self.noise_variance = max(noise_std**2, NOISE_VARIANCE_FLOOR)
 
     def begin_epoch(self, progress: float) -> None:
         """Move a scheduled threshold; count lone samples anew."""

@@ -38,14 +38,15 @@ class Components(NamedTuple):
 class Scores(NamedTuple):
     """Both halves, scored: row i of half h under the mixture of pair[h, i], which half h did not predict.
 
-    nll: mean over all samples of −log q(ẑ + ε | y), nats per dimension.
+    nll: mean over all samples, and over both signs of ε where it comes in pairs, of −log q(ẑ + ε | y), nats per
+    dimension.
     """
 
     nll: Float[Tensor, ""]
     halves: Halves
     mixture: Components
     pair: Int[Tensor, "2 half"]
-    joint: Float[Tensor, "2 half position component"]
+    joint: Float[Tensor, "sign 2 half position component"]
 
 
 class MixtureAttention(SlotCrossAttentionCEM):
@@ -105,11 +106,12 @@ class MixtureAttention(SlotCrossAttentionCEM):
         """Each half under the density that the other half predicts; the noise is the first thing drawn."""
         halves = divide(labels)
         noise = torch.randn(smashed.shape, generator=generator, device=smashed.device, dtype=smashed.dtype)
-        noisy = self.tokens(smashed + math.sqrt(self.noise_variance) * noise)
+        noise = math.sqrt(self.noise_variance) * noise
+        noisy = [self.tokens(smashed + noise), *([self.tokens(smashed - noise)] if self.cfg.antithetic else [])]
         mixture, pair = self._predict(self.tokens(smashed), labels, halves, generator)
-        joint = self._joint(mixture, pair, noisy[halves.rows.flip(0)])
+        joint = torch.stack([self._joint(mixture, pair, tokens[halves.rows.flip(0)]) for tokens in noisy])
         log_density = torch.logsumexp(joint, -1) * halves.present.flip(0).unsqueeze(-1)
-        return Scores(-log_density.sum() / smashed.numel(), halves, mixture, pair, joint)
+        return Scores(-log_density.sum() / (len(noisy) * smashed.numel()), halves, mixture, pair, joint)
 
     def _predict(
         self,
@@ -201,7 +203,7 @@ class MixtureAttention(SlotCrossAttentionCEM):
     ) -> Float[Tensor, ""]:
         """What the variances of the scored samples have above the threshold, nats per dimension."""
         _, halves, mixture, pair, joint = scores
-        share = (torch.softmax(joint.detach(), -1) * halves.present.flip(0)[:, :, None, None]).flatten(0, 1)
+        share = (torch.softmax(joint.detach(), -1).mean(0) * halves.present.flip(0)[:, :, None, None]).flatten(0, 1)
         scored = tokens[halves.rows.flip(0)]
         squared = (scored.unsqueeze(-2) - mixture.mean[pair]).square().flatten(0, 1)
         index = pair.flatten()

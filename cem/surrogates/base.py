@@ -1,7 +1,8 @@
 """The interface of all entropy surrogates."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +16,14 @@ from cem.types import Labels, Smashed
 # Stands in for σ² in a loss, never in a leakage, when the noise is (nearly) absent: keeps log(v + σ²) finite.
 NOISE_VARIANCE_FLOOR = 1e-6
 # What `Surrogate.monitor` may say, a column of the history each.
-MONITORS = ("threshold", "attention_gate", "feed_forward_gate", "slot_usage_entropy", "lone_samples")
+MONITORS = (
+    "threshold",
+    "error_threshold",
+    "attention_gate",
+    "feed_forward_gate",
+    "slot_usage_entropy",
+    "lone_samples",
+)
 
 
 class SurrogateError(CemError, ValueError):
@@ -26,8 +34,9 @@ class SurrogateError(CemError, ValueError):
 class Given:
     """What a surrogate is made for, beside its settings.
 
-    smashed_shape: channels, height, width of ẑ. class_prior: share of each class in the population. noise_std: σ, in
-    units of z. num_samples, mixture: what it starts from, where its settings ask for a mixture. seed: of its weights.
+    smashed_shape: channels, height, width of ẑ. class_prior: share of each class in the population. noise_std: σ at
+    first, in units of z: see `Surrogate.take_noise`. num_samples, mixture: what it starts from, where its settings ask
+    for a mixture. seed: of its weights.
     """
 
     smashed_shape: tuple[int, int, int]
@@ -38,17 +47,24 @@ class Given:
     seed: int = 0
 
 
-class Terms(NamedTuple):
-    """What a surrogate says of a batch.
+@dataclass(frozen=True)
+class Terms:
+    """What a surrogate says of a batch; to iterate over it gives the terms that it has, in this order.
 
-    loss: what the encoder minimises, nats per dimension of ẑ.
-    leakage_nats: the bound on I(x; z), nats for one image, H(y) included; inf at σ = 0.
+    loss: what the encoder minimises, nats per dimension of ẑ (of x, where an error of x is measured).
+    leakage_nats: the upper bound on I(x; z), nats for one image, H(y) included; inf at σ = 0. None: it has none.
     intra_class_mse: mean squared distance to the class mean of the batch, per dimension.
+    conditional_nats: minus an upper bound on h(x|z), nats for one image: I(x; z) is at least h(x) plus this, and h(x)
+    is the same whatever the encoder. None: it has none.
     """
 
     loss: Float[Tensor, ""]
-    leakage_nats: Float[Tensor, ""]
+    leakage_nats: Float[Tensor, ""] | None
     intra_class_mse: Float[Tensor, ""]
+    conditional_nats: Float[Tensor, ""] | None = None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (value for value in vars(self).values() if value is not None)
 
 
 class Numbers(nn.Module):
@@ -85,11 +101,19 @@ class Surrogate(Numbers):
     """Base of the surrogates; by itself the surrogate `none`, which asks nothing of the encoder.
 
     The implementation of a member of the family is called with its settings and what is `Given`, and gives one of
-    these, on the CPU.
+    these, on the CPU. uses_images: whether `forward` and `fit_loss` take the batch's images, as `images`.
     """
+
+    uses_images: bool = False
 
     def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
         """Take a quantile threshold from the clean ẑ of all private images, once, when the shared warm-up is over."""
+
+    def take_noise(self, noise_std: float) -> None:
+        """σ as it is now, before each batch and each look at the private ẑ: the noise of a defence may learn its size.
+
+        Nothing goes from the surrogate to that noise.
+        """
 
     def begin_epoch(self, progress: float) -> None:
         """A new epoch: 0 for the first after the shared warm-up, 1 for the last. Counters of `monitor` start anew."""

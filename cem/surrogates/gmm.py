@@ -39,9 +39,9 @@ class Gmm(Surrogate):
 
     def __init__(self, cfg: GmmSurrogate, given: Given) -> None:
         super().__init__()
-        self.cfg, self.noise_std, self.seed = cfg, given.noise_std, given.seed
-        self.noise_variance = max(given.noise_std**2, NOISE_VARIANCE_FLOOR)
+        self.cfg, self.seed = cfg, given.seed
         self.threshold = VarianceThreshold(cfg.threshold, given.noise_std)
+        self.take_noise(given.noise_std)
         self.refits = self.fitted_on = 0
         components = 1 if cfg.components == "auto" else cfg.components  # auto: until a mixture says how many
         dimensions = math.prod(given.smashed_shape)
@@ -78,6 +78,10 @@ class Gmm(Surrogate):
 
     def measure_threshold(self, smashed: Smashed, labels: Labels) -> None:
         self.threshold.measure(smashed.flatten(1), labels)
+
+    def take_noise(self, noise_std: float) -> None:
+        self.noise_std, self.threshold.noise_std = noise_std, noise_std
+        self.noise_variance = max(noise_std**2, NOISE_VARIANCE_FLOOR)
 
     def begin_epoch(self, progress: float) -> None:
         """Move a scheduled threshold."""

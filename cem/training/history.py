@@ -15,8 +15,8 @@ class Epoch(NamedTuple):
     batch: of a term at ẑ (λ included), of the surrogate's own parameters (fit), and of what each optimizer descends on
     before clipping (client, server). clipped: share of the batches whose gradient was longer than max_grad_norm, empty
     without that setting; clip_factor: mean factor that these batches' gradients were scaled by. probe_leakage_nats is
-    of a held-out mixture; leakage_nats the surrogate's own. nonfinite: batches that went without the surrogate.
-    seconds: without the probe.
+    of a held-out mixture; leakage_nats the surrogate's own; conditional_nats its lower bound on leakage, relative to
+    h(x). nonfinite: batches that went without the surrogate. seconds: without the probe.
     """
 
     epoch: int
@@ -26,6 +26,7 @@ class Epoch(NamedTuple):
     surrogate_loss: float | None = None
     fit_loss: float | None = None
     leakage_nats: float | None = None
+    conditional_nats: float | None = None
     probe_leakage_nats: float | None = None
     intra_class_mse: float | None = None
     cross_entropy_grad_norm: float | None = None
@@ -39,6 +40,7 @@ class Epoch(NamedTuple):
     server_clipped: float | None = None
     server_clip_factor: float | None = None
     threshold: float | None = None
+    error_threshold: float | None = None
     attention_gate: float | None = None
     feed_forward_gate: float | None = None
     slot_usage_entropy: float | None = None

@@ -64,6 +64,7 @@ def _start_epoch(state: State, run: Run, private: OnDeviceLoader) -> None:
     if state.step == 0:
         if surrogate_computed(run.surrogate, cfg, state.epoch):
             since = state.epoch - cfg.warmup_epochs
+            client.surrogate.take_noise(client.defense.channel.noise_std)
             if since == 0 and run.surrogate.measures_threshold:
                 client.surrogate.measure_threshold(*clean_smashed(client.encoder, client.defense, private))
             client.surrogate.begin_epoch(since / max(1, cfg.epochs - cfg.warmup_epochs - 1))

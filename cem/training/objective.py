@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cem.defenses import Defense, NotApplicable
-from cem.surrogates import Surrogate
+from cem.surrogates import Surrogate, Terms
 from cem.training.gradients import guard, watched
 from cem.types import Images, Labels, Smashed
 
@@ -81,8 +81,9 @@ class ClientObjective:
             values["defense_penalty"] = own.detach()
         if with_surrogate:
             alias = clean.view_as(clean)
-            loss = self._surrogate(self.defense.prepare(alias), labels, values, in_graph=weight > 0)
-            fit = self._fit(self.defense.prepare(clean.detach()), labels, values)
+            self.surrogate.take_noise(self.defense.channel.noise_std)
+            loss = self._surrogate(images, self.defense.prepare(alias), labels, values, in_graph=weight > 0)
+            fit = self._fit(images, self.defense.prepare(clean.detach()), labels, values)
             own = own + weight * loss if weight > 0 else own
             own = own + fit if fit is not None else own
             if loss.requires_grad:
@@ -90,21 +91,29 @@ class ClientObjective:
                 guard(alias, finite, "surrogate_grad_norm", values)
         return Sent(z, own, values)
 
-    def _surrogate(self, alias: Smashed, labels: Labels, values: dict[str, Tensor], in_graph: bool) -> Scalar:
+    def _surrogate(
+        self, images: Images, alias: Smashed, labels: Labels, values: dict[str, Tensor], in_graph: bool
+    ) -> Scalar:
         """surrogate(ẑ, y). Its own parameters get no gradient from it unless they share the client's optimizer."""
-        loss: Tensor
         with _constant(self.surrogate, keep=self.routing == "shared"), torch.set_grad_enabled(in_graph):
-            loss, values["leakage_nats"], values["intra_class_mse"] = self.surrogate(alias, labels, self.draws)
-        if isinstance(self.defense.channel.gaussian_std, NotApplicable):
-            del values["leakage_nats"]  # which is of Gaussian noise: of other noise of the same variance it is no bound
-        values["surrogate_loss"] = loss.detach()
-        return loss
+            terms: Terms = self.surrogate(alias, labels, self.draws, **self._seen(images))
+        values["intra_class_mse"] = terms.intra_class_mse
+        # The bounds are of Gaussian noise: of other noise of the same variance they are none.
+        if not isinstance(self.defense.channel.gaussian_std, NotApplicable):
+            bounds = {"leakage_nats": terms.leakage_nats, "conditional_nats": terms.conditional_nats}
+            values |= {name: value for name, value in bounds.items() if value is not None}
+        values["surrogate_loss"] = terms.loss.detach()
+        return terms.loss
 
-    def _fit(self, clean: Smashed, labels: Labels, values: dict[str, Tensor]) -> Scalar | None:
+    def _seen(self, images: Images) -> dict[str, Images]:
+        """What a surrogate is told of the images."""
+        return {"images": images} if self.surrogate.uses_images else {}
+
+    def _fit(self, images: Images, clean: Smashed, labels: Labels, values: dict[str, Tensor]) -> Scalar | None:
         """What the surrogate's own Adam descends on, at the detached ẑ; None where it has nothing to fit."""
         if self.routing != "own":
             return None
-        fit = self.surrogate.fit_loss(clean, labels, self.draws)
+        fit = self.surrogate.fit_loss(clean, labels, self.draws, **self._seen(images))
         if fit is not None:
             values["fit_loss"] = fit.detach()
         return fit

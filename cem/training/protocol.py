@@ -3,6 +3,7 @@
 import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -31,7 +32,7 @@ _SERVER = ("cross_entropy", "server_grad_norm")
 _CLIENT = ("defense_penalty", "cross_entropy_grad_norm", "defense_grad_norm", "client_grad_norm")
 # Finite, or the surrogate sits the batch out. Its leakage may be infinite: it is, without noise.
 _GUARDED = ("surrogate_loss", "surrogate_grad_norm", "fit_loss", "fit_grad_norm")
-_OF_SURROGATE = (*_GUARDED, "leakage_nats", "intra_class_mse")
+_OF_SURROGATE = (*_GUARDED, "leakage_nats", "conditional_nats", "intra_class_mse")
 
 
 class Step(NamedTuple):
@@ -180,7 +181,7 @@ def make_parties(
     world = world or World()
     for half in (encoder, classifier):
         world.share(half)
-    settings = run.surrogate
+    settings, learned = run.surrogate, defense.learned
     routing = settings.fitted_by
     adam = torch.optim.Adam(surrogate.parameters(), lr=settings.own_lr) if routing == "own" else None
     client = Client(
@@ -190,7 +191,7 @@ def make_parties(
         noise=generators["noise"],
         draws=generators["surrogate"],
         encoder=encoder,
-        optimizer=_sgd(run.training, encoder, defense.learned, *([surrogate] if routing == "shared" else [])),
+        optimizer=_sgd(run.training, encoder, learned, *([surrogate] if routing == "shared" else []), steady=learned),
         surrogate_optimizer=adam,
         cfg=run.training,
         world=world,
@@ -198,9 +199,19 @@ def make_parties(
     return client, Server(classifier, _sgd(run.training, classifier), run.training, world)
 
 
-def _sgd(cfg: Training, *modules: nn.Module) -> torch.optim.Optimizer:
-    parameters = [parameter for module in modules for parameter in module.parameters()]
-    return torch.optim.SGD(parameters, cfg.lr, cfg.momentum, weight_decay=cfg.weight_decay)
+def _sgd(cfg: Training, *modules: nn.Module, steady: nn.Module | None = None) -> torch.optim.Optimizer:
+    """SGD on the parameters of these modules, in this order. Those of `steady`, one of the modules, do not decay.
+
+    They are logarithms of sizes and shares of noise, and nobody asked for these to be drawn to 1, or to each other.
+    """
+    kept = set() if steady is None else set(steady.parameters())
+    groups = [
+        {"params": list(some), "weight_decay": cfg.weight_decay if fades else 0.0}
+        for fades, some in groupby(
+            (parameter for module in modules for parameter in module.parameters()), lambda one: one not in kept
+        )
+    ]
+    return torch.optim.SGD(groups, cfg.lr, cfg.momentum)
 
 
 def _precision(cfg: Training, like: Tensor) -> AbstractContextManager[None]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import cem
-from cem.config import AttentionSurrogate, GmmSurrogate, MlxtendDataset, Training, Vgg11
+from cem.config import AttentionSurrogate, GaussianSurrogate, GmmSurrogate, MlxtendDataset, Training, Vgg11
 from cem.defenses import make_defense
 from cem.jobs.process import make_generator
 from cem.models import make_decoder, make_split, smashed_shape
@@ -20,6 +20,7 @@ from cem.surrogates import make_surrogate
 DEFAULTS = {
     "gmm bound": GmmSurrogate(),
     "gmm legacy": GmmSurrogate(formula="legacy"),
+    "gaussian": GaussianSurrogate(),
     "attention mixture": AttentionSurrogate(),
     "attention enhanced_variance": AttentionSurrogate(statistic="enhanced_variance"),
     "training": Training(),
@@ -27,13 +28,14 @@ DEFAULTS = {
     "dataset": MlxtendDataset(),
 }
 GOLDEN_NUMERICS = 5
-GOLDEN_DEFAULTS = "76d48affe7eec678"
+GOLDEN_DEFAULTS = "259c09c92139dd1b"
 GOLDEN_NUMBERS = {
     "encoder": 0.08411289,
     "classifier": 0.07666922,
     "decoder": 0.00682637,
     "gmm bound": 1.257458,
     "gmm legacy": 1.388299,
+    "gaussian": 1.884398,
     "attention mixture": 1.965831,
     "attention enhanced_variance": 3.312384,
 }
@@ -52,7 +54,7 @@ def numbers() -> dict[str, float]:
         z = make_defense(0.05, []).corrupt(clean, draws)
         found = {"encoder": clean.std(), "classifier": classifier.eval()(z).std()}
         found["decoder"] = make_decoder("res_normN2C8", shape, (1, 32, 32), draws).eval()(z).std()
-        for name in ("gmm bound", "gmm legacy", "attention mixture", "attention enhanced_variance"):
+        for name in ("gmm bound", "gmm legacy", "gaussian", "attention mixture", "attention enhanced_variance"):
             surrogate = make_surrogate(DEFAULTS[name], smashed_shape=shape, num_classes=3, noise_std=0.05)
             surrogate.refit(spread, labels)
             found[name] = surrogate(spread, labels, make_generator(1, name, "cpu")).loss

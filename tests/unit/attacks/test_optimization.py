@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from cem.attacks import AttackError, make_attack
-from cem.attacks.posterior import Explainer, MostProbable, Spectrum
+from cem.attacks.posterior import Explainer, MostProbable, Noise, Spectrum
 from cem.attacks.search import Search, total_variation
 from cem.config import Decoder, Optimization, StartingDecoder
 from cem.jobs.interruption import Interrupted
@@ -237,22 +237,29 @@ def test_total_variation_is_the_length_of_the_gradient():
     torch.testing.assert_close(total_variation(images), torch.tensor([4.0 + 56 * 1e-3, flat]), atol=1e-4, rtol=0)
 
 
-def test_the_most_probable_image_of_gaussian_ones_is_the_mean_given_z():
-    """Without a decoder, a linear encoder: the error is the closed form's, and the noise's own variance is chosen."""
-    encoder, sigma = Projection(), 0.1
+@pytest.mark.parametrize("shaped", [False, True])
+def test_the_most_probable_image_of_gaussian_ones_is_the_mean_given_z(shaped):
+    """Without a decoder, a linear encoder: the error is the closed form's, and the noise's own variance is chosen.
+
+    shaped: half of z has a tenth of the variance that the other half has, and the attacker is told so.
+    """
+    encoder = Projection()
+    stds = (torch.tensor([0.09, 0.3]).repeat(20) if shaped else torch.full((40,), 0.1)).view(40, 1, 1)
+    told = {"stds": stds.expand_as} if shaped else {}
     draws = torch.Generator().manual_seed(5)
     root = torch.randn(256, 12, generator=draws) * 6
     pixels = 128 + torch.randn(3000, 12, generator=draws) @ root.T + 4 * torch.randn(3000, 256, generator=draws)
     images = pixels.clamp(0, 255).round().byte().view(-1, 1, 16, 16)
-    knowledge = real.make_knowledge(images[:2500], encoder, real.noise(sigma))
-    test = real.make_knowledge(images[2500:], encoder, real.noise(sigma))
+    knowledge = real.make_knowledge(images[:2500], encoder, real.noise(stds), **told)
+    test = real.make_knowledge(images[2500:], encoder, real.noise(stds))
     attack, record = fitted(knowledge, posterior=(0.1, 1.0, 10.0), selection_images=200)
     assert record.choices["way"] == "posterior 1"
-    assert record.choices["noise_std"] == pytest.approx(sigma, rel=0.02)
+    assert record.choices["noise_std"] == pytest.approx(stds.square().mean().sqrt().item(), rel=0.02)
+    assert record.choices["noise_per_value"] == shaped
     x = (pixels / 255).double()
     covariance = x.T.cov()
     matrix = encoder.matrix.detach().double()
-    seen = matrix @ covariance @ matrix.T + sigma**2 * torch.eye(40, dtype=torch.float64)
+    seen = matrix @ covariance @ matrix.T + stds.flatten().double().square().diag()
     left = covariance - covariance @ matrix.T @ torch.linalg.solve(seen, matrix @ covariance)
     assert real.mse(attack, test) == pytest.approx(left.trace().item() / 256, rel=0.1)
 
@@ -276,7 +283,9 @@ def test_the_most_probable_image_of_one_does_not_depend_on_the_others():
     x, z = knowledge.targets(slice(None)).double(), real.seen(knowledge)[:30].double()
     spectrum = Spectrum.of((x - x.mean(0)).flatten(1))
     spectrum = Spectrum(*(part.double() for part in (spectrum.basis, spectrum.variances, spectrum.rest)))
-    search = MostProbable(Explainer(real.convolution().double(), 0.1, masked=False, iterations=10), spectrum)
+    search = MostProbable(
+        Explainer(real.convolution().double(), Noise(0.1, 0.1), masked=False, iterations=10), spectrum
+    )
     *_, together = search.images(z, x.mean(0).expand(30, 1, 16, 16), 5)
     *_, alone = search.images(z[3:4], x.mean(0).expand(1, 1, 16, 16), 5)
     torch.testing.assert_close(alone, together[3:4], atol=1e-6, rtol=0)

@@ -64,7 +64,7 @@ def test_what_is_hidden_is_no_noise():
 
     knowledge = make_knowledge(small_digits(300), convolution(), corrupt, masked=True)
     found = noise_of(knowledge, knowledge.encoder, torch.Generator())
-    assert found["noise_std"] == pytest.approx(0.05, rel=0.03)
+    assert found.measured == pytest.approx(0.05, rel=0.03)
 
 
 def test_in_pieces_it_is_the_same(example):

@@ -75,6 +75,13 @@ def test_the_density_is_that_of_scipy(name) -> None:
 
 
 @EACH
+def test_the_size_of_the_noise_in_each_number_is_told(name) -> None:
+    found = CHANNELS[name].stds(CLEAN.view(-1, *SHAPE))
+    assert found.shape == (2000, *SHAPE)
+    assert found.flatten(1).numpy() == pytest.approx(scales(name, CLEAN), rel=1e-5)
+
+
+@EACH
 def test_the_entropy_is_the_mean_of_minus_the_log_density(name) -> None:
     _, found = observed(CHANNELS[name])
     entropy = CHANNELS[name].entropy(CLEAN)

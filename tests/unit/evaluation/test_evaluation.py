@@ -16,6 +16,7 @@ from cem.config import (
     Decoder,
     Dropout,
     Linear,
+    LocalDp,
     Loss,
     Lpips,
     MeanImage,
@@ -25,8 +26,10 @@ from cem.config import (
     Optimization,
     Run,
     ShadowModel,
+    ShapedNoise,
     StartingDecoder,
     Vgg11,
+    Vib,
 )
 from cem.defenses import make_defense
 from cem.evaluation import EvaluationError, Network, Victim, attack_run, run_attacks
@@ -354,6 +357,26 @@ def test_knowledge_holds_what_is_granted_and_nothing_else(tmp_path, cfg, granted
         else:
             with pytest.raises(IndexError):
                 knowledge.observe(torch.tensor([160]), knowledge.generator("corruption"))
+
+
+@pytest.mark.parametrize(
+    ("noise_std", "defenses", "differs"),
+    [
+        (0.1, (), False),
+        (0.0, (LocalDp(mechanism="laplace"),), False),
+        (0.0, (ShapedNoise(std=0.1, shape="fisher"),), True),
+        (0.0, (Vib(),), True),
+    ],
+    ids=["gaussian", "laplace", "shaped", "vib"],
+)
+def test_an_attacker_knows_the_noise_of_each_number_where_it_differs(tmp_path, noise_std, defenses, differs):
+    with opened(write_run(tmp_path), noise_std, defenses) as victim:
+        victim.defense.build((2, 4, 4), torch.Generator())
+        knowledge = victim.knowledge(Linear())
+        assert (knowledge.stds is not None) == differs
+        if differs:
+            clean = torch.rand(3, 2, 4, 4)
+            torch.testing.assert_close(knowledge.stds(clean), victim.defense.channel.stds(clean))
 
 
 def test_what_an_attacker_has_seen_are_z_of_private_images_that_nothing_ties_to_them(tmp_path):

@@ -15,6 +15,7 @@ from cem.config import FAMILIES, Family, Member
 
 DECODER = {"net": "res_normN0C4", "epochs": 2, "batch_size": 16, "lr": 0.01}
 NETWORK = {"embedding": 16, "reduced": 16, "slots": 3, "components": 2}
+CONDITIONAL = {"kind": "attention", "statistic": "conditional", "features": 8}
 FLOW = {"net": "unet_C4", "epochs": 2, "batch_size": 16, "lr": 0.01, "samples": 2, "steps": 2, "selection_images": 4}
 OWN = {"path": str(Path(__file__).with_name("own_net.py"))}
 EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family → member → its settings
@@ -24,9 +25,11 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family → member �
             {"components": 2, "covariance": "pca", "rank": 2},
             {"components": 2, "formula": "legacy"},
         ],
+        "gaussian": [{}, {"support": 40}],
         "attention": [
             NETWORK,
             NETWORK | {"tokens": "linear"},
+            NETWORK | {"antithetic": True},
             NETWORK | {"tokens": "flat"},
             NETWORK | {"slot_init": "gaussian", "warmup_epochs": 2},
             NETWORK | {"statistic": "enhanced_variance"},
@@ -34,6 +37,23 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family → member �
             NETWORK | {"statistic": "enhanced_variance", "threshold": {"kind": "none"}},
             NETWORK | {"optimizer": "shared", "threshold": {"kind": "fixed"}},
             NETWORK | {"optimizer": "frozen", "threshold": {"kind": "coupled"}},
+            *(
+                CONDITIONAL | more
+                for more in (
+                    {"threshold": {"kind": "none"}},
+                    {"residual": "coefficients", "antithetic": False, "threshold": {"kind": "fixed", "value": 1.0}},
+                    {"optimizer": "frozen", "threshold": {"kind": "schedule", "start": 1.0, "end": 1.0}},
+                )
+            ),
+        ],
+        "pair": [
+            {"upper": {"kind": "gmm", "components": 2}, "lower": CONDITIONAL},
+            {"upper": {"kind": "attention"} | NETWORK | {"warmup_epochs": 2}, "lower": CONDITIONAL},
+            {
+                "upper": {"kind": "gmm", "components": 2, "threshold": {"kind": "quantile", "quantile": 0.1}},
+                "lower": CONDITIONAL | {"optimizer": "frozen"},
+                "weight": 0.5,
+            },
         ],
     },
     "defense": {

@@ -30,14 +30,14 @@ from cem.training.protocol import train_batch
 from cem.training.schedule import surrogate_computed
 
 from ..training.small import make_batch, make_state
-from .examples import one_of_each
+from .examples import CONDITIONAL, one_of_each, reader
 
 SHAPE, CLASSES = (3, 32, 32), 3  # of the attacked networks'; those that are trained have small.py's
 SPLITS = {"private": slice(0, 60), "val": slice(60, 66), "shadow": slice(66, 90), "test": slice(90, 96)}
 
 
 @pytest.mark.parametrize("protocol", ["joint", "split"])
-@pytest.mark.parametrize("surrogate", one_of_each(SURROGATES))
+@pytest.mark.parametrize("surrogate", [*one_of_each(SURROGATES), reader(SURROGATES).validate_python(CONDITIONAL)])
 @pytest.mark.parametrize("defense", one_of_each(DEFENSES))
 def test_every_defence_trains_with_every_surrogate(
     defense: DefenseSettings, surrogate: SurrogateSettings, protocol: str

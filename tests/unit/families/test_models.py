@@ -141,7 +141,9 @@ def test_every_surrogate_takes_two_steps(cfg: ModelSettings, surrogate: Surrogat
     made.refit(torch.rand(24, *shape, generator=generator(1)), torch.arange(24) % 3)
     optimizer = torch.optim.SGD(encoder.parameters(), lr=1e-3)
     for step in range(2):
-        terms = made(encoder.train()(torch.rand(12, 3, 32, 32, generator=generator(step))), labels, generator())
+        images = torch.rand(12, 3, 32, 32, generator=generator(step))
+        seen = {"images": images} if made.uses_images else {}
+        terms = made(encoder.train()(images), labels, generator(), **seen)
         assert terms.loss.isfinite()
         assert terms.loss.requires_grad == surrogate.adds_term
         if surrogate.adds_term:

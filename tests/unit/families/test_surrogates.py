@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cem.config import SURROGATES, MixtureFit, Run, SurrogateSettings, SyntheticDataset, Training, Vgg11
 from cem.mixture import ClassMixture, fit_mixture
-from cem.surrogates import MONITORS, Surrogate, make_surrogate
+from cem.surrogates import MONITORS, Surrogate, Terms, make_surrogate
 from cem.training.protocol import train_batch
 from cem.training.schedule import surrogate_computed, surrogate_weight
 from cem.training.state import State
@@ -32,6 +32,14 @@ THRESHOLDS = (
 )
 LABELS = torch.arange(60) % NEAR.classes
 SMASHED = NEAR.draw(60, 5)[0]
+IMAGES = torch.rand(60, 1, 8, 8, generator=generator(9))
+
+
+def terms_of(
+    surrogate: Surrogate, smashed: Tensor = SMASHED, labels: Tensor = LABELS, images: Tensor = IMAGES
+) -> Terms:
+    """With the images, where it asks for them."""
+    return surrogate(smashed, labels, generator(1), **({"images": images} if surrogate.uses_images else {}))
 
 
 def changed(cfg: SurrogateSettings, **settings: object) -> SurrogateSettings:
@@ -74,12 +82,13 @@ def ready(cfg: SurrogateSettings, noise_std: float = NEAR.noise_std) -> Surrogat
     return surrogate
 
 
-def loss_and_leakage(surrogate: Surrogate, smashed: Tensor, labels: Tensor) -> Tensor:
+def loss_and_bounds(surrogate: Surrogate, order: Tensor) -> Tensor:
     """In float64, without a draw of noise: which sample gets which draw depends on the order."""
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr(torch, "randn", lambda size, **_: torch.zeros(size, dtype=torch.float64))
-        terms = surrogate.double()(smashed.double(), labels)
-    return torch.stack([terms.loss.double(), terms.leakage_nats.double()])
+        terms = terms_of(surrogate.double(), SMASHED[order].double(), LABELS[order], IMAGES[order].double())
+    bounds = [bound for bound in (terms.leakage_nats, terms.conditional_nats) if bound is not None]
+    return torch.stack([value.double() for value in (terms.loss, *bounds)])
 
 
 @EACH
@@ -109,11 +118,13 @@ def test_facts_have_their_types(cfg: SurrogateSettings) -> None:
 def test_terms_are_finite_numbers_and_so_is_their_gradient(cfg: SurrogateSettings) -> None:
     clean = SMASHED.clone().requires_grad_()
     before = clean.detach().clone()
-    terms = ready(cfg)(clean, LABELS, generator(1))
+    terms = terms_of(ready(cfg), clean)
     for term in terms:
         assert term.shape == ()
         assert term.isfinite()
-    assert not terms.leakage_nats.requires_grad
+    bounds = [bound for bound in (terms.leakage_nats, terms.conditional_nats) if bound is not None]
+    assert bounds
+    assert not any(bound.requires_grad for bound in bounds)
     assert terms.intra_class_mse > 0
     assert torch.equal(clean, before)
     if not cfg.adds_term:
@@ -129,9 +140,10 @@ def test_without_noise_the_leakage_is_infinite_and_the_loss_is_not(cfg: Surrogat
     """Also in a batch without some of the classes."""
     for kept in (LABELS >= 0, LABELS == 1):
         clean = SMASHED[kept].requires_grad_()
-        terms = ready(cfg, noise_std=0.0)(clean, LABELS[kept], generator(1))
+        terms = terms_of(ready(cfg, noise_std=0.0), clean, LABELS[kept], IMAGES[kept])
         assert terms.loss.isfinite()
-        assert float(terms.leakage_nats) == (math.inf if cfg.adds_term else 0.0)
+        assert terms.leakage_nats is None or float(terms.leakage_nats) == (math.inf if cfg.adds_term else 0.0)
+        assert terms.conditional_nats is None or terms.conditional_nats.isfinite()
         if cfg.adds_term:
             assert torch.autograd.grad(terms.loss, clean)[0].isfinite().all()
 
@@ -140,14 +152,14 @@ def test_without_noise_the_leakage_is_infinite_and_the_loss_is_not(cfg: Surrogat
 def test_order_of_samples_does_not_matter(cfg: SurrogateSettings) -> None:
     """Rows move in blocks of six, one sample of each class for each half, where halves score each other."""
     order = (6 * torch.randperm(10, generator=generator(2)).unsqueeze(1) + torch.arange(6)).flatten()
-    before = loss_and_leakage(ready(cfg), SMASHED, LABELS)
-    torch.testing.assert_close(loss_and_leakage(ready(cfg), SMASHED[order], LABELS[order]), before)
+    before = loss_and_bounds(ready(cfg), torch.arange(60))
+    torch.testing.assert_close(loss_and_bounds(ready(cfg), order), before)
 
 
 @EACH
 def test_the_generator_decides_all_that_it_draws(cfg: SurrogateSettings) -> None:
     before = torch.random.get_rng_state()
-    one, other = (ready(cfg)(SMASHED, LABELS, generator(1)) for _ in range(2))
+    one, other = (terms_of(ready(cfg)) for _ in range(2))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
 
@@ -165,7 +177,8 @@ def test_first_weights_depend_on_the_seed_alone(cfg: SurrogateSettings) -> None:
 @EACH
 def test_it_has_a_loss_of_its_own_just_if_it_has_parameters_of_its_own(cfg: SurrogateSettings) -> None:
     surrogate = ready(cfg)
-    fit_loss, parameters = surrogate.fit_loss(SMASHED, LABELS, generator(1)), list(surrogate.parameters())
+    images = {"images": IMAGES} if surrogate.uses_images else {}
+    fit_loss, parameters = surrogate.fit_loss(SMASHED, LABELS, generator(1), **images), list(surrogate.parameters())
     assert (fit_loss is None) == (not parameters)
     assert parameters or cfg.fitted_by == "frozen"
     if fit_loss is not None:
@@ -179,13 +192,13 @@ def test_it_has_a_loss_of_its_own_just_if_it_has_parameters_of_its_own(cfg: Surr
 @EACH_THRESHOLD
 def test_state_round_trip_gives_the_same_future(cfg: SurrogateSettings) -> None:
     one, other = ready(cfg), made(cfg)
-    one(SMASHED, LABELS, generator(1))  # what a batch moves is part of the state
+    terms_of(one)  # what a batch moves is part of the state
     with torch.no_grad():
         for parameter in one.parameters():
             parameter.mul_(0.9)
     other.load_state_dict(one.state_dict())
     for step in range(2):
-        found = [surrogate(SMASHED, LABELS, generator(2)) for surrogate in (one, other)]
+        found = [terms_of(surrogate) for surrogate in (one, other)]
         assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
         assert one.monitor() == other.monitor()
         for surrogate in (one, other):
@@ -196,7 +209,7 @@ def test_state_round_trip_gives_the_same_future(cfg: SurrogateSettings) -> None:
 @EACH_THRESHOLD
 def test_what_it_monitors_has_a_column_of_the_history(cfg: SurrogateSettings) -> None:
     surrogate = ready(cfg)
-    surrogate(SMASHED, LABELS, generator(1))
+    terms_of(surrogate)
     told = surrogate.monitor()
     assert set(told) <= set(MONITORS)
     assert all(math.isfinite(value) for value in told.values())

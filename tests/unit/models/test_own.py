@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cem.config import Checkpoint, OwnModel, Run, SyntheticDataset, Training
-from cem.models import make_split
+from cem.models import make_split, seed_dropout
 from cem.models.check import check_model
 from cem.models.own import make_network
 from cem.models.split import ModelError, build_split
@@ -82,6 +82,21 @@ def hooked():
     net = Net(10)
     net.features[3] = nn.Sequential(Means(8), nn.Dropout(0.5))
     net.features[3][1].register_forward_hook(lambda layer, given, out: 2 * out)
+    return net
+
+def plain_dropout():
+    net = Net(10)
+    net.features[3] = nn.Sequential(net.features[3], nn.Dropout(0.5))
+    return net
+
+def by_channel():
+    net = Net(10)
+    net.features[3] = nn.Sequential(net.features[3], nn.Dropout2d(0.5))
+    return net
+
+def leaky():
+    net = Net(10)
+    net.features[2] = nn.RReLU()
     return net
 
 def needs_more(depth, *, num_classes):
@@ -215,6 +230,14 @@ def test_what_lies_beside_a_file_is_that_of_its_own_folder(tmp_path: Path) -> No
         assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["beside.py", "net.py"]
 
 
+def test_a_file_runs_again_where_one_that_it_imports_is_another(folder: Path) -> None:
+    text = (folder / "net.py").read_text()
+    (folder / "net.py").write_text(f"import beside\n{text}\ndef sized():\n    return Net(beside.CLASSES)\n")
+    for classes in (3, 4):
+        (folder / "beside.py").write_text(f"CLASSES = {classes}\n")
+        assert make_network(own(folder, make="sized"), IMAGE, 10).head.out_features == classes
+
+
 @pytest.mark.filterwarnings("ignore:Validating sparse", "ignore:torch.quantize", "ignore:TypedStorage")
 @pytest.mark.parametrize(
     ("change", "message"),
@@ -286,6 +309,31 @@ def test_a_forward_that_asks_whether_it_trains_is_attacked_and_not_trained(folde
     classifier.eval()(encoder.eval()(images()))
     with pytest.raises(ModelError, match=r"asks for self\.training"):
         encoder.train()(images())
+
+
+@pytest.mark.parametrize("make", ["hooked", "by_channel", "leaky"])
+def test_a_layer_that_draws_from_the_global_generator_is_attacked_and_not_trained(folder: Path, make: str) -> None:
+    with pytest.raises(ModelError, match=r"draws from torch's global generator in training.*training: none"):
+        checked(own(folder, make=make), trained=True)
+    checked(own(folder, make=make))
+    encoder, classifier = make_split(own(folder, make=make), IMAGE, 10)
+    before = torch.default_generator.get_state()
+    classifier.eval()(encoder.eval()(images()))
+    assert torch.equal(torch.default_generator.get_state(), before)
+    with pytest.raises(ModelError, match=r"global generator"):
+        encoder.train()(images())
+
+
+def test_plain_dropout_gets_a_generator_of_its_own(folder: Path) -> None:
+    checked(own(folder, make="plain_dropout", cut="features"), trained=True)
+    encoder, _ = make_split(own(folder, make="plain_dropout", cut="features"), IMAGE, 10)
+    with pytest.raises(RuntimeError, match="expected a generator for dropout"):
+        encoder.train()(images())
+    found = []
+    for _ in range(2):
+        seed_dropout(encoder, torch.Generator().manual_seed(3))
+        found.append(encoder(images()))
+    assert torch.equal(*found)
 
 
 def test_layers_of_the_users_own_stay_what_they_are(folder: Path) -> None:

@@ -7,6 +7,7 @@ from torch import nn
 from cem.config import Pruning, ResNet20, Vgg11
 from cem.models import make_split, parameter_count, smashed_shape
 from cem.models.pruning import prune
+from cem.models.residual import BasicBlock
 
 IMAGE = (3, 32, 32)
 
@@ -64,10 +65,49 @@ def test_settings_give_the_shapes_of_what_was_pruned(part) -> None:
     assert encoder[0].out_channels == {0.05: 3, 0.5: 2, 0.9: 1, 0.99: 1}[part]
 
 
-def test_an_encoder_with_shortcuts_is_refused() -> None:
-    encoder, _ = make_split(ResNet20(width=0.125), IMAGE, 10)
-    with pytest.raises(TypeError, match="one after the other, found"):
+def resnet(**settings) -> nn.Sequential:
+    encoder, _ = make_split(ResNet20(width=0.25, **settings), IMAGE, 10, torch.Generator().manual_seed(1))
+    return encoder
+
+
+def test_a_residual_block_loses_channels_between_its_convolutions_alone() -> None:
+    encoder, images = resnet(cut_layer=4, extra_conv=16), torch.rand(5, *IMAGE)
+    blocks = [part for part in encoder if isinstance(part, BasicBlock)]
+    with torch.no_grad():  # of 4 channels between, and of the first convolution's 4, one each sends nothing on
+        for parts in (encoder, *(block.body for block in blocks)):
+            parts[0].weight[2] *= 0.01
+            parts[1].weight[2] = 0.0
+    encoder.eval()
+    with torch.no_grad():
+        expected = encoder(images)
         prune(encoder, 0.1)
+        torch.testing.assert_close(encoder(images), expected)
+    assert [encoder[0].out_channels, encoder[3].in_channels, encoder[3].out_channels] == [3, 3, 4]
+    assert [[block.body[0].out_channels, block.body[3].in_channels] for block in blocks] == [[7, 7]] * 3
+    assert [block.body[3].out_channels for block in blocks] == [8, 8, 8]
+    resnet(cut_layer=4, extra_conv=16, client_pruned=0.1).load_state_dict(encoder.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("model", "convolutions"),
+    [
+        (ResNet20(cut_layer=1, bottleneck=None), 0),
+        (ResNet20(cut_layer=1), 1),
+        (ResNet20(cut_layer=2, bottleneck=None), 1),
+        (ResNet20(cut_layer=4, extra_conv=16), 4),
+        (ResNet20(cut_layer=11), 9),
+        (Vgg11(cut_layer=4), 2),
+    ],
+)
+def test_settings_know_how_many_convolutions_lose_channels(model, convolutions) -> None:
+    encoder, _ = make_split(model, IMAGE, 10)
+    losing = sum(former.dim() == 4 and former.shape[0] != now.shape[0] for former, now, _ in prune(encoder, 0.5))
+    assert model.prunable_convolutions == convolutions == losing
+
+
+def test_an_encoder_whose_parts_nobody_knows_is_refused() -> None:
+    with pytest.raises(TypeError, match="one after the other, found Linear"):
+        prune(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(2, 2)), 0.1)
 
 
 def test_pruning_of_a_client_with_one_convolution_is_refused() -> None:

@@ -1,11 +1,11 @@
 """What the report says in words: at equal accuracy, with an interval, or that nothing can be said, and why."""
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.interpolate import PchipInterpolator
 
 from cem.config import Run
 from cem.planning.plan import Plan
@@ -84,14 +84,20 @@ def gmm(accuracy: float, *errors: float) -> Facts:
     return {("gmm-bound-w0.1", 0.1): (accuracy, list(errors)), ("gmm-bound-w0.1", 0.2): (0.5, list(errors))}
 
 
+# Of plain noise at 96 %, seed by seed: σ 0 has 99 % and 0.01, as all undefended runs here.
+BETWEEN = [
+    float(PchipInterpolator([0.94, 0.98, 0.99], [high, low, 0.01])(0.96))
+    for low, high in zip(PLAIN["none", 0.1][1], PLAIN["none", 0.2][1], strict=True)
+]
+
+
 def about(found: Answer) -> str:
     return " | ".join(reason for one in found.unsaid for reason in one.why)
 
 
 def test_a_method_is_held_against_plain_noise_at_its_own_accuracy(tmp_path: Path) -> None:
-    """At 96 %, half way between 98 and 94: plain noise has √(0.02 · 0.04) of seed 0, and so on: 1.5 times is left."""
-    between = [math.sqrt(a * b) for a, b in zip(PLAIN["none", 0.1][1], PLAIN["none", 0.2][1], strict=True)]
-    found = answered(tmp_path, PLAIN | gmm(0.96, *(1.5 * one for one in between)))
+    """At 96 %, half way between 98 and 94: 1.5 times is left of what plain noise leaves there."""
+    found = answered(tmp_path, PLAIN | gmm(0.96, *(1.5 * one for one in BETWEEN)))
     (sentence,) = [one for one in found.verdicts if one.startswith(LABEL)]
     assert "less is rebuilt than under plain noise, between none, σ 0.1 and none, σ 0.2" in sentence
     assert "is 1.50 [1.50, 1.50] times as large (3 seeds, 95 % interval in brackets), at a test accuracy of 96.0 %" in (
@@ -107,8 +113,7 @@ def test_a_method_that_is_worse_than_plain_noise_is_said_to_be(tmp_path: Path) -
 
 def test_a_change_that_the_accuracy_paid_for_is_none(tmp_path: Path) -> None:
     """1.5 times the error of the run without a surrogate, at the accuracy and with the error of more noise."""
-    between = [math.sqrt(a * b) for a, b in zip(PLAIN["none", 0.1][1], PLAIN["none", 0.2][1], strict=True)]
-    found = answered(tmp_path, PLAIN | gmm(0.96, between[0] * 1.05, between[1], between[2] * 0.95))
+    found = answered(tmp_path, PLAIN | gmm(0.96, BETWEEN[0] * 1.05, BETWEEN[1], BETWEEN[2] * 0.95))
     assert found.verdicts == ("Nothing can be said about what these methods change.",)
     assert f"the factor of the errors may be 1 by its interval: {LABEL}: 1.00 [0.88, 1.13]" in about(found)
 
@@ -123,7 +128,7 @@ def test_along_lambda_the_method_is_interpolated(tmp_path: Path) -> None:
     said = answered(tmp_path, facts).verdicts
     start = "between gmm-bound-w0.1 and gmm-bound-w0.2: less is rebuilt than under none."
     (sentence,) = [one for one in said if one.startswith(start)]
-    assert "is 1.73 [1.73, 1.73] times as large" in sentence
+    assert "is 2.00 [2.00, 2.00] times as large" in sentence
     assert "at a test accuracy of 96.0 %; interpolated along λ" in sentence
 
 
@@ -235,8 +240,7 @@ def test_neighbours_of_one_accuracy_are_held_against_a_method_by_the_larger_erro
 def test_seeds_in_common_are_counted_where_they_are_needed(tmp_path: Path) -> None:
     """A third σ has one seed: that takes nothing from what the other two, of three seeds, say between them."""
     single = "runs: [{surrogate: {kind: none}, noise_std: 0.4, seed: 0}]\n"
-    between = [math.sqrt(a * b) for a, b in zip(PLAIN["none", 0.1][1], PLAIN["none", 0.2][1], strict=True)]
-    facts = PLAIN | gmm(0.96, *(1.5 * one for one in between)) | {("none", 0.4): (0.6, [0.06])}
+    facts = PLAIN | gmm(0.96, *(1.5 * one for one in BETWEEN)) | {("none", 0.4): (0.6, [0.06])}
     found = answered(tmp_path, facts, more=single)
     assert any(
         one.startswith(f"{LABEL}: less is rebuilt than under plain noise, between none, σ 0.1")

@@ -69,7 +69,7 @@ def test_of_seeds_of_one_network_that_is_given_no_spread_over_trainings_is_told(
     points = [point for one in found for curve in (one.plain, *one.methods) if curve for point in curve.points]
     doubts = [why for point in points for why, _ in point.doubts]
     assert doubts.count("one network, given") == (len(points) if given else 0)
-    assert [seeds_text(group) for group in groups] == (["3, one network"] if given else ["3"]) * 3
+    assert [seeds_text(group) for group in groups] == (["3 repetitions, one network"] if given else ["3"]) * 3
     assert any(text.startswith("One network: all seeds of ") for text in warnings_of(plan, groups)) == given
     left = answer(groups, results, threat, scores).left
     assert ("(3 seeds of one network, which is given)" in left) == given

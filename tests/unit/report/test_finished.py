@@ -36,7 +36,7 @@ def lose(plan: Plan, number: int, cause: str = "") -> str:
 def test_of_a_whole_study_it_is_the_report_of_the_workflow(plan: Plan) -> None:
     out = plan.root / "out"
     aggregate(plan, out / "results.parquet", out / "results.csv", out / "runs.csv")
-    write_report(plan, out / "results.parquet", out / "report.html")
+    write_report(plan, out / "results.parquet", out / "report.html", out / "figures", out / "tables")
     assert report_finished(plan) == []
     for name in ("results.csv", "runs.csv", "report.html"):
         assert (plan.folder / name).read_bytes() == (out / name).read_bytes()

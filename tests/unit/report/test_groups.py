@@ -31,3 +31,14 @@ def test_labels_name_what_varies_and_never_coincide() -> None:
 def test_a_group_keeps_every_run() -> None:
     runs: list[Run] = parse_study(BASE | {"seeds": [0, 1, 2], "grid": {"noise_std": [0.0, 0.1]}}, "test").runs()
     assert [run for group in group_runs(runs) for run in group.runs] == sorted(runs, key=lambda run: run.noise_std)
+
+
+def test_a_run_whose_defence_adds_the_noise_is_not_said_to_have_none() -> None:
+    found = groups(
+        noise_std=0.1,
+        runs=[
+            {"surrogate": {"kind": "none"}, "noise_std": 0.0},
+            {"surrogate": {"kind": "none"}, "noise_std": 0.0, "defenses": [{"kind": "vib"}]},
+        ],
+    )
+    assert [group.label for group in found] == ["none, σ 0.1, no defence", "none, σ 0, no defence", "none, vib0.001"]

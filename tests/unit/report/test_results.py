@@ -13,6 +13,7 @@ from cem.config import Linear, Run, ShadowModel
 from cem.planning.plan import Plan
 from cem.report.groups import group_plan
 from cem.report.inputs import ReportError
+from cem.report.leakage import leakage_table
 from cem.report.results import aggregate
 from cem.report.scores import Scores
 from cem.report.tables import attacks_table, budget_table, summary_table
@@ -169,6 +170,8 @@ def test_an_attack_still_improving_is_no_evidence_of_protection_but_what_it_rebu
         ({"mse": 0.034, "mse_class_mean": 0.033}, "does not beat the class's mean"),
         ({"mse": 0.0155}, "weak: on the undefended reference its MSE is 1.29 times that of linear, which an attacker"),
         ({"mse": 0.0145}, ""),
+        ({"mse": 0.0145, "mse_class_mean": math.nan}, ""),  # by identity: the mean image alone is left
+        ({"mse": 0.036, "mse_class_mean": math.nan}, "its MSE there is 0.51 of the mean image's"),
     ],
 )
 def test_the_gate_looks_at_the_references(plan: Plan, change: dict[str, float | str], why: str) -> None:
@@ -497,3 +500,24 @@ def test_a_mixture_without_a_measurement_is_refused(plan: Plan) -> None:
         pass
     with pytest.raises(ReportError, match="missing: leakage_nats"):
         gather(plan)
+
+
+def test_the_size_of_the_noise_that_leaves_the_client_is_told_of_a_defences_noise_too(tmp_path: Path) -> None:
+    plan = write_study(tmp_path, STUDY + "noise_std: 0.0\ndefenses: [{kind: local_dp, mechanism: laplace}]\n")
+    for run in plan.runs.values():
+        size, nats = (1.25 + 0.5 * run.seed, 30.0) if run.defenses else (0.0, math.inf)
+        plan.leakage(run).unlink()
+        with write_file(plan.leakage(run), "mixture", attrs={"noise_std": size, "leakage_nats": nats}):
+            pass
+    aggregate(plan, *(tmp_path / name for name in ("results.parquet", "results.csv", "runs.csv")))
+    for name in ("results.csv", "runs.csv"):
+        found = pd.read_csv(tmp_path / name)
+        defended = found["run"].isin(plan.asked)
+        assert set(found.loc[defended, "channel_noise_std"]) == {1.25, 1.75}
+        assert set(found.loc[~defended, "channel_noise_std"]) == {0.0}
+    results = pd.read_parquet(tmp_path / "results.parquet")
+    assert set(results["noise_std"]) == {0.0}
+    table = leakage_table(group_plan(plan), results, *threat_models(plan))
+    assert table is not None
+    assert [row[1] for row in table.rows] == ["1.5, a defence's"] * 3 + ["0"]
+    assert any("root mean square" in note for note in table.notes)

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cem.report.statistics import LogErrors, crossed, over_seeds
+from cem.report.statistics import LogErrors, crossed, holm, over_seeds
 
 REPETITIONS = 4000
 IMAGES = 100
 # Standard deviations of seeds, images, and of what is left. Those of MNIST runs: the seed moves the mean by 5 to 20 of
 # the standard error over images (here 0.1 · the image's deviation).
-KINDS = {"seeds alone": (1, 0, 0), "as measured": (1, 2, 1), "much left": (1, 1, 10), "images too": (1, 5, 5)}
+KINDS = {
+    "seeds alone": (1, 0, 0), "as measured": (1, 2, 1), "much left": (1, 1, 10), "images too": (1, 5, 5),
+    "more images than seeds": (0.2, 5, 5), "images alone": (0, 1, 0.1),
+}  # fmt: skip
 
 
 def draws(seeds: int, deviations: tuple[float, float, float]) -> np.ndarray:
@@ -25,17 +28,16 @@ def draws(seeds: int, deviations: tuple[float, float, float]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
-@pytest.mark.parametrize("kind", ["seeds alone", "as measured", "much left"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_interval_holds_the_truth_in_95_of_100_repetitions(seeds: int, kind: str) -> None:
     found = [crossed(table) for table in draws(seeds, KINDS[kind])]
     assert 0.93 <= np.mean([one.low <= 0 <= one.high for one in found]) <= 0.97
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
-def test_where_images_count_it_is_wider_than_that_of_seed_means_which_misses(seeds: int) -> None:
-    tables = draws(seeds, (0.2, 5, 5))
-    mine, means = [crossed(table) for table in tables], [over_seeds(table.mean(axis=1)) for table in tables]
-    assert 0.93 <= np.mean([one.low <= 0 <= one.high for one in mine]) <= 0.995
+def test_where_images_count_the_interval_of_seed_means_alone_misses(seeds: int) -> None:
+    tables = draws(seeds, KINDS["more images than seeds"])
+    means = [over_seeds(table.mean(axis=1)) for table in tables]
     assert np.mean([one.low <= 0 <= one.high for one in means]) < 0.9
 
 
@@ -43,6 +45,31 @@ def test_the_standard_error_over_images_is_not_the_spread() -> None:
     tables = draws(3, KINDS["as measured"])[:, 0]
     half = stats.t.ppf(0.975, IMAGES - 1) * tables.std(axis=1, ddof=1) / IMAGES**0.5
     assert np.mean(np.abs(tables.mean(axis=1)) <= half) < 0.5
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.2, 0.35], [-1.0, -1.2], [0.3, -0.2, 0.1, 0.4, 0.2]])
+def test_the_p_value_of_seeds_alone_is_students(values: list[float]) -> None:
+    assert over_seeds(values).p_value == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+
+
+def test_a_p_value_ends_where_the_interval_does_and_is_uniform_where_nothing_differs() -> None:
+    found = [crossed(table) for table in draws(5, KINDS["as measured"])[:200]]
+    for one in found[:50]:
+        assert (one.p_value < 0.05) == (one.low > 0 or one.high < 0)
+    assert [np.mean([one.p_value < level for one in found]) for level in (0.25, 0.5, 0.75)] == pytest.approx(
+        [0.25, 0.5, 0.75], abs=0.1
+    )
+
+
+def test_p_values_that_have_none_and_those_without_spread() -> None:
+    assert math.isnan(over_seeds([1.0]).p_value)
+    assert (over_seeds([2.0, 2.0]).p_value, over_seeds([0.0, 0.0]).p_value) == (0, 1)
+
+
+def test_holms_p_values() -> None:
+    """By hand: 3 · 0.01, then 2 · 0.03, then the largest so far."""
+    assert holm([0.04, 0.01, math.nan, 0.03]) == pytest.approx([0.06, 0.03, math.nan, 0.06], nan_ok=True)
+    assert holm([0.5, 0.6]) == [1, 1]
 
 
 def test_over_seeds_is_students_interval() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from cem.config import AttentionSurrogate, GmmSurrogate
+from cem.config import SurrogateSettings
 from cem.surrogates import make_surrogate
 
 
@@ -83,7 +83,7 @@ POPULATIONS = {
 }
 
 
-def make(population: Population, cfg: AttentionSurrogate | GmmSurrogate, seed: int = 3):
+def make(population: Population, cfg: SurrogateSettings, seed: int = 3):
     return make_surrogate(
         cfg, smashed_shape=population.shape, num_classes=population.classes, noise_std=population.noise_std, seed=seed
     )

@@ -71,6 +71,29 @@ def test_mixture_is_an_upper_bound_untrained_hostile_and_trained_and_training_ti
     assert leakage(hostile) >= 0.99 * truth
 
 
+def test_antithetic_draws_are_the_mean_of_both_signs_and_their_gradients_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two draws; the number itself stays the bound: half of it is scored under −ε, as likely as ε."""
+    z, labels = draw(60, 0)
+    single, pairs = make(), make(antithetic=True)
+
+    def gradient(surrogate, seed: int) -> torch.Tensor:
+        clean = z.clone().requires_grad_()
+        surrogate(clean, labels, generator(seed)).loss.backward()
+        return clean.grad.flatten()
+
+    def agreement(surrogate) -> float:
+        found = [gradient(surrogate, seed) for seed in (1, 2)]
+        return float(torch.cosine_similarity(*found, dim=0))
+
+    assert 1 - agreement(pairs) < 0.1 * (1 - agreement(single))
+    found, randn = [], torch.randn
+    for sign in (1, -1):
+        monkeypatch.setattr(torch, "randn", lambda *size, sign=sign, **how: sign * randn(*size, **how))
+        found.append(single(z, labels, generator(1)).leakage_nats)
+    monkeypatch.undo()
+    torch.testing.assert_close(pairs(z, labels, generator(1)).leakage_nats, sum(found) / 2)
+
+
 def test_one_sample_cannot_be_cross_fitted() -> None:
     with pytest.raises(ValueError, match="two samples"):
         make()(*draw(1, 0), generator())

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from cem.config import AttentionSurrogate, GmmSurrogate, Threshold
+from cem.config import AttentionSurrogate, GaussianSurrogate, GmmSurrogate, SurrogateSettings, Threshold
 from cem.mixture import ClassMixture
 from cem.surrogates import Surrogate, attention_mixture, make_surrogate
 
@@ -21,13 +21,17 @@ CASES = {
     "gmm bound, pca": GmmSurrogate(covariance="pca", rank=2),
     "gmm bound, quantile": GmmSurrogate(threshold=Threshold(kind="quantile")),
     "gmm legacy": GmmSurrogate(formula="legacy"),
+    "gaussian": GaussianSurrogate(),
+    "gaussian, schedule": GaussianSurrogate(threshold=Threshold(kind="schedule")),
     "attention mixture": AttentionSurrogate(embedding=16),
     "attention mixture, schedule": AttentionSurrogate(embedding=16, threshold=Threshold(kind="schedule")),
     "attention enhanced_variance": AttentionSurrogate(statistic="enhanced_variance", reduced=16),
+    "attention conditional": AttentionSurrogate(statistic="conditional", features=8),
+    "attention conditional, coefficients": AttentionSurrogate(statistic="conditional", residual="coefficients"),
 }
 
 
-def make(cfg: GmmSurrogate | AttentionSurrogate) -> Surrogate:
+def make(cfg: SurrogateSettings) -> Surrogate:
     mixture = None
     if isinstance(cfg, GmmSurrogate):
         k, low_rank = cfg.components, ()
@@ -62,9 +66,10 @@ def step(surrogate: Surrogate, monkeypatch: pytest.MonkeyPatch) -> None:
         on_gpu(surrogate)
         smashed = torch.empty(33, *SHAPE, device="cuda")
         labels = torch.empty(33, dtype=torch.int64, device="cuda")
-        terms = surrogate(smashed, labels)
+        seen = {"images": torch.empty(33, 3, 8, 8, device="cuda")} if surrogate.uses_images else {}
+        terms = surrogate(smashed, labels, **seen)
         assert {term.device.type for term in terms} == {"cuda"}
-        surrogate.fit_loss(smashed, labels)
+        surrogate.fit_loss(smashed, labels, **seen)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "enhanced" not in name])

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from cem.config import DEFENSES as DEFENSE_FAMILY
 from cem.config import SURROGATES as FAMILY
 from cem.config import AttentionSurrogate, Run, SyntheticDataset, Training
 from cem.data.prepare import prepare_data
@@ -24,7 +25,7 @@ from cem.jobs.interruption import Interrupted
 from cem.training import ranks, ranks_for, train, warm_up
 from cem.training.distributed import RankError, Ranks, SharedBatchNorm, World
 
-from .steps import CASES, SURROGATES, every_case
+from .steps import CASES, DEFENSES, SURROGATES, every_case
 
 CLOCK = {"images_per_s", "seconds", "peak_memory_mb"}
 ROOT = Path(__file__).parents[3]
@@ -45,20 +46,32 @@ def by_one() -> dict[str, torch.Tensor]:
     return every_case(World())
 
 
-@pytest.mark.parametrize(("surrogate", "protocol"), CASES)
-def test_two_processes_make_the_steps_of_one(by_one, by_two, surrogate, protocol) -> None:
+@pytest.mark.parametrize(("surrogate", "defenses", "protocol"), CASES)
+def test_two_processes_make_the_steps_of_one(by_one, by_two, surrogate, defenses, protocol) -> None:
     """Readings, gradients, weights, momenta of statistics: three steps in float64, two of them of odd batches."""
-    prefix = f"{surrogate} {protocol}/"
+    prefix = f"{surrogate} {defenses} {protocol}/"
     expected = {name: value for name, value in by_one.items() if name.startswith(prefix)}
-    assert {"cross_entropy", "defense_penalty"} <= {name.split(".")[-1] for name in expected}
+    assert {"cross_entropy", "client_grad_norm"} <= {name.split(".")[-1] for name in expected}
     for name, value in expected.items():
         first, second = (rank[name] for rank in by_two)
         torch.testing.assert_close(first, value, rtol=1e-5, atol=1e-8, msg=lambda text, name=name: f"{name}: {text}")
         assert torch.equal(first, second), name  # to the bit: each goes its own way from here
 
 
-def test_every_surrogate_of_the_family_is_among_them() -> None:
+def test_every_surrogate_and_defence_of_the_families_is_among_them() -> None:
     assert {cfg.member for cfg in SURROGATES.values()} == set(FAMILY.members)
+    pruned = {"pruning"}  # acts between batches: test_pruning.py
+    assert {cfg.member for defenses in DEFENSES.values() for cfg in defenses} | pruned == set(DEFENSE_FAMILY.members)
+
+
+@pytest.mark.parametrize(("defenses", "learned"), [("shaped learned", "shaped_noise"), ("vib", "vib")])
+def test_what_a_defence_learns_is_learned(by_one, defenses, learned) -> None:
+    """Else that two processes agree about it would say nothing."""
+    found = {name: value for name, value in by_one.items() if name.startswith(f"none {defenses} joint/")}
+    names = [name.removesuffix(".grad") for name in found if f"/2.learned.{learned}" in name and name.endswith(".grad")]
+    assert names
+    for name in names:
+        assert not torch.equal(found[name], found[name.replace("/2.", "/0.")]), name
 
 
 class Job:

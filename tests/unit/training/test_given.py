@@ -142,7 +142,8 @@ def test_a_trained_network_of_ones_own_says_which_files_it_came_from(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what is saved on the way is of these: a file with other code does not go on from it."""
-    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "net.py").write_text(f"import beside\n{NET}")
+    (tmp_path / "beside.py").write_text("SIZE = 1\n")
     model = {"source": "module", "path": str(tmp_path / "net.py"), "cut": "0"}
     plan = planned(folder, model=model, training={"epochs": 2, "warmup_epochs": 1, "batch_size": 32})
     run = next(iter(plan.asked.values()))
@@ -155,15 +156,17 @@ def test_a_trained_network_of_ones_own_says_which_files_it_came_from(
         return folders[-1]
 
     monkeypatch.setattr("cem.training.stages.state_folder", noted)
-    for _ in range(2):
+    changes = {"beside.py": "SIZE = 2\n", "net.py": f"import beside\n{NET.replace('nn.ReLU()', 'nn.Tanh()')}"}
+    for changed, text in changes.items():
         warm_up(run, data, warm / "model.safetensors", warm / "history.csv", results)
         train(run, data, warm / "model.safetensors", warm / "history.csv", None, out, results)
-        files = {str(tmp_path / "net.py"): sha256(tmp_path / "net.py")}
+        files = {str(tmp_path / name): sha256(tmp_path / name) for name in ("net.py", "beside.py")}
         assert load_checkpoint(warm / "model.safetensors", "warm_up")[1]["files"] == files
         assert load_checkpoint(out / "model.safetensors", "model")[1]["files"] == files
         assert read_record(out / "train.json", TrainRecord, "train").files == files
-        (tmp_path / "net.py").write_text(NET.replace("nn.ReLU()", "nn.Tanh()"))
-    assert len(set(folders)) == 4
+        (tmp_path / changed).write_text(text)
+    warm_up(run, data, warm / "model.safetensors", warm / "history.csv", results)
+    assert len(set(folders)) == 5
 
 
 def test_a_model_is_not_read_by_other_code_than_it_was_made_by(folder: Path, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Joint and split training are one objective: same weights; each term's gradient norm is what autograd says."""
 
 import gc
+import math
 import warnings
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from cem.config import Adversarial, Dropout, NoPeek, TopK, Training
+from cem.config import Adversarial, Dropout, NoPeek, ShapedNoise, TopK, Training, Vib
 from cem.training.protocol import train_batch
 from cem.training.schedule import surrogate_computed, surrogate_weight
 
@@ -140,3 +141,48 @@ def test_a_step_leaves_no_tensor_behind(make_run, defenses) -> None:
             warnings.simplefilter("ignore")  # some of torch's lazy modules warn when they are looked at
             counts.append(sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()))
     assert counts[0] == counts[-1]
+
+
+@pytest.mark.parametrize("surrogate", ["none", "attention shared"])
+@pytest.mark.parametrize("defense", [Vib(), ShapedNoise(shape="learned")], ids=["vib", "shaped"])
+def test_the_size_of_learned_noise_does_not_decay(make_run, defense, surrogate) -> None:
+    """Without a gradient it stays; weight decay would draw s to 1, and shares of the variance to each other."""
+    settings = training(weight_decay=0.1, lr=0.5)
+    run = make_run(noise_std=0.0, surrogate=SURROGATES[surrogate], defenses=(defense,), training=settings)
+    client = make_state(run).client
+    learned, encoder = client.defense.learned, client.encoder
+    with torch.no_grad():
+        for parameter in learned.parameters():
+            parameter.fill_(0.5)
+    parameters = [*encoder.parameters(), *learned.parameters(), *client.surrogate.parameters()]
+    in_order = [one for group in client.optimizer.param_groups for one in group["params"]]
+    expected = parameters if surrogate == "attention shared" else parameters[: len(in_order)]
+    assert all(one is other for one, other in zip(in_order, expected, strict=True))  # a warm-up's state is by number
+    before = [parameter.detach().clone() for parameter in encoder.parameters()]
+    for parameter in in_order:
+        parameter.grad = torch.zeros_like(parameter)
+    client.optimizer.step()
+    assert all((parameter == 0.5).all() for parameter in learned.parameters())
+    torch.testing.assert_close([*encoder.parameters()], [0.95 * one for one in before])
+
+
+@pytest.mark.parametrize("surrogate", ["gmm bound", "attention mixture", "attention enhanced_variance"])
+def test_the_surrogate_goes_by_the_noise_that_a_defence_has_learned(make_run, surrogate) -> None:
+    """The terms of a batch are those of a surrogate that was made for it."""
+    run = make_run(
+        noise_std=0.0, surrogate=SURROGATES[surrogate], defenses=(Vib(initial_std=0.1),), training=training()
+    )
+    found = {}
+    for moved in (False, True):
+        state = make_state(run.model_copy(update={"defenses": (Vib(initial_std=0.1 if moved else 0.4),)}))
+        client = state.client
+        if moved:
+            with torch.no_grad():
+                client.defense.learned["vib"].bias.fill_(math.log(0.4))
+                client.defense.learned["vib"].mean_square.fill_(0.4**2)
+        batch = make_batch(0)
+        sent = client.send(batch.images, batch.labels, 1.0, True)
+        found[moved] = sent.values["surrogate_loss"]
+        assert client.surrogate.noise_std == pytest.approx(0.4)
+        assert client.surrogate.threshold.noise_std == pytest.approx(0.4)
+    torch.testing.assert_close(found[True], found[False])

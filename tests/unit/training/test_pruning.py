@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cem.config import Adversarial, AttentionSurrogate, Pruning, ResNet20, Run, SyntheticDataset, Training, Vgg11
+from cem.config import Adversarial, AttentionSurrogate, MobileNetV2, Pruning, Run, SyntheticDataset, Training, Vgg11
 from cem.data.prepare import prepare_data
 from cem.evaluation.victim import load_network
 from cem.jobs.interruption import Interrupted
@@ -104,7 +104,7 @@ def test_later_stages_read_the_pruned_network(make_run, data, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": ResNet20()}, "pruning cannot take channels from resnet20"),
+        ({"model": MobileNetV2()}, "pruning cannot take channels from mobilenet_v2"),
         ({"model": Vgg11(client_pruned=0.1)}, "found client_pruned: 0.1"),
         ({"training": Training(epochs=4, warmup_epochs=3)}, "after the 3 epochs of warm-up.* found it after 2"),
         ({"defenses": (Pruning(at=0.99),), "training": Training(epochs=4)}, "before the 4 of all.* found it after 4"),

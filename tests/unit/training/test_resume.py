@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cem.config import AttentionSurrogate, GmmSurrogate, Threshold
+from cem.config import AttentionSurrogate, GaussianSurrogate, GmmSurrogate, PairSurrogate, Threshold
 from cem.jobs.interruption import SAVED
 from cem.jobs.state import StateError, own_folder
 from cem.storage.tensors import load_checkpoint
@@ -21,6 +21,8 @@ CLOCK = {"images_per_s", "seconds", "peak_memory_mb"}
 QUANTILE = Threshold(kind="quantile")
 RUNS = {
     "gmm joint": (GmmSurrogate(), "joint"),
+    "pair split": (PairSurrogate(lower=AttentionSurrogate(statistic="conditional", features=8)), "split"),
+    "gaussian joint": (GaussianSurrogate(), "joint"),
     "attention split": (AttentionSurrogate(embedding=16, slots=4, warmup_epochs=1, threshold=QUANTILE), "split"),
 }
 

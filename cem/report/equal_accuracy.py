@@ -1,0 +1,202 @@
+"""What each method leaves at equal accuracy, beside plain noise and the others: tables made from rows of results alone.
+
+The unit of repetition is the training seed. Methods are compared seed by seed, and where errors of single images are
+given, these are crossed with the seeds (`crossed`). See docs/statistics.md.
+"""
+
+import math
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cem.report.front import ends, mark_front, volume_columns
+from cem.report.series import Images, Place, Series, read_series
+from cem.report.statistics import Estimate, LogErrors, holm, over_seeds
+from cem.storage.files import whole_or_absent
+
+POINTS = (0.5, 1.0, 2.0, 5.0)  # of accuracy below the undefended network
+YARDSTICK = "the yardstick"
+NOTHING = "buys nothing over noise"
+_KEY = ("dataset", "arena_id", "threat_model")
+_LARGEST = 700.0  # of a logarithm
+_NONE = Estimate(math.nan, math.nan, 0)
+Row = dict[str, Any]
+
+
+class Comparisons:
+    """Of rows of results, of one study or several.
+
+    images: errors of single images by run and attack, for intervals that hold for other images, too; without them the
+    intervals are over seeds alone. points: below the undefended network's accuracy, in percent points.
+    """
+
+    def __init__(self, results: pd.DataFrame, images: Images | None = None, points: tuple[float, ...] = POINTS) -> None:
+        self._places = read_series(results, images)
+        self._points = points
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """All three, by name."""
+        return {"equal_accuracy": self.equal_accuracy(), "paired": self.paired(), "front": self.front()}
+
+    def equal_accuracy(self) -> pd.DataFrame:
+        """One row per accuracy and method: error there (geometric mean over seeds), and its factor to plain noise's.
+
+        p_holm: for the family of all methods at that accuracy. verdict: in words; where the accuracy is not reached,
+        why.
+        """
+        rows = []
+        for key, methods in self._places.items():
+            for points in self._points:
+                found = [self._at(series, _plain(methods), points) for series in methods]
+                rows += [dict(zip(_KEY, key, strict=True)) | row for row in _with_holm(found)]
+        return _frame(rows)
+
+    def paired(self) -> pd.DataFrame:
+        """One row per accuracy and pair of methods that both reach it: the factor of the first one's error.
+
+        p_holm: for the family of all pairs with plain noise, or of all others, at that accuracy.
+        """
+        rows: list[Row] = []
+        for key, methods in self._places.items():
+            for points in self._points:
+                reached = [(one, place) for one in methods if (place := _reached(one, points)) is not None]
+                families: dict[bool, list[Row]] = {False: [], True: []}
+                for (first, mine), (second, theirs) in combinations(reached, 2):
+                    if first.plain:
+                        first, mine, second, theirs = second, theirs, first, mine
+                    row = {"points_below": points, "method": first.label, "other": second.label}
+                    row |= _ratio(mine.over(theirs), "factor")
+                    families[second.plain].append(row | {"limit": mine.limit or theirs.limit})
+                for family in families.values():
+                    rows += [dict(zip(_KEY, key, strict=True)) | row for row in _with_holm(family)]
+        return _frame(rows)
+
+    def front(self) -> pd.DataFrame:
+        """One row per method and strength: accuracy, error, and its factor to plain noise's at this accuracy.
+
+        Of each method its hypervolume, too. p_holm: for the family of all of these rows that have one.
+        """
+        rows = []
+        for key, methods in self._places.items():
+            plain = _plain(methods)
+            found = [row for series in methods for row in _strengths(series, plain)]
+            rows += [dict(zip(_KEY, key, strict=True)) | row for row in _with_holm(found)]
+        return mark_front(_frame(rows), list(_KEY)) if rows else _frame(rows)
+
+    def _at(self, series: Series, plain: Series | None, points: float) -> Row:
+        row: Row = {"points_below": points, "method": series.label, "strength_name": series.by}
+        row["strengths"] = ", ".join(f"{one:g}" for one in series.strengths)
+        place, noise = _reached(series, points), None if plain is None else _reached(plain, points)
+        if place is None:
+            return row | _empty() | {"verdict": _why_not(series, points)}
+        wanted = series.below_reference(points)
+        row |= ends("accuracy", over_seeds(wanted.values())) | _error(place.errors.estimate())
+        if series.plain:
+            return row | _ratio(None) | {"limit": place.limit, "verdict": YARDSTICK}
+        if noise is None:
+            why = "there is no plain noise" if plain is None else f"plain noise: {_why_not(plain, points)}"
+            return row | _ratio(None) | {"limit": place.limit, "verdict": f"no verdict: {why}"}
+        log = place.over(noise)
+        return row | _ratio(log) | {"limit": place.limit or noise.limit, "verdict": verdict(log.estimate(), series)}
+
+
+def verdict(factor: Estimate, series: Series) -> str:
+    """A method beside plain noise, in words, by the logarithm of the factor of their errors at equal accuracy."""
+    if series.one_network:
+        return "no verdict: one network, given"
+    if factor.n < 2:
+        return "no verdict: no seed in common" if factor.n == 0 else "no verdict: 1 seed"
+    if factor.low <= 0 <= factor.high:
+        return NOTHING
+    return "leaves more error than noise" if factor.mean > 0 else "leaves less error than noise"
+
+
+def write_frames(frames: dict[str, pd.DataFrame], folder: str | Path) -> None:
+    """Write each as CSV under its name."""
+    for name, frame in frames.items():
+        with whole_or_absent(Path(folder) / f"{name}.csv") as temporary:
+            frame.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+
+
+def _frame(rows: list[Row]) -> pd.DataFrame:
+    """With a header even where there is no row."""
+    return pd.DataFrame(rows, columns=None if rows else list(_KEY))
+
+
+def _plain(methods: list[Series]) -> Series | None:
+    return next((series for series in methods if series.plain), None)
+
+
+def _reached(series: Series, points: float) -> Place | None:
+    """Where a method has the accuracy in every seed; None where it has not in one."""
+    if series.unusable:
+        return None
+    place = series.at(series.below_reference(points))
+    return place if place.reached else None
+
+
+def _why_not(series: Series, points: float) -> str:
+    """Why a method has no error at an accuracy."""
+    if series.unusable:
+        return f"not reached: {series.unusable}"
+    wanted = series.below_reference(points)
+    if not wanted:
+        return "not reached: no undefended network of the same seeds"
+    missed = series.at(wanted).missed
+    lost = 100 * (series.reference[:, None] - series.accuracy)
+    weak, strong = float(np.nanmean(lost[:, 0])), float(np.nanmean(lost[:, -1]))
+    part = "" if len(missed) == len(wanted) else f" in {len(missed)} of {len(wanted)} seeds"
+    if len(series.strengths) == 1:
+        return f"not reached{part}: its only strength loses {weak:.1f} points"
+    return f"not reached{part}: it loses {weak:.1f} to {strong:.1f} points"
+
+
+def _strengths(series: Series, plain: Series | None) -> Iterator[Row]:
+    """Rows of the front of one method."""
+    about = {"method": series.label, "strength_name": series.by}
+    volume = volume_columns(series, plain)
+    for place, strength in enumerate(series.strengths):
+        rows = series.rows[series.rows["strength"] == strength].sort_values("seed")
+        accuracy, lost = rows["accuracy"], 100 * (rows["reference_accuracy"] - rows["accuracy"])
+        row: Row = about | {"strength": strength, "seeds": len(rows), "attack": ", ".join(rows["attack"].unique())}
+        row |= ends("accuracy", over_seeds(accuracy)) | ends("points_lost", over_seeds(lost))
+        row |= ends("mse", over_seeds(rows["mse"]))
+        row["error_over_mean_image"] = float(rows["mse_ratio_to_mean_image"].mean())
+        log, limit = None, bool(rows["strongest_bound"].any())
+        if not (series.plain or plain is None or series.unusable or plain.unusable):
+            noise = plain.at(dict(zip(series.seeds, series.accuracy[:, place], strict=True)))
+            if noise.reached:
+                log, limit = Place(series.seeds, series.errors[place], (), limit).over(noise), limit or noise.limit
+        words = YARDSTICK if series.plain else "no verdict: plain noise has not this accuracy in every seed"
+        row |= _ratio(log) | {"limit": limit, "verdict": words if log is None else verdict(log.estimate(), series)}
+        yield row | volume
+
+
+def _error(estimate: Estimate) -> Row:
+    """A geometric mean of errors and its interval, from their logarithms."""
+    return {"seeds": estimate.n} | _factors("error", estimate)
+
+
+def _ratio(log: LogErrors | None, name: str = "factor_to_noise") -> Row:
+    """A factor with its interval and p value; NaN where there is none."""
+    estimate = _NONE if log is None else log.estimate()
+    return {f"{name}_seeds": estimate.n} | _factors(name, estimate) | {"p": estimate.p_value}
+
+
+def _factors(name: str, log: Estimate) -> Row:
+    """What these are logarithms of; two seeds may have an interval whose end is beyond all numbers."""
+    return {key: math.inf if value > _LARGEST else math.exp(value) for key, value in ends(name, log).items()}
+
+
+def _empty() -> Row:
+    return ends("accuracy", _NONE) | _error(_NONE) | _ratio(None) | {"limit": False}
+
+
+def _with_holm(rows: list[Row]) -> list[Row]:
+    """With p values for the family of all these rows."""
+    adjusted = holm(row["p"] for row in rows)
+    return [row | {"p_holm": p} for row, p in zip(rows, adjusted, strict=True)]
