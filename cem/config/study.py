@@ -181,11 +181,22 @@ class Run(Settings):
         return f"{model}/noise{self.noise_std:g}{defenses}"
 
 
+PaperColumn = Literal[
+    "accuracy", "mse", "psnr_db", "ssim", "recognised", "embedding_similarity", "leakage_nats", "leakage_lower_nats",
+    "train_seconds",
+]  # fmt: skip
+
+
 class ReportSettings(Settings):
     """What the report shows."""
 
     images: int = Field(8, ge=1, le=64, description="originals and reconstructions shown of each run")
     map_samples: int = Field(500, ge=10, le=5000, description="test images on the map of the smashed data")
+    columns: tuple[PaperColumn, ...] = Field(
+        ("accuracy", "mse", "psnr_db", "ssim", "leakage_nats"),
+        min_length=1,
+        description="columns of tables/paper.tex, in this order",
+    )
 
 
 class Gate(Settings):

@@ -31,6 +31,7 @@ from cem.report.inputs import RANKS, read_manifest, read_results, read_test, rea
 from cem.report.ladder import ladder_table
 from cem.report.leakage import Orders, compare_orders, leakage_table, orders_table
 from cem.report.maps import smashed_maps
+from cem.report.paper import paper_table
 from cem.report.pictures import Picture, look
 from cem.report.published import published_table
 from cem.report.scores import Scores
@@ -148,6 +149,10 @@ def write_page(
     if tables_dir is not None:
         write_frames(frames, tables_dir)
     _write_files(figures_dir, tables_dir, drawn, [*_numbered_tables(sections), *tables.values()])
+    if tables_dir is not None:
+        for number, threat in enumerate(threats, 1):
+            paper = paper_table(groups, results, threat, scores, whole.study.report.columns)
+            write_text(Path(tables_dir) / f"paper{'' if number == 1 else f'_{number}'}.tex", paper)
     write_text(out_html, html)
 
 

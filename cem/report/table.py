@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+PACKAGE = r"% needs \usepackage{booktabs}"
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "σ": r"$\sigma$", "λ": r"$\lambda$",
@@ -26,12 +27,12 @@ class Table:
         return [place for place, name in enumerate(self.header) if name.startswith(tuple(names))]
 
     def latex(self) -> str:
-        """A `tabular` that needs no package."""
+        """A `tabular` that needs the package booktabs."""
         form = "l" * self.text_columns + "r" * (len(self.header) - self.text_columns)
         lines = [" & ".join(map(escape_latex, row)) + r" \\" for row in [self.header, *self.rows]]
         notes = [f"% {note}" for note in self.notes]
-        body = [r"\hline", lines[0], r"\hline", *lines[1:], r"\hline"]
-        return "\n".join([*notes, rf"\begin{{tabular}}{{{form}}}", *body, r"\end{tabular}", ""])
+        body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+        return "\n".join([PACKAGE, *notes, rf"\begin{{tabular}}{{{form}}}", *body, r"\end{tabular}", ""])
 
     def markdown(self) -> str:
         """A table of GitHub's Markdown, with the notes below it."""

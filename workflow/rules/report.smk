@@ -16,8 +16,18 @@ rule aggregate:
         data=[str(PLAN.data(dataset)) for dataset in PLAN.datasets.values()],
     output:
         parquet="results/{study}/results.parquet",
-        csv="results/{study}/results.csv",
-        runs="results/{study}/runs.csv",
+        csv=report(
+            "results/{study}/results.csv",
+            caption="../report/results.rst",
+            category="Results",
+            labels={"rows": "runs, attacks and scopes"},
+        ),
+        runs=report(
+            "results/{study}/runs.csv",
+            caption="../report/runs.rst",
+            category="Results",
+            labels={"rows": "runs and threat models"},
+        ),
     log:
         "logs/{study}/aggregate.log",
     benchmark:
@@ -48,9 +58,22 @@ rule report:
             "results/{study}/report.html",
             caption="../report/report.rst",
             category="Report",
+            labels={"study": "{study}"},
         ),
-        figures=directory("results/{study}/figures"),
-        tables=directory("results/{study}/tables"),
+        figures=report(
+            directory("results/{study}/figures"),
+            patterns=["{figure}.svg", "{figure}.png"],
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        tables=report(
+            directory("results/{study}/tables"),
+            patterns=["{table}.tex"],
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
     log:
         "logs/{study}/report.log",
     benchmark:
