@@ -30,6 +30,7 @@ from cem.report.ladder import ladder_table
 from cem.report.leakage import Orders, compare_orders, leakage_table, orders_table
 from cem.report.maps import smashed_maps
 from cem.report.pictures import Picture, look
+from cem.report.provenance import provenance, remedies
 from cem.report.published import published_table
 from cem.report.scores import Scores
 from cem.report.shown import mapped_groups, shown_groups, shown_note
@@ -125,7 +126,8 @@ def write_page(
         tables=tables,
         pictures=pictures,
         data=[about_data(plan, name) for name in plan.datasets],
-        trained=_about_training(plan),
+        trained=provenance(plan) | _about_training(plan),
+        remedies=remedies(whole, missing),
         settings=settings_text(plan),
         warnings=warnings_of(plan, groups),
         absent=_absent_metrics(plan, results),
@@ -142,6 +144,13 @@ def write_page(
     drawn = [picture for one in sections for picture in (one.tradeoff, one.floor, *_files(one.galleries)) if picture]
     drawn += [picture for several in pictures.values() for picture in several]
     _write_files(figures_dir, tables_dir, drawn, [*_numbered_tables(sections), *tables.values()])
+    write_text(out_html, html)
+
+
+def write_missing(plan: Plan, missing: Sequence[RunStatus], out_html: str | Path) -> None:
+    """The page of a study of which nothing is finished: what is missing, and the commands that make it."""
+    facts = {"study": plan.study, "planned": len(plan.runs), "missing": missing}
+    html = render("missing.html", **facts, remedies=remedies(plan, missing), settings=settings_text(plan))
     write_text(out_html, html)
 
 
