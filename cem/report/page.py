@@ -18,7 +18,7 @@ from cem.config import every_metric
 from cem.planning.plan import Plan
 from cem.planning.status import RunStatus
 from cem.report.answer import Answer, answer
-from cem.report.charts import accuracy_against_error, attack_curves, training_curves
+from cem.report.charts import accuracy_against_error, attack_curves, term_curves, training_curves
 from cem.report.data import about_data
 from cem.report.expected import expected_table
 from cem.report.floor import floor_picture, read_entropy
@@ -33,7 +33,7 @@ from cem.report.pictures import Picture, look
 from cem.report.provenance import provenance, remedies
 from cem.report.published import published_table
 from cem.report.scores import Scores
-from cem.report.shown import mapped_groups, shown_groups, shown_note
+from cem.report.shown import MOST_IN_PICTURES, mapped_groups, shown_groups, shown_note
 from cem.report.table import Table
 from cem.report.tables import (
     attacks_table,
@@ -45,6 +45,7 @@ from cem.report.tables import (
     summary_table,
 )
 from cem.report.threat import ThreatModel, threat_models
+from cem.report.timeline import timeline
 from cem.report.warnings import warnings_of
 from cem.storage.files import whole_or_absent, write_text
 
@@ -106,7 +107,8 @@ def write_page(
             for number, threat in enumerate(threats, 1)
         ]
         pictures = {
-            "training": [training_curves(plan, shown)],
+            "training": [training_curves(plan, shown), *_found(term_curves(plan, shown))],
+            "costs": _found(timeline(plan)) if len(plan.runs) <= MOST_IN_PICTURES else [],
             "attacks": attack_curves(plan, shown),
             "smashed": [smashed_maps(plan, mapped_groups(shown, results, threats[0]), len(groups))],
         }
@@ -181,6 +183,10 @@ def render(template: str, **content: Any) -> str:
 def _beside(path: str | Path | None, folder: Path) -> str:
     """A path as the page names it; empty where there is none, or it is not below the page's folder."""
     return Path(path).relative_to(folder).as_posix() if path and Path(path).is_relative_to(folder) else ""
+
+
+def _found(picture: Picture | None) -> list[Picture]:
+    return [] if picture is None else [picture]
 
 
 def _files(several: list[Gallery]) -> list[Picture]:
