@@ -55,7 +55,7 @@ def accuracy_against_error(
         edge = colour(index) if "fillstyle" in style else "white"
         axes.plot(accuracy.mean, mse.mean, **style, markersize=9, markeredgecolor=edge)
         ends.append((accuracy, mse, index, group.label))
-    for error in results.query("scope == 'infer'").groupby("dataset")["mse_mean_image"].mean():
+    for error in results[results["scope"] == "infer"].groupby("dataset")["mse_mean_image"].mean():
         axes.axhline(error, color="#555555", linewidth=1, linestyle=":")
         axes.annotate("mean image: sees nothing", (0, error), xycoords=("axes fraction", "data"), xytext=(3, 3),
                       textcoords="offset points", fontsize=8, color="#555555")  # fmt: skip

@@ -48,6 +48,11 @@ class Group:
         """The results of this group's runs."""
         return self._once(results, "", "", lambda: results[results["run"].isin([run.id for run in self.runs])])
 
+    def infer(self, results: pd.DataFrame) -> pd.DataFrame:
+        """Those of them on test images."""
+        rows = self.rows(results)
+        return self._once(results, "", "infer", lambda: rows[rows["scope"] == "infer"])
+
     def _once(self, results: pd.DataFrame, threat: str, scope: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         key = (id(results), threat, scope)
         if key not in self._made:
@@ -71,7 +76,8 @@ class Group:
 
     def about(self, results: pd.DataFrame) -> pd.DataFrame:
         """One row per seed, indexed by it: what does not depend on the attack."""
-        return self.rows(results).drop_duplicates("run").set_index("seed")
+        rows = self.rows(results)
+        return self._once(results, "", "about", lambda: rows.drop_duplicates("run").set_index("seed"))
 
 
 def group_plan(plan: Plan) -> list[Group]:

@@ -110,7 +110,7 @@ def write_page(
             "training": [training_curves(plan, shown), *_found(term_curves(plan, shown))],
             "costs": _found(timeline(plan)) if len(plan.runs) <= MOST_IN_PICTURES else [],
             "attacks": attack_curves(plan, shown),
-            "smashed": [smashed_maps(plan, mapped_groups(shown, results, threats[0]), len(groups))],
+            "smashed": [smashed_maps(plan, mapped_groups(groups, shown, results, threats[0]), len(groups))],
         }
     tables = {"attacks": attacks_table(plan, groups, results, scores)}
     tables |= {table.name: table for bound in (False, True) if (table := reasons_table(groups, results, bound)).rows}

@@ -11,9 +11,9 @@ MOST_MAPS = 6  # a map takes a second, more than all else of a row together
 FROM_FRONT, MAPS_OF_FRONT = 5, 3
 
 
-def mapped_groups(shown: list[Group], results: pd.DataFrame, threat: ThreatModel) -> list[Group]:
-    """Of the groups with pictures those that have a map, too: all, or some along the front where they are many."""
-    return shown if len(shown) <= MOST_MAPS else _along_front(shown, results, threat, MAPS_OF_FRONT)
+def mapped_groups(groups: list[Group], shown: list[Group], results: pd.DataFrame, threat: ThreatModel) -> list[Group]:
+    """Those that have a map: all of a few groups; of more, some of those with pictures, along the front."""
+    return groups if len(groups) <= MOST_MAPS else _along_front(shown, results, threat, MAPS_OF_FRONT)
 
 
 def shown_groups(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> list[Group]:
