@@ -53,7 +53,9 @@ def write_results(plan: Plan) -> None:
 
 def _write_run(plan: Plan, run: Run, generator: np.random.Generator, smashed: np.ndarray) -> None:
     folder, device = plan.run(run), "cpu"
-    attempt = job_records.Attempt(node="n", device=device, started="then", seconds=60.0, cpu_seconds=60.0, ended="done")
+    attempt = job_records.Attempt(
+        node="n", device=device, started="2026-11-27T08:53:31+00:00", seconds=60.0, cpu_seconds=60.0, ended="done"
+    )
     record = job_records.TrainRecord(
         run=run.id, accuracy_test=0.97 - 0.2 * run.noise_std + 0.002 * generator.normal(), accuracy_val=0.97,
         best_epoch=EPOCHS, epochs=EPOCHS, seconds=60.0, warmup_seconds=10.0, peak_memory_mb=300.0, device=device,

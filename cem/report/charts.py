@@ -22,6 +22,16 @@ PANELS = {
     "leakage_nats": "leakage bound, nats: surrogate's (line), probe's (crosses)",
 }
 
+# Of the objective, without its weight; and how strongly each pulls at ẑ, with its weight.
+TERMS = {
+    "surrogate_loss": "surrogate's term, unweighted",
+    "defense_penalty": "defences' penalty",
+    "fit_loss": "fit of the surrogate itself",
+    "cross_entropy_grad_norm": "gradient at ẑ: cross-entropy",
+    "surrogate_grad_norm": "gradient at ẑ: surrogate's term",
+    "defense_grad_norm": "gradient at ẑ: defences' penalty",
+}
+
 
 def accuracy_against_error(
     groups: list[Group], shown: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores, name: str
@@ -45,7 +55,7 @@ def accuracy_against_error(
         edge = colour(index) if "fillstyle" in style else "white"
         axes.plot(accuracy.mean, mse.mean, **style, markersize=9, markeredgecolor=edge)
         ends.append((accuracy, mse, index, group.label))
-    for error in results.query("scope == 'infer'").groupby("dataset")["mse_mean_image"].mean():
+    for error in results[results["scope"] == "infer"].groupby("dataset")["mse_mean_image"].mean():
         axes.axhline(error, color="#555555", linewidth=1, linestyle=":")
         axes.annotate("mean image: sees nothing", (0, error), xycoords=("axes fraction", "data"), xytext=(3, 3),
                       textcoords="offset points", fontsize=8, color="#555555")  # fmt: skip
@@ -111,6 +121,37 @@ def training_curves(plan: Plan, groups: list[Group]) -> Picture:
     )
     alt = "Charts over epochs. " + _ends(panels["val_accuracy"], "accuracy on val at the end", "%")
     return finish(figure, "training", "svg", caption, alt)
+
+
+def term_curves(plan: Plan, groups: list[Group]) -> Picture | None:
+    """A panel for each term of the objective beside the cross-entropy, and for each term's gradient; None without."""
+    histories = {run.id: read_history(plan, run).set_index("epoch") for group in groups for run in group.runs}
+    measured = [
+        name for name in TERMS if any(name in one and _finite(one[name]).notna().any() for one in histories.values())
+    ]
+    if not {"surrogate_loss", "defense_penalty"} & set(measured):
+        return None
+    rows = -(-len(measured) // 3)
+    figure = new_figure(10.0, 2.6 * rows + 0.2 * (len(groups) / 3) + 0.5)
+    panels = np.ravel(figure.subplots(rows, 3, squeeze=False))
+    for name, axes in zip(measured, panels, strict=False):
+        for index, group in enumerate(groups):
+            known = [histories[run.id] for run in group.runs if name in histories[run.id]]
+            if curves := [curve for one in known if (curve := _finite(one[name])).notna().any()]:
+                _draw(axes, curves, index, group.label)
+        axes.set_title(TERMS[name])
+        axes.set_xlabel("epoch")
+    for axes in panels[len(measured) :]:
+        axes.set_axis_off()
+    handles = {text: line for axes in panels for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(3, len(handles)))
+    caption = (
+        "Training, term by term: what each term of the objective beside the cross-entropy was, without its weight, and "
+        "how long its gradient at ẑ was, with it. Mean over a phase's batches; strong lines: mean over seeds. A "
+        "term whose gradient is far shorter than that of the cross-entropy hardly acts."
+    )
+    alt = f"Charts over epochs of: {', '.join(TERMS[name] for name in measured)}. "
+    return finish(figure, "terms", "svg", caption, alt + _ends(panels[0], f"{TERMS[measured[0]]} at the end", ""))
 
 
 def _draw_probes(axes: Axes, histories: list[pd.DataFrame], index: int) -> None:

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from cem.config import AttackSettings, Run
 from cem.planning.plan import ATTACK_FILES, Plan
 from cem.planning.status import RunStatus, State, study_status
-from cem.report.page import write_page
+from cem.report.page import write_missing, write_page
 from cem.report.results import gather, write_tables
 
 
@@ -51,13 +51,14 @@ def report_finished(plan: Plan, *, at_work: bool | None = None) -> list[RunStatu
     """Write results.csv, runs.csv and the report from what is finished; give the runs that are not.
 
     results.parquet, which only the whole study has, is taken away where runs are missing, so that the workflow makes
-    everything again when it can. Where the workflow has done so meanwhile, its report stays. Nothing is written where
-    nothing is finished. at_work: see `study_status`.
+    everything again when it can. Where the workflow has done so meanwhile, its report stays. Where nothing is finished
+    the report says so, and which commands make it. at_work: see `study_status`.
     Raises ReportError or StoreError when a file that is there is damaged.
     """
     missing = [one for one in study_status(plan, at_work=at_work) if one.state not in (State.DONE, State.CHANGED)]
     finished, whole = Finished(plan), plan.folder / "results.parquet"
     if not finished.asked:
+        write_missing(plan, missing, plan.report)
         return missing
     if missing:
         whole.unlink(missing_ok=True)
@@ -80,8 +81,5 @@ def describe(plan: Plan, missing: list[RunStatus]) -> str:
     """What became of the report, and each run that is not in it, with its cause and log, in lines of text."""
     lines = [f"{one.run}: {one.text}" + (f"\n  log: {one.log}" if one.log else "") for one in missing]
     finished = len(plan.runs) - len(missing)
-    if plan.report.is_file():
-        lines.append(f"report of the {finished} finished of {len(plan.runs)} runs: {plan.report}")
-    else:
-        lines.append("report: not made, no run of the study is finished")
+    lines.append(f"report of the {finished} finished of {len(plan.runs)} runs: {plan.report}")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Groups: the runs that differ only in their seed."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,10 @@ class Group:
     label: str
     runs: tuple[Run, ...]
     reference: bool = False  # added by the plan, for attacks to be held against; not asked for
+    # Selections of tables, each with its table, so that no other is taken for it. A page asks for each many times.
+    _made: dict[tuple[int, str, str], tuple[pd.DataFrame, pd.DataFrame]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def first(self) -> Run:
@@ -43,13 +47,27 @@ class Group:
 
     def rows(self, results: pd.DataFrame) -> pd.DataFrame:
         """The results of this group's runs."""
-        return results[results["run"].isin([run.id for run in self.runs])]
+        return self._once(results, "", "", lambda: results[results["run"].isin([run.id for run in self.runs])])
+
+    def infer(self, results: pd.DataFrame) -> pd.DataFrame:
+        """Those of them on test images."""
+        rows = self.rows(results)
+        return self._once(results, "", "infer", lambda: rows[rows["scope"] == "infer"])
+
+    def _once(self, results: pd.DataFrame, threat: str, scope: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        key = (id(results), threat, scope)
+        if key not in self._made:
+            self._made[key] = results, make()
+        return self._made[key][1]
 
     def headline(self, results: pd.DataFrame, threat: ThreatModel, scope: str = "infer") -> pd.DataFrame:
         """One row per seed, indexed by it: the strongest attack of one threat model on Infer, scored on `scope`.
 
         Seeds where all of its attacks failed are absent. A yardstick stands in where no attack is better.
         """
+        return self._once(results, threat.label, scope, lambda: self._headline(results, threat, scope))
+
+    def _headline(self, results: pd.DataFrame, threat: ThreatModel, scope: str) -> pd.DataFrame:
         rows = self.rows(results)
         best = rows[(rows["scope"] == "infer") & rows["strongest"]]
         named = zip(best["run"], best["attack"], best["strongest_of"], strict=True)
@@ -59,7 +77,8 @@ class Group:
 
     def about(self, results: pd.DataFrame) -> pd.DataFrame:
         """One row per seed, indexed by it: what does not depend on the attack."""
-        return self.rows(results).drop_duplicates("run").set_index("seed")
+        rows = self.rows(results)
+        return self._once(results, "", "about", lambda: rows.drop_duplicates("run").set_index("seed"))
 
 
 def group_plan(plan: Plan) -> list[Group]:

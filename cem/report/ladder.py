@@ -44,7 +44,7 @@ def ladders(plan: Plan) -> list[Ladder]:
 
 def climb(plan: Plan, group: Group, ladder: Ladder, results: pd.DataFrame) -> list[Rung]:
     """The rungs that a group has results of, smallest first; none where it has a single one."""
-    infer = group.rows(results).query("scope == 'infer'")
+    infer = group.infer(results)
     found = {attack.id: rows for attack in ladder if not (rows := infer[infer["attack"] == attack.id]).empty}
     sizes = {name: read_attack(plan, plan.runs[rows["run"].iloc[0]], name).parameters for name, rows in found.items()}
     rungs: list[Rung] = []

@@ -19,6 +19,7 @@ _CLASSES = (
 MOST_NAMES = 20  # more classes than these are not named on a map
 FEWEST_FOR_TSNE = 5
 ITERATIONS = 500  # twice what it needs for the clusters to be apart; the usual 1,000 move them no more
+ANGLE = 0.7  # how coarse far points are summed; the usual 0.5 takes half as long again, and looks the same
 SEED = 0
 
 Points = Float[np.ndarray, "n 2"]
@@ -81,9 +82,10 @@ def tsne(points: Float[np.ndarray, "n d"]) -> Points:
     perplexity = min(30.0, (len(points) - 1) / 3)
     scale = points[:, :2].std() or 1.0
     start = points[:, :2] / scale * 1e-4
-    embedded: Points = TSNE(
-        perplexity=perplexity, init=start, learning_rate="auto", max_iter=ITERATIONS, random_state=SEED
-    ).fit_transform(points)
+    seeded = TSNE(
+        perplexity=perplexity, init=start, learning_rate="auto", max_iter=ITERATIONS, angle=ANGLE, random_state=SEED
+    )
+    embedded: Points = seeded.fit_transform(points)
     return embedded
 
 

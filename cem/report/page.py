@@ -18,7 +18,7 @@ from cem.config import every_metric
 from cem.planning.plan import Plan
 from cem.planning.status import RunStatus
 from cem.report.answer import Answer, answer
-from cem.report.charts import accuracy_against_error, attack_curves, training_curves
+from cem.report.charts import accuracy_against_error, attack_curves, term_curves, training_curves
 from cem.report.data import about_data
 from cem.report.equal_accuracy import Comparisons, write_frames
 from cem.report.equal_tables import equal_tables
@@ -33,9 +33,10 @@ from cem.report.leakage import Orders, compare_orders, leakage_table, orders_tab
 from cem.report.maps import smashed_maps
 from cem.report.paper import paper_table
 from cem.report.pictures import Picture, look
+from cem.report.provenance import provenance, remedies
 from cem.report.published import published_table
 from cem.report.scores import Scores
-from cem.report.shown import mapped_groups, shown_groups, shown_note
+from cem.report.shown import MOST_IN_PICTURES, mapped_groups, shown_groups, shown_note
 from cem.report.table import Table
 from cem.report.tables import (
     attacks_table,
@@ -47,6 +48,7 @@ from cem.report.tables import (
     summary_table,
 )
 from cem.report.threat import ThreatModel, threat_models
+from cem.report.timeline import timeline
 from cem.report.warnings import warnings_of
 from cem.storage.files import whole_or_absent, write_text
 
@@ -110,9 +112,10 @@ def write_page(
             for number, threat in enumerate(threats, 1)
         ]
         pictures = {
-            "training": [training_curves(plan, shown)],
+            "training": [training_curves(plan, shown), *_found(term_curves(plan, shown))],
+            "costs": _found(timeline(plan)) if len(plan.runs) <= MOST_IN_PICTURES else [],
             "attacks": attack_curves(plan, shown),
-            "smashed": [smashed_maps(plan, mapped_groups(shown, results, threats[0]), len(groups))],
+            "smashed": [smashed_maps(plan, mapped_groups(groups, shown, results, threats[0]), len(groups))],
         }
     tables = {"attacks": attacks_table(plan, groups, results, scores)}
     tables |= {table.name: table for bound in (False, True) if (table := reasons_table(groups, results, bound)).rows}
@@ -130,7 +133,8 @@ def write_page(
         tables=tables,
         pictures=pictures,
         data=[about_data(plan, name) for name in plan.datasets],
-        trained=_about_training(plan),
+        trained=provenance(plan) | _about_training(plan),
+        remedies=remedies(whole, missing),
         settings=settings_text(plan),
         warnings=warnings_of(plan, groups),
         absent=_absent_metrics(plan, results),
@@ -153,6 +157,13 @@ def write_page(
         for number, threat in enumerate(threats, 1):
             paper = paper_table(groups, results, threat, scores, whole.study.report.columns)
             write_text(Path(tables_dir) / f"paper{'' if number == 1 else f'_{number}'}.tex", paper)
+    write_text(out_html, html)
+
+
+def write_missing(plan: Plan, missing: Sequence[RunStatus], out_html: str | Path) -> None:
+    """The page of a study of which nothing is finished: what is missing, and the commands that make it."""
+    facts = {"study": plan.study, "planned": len(plan.runs), "missing": missing}
+    html = render("missing.html", **facts, remedies=remedies(plan, missing), settings=settings_text(plan))
     write_text(out_html, html)
 
 
@@ -183,6 +194,10 @@ def render(template: str, **content: Any) -> str:
 def _beside(path: str | Path | None, folder: Path) -> str:
     """A path as the page names it; empty where there is none, or it is not below the page's folder."""
     return Path(path).relative_to(folder).as_posix() if path and Path(path).is_relative_to(folder) else ""
+
+
+def _found(picture: Picture | None) -> list[Picture]:
+    return [] if picture is None else [picture]
 
 
 def _files(several: list[Gallery]) -> list[Picture]:

@@ -8,12 +8,12 @@ from cem.report.threat import ThreatModel
 
 MOST_IN_PICTURES = 40  # more rows than these cannot be told apart in a picture, and take minutes to draw
 MOST_MAPS = 6  # a map takes a second, more than all else of a row together
-FROM_FRONT = 5
+FROM_FRONT, MAPS_OF_FRONT = 5, 3
 
 
-def mapped_groups(shown: list[Group], results: pd.DataFrame, threat: ThreatModel) -> list[Group]:
-    """Of the groups with pictures those that have a map, too: all, or some along the front where they are many."""
-    return shown if len(shown) <= MOST_MAPS else _along_front(shown, results, threat)
+def mapped_groups(groups: list[Group], shown: list[Group], results: pd.DataFrame, threat: ThreatModel) -> list[Group]:
+    """Those that have a map: all of a few groups; of more, some of those with pictures, along the front."""
+    return groups if len(groups) <= MOST_MAPS else _along_front(shown, results, threat, MAPS_OF_FRONT)
 
 
 def shown_groups(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> list[Group]:
@@ -22,10 +22,10 @@ def shown_groups(groups: list[Group], results: pd.DataFrame, threat: ThreatModel
     On the front are the groups that no other one beats in both mean accuracy and mean error of the strongest attack;
     of these, the ends and others between them, as evenly along the front as can be. In the study's order.
     """
-    return groups if len(groups) <= MOST_IN_PICTURES else _along_front(groups, results, threat)
+    return groups if len(groups) <= MOST_IN_PICTURES else _along_front(groups, results, threat, FROM_FRONT)
 
 
-def _along_front(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> list[Group]:
+def _along_front(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, most: int) -> list[Group]:
     points: list[tuple[float, float, int]] = []
     for index, group in enumerate(groups):
         rows = group.headline(results, threat)
@@ -37,7 +37,7 @@ def _along_front(groups: list[Group], results: pd.DataFrame, threat: ThreatModel
         if error > highest:
             front.append(index)
             highest = error
-    places = np.linspace(0, len(front) - 1, min(FROM_FRONT, len(front))).round().astype(int)
+    places = np.linspace(0, len(front) - 1, min(most, len(front))).round().astype(int)
     return [groups[index] for index in sorted({front[place] for place in places})]
 
 

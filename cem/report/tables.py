@@ -80,7 +80,7 @@ def attacks_table(plan: Plan, groups: list[Group], results: pd.DataFrame, scores
     header = ("runs", "seeds", *(f"{one} §" if _in_part(one, results) else one for one in attacks))
     rows = []
     for group in groups:
-        infer = group.rows(results).query("scope == 'infer'")
+        infer = group.infer(results)
         cells = [attack_cell(infer[infer["attack"] == attack], scores) for attack in attacks]
         rows.append((group.label, seeds_text(group), *cells))
     gates = tuple(one.text for one in references_of(plan, groups))
@@ -110,7 +110,7 @@ def reasons_table(groups: list[Group], results: pd.DataFrame, bound: bool) -> Ta
     """One row per attack whose number does not count on a group (or, `bound`, is a limit), with the reason."""
     rows: list[tuple[str, ...]] = []
     for group in groups:
-        infer = group.rows(results).query("scope == 'infer'")
+        infer = group.infer(results)
         bad = infer[~infer["attack_ok"] & (infer["attack_bound"] == bound)]
         for (attack, why), found in bad.groupby(["attack", "attack_verdict"], sort=False):
             seeds = ", ".join(map(str, sorted(found["seed"])))
@@ -203,7 +203,7 @@ def _without(group: Group, results: pd.DataFrame, threat: ThreatModel) -> str:
 
 def _in_part(attack: str, results: pd.DataFrame) -> bool:
     """Whether others on the same run were scored on more images."""
-    infer = results.query("scope == 'infer'")
+    infer = results[results["scope"] == "infer"]
     most = infer.groupby("run")["images"].transform("max")
     return bool((infer["images"] < most)[infer["attack"] == attack].any())
 

@@ -276,11 +276,12 @@ def test_a_report_that_is_older_than_a_result_is_told(cem, file, plan):
     )
 
 
-def test_a_report_of_nothing_is_none_and_names_the_runs(cem, file, plan):
+def test_a_report_of_nothing_names_the_runs(cem, file, plan):
     code, out, _ = cem("report", file)
     assert code == 1
     assert [line.split(": ")[1] for line in out.splitlines()[:3]] == ["waiting"] * 3
-    assert out.splitlines()[-1] == "report: not made, no run of the study is finished"
+    assert out.splitlines()[-1] == "report of the 0 finished of 3 runs: results/test/report.html"
+    assert "None of 3 runs has a result" in plan.report.read_text()
 
 
 def test_the_results_may_be_elsewhere(cem, file, tmp_path):

@@ -53,6 +53,7 @@ MSE = {
     "decoder": (0.02, 0.03, 0.065),
 }
 REFERENCE_MSE = {"mean_image": 0.07, "linear": 0.012, "nearest": 0.08, "decoder": 0.01, "large": 0.0081}
+STARTED = "2026-11-27T08:53:31+00:00"
 ACCURACY = (0.98, 0.97, 0.96)
 
 
@@ -69,7 +70,7 @@ def write_run(plan: Plan, run: Run) -> None:
     training = {
         "run": run.id, "accuracy_test": ACCURACY[surrogate] - 0.01 * run.seed, "accuracy_val": 0.9, "best_epoch": 3,
         "epochs": 3, "seconds": 10.0 + run.seed, "warmup_seconds": 2.0, "peak_memory_mb": 100.0, "device": "cpu",
-        "attempts": [{"node": "n", "device": "cpu", "started": "now", "seconds": 12.0, "lost_seconds": 1.5}],
+        "attempts": [{"node": "n", "device": "cpu", "started": STARTED, "seconds": 12.0, "lost_seconds": 1.5}],
         "lost_seconds": 1.5,
         "threads": 1, "versions": {"cem": "0.1.0", "torch": "2", "python": "3.11"}, "numerics": 1,
         "parameters": {"encoder": 100, "classifier": 2000, "surrogate": 0},

@@ -11,7 +11,7 @@ from cem.report.page import write_report
 from cem.report.results import aggregate
 from cem.storage.job_records import JobRecord
 
-JOB = {"node": "n", "device": "cpu", "started": "now"}
+JOB = {"node": "n", "device": "cpu", "started": "2026-11-27T08:53:31+00:00"}
 DONE = {"source": "accounting", "lost": False, "elapsed_s": 60.0, "cpu_s": 50.0, "gpu_s": 120.0, "max_rss_mb": 900.0}
 LOST = {"source": "accounting", "lost": True, "elapsed_s": 10.0, "cpu_s": 5.0, "gpu_s": 20.0, "max_rss_mb": 950.0}
 SILENT = {"source": "job", "lost": True, "elapsed_s": None, "cpu_s": None, "gpu_s": None, "max_rss_mb": None}

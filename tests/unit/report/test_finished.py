@@ -12,6 +12,7 @@ from cem.planning.status import State
 from cem.planning.steps import steps_of
 from cem.report.finished import describe, report_finished
 from cem.report.page import write_page, write_report
+from cem.report.provenance import COMMAND
 from cem.report.results import aggregate
 
 from .test_page import Page
@@ -95,10 +96,23 @@ def test_without_its_references_an_attack_is_not_known_to_work(plan: Plan, both:
     assert results["attack_verdict"].str.contains(f"has no result yet on {count} undefended references").any()
 
 
-def test_of_nothing_there_is_no_report(plan: Plan) -> None:
+def test_of_nothing_the_report_says_what_is_missing_and_which_command_makes_it(plan: Plan) -> None:
     for number in range(8):
         lose(plan, number)
     missing = report_finished(plan)
     assert len(missing) == 8
-    assert not plan.report.exists()
-    assert "report: not made, no run of the study is finished" in describe(plan, missing)
+    text = Page(plan.report).text
+    assert "None of 8 runs has a result: there are no numbers to show." in text
+    for name in plan.runs:
+        assert f"{COMMAND} {plan.folder}/runs/{name}/train.json" in text
+    assert "report of the 0 finished of 8 runs" in describe(plan, missing)
+    assert not (plan.folder / "results.csv").exists()
+
+
+def test_a_missing_attack_is_named_with_the_command_that_makes_it(plan: Plan) -> None:
+    name, run = next(iter(plan.asked.items()))
+    shutil.rmtree(plan.attack(run, "decoder"))
+    (missing,) = report_finished(plan)
+    text = Page(plan.report).text
+    assert f"{name} {missing.text}" in text
+    assert f"{COMMAND} {plan.attack(run, 'decoder')}/metrics.parquet" in text

@@ -273,7 +273,7 @@ def test_every_figure_is_in_the_page_and_beside_it(shown: tuple[Plan, Path]) -> 
     figures = sorted(path.name for path in (shown[1] / "figures").iterdir())
     drawings = [name for name in figures if name.endswith(".svg") and name != CHART]
     galleries = [name for name in figures if name.startswith(("reconstructions", "worst_protected"))]
-    assert (len(drawings), len(galleries), len(figures)) == (3, 2, 7)
+    assert (len(drawings), len(galleries), len(figures)) == (4, 2, 8)
     groups = 4
     assert page.tags.count("svg") == len(drawings) + len(galleries) * (1 + groups) + 1  # originals; and the front
     assert page.tags.count("img") == len(galleries) * groups + 1  # and the map

@@ -1,0 +1,62 @@
+"""Where a page comes from: which code, which machines, when, and the command that makes it again."""
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import cem
+from cem.planning.plan import Plan
+from cem.planning.status import RunStatus
+from cem.planning.steps import steps_of
+from cem.report.inputs import read_training
+
+COMMAND = "snakemake --profile profiles/local --configfile STUDY.yaml"
+
+
+def provenance(plan: Plan) -> dict[str, str]:
+    """Facts in words: of the code that wrote the page, and of the jobs that trained its runs."""
+    attempts = [attempt for run in plan.runs.values() for attempt in read_training(plan, run).attempts]
+    facts = {"code of this page": code_version(Path(cem.__file__).parent), "made by": COMMAND}
+    if attempts:
+        started = [attempt.started for attempt in attempts]
+        facts["trainings started"] = " to ".join(dict.fromkeys((min(started), max(started))))
+        machines = dict.fromkeys(f"{attempt.node} ({attempt.device})" for attempt in attempts)
+        facts["trained on"] = ", ".join(machines)
+    return facts
+
+
+def code_version(folder: Path) -> str:
+    """The version, and the commit where the folder is part of a checkout, with whether it has changes since."""
+    version = f"cem {cem.__version__}"
+    # A package that is installed in some other project's folder is not of that project's commit.
+    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return f"{version}; commit not known: not a git checkout, or git is not installed"
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", ".")
+    return f"{version}, commit {_git(folder, 'rev-parse', 'HEAD')}" + (
+        ", with changes not committed" if changed else ""
+    )
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git says; None where it has nothing to say of this folder."""
+    try:
+        found = subprocess.run(  # noqa: S603
+            ["git", "-C", str(folder), *words],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None
+
+
+def remedies(plan: Plan, missing: Sequence[RunStatus]) -> dict[str, str]:
+    """Run → the command that makes the first thing that it lacks. plan: of the whole study."""
+    found = {}
+    for one in missing:
+        lacking = [
+            path for step in steps_of(plan, one.run, plan.runs[one.run]) for path in step.outputs if not path.is_file()
+        ]
+        found[one.run] = f"{COMMAND} {lacking[0]}" if lacking else COMMAND
+    return found
