@@ -43,8 +43,9 @@ UNSATURATED = tuple(
     f"unsaturated_{name}" for name in ("noise_std", "leakage_nats", "leakage_lower_nats", "leakage_member")
 )
 # What is expected without an attacker: the least linear error and its lower side; Fisher information, its standard
-# error, and what it leaves an unbiased attacker; the slope of the leakage over what I-MMSE says, and its error.
-EXPECTED = ("lmmse", "lmmse_low", "dfil", "dfil_sem", "dfil_floor", "i_mmse", "i_mmse_sem")
+# error, and what it leaves an unbiased attacker; the slope of the leakage over what I-MMSE says, and its error; a lower
+# bound on the leakage, relative to h(x).
+EXPECTED = ("lmmse", "lmmse_low", "dfil", "dfil_sem", "dfil_floor", "i_mmse", "i_mmse_sem", "conditional_nats")
 _OF_THE_RUN = EXPECTED[5:]  # at its own σ, however often z is seen
 Leakage = Callable[[int], dict[str, Any]]  # how often z is seen → these; None for what is not measured
 

@@ -24,26 +24,26 @@ _TINY = 1e-30  # keeps 1/√0 finite
 class Moments(NamedTuple):
     """Means of products, over the samples and positions of each half: features (the last is 1) and patches."""
 
-    features: Float[Tensor, "2 feature feature"]
-    cross: Float[Tensor, "2 feature target"]
-    squares: Float[Tensor, "2 target"]
+    features: Float[Tensor, "half feature feature"]
+    cross: Float[Tensor, "half feature target"]
+    squares: Float[Tensor, "half target"]
 
     @classmethod
     def of(
         cls,
-        features: Float[Tensor, "2 sign row feature"],
-        patches: Float[Tensor, "2 row target"],
-        rows: Float[Tensor, "2"],
+        features: Float[Tensor, "half sign row feature"],
+        patches: Float[Tensor, "half row target"],
+        rows: Float[Tensor, " half"],
     ) -> "Moments":
         """From what each half has at `rows` of its positions, the others being zero; signs share a patch."""
-        count, together = rows.view(2, 1, 1), features.flatten(1, 2)
+        count, together = rows.view(-1, 1, 1), features.flatten(1, 2)
         return cls(
             together.mT @ together / (features.shape[1] * count),
             features.mean(1).mT @ patches / count,
             patches.square().sum(1) / count.squeeze(2),
         )
 
-    def regression(self, ridge: float) -> Float[Tensor, "2 feature target"]:
+    def regression(self, ridge: float) -> Float[Tensor, "half feature target"]:
         """Each half's weights of the features, the intercept last, for its patches.
 
         ridge: added to the variance of every feature, in parts of it.
@@ -59,7 +59,7 @@ class Moments(NamedTuple):
         weights = scale * torch.cholesky_solve(scale * (self.cross[:, :-1] - mean.mT @ target), factor)
         return torch.cat([weights, target - mean @ weights], 1)
 
-    def errors(self, weights: Float[Tensor, "2 feature target"]) -> Float[Tensor, "2 target"]:
+    def errors(self, weights: Float[Tensor, "half feature target"]) -> Float[Tensor, "half target"]:
         """Mean squared error in each half, of each number of a patch, with these weights."""
         explained = weights * (2 * self.cross - self.features @ weights)
         return (self.squares - explained.sum(1)).clamp_min(0)
@@ -130,8 +130,7 @@ class ConditionalEntropy(Surrogate):
         errors, numbers = self._errors(smashed, images, generator, signs=2 if self.cfg.antithetic else 1)
         log_error, threshold = self._log(errors), self.threshold.value()
         loss = -log_error if threshold is None else torch.relu(math.log(threshold) - log_error)
-        nats = 0.5 * numbers * (2 * math.pi * math.e * errors.detach()).log().mean()
-        return Terms(loss, None, intra_class_mse(smashed, labels), -nats)
+        return Terms(loss, None, intra_class_mse(smashed, labels), conditional_nats(errors.detach(), numbers))
 
     def fit_loss(
         self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None, images: Images | None = None
@@ -158,14 +157,23 @@ class ConditionalEntropy(Surrogate):
             )
         noise = torch.randn(smashed.shape, generator=generator, device=smashed.device, dtype=smashed.dtype)
         noise = self.noise_std * torch.stack([noise, -noise][:signs])
-        features = self.network((smashed + noise).flatten(0, 1))
-        sides = [common_side(image, z) for image, z in zip(images.shape[2:], smashed.shape[2:], strict=True)]
-        features = _with_place(_pooled(features, *sides))
-        features = features.reshape(signs, len(smashed), *features.shape[1:])
-        patches = patches_of(images.to(smashed.dtype), *sides)
+        features, patches = self.rows_of((smashed + noise).flatten(0, 1), images)
+        features = features.reshape(signs, *patches.shape[:3], -1)
         moments = Moments.of(_halves(features), _halves(patches.unsqueeze(0)).squeeze(1), _rows(features))
         errors = moments.errors(moments.regression(self.cfg.ridge).flip(0)).mean(0)
         return errors + QUANTISATION, images[0].numel()
+
+    def rows_of(
+        self, noisy: Float[Tensor, "z_batch z_channel z_height z_width"], images: Images
+    ) -> tuple[Float[Tensor, "z_batch down across feature"], Float[Tensor, "batch down across coefficient"]]:
+        """Features of z, and coefficients of the patches of the images."""
+        sides = [common_side(image, z) for image, z in zip(images.shape[2:], noisy.shape[2:], strict=True)]
+        return _with_place(_pooled(self.network(noisy), *sides)), patches_of(images.to(noisy.dtype), *sides)
+
+
+def conditional_nats(errors: Float[Tensor, " coefficient"], numbers: int) -> Float[Tensor, ""]:
+    """−h(x|z) at most, nats for one image of so many numbers, of the mean squared errors of a patch's coefficients."""
+    return -0.5 * numbers * (2 * math.pi * math.e * errors).log().mean()
 
 
 def make_conditional(cfg: AttentionSurrogate, given: Given) -> ConditionalEntropy:

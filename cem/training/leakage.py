@@ -14,7 +14,8 @@ from cem.config import MixtureFit, Run
 from cem.defenses import Channel, Defense, NotApplicable, defense_of
 from cem.jobs.process import make_generator, set_up_process
 from cem.mixture import Family, Leakage, Samples, Sandwich, Scored, fit_family, i_mmse, save_mixture
-from cem.storage.hdf5 import ActivationReader, open_activations
+from cem.storage.hdf5 import ActivationReader, open_activations, open_dataset
+from cem.training.conditional import measure_conditional
 from cem.training.expected import measure_expected
 
 HELD_BYTES = 512 << 20  # a private split up to this size, in float32, is held in memory for the fit
@@ -60,6 +61,8 @@ def measure_mixture(
         if data is not None and model is not None:
             expected, why = measure_expected(run, file, data, model, several, device)
             reasons |= why
+            with open_dataset(data) as images:
+                expected["conditional_nats"] = measure_conditional(run, file, images, defense, device)
     mixture, std = family.members[fit.label], channel.gaussian_std
     attrs = _attrs(here) | {f"unsaturated_{name}": value for name, value in _attrs(louder).items()}
     bound = {}

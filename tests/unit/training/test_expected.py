@@ -126,8 +126,17 @@ def test_a_large_z_has_no_linear_error(measured, monkeypatch) -> None:
 
 def test_twice_the_same(measured) -> None:
     first, again = measured(noise_std=0.05), measured(noise_std=0.05)
-    names = ("lmmse", "lmmse_low", "dfil", "dfil_sem", "i_mmse", "i_mmse_sem")
+    names = ("lmmse", "lmmse_low", "dfil", "dfil_sem", "i_mmse", "i_mmse_sem", "conditional_nats")
     assert [first[name] for name in names] == [again[name] for name in names]
+
+
+def test_the_conditional_bound_falls_with_noise_to_that_of_no_information(measured, data) -> None:
+    """Which is what the mean image leaves: of a constant encoder, and of z that is masked to zero."""
+    clean, noisy, blind = (measured(**case) for case in ({"noise_std": 0.0}, {"noise_std": 0.5}, {"constant": True}))
+    hidden = measured(noise_std=0.05, defenses=(TopK(fraction=0.99),))
+    found = [one["conditional_nats"] for one in (clean, noisy, blind)]
+    assert found[0] > found[1] > found[2] - 1
+    assert found[0] > hidden["conditional_nats"] > found[2] - 1
 
 
 def test_another_model_is_refused(measured) -> None:
