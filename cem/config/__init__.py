@@ -55,24 +55,22 @@ from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metr
 from cem.config.mixture import MixtureFit
 from cem.config.model import (
     MODELS,
-    Checkpoint,
-    GivenActivations,
     MobileNetV2,
     Model,
     ModelSettings,
-    OwnModel,
     ResNet,
     ResNet20,
     ResNet32,
-    Torchvision,
     Vgg,
     Vgg11,
     Vgg13,
     Vgg16,
     VitSmall,
 )
+from cem.config.own_network import Checkpoint, GivenActivations, OwnModel, Torchvision
 from cem.config.registry import Family, Member, load
-from cem.config.study import Run, Study
+from cem.config.run import Run
+from cem.config.study import Study
 from cem.config.surrogate import (
     LEGACY_LR,
     SURROGATES,

@@ -227,5 +227,5 @@ class PriorSearch(FlowFit, AttackSettings):
     possible_encoder = ("weights",)
 
 
-ATTACKS = Family("attack", AttackSettings, module=__name__)
+ATTACKS = Family("attack", AttackSettings, modules=(__name__,))
 Attack = Annotated[AttackSettings, ATTACKS]

@@ -71,18 +71,23 @@ class Family(Generic[M]):
     """All members of one kind. A setting of a study that names one is `Annotated[AttackSettings, ATTACKS]`.
 
     name: in the singular, as errors say it. base: what all members extend. tag: the setting that tells them apart.
-    default: the member that is meant where the tag is left out; None: it must be given. module: the file of the
-    project's own members; None: that of the base.
+    default: the member that is meant where the tag is left out; None: it must be given. modules: the files of the
+    project's own members, in their order, all imported by cem.config; none: that of the base.
     """
 
     tags: ClassVar[tuple[str, ...]] = ("kind", "source", "arch")
     of_base: ClassVar[dict[type[Settings], "Family[Any]"]] = {}
 
     def __init__(
-        self, name: str, base: type[M], tag: str = "kind", default: str | None = None, module: str | None = None
+        self,
+        name: str,
+        base: type[M],
+        tag: str = "kind",
+        default: str | None = None,
+        modules: tuple[str, ...] = (),
     ) -> None:
         self.name, self.base, self.tag, self.default = name, base, tag, default
-        self.module = base.__module__ if module is None else module
+        self.modules = modules or (base.__module__,)
         self.of_base[base] = self
 
     @property
@@ -109,7 +114,7 @@ class Family(Generic[M]):
         return found
 
     def _own(self) -> Iterator[type[M]]:
-        for value in vars(sys.modules[self.module]).values():
+        for value in (value for module in self.modules for value in vars(sys.modules[module]).values()):
             is_class = isinstance(value, type) and issubclass(value, self.base) and value is not self.base
             if is_class and hasattr(value, "implementation"):  # without one it is what some members share
                 yield value

@@ -134,7 +134,7 @@ def test_planning_is_linear(study, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr("cem.config.base.digest", counted)
-            patch.setattr("cem.config.study.digest", counted)
+            patch.setattr("cem.config.run.digest", counted)
             grid = {"noise_std": [0.01 + step / 1000 for step in range(size)]}
             plan = Plan(study(surrogates=SURROGATES, attacks=ATTACKS, grid=grid))
             plan.jobs()

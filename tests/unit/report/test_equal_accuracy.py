@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cem.report.equal_accuracy import NOTHING, YARDSTICK, Comparisons, write_frames
+from cem.report.equal_accuracy import NOTHING, UNTOLD, YARDSTICK, Comparisons, write_frames
 from cem.report.equal_tables import equal_tables, markdown
 from cem.report.interpolation import monotone
 from cem.report.series import SeriesError
@@ -113,7 +113,8 @@ def test_outside_its_points_a_curve_has_no_error() -> None:
     [
         ((1.5, 1.55, 1.45), "leaves more error than noise"),
         ((0.7, 0.72, 0.69), "leaves less error than noise"),
-        ((0.8, 1.3, 1.1), NOTHING),
+        ((1.01, 0.98, 1.02), NOTHING),
+        ((0.8, 1.3, 1.1), UNTOLD),
         ((1.5,), "no verdict: 1 seed"),
     ],
 )
