@@ -17,6 +17,10 @@ class BatchVarianceSurrogate(Surrogate):
         super().__init__()
         self.noise_std = given.noise_std
 
+    def take_noise(self, noise_std: float) -> None:
+        """σ as it is now: that of `vib` is learned."""
+        self.noise_std = noise_std
+
     def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:
         """Terms of a batch of clean ẑ."""
         variance = smashed.flatten(1).var(0, correction=0)
