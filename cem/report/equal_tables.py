@@ -24,10 +24,7 @@ BELOW = (
     "along each method's strength (isotonic regression, then a monotone cubic), seed by seed; not reached: in at least "
     "one seed the curve does not span that accuracy. Error: geometric mean over seeds."
 )
-LIMIT = (
-    "≤: at least one error that counts here is only an upper limit: a stronger attack may change what is said, and no "
-    "verdict rests on it."
-)
+LIMIT = "≤: at least one error that counts here is only an upper limit: a stronger attack may change what is said."
 ELSEWHERE = (
     "another network, another training: held against plain noise on the network of the other rows, and at the accuracy "
     "that this has undefended. Data and attacks are the same."

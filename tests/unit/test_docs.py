@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,6 +126,13 @@ def test_a_walk_ends_where_contributing_says(path):
 def test_contributing_has_nine_walks():
     section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Where is")[1]
     assert len([line for line in section.splitlines() if line.startswith("| ")]) - 1 == len(WALKS) == 9
+
+
+def test_the_tables_of_the_defences_come_again_from_the_rows_that_are_kept():
+    page = (ROOT / "docs/defenses.md").read_text(encoding="utf-8")
+    command = next(line for line in page.splitlines() if line.startswith("    python benchmarks/defenses.py docs/"))
+    made = subprocess.run([sys.executable, *command.split()[1:]], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert page.endswith(made.stdout)
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs/results").glob("*.md")), ids=lambda page: page.stem)
