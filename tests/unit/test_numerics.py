@@ -27,7 +27,7 @@ DEFAULTS = {
     "dataset": MlxtendDataset(),
 }
 GOLDEN_NUMERICS = 5
-GOLDEN_DEFAULTS = "259c09c92139dd1b"
+GOLDEN_DEFAULTS = "5b71e4fc457f739a"
 GOLDEN_NUMBERS = {
     "encoder": 0.08411289,
     "classifier": 0.07666922,
