@@ -289,7 +289,12 @@ class AttentionSurrogate(ThresholdTerm):
         description="pixels: log of the mean squared error; coefficients: mean log of the error of each cosine "
         "coefficient of a patch (conditional)",
     )
-    ridge: float = Field(1e-3, gt=0, description="added to the variance of every feature, in parts of it (conditional)")
+    ridge: float = Field(
+        0.5,
+        gt=0,
+        description="times features / positions of half a batch: added to the variance of every feature, in parts of "
+        "it (conditional)",
+    )
     antithetic: bool = _by(
         "statistic",
         {"mixture": False, "enhanced_variance": False, "conditional": True},

@@ -28,7 +28,7 @@ DEFAULTS = {
     "dataset": MlxtendDataset(),
 }
 GOLDEN_NUMERICS = 5
-GOLDEN_DEFAULTS = "4d0f164a94eab2f4"
+GOLDEN_DEFAULTS = "8e7e48772a3c3386"
 GOLDEN_NUMBERS = {
     "encoder": 0.08411289,
     "classifier": 0.07666922,

@@ -86,6 +86,15 @@ def test_without_information_nothing_is_better_than_the_mean() -> None:
     assert float(error) == pytest.approx(float((images - images.mean(0)).square().mean()), rel=0.02)
 
 
+def test_few_rows_of_a_vector_are_no_reason_to_predict_worse_than_the_mean() -> None:
+    """A batch of 60 has 30 rows for as many weights and more: the ridge grows as it should."""
+    z = torch.randn(60, 40, 1, 1, generator=generator(1))
+    images = 0.5 + 0.1 * torch.randn(60, 1, 8, 8, generator=generator(2))  # of which z says nothing
+    surrogate = make(0.0, shape=(40, 1, 1), features=64, ridge=0.5)
+    assert float((-terms(surrogate, images, z).loss).exp()) < 1.5 * 0.1**2
+    assert float((-terms(make(0.0, shape=(40, 1, 1), features=64, ridge=1e-4), images, z).loss).exp()) > 3 * 0.1**2
+
+
 def test_units_of_z_do_not_matter() -> None:
     """Nor do those of single channels, and their origin, where there is no noise of one size."""
     images, smashed = draw(300, 5)

@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 from cem.config import Run
 from cem.training import train, warm_up, extract_activations, measure_mixture
-from cem.config import GmmSurrogate
 
 run = Run.model_validate_json(Path(sys.argv[1]).read_text())
 data, folder = Path(sys.argv[2]), Path(sys.argv[3])
@@ -25,7 +24,7 @@ if not (warm / "done").exists():  # its files may be there, and its state, too, 
     warm_up(run, data, warm / "model.safetensors", warm / "history.csv", folder)
     (warm / "done").touch()
 mixture = None
-if isinstance(run.surrogate, GmmSurrogate):
+if run.surrogate.mixture is not None:
     mixture = warm / "mixture.h5"
     if not mixture.exists():
         extract_activations(run, data, warm / "model.safetensors", "warm_up", "float16", warm / "activations.h5")
