@@ -19,7 +19,7 @@ from cem.storage.job_records import AttackRecord
 PANELS = {
     "val_accuracy": "accuracy on val, %",
     "cross_entropy": "cross-entropy, nats",
-    "leakage_nats": "leakage bound, nats: surrogate's (line), probe's (crosses)",
+    "leakage_nats": "leakage bound, nats",
 }
 
 # Of the objective, without its weight; and how strongly each pulls at ẑ, with its weight.

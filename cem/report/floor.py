@@ -92,6 +92,7 @@ def floor_picture(
             axes.plot([lower[index], leakage], [error, error], color=colour(index), linewidth=1.2, alpha=0.6)
             axes.plot(lower[index], error, color=colour(index), marker="|", markersize=9)
     axes.set_yscale("log")
+    axes.margins(y=0.12)
     # The usual formatter writes formulas, which the report's look does not draw.
     axes.yaxis.set_major_formatter(LogFormatter())
     axes.yaxis.set_minor_formatter(LogFormatter())

@@ -8,7 +8,7 @@ from cem.report.inputs import read_attack, read_training
 from cem.report.pictures import COLOURS, Picture, finish, new_figure
 from cem.storage.job_records import Attempt
 
-_KINDS = {"training": COLOURS[0], "attack": COLOURS[1], "ended without a result": COLOURS[6]}
+_KINDS = {"training": COLOURS[0], "attack": COLOURS[1], "ended without a result": COLOURS[3]}
 
 
 def timeline(plan: Plan) -> Picture | None:
@@ -30,7 +30,7 @@ def timeline(plan: Plan) -> Picture | None:
             if kind == (own if attempt.ended in ("done", "") else "ended without a result"):
                 style: Any = {"color": colour, "height": 0.8, "linewidth": 0}
                 axes.barh(lane, attempt.seconds / 3600, left=at, **style)
-        axes.barh(0, 0, color=colour, label=kind)
+        axes.barh(0, 0, color=colour, label=kind)  # in the legend, whether there is one or not
     axes.set_xlabel(f"hours since {min(clock).isoformat()}")
     axes.set_yticks([])
     axes.set_ylabel("jobs at a time")

@@ -57,7 +57,7 @@ def test_the_package_says_that_it_has_types():
 def test_every_file_that_the_report_reads_is_in_the_package():
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["cem.report"]
     beside = {path for path in (ROOT / "cem/report").iterdir() if path.is_file() and path.suffix != ".py"}
-    assert {path.suffix for path in beside} == {".html", ".css", ".js", ".csv"}
+    assert {path.suffix for path in beside} == {".html", ".csv", ".css", ".js"}
     assert {path for path in beside if not any(path.match(pattern) for pattern in patterns)} == set()
 
 
