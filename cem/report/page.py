@@ -315,8 +315,11 @@ def _write_files(
 ) -> None:
     if figures_dir is not None:
         for picture in pictures:
-            with whole_or_absent(Path(figures_dir) / picture.name) as temporary:
-                temporary.write_bytes(picture.data)
+            place = Path(figures_dir) / picture.name
+            for path, data in ((place, picture.data), (place.with_suffix(".pdf"), picture.pdf)):
+                if data:
+                    with whole_or_absent(path) as temporary:
+                        temporary.write_bytes(data)
     if tables_dir is not None:
         for table in tables:
             write_text(Path(tables_dir) / f"{table.name}.tex", table.latex())

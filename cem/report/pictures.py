@@ -36,6 +36,7 @@ _LOOK: Any = {
     "legend.frameon": False,
     "svg.fonttype": "none",  # text stays text: it can be found, copied, and read aloud
     "svg.hashsalt": "cem",  # else ids in the file are random, and the same report differs byte for byte
+    "pdf.fonttype": 42,  # text that can be found and edited
     "text.parse_math": False,  # a class may be called $x$
 }
 
@@ -48,6 +49,7 @@ class Picture:
     data: bytes
     caption: str
     alt: str
+    pdf: bytes = b""  # the same for papers; none of a picture of pixels
 
     @property
     def uri(self) -> str:
@@ -92,7 +94,10 @@ def finish(figure: Figure, name: str, form: Literal["svg", "png"], caption: str,
     buffer = io.BytesIO()
     metadata = {"Date": None} if form == "svg" else {"Software": None}
     figure.savefig(buffer, format=form, dpi=160, metadata=metadata)
-    return Picture(f"{name}.{form}", buffer.getvalue(), caption, alt)
+    paper = io.BytesIO()
+    if form == "svg":
+        figure.savefig(paper, format="pdf", metadata={"CreationDate": None})
+    return Picture(f"{name}.{form}", buffer.getvalue(), caption, alt, paper.getvalue())
 
 
 def colour(index: int) -> str:

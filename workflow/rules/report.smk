@@ -69,7 +69,7 @@ rule report:
         ),
         tables=report(
             directory("results/{study}/tables"),
-            patterns=["{table}.tex"],
+            patterns=["{table}.tex", "{table}.csv"],
             caption="../report/table.rst",
             category="Tables",
             labels={"table": "{table}"},

@@ -87,7 +87,13 @@ def test_tables_are_written_beside_the_page(plan, tmp_path):
     from cem.report.page import write_page
 
     results, _ = gather(plan)
-    write_page(plan, results, tmp_path / "report.html", tables_dir=tmp_path / "tables")
+    for figures in (tmp_path / "figures", tmp_path / "again"):
+        write_page(plan, results, tmp_path / "report.html", figures, tmp_path / "tables")
+    drawings = [path.stem for path in figures.glob("*.svg")]
+    assert sorted(drawings) == sorted(path.stem for path in figures.glob("*.pdf"))
+    for path in figures.glob("*.pdf"):
+        assert path.read_bytes().startswith(b"%PDF-")
+        assert path.read_bytes() == (tmp_path / "figures" / path.name).read_bytes()
     paper = (tmp_path / "tables" / "paper.tex").read_text()
     assert paper.count(r"\\") == 5  # a header and four rows
     for path in (tmp_path / "tables").glob("*.tex"):
