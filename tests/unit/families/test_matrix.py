@@ -49,7 +49,7 @@ def test_every_defence_trains_with_every_surrogate(
         noise_std=0.0 if defense.adds_noise else 0.1,
         defenses=(defense,),
         surrogate=surrogate,
-        training=Training(epochs=2 + own, warmup_epochs=0, protocol=protocol),
+        training=Training(epochs=4 + own, warmup_epochs=0, protocol=protocol),
     )
     state = make_state(run)
     client, server = state.client, state.server
