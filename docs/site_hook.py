@@ -1,7 +1,7 @@
 """Hook of mkdocs: pages that lie outside docs/ are on the site, too, and links lead to where a page is there.
 
-Links in the pages are those of the repository, so that they work on GitHub. On the site a page of docs/ lies at the top,
-and every other page keeps its path in the repository.
+Links in the pages are those of the repository, so that they work on GitHub. On the site a page of docs/ lies at the
+top, and every other page keeps its path in the repository.
 """
 
 import posixpath
