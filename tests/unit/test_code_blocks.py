@@ -47,9 +47,8 @@ def blocks(text: str) -> list[Block]:
 
 
 def test_the_reader_of_blocks_sees_them():
-    text = (
-        "<!-- not run: why -->\n```sh\ncem x\n```\n\n```\ncem y\n```\n\n```yaml\na: 1\n```\n\n```\ntree/ folder\n```\n"
-    )
+    text = "<!-- not run: why -->\n```sh\ncem x\n```\n\n```\ncem y\n```\n\n"
+    text += "```yaml\na: 1\n```\n\n```\ntree/ folder\n```\n"
     assert blocks(text) == [Block("sh", None, "cem x\n", "why"), Block("sh", None, "cem y\n", None)]
 
 
