@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: study test check test-cluster test-cluster-plain test-cluster-slow
+.PHONY: study test check docs test-cluster test-cluster-plain test-cluster-slow
 
 study: .venv/ready
 	$(PY) -m snakemake --profile profiles/local || failed=$$?; $(PY) -m cem.cli status || failed=$$?; exit $${failed:-0}
@@ -31,6 +31,10 @@ check: .venv/ready
 	$(PY) -m mypy
 	$(PY) -m cem.config.docs --check
 	$(PY) -m snakemake --lint
+
+# The pages of docs/ as a site, site/index.html. A broken link is an error.
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, found " + sys.version + ". Say which with: make PYTHON=python3.12")'

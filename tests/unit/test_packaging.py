@@ -71,6 +71,15 @@ def test_the_version_and_its_date_are_the_same_everywhere():
     assert citation["license"] == PROJECT["project"]["license"]
 
 
+def test_the_container_has_the_locked_packages_for_a_supported_python():
+    recipe = (ROOT / "Containerfile").read_text(encoding="utf-8")
+    minor = int(re.search(r"^FROM .*python:3\.(\d+)", recipe, re.MULTILINE)[1])
+    low, high = map(int, re.findall(r"3\.(\d+)", PROJECT["project"]["requires-python"]))
+    assert low <= minor < high
+    assert "install --no-cache-dir --disable-pip-version-check -r /requirements.lock" in recipe
+    assert "!requirements.lock" in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+
+
 def test_pre_commit_accepts_its_configuration(tmp_path, monkeypatch):
     monkeypatch.setenv("PRE_COMMIT_HOME", str(tmp_path))
     command = [sys.executable, "-m", "pre_commit", "validate-config", ".pre-commit-config.yaml"]
