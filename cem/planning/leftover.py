@@ -1,6 +1,7 @@
 """What `cem clean` may delete: runs that no study plans any more, and states that no job goes on from."""
 
 import fcntl
+import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def _in_use(folder: Path) -> bool:
 
 def _beside(files: list[Path], names: set[str], results: Path) -> tuple[list[Plan], list[str]]:
     """The other studies in the folders of these files; those that cannot be read are told, and refused where they
-    have the name of an asked one."""
+    mention the name of an asked one, which may be theirs."""
     plans, told = [], []
     known = {file.resolve() for file in files}
     for path in sorted({path for file in files for path in file.parent.rglob("*.yaml")}):
@@ -149,7 +150,8 @@ def _beside(files: list[Path], names: set[str], results: Path) -> tuple[list[Pla
         try:
             plans.append(Plan(load_study(path), results))
         except ConfigError as error:
-            if any(f"name: {name}" in path.read_text(encoding="utf-8", errors="replace") for name in names):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            if any(re.search(rf"\b{re.escape(name)}\b", text) for name in names):  # YAML may quote it
                 raise
             told.append(f"what {path} names is not known: {str(error).splitlines()[0]}")
     return plans, told

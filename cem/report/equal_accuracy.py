@@ -15,12 +15,13 @@ import pandas as pd
 
 from cem.report.front import ends, mark_front, volume_columns
 from cem.report.series import PLACE, Images, Place, Series, read_series
-from cem.report.statistics import Estimate, LogErrors, holm, over_seeds
+from cem.report.statistics import LEVEL, Estimate, LogErrors, holm, over_seeds
 from cem.storage.files import whole_or_absent
 
 POINTS = (0.5, 1.0, 2.0, 5.0)  # of accuracy below the undefended network
 YARDSTICK = "the yardstick"
 NOTHING, UNTOLD = "buys nothing over noise", "not told apart from noise"
+MORE, LESS = "leaves more error than noise", "leaves less error than noise"
 SMALL_GAIN = 1.1  # factor of the error under noise: a method that cannot reach more buys nothing
 _LARGEST = 700.0  # of a logarithm
 _NONE = Estimate(math.nan, math.nan, 0)
@@ -45,8 +46,8 @@ class Comparisons:
     def equal_accuracy(self) -> pd.DataFrame:
         """One row per accuracy and method: error there (geometric mean over seeds), and its factor to plain noise's.
 
-        p_holm: for the family of all methods at that accuracy. verdict: in words; where the accuracy is not reached,
-        why.
+        p_holm: for the family of all methods at that accuracy. verdict: in words, by p_holm; where the accuracy is not
+        reached, why.
         """
         rows = []
         for key, methods in self._places.items():
@@ -105,14 +106,22 @@ class Comparisons:
 
 
 def verdict(factor: Estimate, series: Series) -> str:
-    """A method beside plain noise, in words, by the logarithm of the factor of their errors at equal accuracy."""
+    """A method beside plain noise, in words, by the logarithm of the factor of their errors at equal accuracy.
+
+    Of this comparison by itself: `_with_holm` says what is left of it among others.
+    """
     if series.one_network:
         return "no verdict: one network, given"
     if factor.n < 2:
         return "no verdict: no seed in common" if factor.n == 0 else "no verdict: 1 seed"
     if factor.low <= 0 <= factor.high:
-        return NOTHING if factor.high <= math.log(SMALL_GAIN) else UNTOLD
-    return "leaves more error than noise" if factor.mean > 0 else "leaves less error than noise"
+        return _undecided(math.exp(min(factor.high, _LARGEST)))
+    return MORE if factor.mean > 0 else LESS
+
+
+def _undecided(high: float) -> str:
+    """Where no difference is shown: by the upper end of the factor's interval, whether a gain worth its cost may be."""
+    return NOTHING if high <= SMALL_GAIN else UNTOLD
 
 
 def write_frames(frames: dict[str, pd.DataFrame], folder: str | Path) -> None:
@@ -197,6 +206,10 @@ def _empty() -> Row:
 
 
 def _with_holm(rows: list[Row]) -> list[Row]:
-    """With p values for the family of all these rows."""
-    adjusted = holm(row["p"] for row in rows)
-    return [row | {"p_holm": p} for row, p in zip(rows, adjusted, strict=True)]
+    """With p values for the family of all these rows; what is told apart by its own interval alone is not."""
+    found = []
+    for row, p in zip(rows, holm(row["p"] for row in rows), strict=True):
+        by_chance = row.get("verdict") in (MORE, LESS) and p > 1 - LEVEL
+        words = {"verdict": _undecided(row["factor_to_noise_high"])} if by_chance else {}
+        found.append(row | words | {"p_holm": p})
+    return found

@@ -17,7 +17,8 @@ MOST_PAIRS = 60  # that a page shows
 
 RATIO = (
     "times noise: the error of the strongest attack over that under plain noise that costs the same accuracy, paired "
-    "by training seed (mean of logarithms); 95 % interval in brackets. p: after Holm, for all methods at that accuracy."
+    "by training seed (mean of logarithms); 95 % interval in brackets, of each row by itself. p: after Holm, for all "
+    "{family}. In words: a difference is told where this p is below 0.05."
 )
 BELOW = (
     "Accuracy: that of the undefended network of the same seed, less so many percent points. Errors are interpolated "
@@ -49,7 +50,13 @@ def equal_table(frame: pd.DataFrame) -> Table:
          _factor(row, "factor_to_noise"), _p(row), str(row.seeds or "–"))
         for row in _each(frame)
     ]  # fmt: skip
-    return Table("equal_accuracy", header, rows, (BELOW, RATIO, *_notes(rows)), text_columns=3)
+    return Table(
+        "equal_accuracy",
+        header,
+        rows,
+        (BELOW, RATIO.format(family="methods at that accuracy"), *_notes(rows)),
+        text_columns=3,
+    )
 
 
 def front_table(frame: pd.DataFrame) -> Table:
@@ -64,7 +71,9 @@ def front_table(frame: pd.DataFrame) -> Table:
          ("≤ " if row.limit else "") + _mean(row, "mse"), _factor(row, "factor_to_noise"), _p(row), str(row.seeds))
         for row in _each(frame)
     ]  # fmt: skip
-    return Table("front", header, rows, (FRONT, RATIO, *_notes(rows)), text_columns=5)
+    return Table(
+        "front", header, rows, (FRONT, RATIO.format(family="rows of this table"), *_notes(rows)), text_columns=5
+    )
 
 
 def volume_table(frame: pd.DataFrame) -> Table:

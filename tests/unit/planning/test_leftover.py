@@ -103,8 +103,9 @@ def test_weights_that_a_study_starts_from_are_kept(plan, clean, settings):
     assert Path(weights).is_file()
 
 
-def test_nothing_is_deleted_beside_a_study_of_that_name_that_cannot_be_read(plan, clean):
-    Path("config/broken.yaml").write_text("name: test\nnoise_std: -1\n")
+@pytest.mark.parametrize("name", ["name: test", 'name: "test"', "name:  test", '"name": test'])
+def test_nothing_is_deleted_beside_a_study_of_that_name_that_cannot_be_read(plan, clean, name):
+    Path("config/broken.yaml").write_text(f"{name}\nnoise_std: -1\n")
     before = files()
     code, _, err = clean("--yes")
     assert code == 2

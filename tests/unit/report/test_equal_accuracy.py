@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cem.report.equal_accuracy import NOTHING, UNTOLD, YARDSTICK, Comparisons, write_frames
+from cem.report.equal_accuracy import LESS, MORE, NOTHING, UNTOLD, YARDSTICK, Comparisons, write_frames
 from cem.report.equal_tables import equal_tables, markdown
 from cem.report.interpolation import monotone
 from cem.report.series import SeriesError
@@ -300,3 +300,14 @@ def test_the_page_of_docs_comes_from_a_csv_and_again_from_what_is_kept_of_it(tmp
     assert any(one.startswith("| 5 | plain noise (σ 0, 0.1, 0.2, 0.4, 0.8) | the yardstick | ") for one in lines)
     assert printed(kept) == text
     assert "| 3 |" in printed(kept, "--points", 3)
+
+
+def test_what_one_interval_alone_tells_apart_is_not_told_among_many() -> None:
+    """One of ten methods has a p below 0.05 that is above it after Holm."""
+    alike = [row for place in range(9) for row in method((0.8, 1.3, 1.1), f"alike {place}")]
+    for factors, alone, among in (((1.2, 1.5, 1.3), MORE, UNTOLD), ((0.7, 0.85, 0.8), LESS, NOTHING)):
+        rows = noise() + method(factors)
+        assert at(Comparisons(pd.DataFrame(rows)).equal_accuracy(), "gmm bound")["verdict"] == alone
+        found = at(Comparisons(pd.DataFrame(rows + alike)).equal_accuracy(), "gmm bound")
+        assert found["p"] < 0.05 < found["p_holm"]
+        assert found["verdict"] == among
