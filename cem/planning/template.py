@@ -1,6 +1,7 @@
 """Studies to begin with, as YAML with comments: what `cem new` writes."""
 
 import json
+import os
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -97,7 +98,7 @@ def write_study(
     Raises ConfigError where the file is there already, or the name or a path is not one that a study can have.
     """
     path = folder / f"{name}.yaml"
-    if path.exists():
+    if os.path.lexists(path):  # a link that leads nowhere, too
         raise ConfigError(f"{path}: expected no such file, found one, which stays as it is. Choose another name.")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}", name):
         raise ConfigError(f"{name}: expected a name of letters, digits and _, at most 64; found {name!r}. Change it.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import math
 import numpy as np
 import torch
 from torch import Tensor
@@ -53,8 +54,9 @@ def measure_conditional(
             errors = on.errors(fitted.regression(ridge))[0]
             return float(conditional_nats(errors + QUANTISATION, private.numbers))
 
-        best = max(RIDGES, key=lambda ridge: nats(chosen, ridge))
-        return nats(scored, best)
+        found = {ridge: nats(chosen, ridge) for ridge in RIDGES}
+        finite = [ridge for ridge in RIDGES if math.isfinite(found[ridge])]  # max takes a NaN that comes first
+        return nats(scored, max(finite, key=found.__getitem__)) if finite else math.nan
 
 
 class _Pairs:
