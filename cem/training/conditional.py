@@ -1,8 +1,8 @@
 """What z says about the image, measured afresh: the statistic `conditional` of a network that no training has met."""
 
+import math
 from collections.abc import Iterator
 
-import math
 import numpy as np
 import torch
 from torch import Tensor
