@@ -132,7 +132,12 @@ def test_watching_ends_when_no_run_is_open(capsys, file, monkeypatch):
 
 def test_ctrl_c_ends_watching_with_the_code_of_what_was_shown(file, tmp_path):
     words = [sys.executable, "-m", "cem.cli", "status", str(file), "--watch", "--every", "30"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+
+    def hear_ctrl_c() -> None:  # which is ignored in what a shell runs in its background, tests too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, preexec_fn=hear_ctrl_c, **pipes) as process:
         line = process.stdout.readline()  # it has looked once
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)

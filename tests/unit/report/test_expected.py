@@ -111,7 +111,7 @@ def test_none_of_it_is_an_attack_or_a_headline(plan: Plan, tmp_path: Path) -> No
     assert "0.00345" in folded
     assert "0.00345" not in page.replace(folded, "")
     assert (tmp_path / "tables" / "expected.tex").is_file()
-    assert "no guarantee" in page.split("Theorem 1's floor, as a curve")[1][:60]
+    assert "(curve). No guarantee" in page.split("Theorem 1&#39;s floor under the error of any attack")[1][:60]
     assert "mathdefault" not in (tmp_path / "figures" / "floor.svg").read_text(encoding="utf-8")
 
 

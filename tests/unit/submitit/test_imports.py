@@ -28,4 +28,6 @@ def test_the_executor_imports_nothing_of_cem() -> None:
 
 
 def test_only_the_command_line_imports_the_executor() -> None:
-    assert [path for path, names in imported(cem).items() if executor.__name__ in names] == ["cli.py"]
+    those = [path for path, names in imported(cem).items() if executor.__name__ in names]
+    assert those
+    assert all(path.startswith("cli/") for path in those)
