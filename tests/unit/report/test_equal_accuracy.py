@@ -141,7 +141,7 @@ def test_what_a_curve_does_not_span_is_not_reached() -> None:
     assert at(equal, "gmm bound", 5)["verdict"] == "not reached: it loses 0.7 to 2.1 points"
     assert at(equal, "vib", 5)["verdict"] == "not reached: its only strength loses 7.0 points"
     assert math.isnan(at(equal, "vib", 5)["error"])
-    late = [one | {"accuracy": one["accuracy"] + 0.002} if one["seed"] == 2 else one for one in rows]  # type: ignore[operator]
+    late = [one | {"accuracy": one["accuracy"] + 0.002} if one["seed"] == 2 else one for one in rows]
     words = at(Comparisons(pd.DataFrame(late)).equal_accuracy(), "gmm bound")["verdict"]
     assert words == "not reached in 1 of 3 seeds: it loses 0.6 to 2.0 points"
 
