@@ -7,11 +7,11 @@ from itertools import combinations
 
 import pandas as pd
 
-from cem.report.compare import Comparison, compare
+from cem.report.compare import Comparison, compare, told
 from cem.report.curves import Arena, Doubt, arenas, near_chance
 from cem.report.groups import Group
 from cem.report.scores import Scores
-from cem.report.statistics import over_seeds
+from cem.report.statistics import over_seeds, p_text
 from cem.report.threat import ThreatModel
 
 
@@ -37,7 +37,7 @@ class Answer:
 
 def answer(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> Answer:
     """Of one threat model: each method held against plain noise, and against the other methods."""
-    found = [one for arena in arenas(groups, results, threat, scores) for one in _comparisons(arena)]
+    found = _comparisons(arenas(groups, results, threat, scores))
     said = [one for one in found if not one.why]
     reasons = [Unsaid(f"{one.method} against {one.other}", _merged(one.why)) for one in found if one.why]
     verdicts = [_sentence(one) for one in said] or [_nothing(found)]
@@ -54,17 +54,20 @@ def attack_names(names: pd.Series) -> str:
     return ", ".join(f"{name} ({count})" for name, count in counts.items())
 
 
-def _comparisons(arena: Arena) -> list[Comparison]:
-    found = []
-    for method in arena.methods:
-        if arena.plain is None:
-            why = ("there is no run with noise alone to hold it against (surrogates: {kind: none})", method.label)
-            found.append(Comparison(method.label, "plain noise", why=(why,)))
-        else:
-            found += compare(method, arena.plain)
-    for first, second in combinations(arena.methods, 2):
-        found += [one for one in compare(first, second) if not one.why]  # why not is told beside plain noise
-    return found
+def _comparisons(found: list[Arena]) -> list[Comparison]:
+    """Those with plain noise, one family for Holm; and those of two methods, another one."""
+    with_noise: list[Comparison] = []
+    with_others: list[Comparison] = []
+    for arena in found:
+        for method in arena.methods:
+            if arena.plain is None:
+                why = ("there is no run with noise alone to hold it against (surrogates: {kind: none})", method.label)
+                with_noise.append(Comparison(method.label, "plain noise", why=(why,)))
+            else:
+                with_noise += compare(method, arena.plain)
+        for first, second in combinations(arena.methods, 2):
+            with_others += compare(first, second)
+    return told(with_noise) + [one for one in told(with_others) if not one.why]  # why not is told beside plain noise
 
 
 def _merged(doubts: tuple[Doubt, ...]) -> tuple[str, ...]:
@@ -79,8 +82,8 @@ def _sentence(one: Comparison) -> str:
     less = "less" if one.raises else "more"
     return (
         f"{one.method}: {less} is rebuilt than under {one.other}. The strongest attack's error is "
-        f"{one.log.factor_text()} times as large ({one.log.n} seeds, 95 % interval in brackets), at a test accuracy of "
-        f"{_percent(one.accuracy.mean)}; {one.how}."
+        f"{one.log.factor_text()} times as large ({one.log.n} seeds, 95 % interval in brackets; p {p_text(one.p)}), at "
+        f"a test accuracy of {_percent(one.accuracy.mean)}; {one.how}."
     )
 
 

@@ -1,10 +1,14 @@
-"""Comparisons at equal accuracy, by the log of the factor of two errors, paired by seed. No interval, no verdict."""
+"""Comparisons at equal accuracy, by the log of the factor of two errors, paired by seed. No interval, no verdict.
+
+What is told is told by the p value after Holm, as in the tables (`cem/report/equal_accuracy.py`).
+"""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from cem.report.curves import Curve, Doubt, Point, common_seeds, place_at
-from cem.report.statistics import Estimate, LogErrors, over_seeds
+from cem.report.statistics import LEVEL, Estimate, LogErrors, holm, over_seeds
 
 MARGIN = 0.005  # accuracy lost at most, by the interval's end, where one point is held to be as accurate as another
 NOTHING = Estimate(math.nan, math.nan, 0)
@@ -14,7 +18,8 @@ NOTHING = Estimate(math.nan, math.nan, 0)
 class Comparison:
     """One curve's error over another's. log: of the factor. how: how accuracies are equal, in words.
 
-    why: why nothing can be said; empty where something can.
+    why: why nothing can be said; empty where something can. p: of a factor of 1, after Holm. beside: comparisons of the
+    same curves that were made, too, and are not shown, since they tell nothing.
     """
 
     method: str
@@ -23,6 +28,8 @@ class Comparison:
     accuracy: Estimate = NOTHING
     log: Estimate = NOTHING
     why: tuple[Doubt, ...] = ()
+    p: float = math.nan
+    beside: int = 0
 
     @property
     def raises(self) -> bool:
@@ -31,15 +38,35 @@ class Comparison:
 
 
 def compare(method: Curve, other: Curve) -> list[Comparison]:
-    """What can be said of a method beside another, a comparison per accuracy where it can; else one that says why."""
+    """What may be said of a method beside another, a comparison per accuracy where it may; else one that says why.
+
+    Whether it is said, `told` decides, by all comparisons of a page.
+    """
     found = [_at_point(point, other, False) for point in method.points]
     if not any(found):
         found = [_at_point(point, method, True) for point in other.points]
     interpolated = [comparison for comparison in found if comparison is not None]
     if interpolated:
         return interpolated
-    dominant = [one for mine in method.points for theirs in other.points if (one := _dominance(mine, theirs))]
-    return dominant or [Comparison(method.label, other.label, why=_why_not(method, other))]
+    made = [one for mine in method.points for theirs in other.points if (one := _dominance(mine, theirs))]
+    sure = [one for one in made if one.how]
+    first, *rest = sure or [Comparison(method.label, other.label, why=_why_not(method, other))]
+    return [replace(first, beside=len(made) - len(sure)), *rest]
+
+
+def told(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """A family of comparisons with p values for all of it; what a few of so many show by chance is not said."""
+    own = [one.log.p_value for one in comparisons]
+    adjusted = holm([*own, *[1.0] * sum(one.beside for one in comparisons)])
+    return [_by_chance(replace(one, p=p)) for one, p in zip(comparisons, adjusted, strict=False)]
+
+
+def _by_chance(one: Comparison) -> Comparison:
+    """With the doubt that the factor may be 1, where that is so and nothing else speaks against a verdict."""
+    if one.why or math.isnan(one.p) or one.p <= 1 - LEVEL:
+        return one
+    by = "by its interval" if one.log.low <= 0 <= one.log.high else f"after Holm: p {one.p:.3f}"
+    return replace(one, why=((f"the factor of the errors may be 1 {by}", f"{one.method}: {one.log.factor_text()}"),))
 
 
 def _at_point(point: Point, other: Curve, turned: bool) -> Comparison | None:
@@ -60,17 +87,18 @@ def _at_point(point: Point, other: Curve, turned: bool) -> Comparison | None:
 
 
 def _judged(method: str, other: str, how: str, accuracy: Estimate, log: LogErrors, doubts: list[Doubt]) -> Comparison:
-    """A comparison at equal accuracy, with what speaks against a verdict beside the doubts that are known."""
+    """A comparison at equal accuracy, with what speaks against a verdict whatever the factor."""
     estimate, both = log.estimate(), f"{method} and {other}"
     doubts += [("the strongest attacks are scored on different images", both)] if log.share is None else []
     doubts += [("1 seed in common", both)] if estimate.n == 1 else []
-    if not doubts and not (estimate.low > 0 or estimate.high < 0):
-        doubts = [("the factor of the errors may be 1 by its interval", f"{method}: {estimate.factor_text()}")]
     return Comparison(method, other, how, accuracy, estimate, tuple(dict.fromkeys(doubts)))
 
 
 def _dominance(mine: Point, theirs: Point) -> Comparison | None:
-    """Two points of equal accuracy; or one that is as accurate and lets less be rebuilt. Both by their intervals."""
+    """Two points of equal accuracy; or one that is as accurate and lets less be rebuilt. Both by their intervals.
+
+    None where accuracies do not allow for a comparison; without a `how` where errors were compared and tell nothing.
+    """
     seeds = common_seeds(mine, theirs)
     if len(seeds) < 2 or mine.doubts or theirs.doubts:
         return None
@@ -87,7 +115,7 @@ def _dominance(mine: Point, theirs: Point) -> Comparison | None:
     elif no_more and estimate.high < 0:
         how = "less error at no more accuracy"
     else:
-        return None
+        return Comparison(mine.group.label, theirs.group.label)
     how += f" ({100 * MARGIN:g} points are allowed for)"
     return _judged(mine.group.label, theirs.group.label, how, over_seeds(mine.accuracy(seeds)), log, [])
 

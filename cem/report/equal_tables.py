@@ -9,7 +9,7 @@ import pandas as pd
 from cem.report.equal_accuracy import Comparisons
 from cem.report.methods import PLAIN
 from cem.report.series import PLACE
-from cem.report.statistics import Estimate
+from cem.report.statistics import Estimate, p_text
 from cem.report.table import Table
 
 Row = Any  # a named tuple of pandas
@@ -47,7 +47,7 @@ def equal_table(frame: pd.DataFrame) -> Table:
     header = ("points below", "method", "in words", "accuracy, %", "error", "times noise", "p", "seeds")
     rows: list[tuple[str, ...]] = [
         (f"{row.points_below:g}", f"{_method(row)}{_strengths(row)}", _words(row), _percent(row), _error(row),
-         _factor(row, "factor_to_noise"), _p(row), str(row.seeds or "–"))
+         _factor(row, "factor_to_noise"), p_text(row.p_holm), str(row.seeds or "–"))
         for row in _each(frame)
     ]  # fmt: skip
     return Table(
@@ -68,7 +68,8 @@ def front_table(frame: pd.DataFrame) -> Table:
     rows: list[tuple[str, ...]] = [
         (_method(row), f"{row.strength_name} {row.strength:g}" if row.strength_name else "–", row.attack, _words(row),
          "yes" if row.on_front else "", _percent(row), _mean(row, "points_lost", 2),
-         ("≤ " if row.limit else "") + _mean(row, "mse"), _factor(row, "factor_to_noise"), _p(row), str(row.seeds))
+         ("≤ " if row.limit else "") + _mean(row, "mse"), _factor(row, "factor_to_noise"), p_text(row.p_holm),
+         str(row.seeds))
         for row in _each(frame)
     ]  # fmt: skip
     return Table(
@@ -91,7 +92,8 @@ def paired_table(frame: pd.DataFrame) -> Table:
     """Of rows of `Comparisons.paired`, all of one threat model; of two methods, as noise is in another table."""
     header = ("points below", "method", "held against", "error, times", "p", "seeds")
     rows: list[tuple[str, ...]] = [
-        (f"{row.points_below:g}", _method(row), row.other, _factor(row, "factor"), _p(row), str(row.factor_seeds))
+        (f"{row.points_below:g}", _method(row), row.other, _factor(row, "factor"), p_text(row.p_holm),
+         str(row.factor_seeds))
         for row in _each(frame)
     ]  # fmt: skip
     return Table("paired", header, rows, (BELOW, *_notes(rows)), text_columns=3)
@@ -166,12 +168,6 @@ def _factor(row: Row, name: str) -> str:
         return "–"
     log = math.log(mean)
     return Estimate(log, math.log(high) - log, getattr(row, f"{name}_seeds")).factor_text()
-
-
-def _p(row: Row) -> str:
-    if math.isnan(row.p_holm):
-        return "–"
-    return "< 0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
 
 
 def _notes(rows: list[tuple[str, ...]]) -> list[str]:

@@ -131,6 +131,13 @@ def holm(p_values: Iterable[float]) -> list[float]:
     return found
 
 
+def p_text(p: float) -> str:
+    """`0.031`, `< 0.001`; – where there is none."""
+    if math.isnan(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 @dataclass(frozen=True)
 class LogErrors:
     """Logarithms of mean errors, one per seed, with each image's part in them. So are sums and multiples of these.

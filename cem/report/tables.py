@@ -12,7 +12,7 @@ from cem.report.inputs import JUDGED, PIXELS, RANKS, SCOPES, metric_columns, rea
 from cem.report.ladder import larger_helps
 from cem.report.references import references_of
 from cem.report.scores import Scores
-from cem.report.statistics import over_seeds
+from cem.report.statistics import over_seeds, p_text
 from cem.report.table import Table
 from cem.report.threat import ThreatModel
 
@@ -57,15 +57,16 @@ def comparisons_table(answer: Answer) -> Table:
         "can be said",
         "accuracy, %",
         "error, times",
+        "p",
         "seeds",
     )
     rows: list[tuple[str, ...]] = [
         (one.method, one.other, one.how, _can_be_said(one), f"{100 * one.accuracy.mean:.2f}",
-         one.log.factor_text(), str(one.log.n))
+         one.log.factor_text(), p_text(one.p), str(one.log.n))
         for one in answer.comparisons
     ]  # fmt: skip
     note = "error: factor of the strongest attacks' MSE, paired by seed (mean of logarithms), 95 % interval in brackets"
-    several = "" if len(rows) < 2 else f"; each of the {len(rows)} by itself, so that by chance some miss"
+    several = "; each interval by itself. p: after Holm, for all comparisons with plain noise, or for all others"
     return Table("comparisons", header, rows, (note + several + ".",), text_columns=4)
 
 

@@ -1,18 +1,22 @@
 """What the report says in words: at equal accuracy, with an interval, or that nothing can be said, and why."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.interpolate import PchipInterpolator
+from scipy.stats import ttest_1samp
 
 from cem.config import Run
 from cem.planning.plan import Plan
 from cem.report.answer import Answer, answer
+from cem.report.compare import Comparison, told
 from cem.report.groups import group_plan
 from cem.report.results import gather
 from cem.report.scores import Scores
+from cem.report.statistics import over_seeds
 from cem.report.tables import comparisons_table
 from cem.report.threat import threat_models
 from cem.storage.files import write_json
@@ -100,9 +104,8 @@ def test_a_method_is_held_against_plain_noise_at_its_own_accuracy(tmp_path: Path
     found = answered(tmp_path, PLAIN | gmm(0.96, *(1.5 * one for one in BETWEEN)))
     (sentence,) = [one for one in found.verdicts if one.startswith(LABEL)]
     assert "less is rebuilt than under plain noise, between none, σ 0.1 and none, σ 0.2" in sentence
-    assert "is 1.50 [1.50, 1.50] times as large (3 seeds, 95 % interval in brackets), at a test accuracy of 96.0 %" in (
-        sentence
-    )
+    assert "is 1.50 [1.50, 1.50] times as large (3 seeds, 95 % interval in brackets; p < 0.001), at a test " in sentence
+    assert "accuracy of 96.0 %" in sentence
     assert "interpolated along σ" in sentence
 
 
@@ -290,3 +293,19 @@ def test_what_tells_a_defence_of_one_strength_is_more_of_it_or_more_noise(tmp_pa
     facts: Facts = {("none", 0.1): (0.97, [0.02, 0.021, 0.022])}
     reasons = about(answered(tmp_path, facts, more=single, dropout=(0.9, [0.06, 0.061, 0.062])))
     assert "(more values of rate or σ would tell)" in reasons
+
+
+def test_what_one_of_many_comparisons_shows_by_chance_is_not_said() -> None:
+    """Holm doubles p for two comparisons, also where the other one is not shown."""
+    sure, unsure = (Comparison(name, "noise", "equal", log=over_seeds(log)) for name, log in PAIR.items())
+    (by_itself,) = told([sure])
+    assert by_itself.why == ()
+    assert np.isclose(by_itself.p, ttest_1samp(PAIR["sure"], 0).pvalue, rtol=1e-6)
+    found, other = told([sure, unsure])
+    assert found.why == (("the factor of the errors may be 1 after Holm: p 0.068", "sure: 1.20 [1.03, 1.40]"),)
+    assert other.why == (("the factor of the errors may be 1 by its interval", "unsure: 1.02 [0.79, 1.32]"),)
+    (alone,) = told([replace(sure, beside=1)])
+    assert (alone.p, alone.why) == (found.p, found.why)
+
+
+PAIR = {"sure": [0.12, 0.19, 0.24], "unsure": [-0.1, 0.06, 0.1]}
