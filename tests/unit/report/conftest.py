@@ -1,5 +1,6 @@
 """A results folder as the stages write it, with made-up numbers that can be checked by hand."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,17 @@ def write_study(folder: Path, text: str = STUDY) -> Plan:
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     return write_study(tmp_path)
+
+
+def set_facts(plan: Plan, run: Run, accuracy: float, mse: float, converged: bool = True) -> None:
+    """Give a run another accuracy, and its attacks other errors."""
+    path = plan.run(run) / "train.json"
+    write_json(path, json.loads(path.read_text()) | {"accuracy_test": accuracy})
+    for attack, error in {"decoder": mse, "linear": max(mse, 0.025), "nearest": 0.08}.items():
+        metrics = plan.attack(run, attack) / "metrics.parquet"
+        spread = error * np.array([0.9, 1.1, 0.9, 1.1])
+        pd.read_parquet(metrics).assign(mse=spread).to_parquet(metrics, index=False)
+        path = plan.attack(run, attack) / "attack.json"
+        write_json(path, json.loads(path.read_text()) | {"held_out_mse": error})
+    path = plan.attack(run, "decoder") / "attack.json"
+    write_json(path, json.loads(path.read_text()) | {"converged": converged})

@@ -1,6 +1,7 @@
 """The page in a real browser: what its reader sees, does and prints. Skipped where no Chromium is installed."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,12 +15,13 @@ from cem.report.page import write_report
 from cem.report.results import aggregate
 
 from .browser import Browser, find_browser
-from .conftest import STUDY, write_study
+from .conftest import STUDY, set_facts, write_study
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason="no Chromium: apt-get install chromium")
 
 # What a name would do if it were not shown as text. Settings refuse it; the page does not rely on that.
 HOSTILE = "<img src=x onerror=document.title='broken'>"
+LAMBDAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 WIDE = """[...document.querySelectorAll('main *')].filter((one) => one.getClientRects().length
   && one.getBoundingClientRect().right > innerWidth + 1 && !one.closest('.scroll, .chart, pre, .tools'))
   .map((one) => one.outerHTML.slice(0, 120))"""
@@ -31,6 +33,22 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     text = STUDY.replace("  - {kind: gmm}\n", "  - {kind: gmm}\n  - {kind: gmm, weight: 0.3}\n")
     plan = write_study(tmp_path_factory.mktemp("browser"), text)
     plan.study = plan.study.model_copy(update={"name": HOSTILE})
+    aggregate(plan, plan.folder / "results.parquet", plan.folder / "results.csv", plan.folder / "runs.csv")
+    write_report(plan, plan.folder / "results.parquet", plan.report, plan.folder / "figures", plan.folder / "tables")
+    return plan
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """Fourteen runs: six λ and plain noise, of two seeds. The more λ, the less accuracy, and the more error."""
+    methods = "".join(f"  - {{kind: gmm, weight: {weight}}}\n" for weight in LAMBDAS)
+    text = STUDY.replace("  - {kind: gmm}\n  - {kind: attention}\n", methods)
+    plan = write_study(tmp_path_factory.mktemp("sweep"), text)
+    assert sum(run.noise_std > 0 for run in plan.runs.values()) == 14  # the others are the references
+    for run in plan.runs.values():
+        strength = LAMBDAS.index(run.surrogate.weight) + 1 if run.surrogate.adds_term else 0
+        error = (0.011 if run.noise_std else 0.01) * 1.2**strength
+        set_facts(plan, run, 0.98 - 0.02 * strength - 0.001 * run.seed, error * (1 + 0.01 * run.seed))
     aggregate(plan, plan.folder / "results.parquet", plan.folder / "results.csv", plan.folder / "runs.csv")
     write_report(plan, plan.folder / "results.parquet", plan.report, plan.folder / "figures", plan.folder / "tables")
     return plan
@@ -149,6 +167,26 @@ def test_the_front_names_the_run_under_the_pointer_and_is_filtered_by_its_legend
     assert browser.run(f"{point}.getBoundingClientRect().width") == 0
     browser.run("document.querySelectorAll('.legend input')[1].click()")
     assert browser.run(f"{point}.getBoundingClientRect().width") > 0
+
+
+@pytest.mark.parametrize("width", [375, 1600])
+def test_a_sweep_of_lambda_is_one_line_in_the_order_of_lambda(sweep: Plan, browser: Browser, width: int) -> None:
+    browser.open(sweep.report, width=width)
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    assert browser.run(WIDE) == []
+    legend = browser.run("[...document.querySelectorAll('.legend li')].map((one) => one.textContent)")
+    assert legend == ["plain noise", "gmm-bound-w… (λ 0.01 to 3)"]
+    line = browser.run("document.querySelectorAll('.front .path')[1].getAttribute('d')")
+    places = [float(one.split(",")[0].split()[0].lstrip("ML")) for one in re.findall(r"[ML][^ML]+", line)]
+    assert len(places) == len(LAMBDAS)
+    assert places == sorted(places, reverse=True)  # accuracy falls along it
+    assert browser.run("document.querySelectorAll('.front [data-family=\"2\"] .point').length") == len(LAMBDAS)
+    assert browser.run("[...document.images].every((one) => one.complete && one.naturalWidth > 0)")
+    summary = "document.querySelector('[data-name=summary]')"
+    browser.run(f"{summary}.querySelectorAll('thead th')[5].firstChild.click()")
+    labels = column(browser, "summary", 0)
+    assert labels[-6:] == [f"gmm-bound-w{weight:g}" for weight in LAMBDAS]
+    assert told(browser) == []
 
 
 def test_without_a_script_all_of_it_is_there(plan: Plan, browser: Browser) -> None:

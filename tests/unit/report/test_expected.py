@@ -18,7 +18,7 @@ from cem.report.threat import threat_models
 from cem.storage.hdf5 import write_file
 
 FOUND = {"lmmse": 0.02, "lmmse_low": 0.015, "dfil": 4.0, "dfil_sem": 0.1, "dfil_floor": 0.25}
-FOUND |= {"i_mmse": 1.001, "i_mmse_sem": 0.002}
+FOUND |= {"i_mmse": 1.001, "i_mmse_sem": 0.002, "conditional_nats": 1234.0}
 NO_NOISE = {"lmmse": 0.01, "not_applicable": {"dfil": "without noise the Fisher information is infinite"}}
 
 
@@ -64,6 +64,7 @@ def test_table(plan: Plan) -> None:
     assert rows["none"]["linear error"].startswith("0.02")
     assert rows["none"]["1/dFIL, unbiased only"].startswith("0.25")
     assert rows["none"]["exp(−2I/d)"].startswith("0.368")
+    assert rows["none"]["−h(x|z) ≥, nats"].startswith("1234")
     assert rows["undefended reference"]["dFIL"] == "not applicable"
     assert "not applicable: dFIL: without noise the Fisher information is infinite." in found.notes
     assert UNSOUND not in found.notes
