@@ -27,8 +27,8 @@ NOTES = (
     "I-MMSE: how much the upper bound on the leakage changes with the noise, over what it should; 1 for a sound "
     "estimate. It is of ẑ + ε, before any mask.",
     "−h(x|z) ≥: with h(x) added, which all runs of one data set share, a lower bound on the leakage. It ranks runs and "
-    "is no amount: where it is larger, more of the image can be told. Of what is sent, masks included; from a regression "
-    "on learned features, fitted to private images and scored on test.",
+    "is no amount: where it is larger, more of the image can be told. Of what is sent, masks included; it comes from a "
+    "regression on learned features, fitted to private images and scored on test.",
     "exp(−2I/d): the part of an image's entropy power that is left, at least; from the upper bound on the leakage. A "
     "relative number, no error.",
 )
