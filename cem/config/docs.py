@@ -64,7 +64,7 @@ name.
 {{runs}}
 ```
 """
-BOUNDS = (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<"), ("pattern", "like"))
+BOUNDS = (("ge", "≥ {}"), ("gt", "> {}"), ("le", "≤ {}"), ("lt", "< {}"), ("pattern", "like `{}`"))
 TYPES = {int: "whole number", float: "number", str: "text", bool: "true or false", Any: "any value", NoneType: "null"}
 
 
@@ -122,8 +122,8 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
         return f"mapping: {_type(arguments[0])} → {_type(arguments[1])}"
     if arguments:  # a union
         return " or ".join(_type(part, () if part is NoneType else metadata) for part in arguments)
-    found = [(word, getattr(part, key, None)) for part in metadata for key, word in BOUNDS]
-    bounds = [f"{word} {bound}" for word, bound in found if bound is not None]
+    found = [(words, getattr(part, key, None)) for part in metadata for key, words in BOUNDS]
+    bounds = [words.format(bound) for words, bound in found if bound is not None]
     return " ".join([TYPES[annotation], ", ".join(bounds)]).strip()
 
 

@@ -31,7 +31,7 @@ class ModelSettings(Member):
         4, ge=1, description="how many stages the client holds; see the architecture for what one is"
     )
     bottleneck: str | None = Field(
-        "noRELU_C8S1", description="[noRELU_][Kk]CcSs: kernel, channels, stride at the cut; null: none"
+        "noRELU_C8S1", description="`[noRELU_][Kk]CcSs`: kernel, channels, stride at the cut; null: none"
     )
     activation: Literal["sigmoid", "relu", "batch_norm", "none"] = Field(
         "sigmoid", description="last step of the encoder; batch_norm: each channel has mean 0 and variance 1"

@@ -109,7 +109,7 @@ class OwnModel(CutAtModule):
     mean: tuple[float, ...] = Field((), description="of each channel, taken from images in [0, 1] before the network")
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field((), description="of each channel, divided by after that")
     bottleneck: str | None = Field(
-        None, description="[noRELU_][Kk]CcSs: kernel, channels, stride, put in at the cut; null: none"
+        None, description="`[noRELU_][Kk]CcSs`: kernel, channels, stride, put in at the cut; null: none"
     )
     activation: Literal["sigmoid", "relu", "batch_norm", "none"] = Field(
         "none", description="put in as the last step of the encoder; none: the module's output is sent as it is"

@@ -5,8 +5,10 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import FunctionType
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -34,8 +36,8 @@ class Loaded(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    if find_spec("material") is None:
-        pytest.skip("mkdocs-material is not installed: pip install -r requirements.lock")
+    if find_spec("material") is None or find_spec("mkdocstrings") is None:
+        pytest.skip("mkdocs-material or mkdocstrings is not installed: pip install -r requirements.lock")
     made = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(made)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
@@ -84,3 +86,13 @@ def test_links_of_the_site_lead_to_its_files(site):
 
 def test_the_site_can_be_searched(site):
     assert "hypervolume" in (site / "search/search_index.json").read_text(encoding="utf-8")
+
+
+def test_the_reference_has_the_public_names(site):
+    page = (site / "reference.html").read_text(encoding="utf-8")
+    text = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    for name in re.findall(r"^::: ([\w.]+)\n(?!    options)", text, re.MULTILINE):
+        package = import_module(name)
+        documented = [one for one in package.__all__ if isinstance(getattr(package, one), FunctionType | type)]
+        assert documented, name
+        assert [one for one in documented if f'id="{name}.{one}"' not in page] == [], name
