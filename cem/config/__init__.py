@@ -72,7 +72,6 @@ from cem.config.registry import Family, Member, load
 from cem.config.run import Run
 from cem.config.study import Study
 from cem.config.surrogate import (
-    LEGACY_LR,
     SURROGATES,
     AttentionSurrogate,
     GaussianSurrogate,
@@ -80,10 +79,8 @@ from cem.config.surrogate import (
     NoSurrogate,
     PairSurrogate,
     Surrogate,
-    SurrogateSettings,
-    SurrogateTerm,
-    ThresholdTerm,
 )
+from cem.config.surrogate_base import LEGACY_LR, SurrogateSettings, SurrogateTerm, ThresholdTerm
 from cem.config.threshold import Threshold
 from cem.config.training import Training
 
