@@ -8,10 +8,10 @@ from itertools import combinations
 import pandas as pd
 
 from cem.report.compare import Comparison, compare, told
-from cem.report.curves import Arena, Doubt, arenas, near_chance
+from cem.report.curves import Arena, Doubt, arenas
 from cem.report.groups import Group
 from cem.report.scores import Scores
-from cem.report.statistics import over_seeds, p_text
+from cem.report.statistics import near_chance, over_seeds, p_text
 from cem.report.threat import ThreatModel
 
 

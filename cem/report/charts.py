@@ -42,7 +42,7 @@ def accuracy_against_error(
     """
     figure = new_figure(8.2, max(3.8, 0.34 * len(shown) + 1.6))
     axes = figure.add_subplot()
-    ends = []
+    ends, headlines = [], []
     for index, group in enumerate(groups):
         rows = group.headline(results, threat)
         if rows.empty:
@@ -55,7 +55,8 @@ def accuracy_against_error(
         edge = colour(index) if "fillstyle" in style else "white"
         axes.plot(accuracy.mean, mse.mean, **style, markersize=9, markeredgecolor=edge)
         ends.append((accuracy, mse, index, group.label))
-    for error in results[results["scope"] == "infer"].groupby("dataset")["mse_mean_image"].mean():
+        headlines.append(rows)
+    for error in pd.concat(headlines).groupby("dataset")["mse_mean_image"].mean() if headlines else []:
         axes.axhline(error, color="#555555", linewidth=1, linestyle=":")
         axes.annotate("mean image: sees nothing", (0, error), xycoords=("axes fraction", "data"), xytext=(3, 3),
                       textcoords="offset points", fontsize=8, color="#555555")  # fmt: skip

@@ -81,7 +81,7 @@ def _at_point(point: Point, other: Curve, turned: bool) -> Comparison | None:
     method, against = point.group.label, f"{other.label}, {place.label}"
     if turned:
         log, method, against = -log, place.label, point.group.label
-    doubts = [*point.doubts, *place.first.doubts, *place.second.doubts]
+    doubts = [*point.doubts, *(doubt for one in place.counted for doubt in one.doubts)]
     how = f"interpolated along {other.by}"
     return _judged(method, against, how, over_seeds(point.accuracy(place.seeds)), log, doubts)
 

@@ -1,22 +1,19 @@
 """Curves of accuracy against error: the same method at several strengths, and plain noise at several σ."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cem.report.groups import Group
-from cem.report.interpolation import Along, grows
+from cem.report.interpolation import COUNTS, Along, grows
 from cem.report.methods import PLAIN, methods_of
 from cem.report.scores import Scores
-from cem.report.statistics import LogErrors, PerSeed, over_seeds
+from cem.report.statistics import LogErrors, PerSeed, near_chance, over_seeds
 from cem.report.threat import ThreatModel
 
-NEAR_CHANCE = 3  # standard errors
 Doubt = tuple[str, str]  # why nothing can be said, and by which runs
 
 
@@ -109,17 +106,17 @@ class Curve:
     strengths: tuple[float, ...]  # how much of `by` each point has
 
     @cached_property
-    def along(self) -> Callable[[tuple[int, ...]], Along]:
+    def along(self) -> Callable[[tuple[int, ...]], tuple[tuple[Point, ...], Along]]:
         """Of some seeds, by all points that have them and whose errors have a logarithm. Made once for each choice."""
 
         @cache
-        def along(seeds: tuple[int, ...]) -> Along:
-            points = [one for one in self.points if one.seeds >= set(seeds) and not one.exact]
+        def along(seeds: tuple[int, ...]) -> tuple[tuple[Point, ...], Along]:
+            points = tuple(one for one in self.points if one.seeds >= set(seeds) and not one.exact)
             accuracy = np.column_stack([one.accuracy(list(seeds)) for one in points])
-            errors = [one.errors(list(seeds)) for one in points]
+            errors = tuple(one.errors(list(seeds)) for one in points)
             if grows(accuracy, np.column_stack([one.mean for one in errors])):
-                return Along(accuracy, tuple(errors))
-            return Along(accuracy[:, ::-1], tuple(errors[::-1]))
+                return points, Along(accuracy, errors)
+            return points[::-1], Along(accuracy[:, ::-1], errors[::-1])
 
         return along
 
@@ -130,13 +127,6 @@ class Arena:
 
     plain: Curve | None
     methods: tuple[Curve, ...]
-
-
-def near_chance(row: "pd.Series[Any]") -> bool:
-    """Whether an accuracy is within three standard errors of always naming the most frequent class."""
-    share = float(row["majority_accuracy"])
-    error = math.sqrt(share * (1 - share) / row["test_images"])
-    return bool(row["accuracy"] <= share + NEAR_CHANCE * error)
 
 
 def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> list[Arena]:
@@ -168,10 +158,11 @@ def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scor
 
 @dataclass(frozen=True)
 class Between:
-    """A place on a curve, seed by seed: between two neighbours, and the errors there."""
+    """A place on a curve, seed by seed: between two neighbours, and the errors there. counted: what these rest on."""
 
     first: Point
     second: Point
+    counted: tuple[Point, ...]
     seeds: list[int]
     errors: LogErrors
 
@@ -195,9 +186,12 @@ def place_at(curve: Curve, point: Point) -> Between | None:
         wanted, start, end = (one.accuracy(seeds) for one in (point, first, second))
         if not seeds or not ((np.minimum(start, end) <= wanted) & (wanted <= np.maximum(start, end))).all():
             continue
-        there, _ = curve.along(tuple(seeds)).at(wanted)
+        points, along = curve.along(tuple(seeds))
+        there, share = along.at(wanted)
         if not np.isnan(there.mean).any():
-            found.append(Between(first, second, seeds, there))
+            counts = (np.abs(share) > COUNTS).any(axis=0)
+            counted = tuple(one for one, counted in zip(points, counts, strict=True) if counted)
+            found.append(Between(first, second, counted, seeds, there))
     return max(found[::-1], key=lambda place: (len(place.seeds), over_seeds(place.errors.mean).mean), default=None)
 
 

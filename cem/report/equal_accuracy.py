@@ -46,47 +46,50 @@ class Comparisons:
     def equal_accuracy(self) -> pd.DataFrame:
         """One row per accuracy and method: error there (geometric mean over seeds), and its factor to plain noise's.
 
-        p_holm: for the family of all methods at that accuracy. verdict: in words, by p_holm; where the accuracy is not
-        reached, why.
+        p_holm: for the family of all methods at that accuracy under one threat model. verdict: in words, by p_holm;
+        where there is none, why. limit: whether an error that counts, the method's or the noise's, is only an upper
+        limit; own_limit: whether one of the method's is.
         """
-        rows = []
-        for key, methods in self._places.items():
-            for points in self._points:
-                found = [self._at(series, _plain(methods), points) for series in methods]
-                rows += [dict(zip(PLACE, key, strict=True)) | row for row in _with_holm(found)]
-        return _frame(rows)
+        rows = [
+            dict(zip(PLACE, key, strict=True)) | self._at(series, _plain(methods), points)
+            for key, methods in self._places.items()
+            for points in self._points
+            for series in methods
+        ]
+        return _frame(_with_holm(rows, "threat_model", "points_below"))
 
     def paired(self) -> pd.DataFrame:
         """One row per accuracy and pair of methods that both reach it: the factor of the first one's error.
 
-        p_holm: for the family of all pairs with plain noise, or of all others, at that accuracy.
+        p_holm: for the family of all pairs with plain noise, or of all others, at that accuracy under one threat
+        model. doubt: why nothing can be said; empty where something may be.
         """
         rows: list[Row] = []
         for key, methods in self._places.items():
             for points in self._points:
                 reached = [(one, place) for one in methods if (place := _reached(one, points)) is not None]
-                families: dict[bool, list[Row]] = {False: [], True: []}
                 for (first, mine), (second, theirs) in combinations(reached, 2):
                     if first.plain:
                         first, mine, second, theirs = second, theirs, first, mine
-                    row = {"points_below": points, "method": first.label, "other": second.label}
-                    row |= _ratio(mine.over(theirs), "factor")
-                    families[second.plain].append(row | {"limit": mine.limit or theirs.limit})
-                for family in families.values():
-                    rows += [dict(zip(PLACE, key, strict=True)) | row for row in _with_holm(family)]
-        return _frame(rows)
+                    row: Row = dict(zip(PLACE, key, strict=True)) | {"points_below": points}
+                    row |= {"method": first.label, "other": second.label, "with_noise": second.plain}
+                    row |= _against(first, mine, second, theirs, "factor")
+                    rows.append(row | {"limit": mine.limit or theirs.limit})
+        found = _with_holm(rows, "threat_model", "points_below", "with_noise")
+        return _frame([{name: value for name, value in row.items() if name != "with_noise"} for row in found])
 
     def front(self) -> pd.DataFrame:
         """One row per method and strength: accuracy, error, and its factor to plain noise's at this accuracy.
 
-        Of each method its hypervolume, too. p_holm: for the family of all of these rows that have one.
+        Of each method its hypervolume, too. p_holm: for the family of all of these rows under one threat model.
         """
-        rows = []
-        for key, methods in self._places.items():
-            plain = _plain(methods)
-            found = [row for series in methods for row in _strengths(series, plain)]
-            rows += [dict(zip(PLACE, key, strict=True)) | row for row in _with_holm(found)]
-        return mark_front(_frame(rows), list(PLACE)) if rows else _frame(rows)
+        rows = [
+            dict(zip(PLACE, key, strict=True)) | row
+            for key, methods in self._places.items()
+            for series in methods
+            for row in _strengths(series, _plain(methods))
+        ]
+        return mark_front(_frame(_with_holm(rows, "threat_model")), list(PLACE)) if rows else _frame(rows)
 
     def _at(self, series: Series, plain: Series | None, points: float) -> Row:
         row: Row = {"points_below": points, "method": series.label, "strength_name": series.by}
@@ -96,24 +99,45 @@ class Comparisons:
             return row | _empty() | {"verdict": _why_not(series, points)}
         wanted = series.below_reference(points)
         row |= ends("accuracy", over_seeds(wanted.values())) | _error(place.errors.estimate())
+        row |= {"limit": place.limit, "own_limit": place.limit}
         if series.plain:
-            return row | _ratio(None) | {"limit": place.limit, "verdict": YARDSTICK}
-        if noise is None:
+            return row | _ratio(None) | {"verdict": YARDSTICK}
+        if plain is None or noise is None:
             why = "there is no plain noise" if plain is None else f"plain noise: {_why_not(plain, points)}"
-            return row | _ratio(None) | {"limit": place.limit, "verdict": f"no verdict: {why}"}
-        log = place.over(noise)
-        return row | _ratio(log) | {"limit": place.limit or noise.limit, "verdict": verdict(log.estimate(), series)}
+            return row | _ratio(None) | {"verdict": f"no verdict: {why}"}
+        return row | _beside_noise(series, place, plain, noise)
 
 
-def verdict(factor: Estimate, series: Series) -> str:
+def _beside_noise(series: Series, mine: Place, plain: Series, noise: Place) -> Row:
+    """The factor to plain noise's error, and what it says in words."""
+    found = _against(series, mine, plain, noise, "factor_to_noise")
+    doubt = found.pop("doubt")
+    words = f"no verdict: {doubt}" if doubt else _verdict(mine.over(noise).estimate())
+    return found | {"limit": mine.limit or noise.limit, "verdict": words}
+
+
+def _against(first: Series, mine: Place, second: Series, theirs: Place, name: str) -> Row:
+    """The factor of two errors, and why nothing can be said of it. Errors of different images have none."""
+    if len(images := mine.images | theirs.images) > 1:
+        counts = " and ".join(map(str, sorted(images)))
+        return _ratio(None, name) | {"doubt": f"scored on different images ({counts})"}
+    factor = mine.over(theirs)
+    found = _ratio(factor, name)
+    doubt = ""
+    if first.one_network or second.one_network:
+        doubt = "one network, given"
+    elif mine.chance or theirs.chance:
+        doubt = "near chance"
+    elif found[f"{name}_seeds"] < 2:
+        doubt = "1 seed" if found[f"{name}_seeds"] else "no seed in common"
+    return found | ({"p": math.nan} if doubt else {}) | {"doubt": doubt}
+
+
+def _verdict(factor: Estimate) -> str:
     """A method beside plain noise, in words, by the logarithm of the factor of their errors at equal accuracy.
 
     Of this comparison by itself: `_with_holm` says what is left of it among others.
     """
-    if series.one_network:
-        return "no verdict: one network, given"
-    if factor.n < 2:
-        return "no verdict: no seed in common" if factor.n == 0 else "no verdict: 1 seed"
     if factor.low <= 0 <= factor.high:
         return _undecided(math.exp(min(factor.high, _LARGEST)))
     return MORE if factor.mean > 0 else LESS
@@ -168,21 +192,30 @@ def _strengths(series: Series, plain: Series | None) -> Iterator[Row]:
     """Rows of the front of one method."""
     about = {"method": series.label, "strength_name": series.by}
     volume = volume_columns(series, plain)
-    for place, strength in enumerate(series.strengths):
+    for strength in series.strengths:
         rows = series.rows[series.rows["strength"] == strength].sort_values("seed")
         accuracy, lost = rows["accuracy"], 100 * (rows["reference_accuracy"] - rows["accuracy"])
         row: Row = about | {"strength": strength, "seeds": len(rows), "attack": ", ".join(rows["attack"].unique())}
         row |= ends("accuracy", over_seeds(accuracy)) | ends("points_lost", over_seeds(lost))
         row |= ends("mse", over_seeds(rows["mse"]))
         row["error_over_mean_image"] = float(rows["mse_ratio_to_mean_image"].mean())
-        log, limit = None, bool(rows["strongest_bound"].any())
-        if not (series.plain or plain is None or series.unusable or plain.unusable):
-            noise = plain.at(dict(zip(series.seeds, series.accuracy[:, place], strict=True)))
-            if noise.reached:
-                log, limit = Place(series.seeds, series.errors[place], (), limit).over(noise), limit or noise.limit
-        words = YARDSTICK if series.plain else "no verdict: plain noise has not this accuracy in every seed"
-        row |= _ratio(log) | {"limit": limit, "verdict": words if log is None else verdict(log.estimate(), series)}
-        yield row | volume
+        limit = bool(rows["strongest_bound"].any())
+        yield row | {"limit": limit, "own_limit": limit} | _at_own(series.alone(strength), plain) | volume
+
+
+def _at_own(alone: Series, plain: Series | None) -> Row:
+    """One strength beside plain noise of the same accuracy, by all seeds that both have."""
+    if alone.plain:
+        return _ratio(None) | {"verdict": YARDSTICK}
+    why = "there is no plain noise" if plain is None else ""
+    why = why or alone.unusable or (plain.unusable and f"plain noise: {plain.unusable}" if plain else "")
+    if plain is None or why:
+        return _ratio(None) | {"verdict": f"no verdict: {why}"}
+    wanted = dict(zip(alone.seeds, alone.accuracy[:, 0].tolist(), strict=True))
+    noise = plain.at(wanted)
+    if not noise.reached:
+        return _ratio(None) | {"verdict": "no verdict: plain noise has not this accuracy in every seed"}
+    return _beside_noise(alone, alone.at(wanted), plain, noise)
 
 
 def _error(estimate: Estimate) -> Row:
@@ -202,13 +235,23 @@ def _factors(name: str, log: Estimate) -> Row:
 
 
 def _empty() -> Row:
-    return ends("accuracy", _NONE) | _error(_NONE) | _ratio(None) | {"limit": False}
+    return ends("accuracy", _NONE) | _error(_NONE) | _ratio(None) | {"limit": False, "own_limit": False}
 
 
-def _with_holm(rows: list[Row]) -> list[Row]:
-    """With p values for the family of all these rows; what is told apart by its own interval alone is not."""
+def _with_holm(rows: list[Row], *family: str) -> list[Row]:
+    """With p values for the family of all rows that are equal in these columns.
+
+    What is told apart by its own interval alone is not told.
+    """
+    families: dict[tuple[Any, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        families.setdefault(tuple(row[name] for name in family), []).append(place)
+    adjusted = [math.nan] * len(rows)
+    for places in families.values():
+        for place, p in zip(places, holm(rows[place]["p"] for place in places), strict=True):
+            adjusted[place] = p
     found = []
-    for row, p in zip(rows, holm(row["p"] for row in rows), strict=True):
+    for row, p in zip(rows, adjusted, strict=True):
         by_chance = row.get("verdict") in (MORE, LESS) and p > 1 - LEVEL
         words = {"verdict": _undecided(row["factor_to_noise_high"])} if by_chance else {}
         found.append(row | words | {"p_holm": p})

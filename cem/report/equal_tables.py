@@ -9,7 +9,7 @@ import pandas as pd
 from cem.report.equal_accuracy import Comparisons
 from cem.report.methods import PLAIN
 from cem.report.series import PLACE
-from cem.report.statistics import Estimate, p_text
+from cem.report.statistics import LEVEL, Estimate, p_text
 from cem.report.table import Table
 
 Row = Any  # a named tuple of pandas
@@ -18,22 +18,29 @@ MOST_PAIRS = 60  # that a page shows
 RATIO = (
     "times noise: the error of the strongest attack over that under plain noise that costs the same accuracy, paired "
     "by training seed (mean of logarithms); 95 % interval in brackets, of each row by itself. p: after Holm, for all "
-    "{family}. In words: a difference is told where this p is below 0.05."
+    "{family} under one threat model. In words: a difference is told where this p is below 0.05."
 )
 BELOW = (
     "Accuracy: that of the undefended network of the same seed, less so many percent points. Errors are interpolated "
     "along each method's strength (isotonic regression, then a monotone cubic), seed by seed; not reached: in at least "
     "one seed the curve does not span that accuracy. Error: geometric mean over seeds."
 )
-LIMIT = "≤: at least one error that counts here is only an upper limit: a stronger attack may change what is said."
+LIMIT = (
+    "≤: at least one error that counts here, for words and factors also of what it is held against, is only an upper "
+    "limit: a stronger attack may change what is said."
+)
 ELSEWHERE = (
     "another network, another training: held against plain noise on the network of the other rows, and at the accuracy "
     "that this has undefended. Data and attacks are the same."
 )
 FRONT = (
-    "front: of the means, no other row has more accuracy at no less error, or more error at no less accuracy. "
-    "Points lost: of accuracy, against the undefended network of the same seed. times noise: at the accuracy of the "
-    "row itself."
+    "front: of the means, no other row has more accuracy at no less error, or more error at no less accuracy. A row "
+    "whose error is an upper limit puts none off it, and may itself be on it or not (not known). Points lost: of "
+    "accuracy, against the undefended network of the same seed. times noise: at the accuracy of the row itself."
+)
+PAIR = (
+    "error, times: paired by training seed (mean of logarithms), 95 % interval in brackets, of each row by itself. p: "
+    "after Holm, for all pairs of two methods at that accuracy under one threat model."
 )
 VOLUME = (
     "Hypervolume: the part of a rectangle that has an accuracy and an error no better than one of the method's "
@@ -47,7 +54,7 @@ def equal_table(frame: pd.DataFrame) -> Table:
     header = ("points below", "method", "in words", "accuracy, %", "error", "times noise", "p", "seeds")
     rows: list[tuple[str, ...]] = [
         (f"{row.points_below:g}", f"{_method(row)}{_strengths(row)}", _words(row), _percent(row), _error(row),
-         _factor(row, "factor_to_noise"), p_text(row.p_holm), str(row.seeds or "–"))
+         _factor(row, "factor_to_noise"), p_text(row.p_holm), _seeds(row))
         for row in _each(frame)
     ]  # fmt: skip
     return Table(
@@ -67,13 +74,13 @@ def front_table(frame: pd.DataFrame) -> Table:
     )  # fmt: skip
     rows: list[tuple[str, ...]] = [
         (_method(row), f"{row.strength_name} {row.strength:g}" if row.strength_name else "–", row.attack, _words(row),
-         "yes" if row.on_front else "", _percent(row), _mean(row, "points_lost", 2),
-         ("≤ " if row.limit else "") + _mean(row, "mse"), _factor(row, "factor_to_noise"), p_text(row.p_holm),
-         str(row.seeds))
+         "" if row.on_front == "no" else row.on_front, _percent(row), _mean(row, "points_lost", 2),
+         ("≤ " if row.own_limit else "") + _mean(row, "mse"), _factor(row, "factor_to_noise"), p_text(row.p_holm),
+         _seeds(row))
         for row in _each(frame)
     ]  # fmt: skip
     return Table(
-        "front", header, rows, (FRONT, RATIO.format(family="rows of this table"), *_notes(rows)), text_columns=5
+        "front", header, rows, (FRONT, RATIO.format(family="methods and strengths"), *_notes(rows)), text_columns=5
     )
 
 
@@ -83,20 +90,21 @@ def volume_table(frame: pd.DataFrame) -> Table:
     rows: list[tuple[str, ...]] = []
     for _, members in frame.groupby(["arena", "method"], sort=False):
         row: Row = next(_each(members))
-        volumes = (_mean(row, name) for name in ("hypervolume", "hypervolume_above_noise"))
-        rows.append((_method(row), str(len(members)), *volumes))
-    return Table("hypervolume", header, rows, (VOLUME,))
+        sign = "≤ " if members["own_limit"].any() else ""
+        above = _mean(row, "hypervolume_above_noise") + (" (≤)" if sign else "")
+        rows.append((_method(row), str(len(members)), sign + _mean(row, "hypervolume"), above))
+    return Table("hypervolume", header, rows, (VOLUME, *_notes(rows)))
 
 
 def paired_table(frame: pd.DataFrame) -> Table:
     """Of rows of `Comparisons.paired`, all of one threat model; of two methods, as noise is in another table."""
-    header = ("points below", "method", "held against", "error, times", "p", "seeds")
+    header = ("points below", "method", "held against", "can be said", "error, times", "p", "seeds")
     rows: list[tuple[str, ...]] = [
-        (f"{row.points_below:g}", _method(row), row.other, _factor(row, "factor"), p_text(row.p_holm),
+        (f"{row.points_below:g}", _method(row), row.other, _said(row), _factor(row, "factor"), p_text(row.p_holm),
          str(row.factor_seeds))
         for row in _each(frame)
     ]  # fmt: skip
-    return Table("paired", header, rows, (BELOW, *_notes(rows)), text_columns=3)
+    return Table("paired", header, rows, (BELOW, PAIR, *_notes(rows)), text_columns=4)
 
 
 def equal_tables(frames: dict[str, pd.DataFrame], threat: str) -> dict[str, Table]:
@@ -142,6 +150,18 @@ def _strengths(row: Row) -> str:
     return f" ({row.strength_name} {row.strengths})" if row.strength_name else ""
 
 
+def _said(row: Row) -> str:
+    if row.doubt:
+        return f"no: {row.doubt}"
+    return ("yes" if row.p_holm <= 1 - LEVEL else "no: may be 1") + (" (≤)" if row.limit else "")
+
+
+def _seeds(row: Row) -> str:
+    """How many; in brackets of how many the factor to plain noise is, where these are others."""
+    factor = row.factor_to_noise_seeds
+    return (str(row.seeds) if row.seeds else "–") + (f" ({factor})" if factor not in (0, row.seeds) else "")
+
+
 def _words(row: Row) -> str:
     return f"{row.verdict} (≤)" if row.limit else str(row.verdict)
 
@@ -159,7 +179,7 @@ def _error(row: Row) -> str:
     if math.isnan(row.error):
         return "–"
     interval = "" if math.isnan(row.error_low) else f" [{row.error_low:.3g}, {row.error_high:.3g}]"
-    return f"{'≤ ' if row.limit else ''}{row.error:.3g}{interval}"
+    return f"{'≤ ' if row.own_limit else ''}{row.error:.3g}{interval}"
 
 
 def _factor(row: Row, name: str) -> str:

@@ -44,7 +44,7 @@ def volumes(series: Series) -> dict[int, float]:
     chance = series.table("majority_accuracy")[:, 0]
     found = {}
     for seed, *points, least in zip(series.seeds, accuracy, errors, chance, strict=True):
-        if not np.isnan(points).any():
+        if not np.isnan(points).any() and least < 1:
             found[seed] = hypervolume(np.column_stack(points), (float(least), 0.0)) / (1 - float(least))
     return found
 
@@ -63,9 +63,17 @@ def ends(name: str, estimate: Estimate) -> dict[str, float]:
 
 
 def mark_front(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """With a column `on_front`: whether a row's means are on the front of all rows of its group."""
-    found = pd.Series(False, index=rows.index)
+    """With a column `on_front`: whether a row's means are on the front of all rows of its group.
+
+    yes; no; or, where its error is only an upper limit and no sure row is better, not known. An upper limit puts no
+    other row off the front.
+    """
+    found = dict.fromkeys(rows.index, "no")
     for _, members in rows.groupby(by, sort=False):
-        points = members[["accuracy", "error_over_mean_image"]]
-        found[members.index] = on_front(points.to_numpy(float)) & points.notna().all(axis=1)
-    return rows.assign(on_front=found)
+        points = members[["accuracy", "error_over_mean_image"]].dropna()
+        sure = points[~members.loc[points.index, "own_limit"].astype(bool)]
+        for place in points.index:
+            beside = sure.drop(index=place, errors="ignore").to_numpy(float)
+            if on_front(np.vstack([points.loc[place].to_numpy(float), beside]))[0]:
+                found[place] = "yes" if place in sure.index else "not known"
+    return rows.assign(on_front=list(found.values()))

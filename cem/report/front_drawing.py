@@ -91,8 +91,8 @@ def front(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, score
     if not found:
         return None
     measured = [point for *_, points in found for point in points]
-    means = _mean_images(results)
     rows = pd.concat([one.point.rows for one in measured])
+    means = _mean_images(rows)
     errors = [*(one.error.mean for one in measured), *means.values(), *(float(one) for one in rows["mse"])]
     log = min(errors) > 0 and max(errors) > LOG_BEYOND * min(errors)
     x_ticks, x = _axis([100 * float(one) for one in rows["accuracy"]], LEFT, WIDTH - RIGHT)
@@ -122,10 +122,9 @@ def _measure(point: Point, scores: Scores) -> _Measured:
     return _Measured(point, over_seeds(100 * point.rows["accuracy"]), scores.estimate(point.rows, "mse"))
 
 
-def _mean_images(results: pd.DataFrame) -> dict[str, float]:
-    """Error of answering with the mean image on Infer, of each data set."""
-    infer = results[results["scope"] == "infer"]
-    return {str(name): float(error) for name, error in infer.groupby("dataset")["mse_mean_image"].mean().items()}
+def _mean_images(rows: pd.DataFrame) -> dict[str, float]:
+    """Error of answering with the mean image of the attacker's images, where these attacks are scored, by data set."""
+    return {str(name): float(error) for name, error in rows.groupby("dataset")["mse_mean_image"].mean().items()}
 
 
 def _axis(

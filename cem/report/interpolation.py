@@ -12,6 +12,7 @@ from cem.report.statistics import LogErrors, PerSeed
 
 PerStrength = Float[np.ndarray, " strengths"]
 Table = Float[np.ndarray, "seeds strengths"]
+COUNTS = 1e-3  # share of the total from which on an error counts
 _DIGITS = 9  # of an accuracy: means of equal ones differ in the last
 _STEP = 1e-7  # of the largest error
 

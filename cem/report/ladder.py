@@ -2,17 +2,18 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from cem.config import AttackSettings
 from cem.planning.plan import Plan
 from cem.report.cells import attack_cell, notes_of, seeds_text, working
-from cem.report.groups import Group
+from cem.report.groups import Group, group_plan
 from cem.report.inputs import read_attack
 from cem.report.scores import Scores
 from cem.report.table import Table
-from cem.report.threat import ThreatModel
+from cem.report.threat import SEPARATOR, ThreatModel, threat_models
 
 Ladder = list[AttackSettings]
 _HELPS = -0.03  # change of the error by the last step, beyond which a larger network is taken to help
@@ -58,6 +59,23 @@ def larger_helps(plan: Plan, group: Group, results: pd.DataFrame, threat: Threat
     """Whether the last step of a threat model's ladder still brought more than 3 % on a group."""
     own = [ladder for ladder in ladders(plan) if ThreatModel.of(ladder[0]) == threat]
     return any(_helps(climb(plan, group, ladder, results)) for ladder in own)
+
+
+def mark_limited(plan: Plan, rows: list[dict[str, Any]], results: pd.DataFrame) -> None:
+    """Mark the strongest attacks of runs whose ladder a larger network would go on: their errors are upper limits.
+
+    results: the table of these rows.
+    """
+    if not ladders(plan):
+        return
+    limited: set[tuple[str, str]] = set()
+    for group in group_plan(plan):
+        for threat in threat_models(plan):
+            if larger_helps(plan, group, results, threat):
+                limited |= {(run.id, threat.label) for run in group.runs}
+    for row in rows:
+        threats = row["strongest_of"].split(SEPARATOR)
+        row["strongest_bound"] |= any((row["run"], threat) in limited for threat in threats)
 
 
 def ladder_table(plan: Plan, groups: list[Group], results: pd.DataFrame, scores: Scores) -> Table | None:

@@ -132,7 +132,7 @@ def _without_bottleneck(rest: Settings) -> tuple[Settings, dict[Strength, float]
     if not model.get("bottleneck"):
         return rest, {}
     found = parse_bottleneck(model["bottleneck"])
-    kind = {"kernel": found.kernel, "relu": found.relu}
+    kind = {"kernel": found.kernel, "stride": found.stride, "relu": found.relu}
     return rest | {"model": model | {"bottleneck": kind}}, {("", "channels"): found.channels / found.stride**2}
 
 

@@ -12,9 +12,10 @@ const make = (tag, props = {}, ...children) => {
 // The number a cell stands for: its mean, whatever limit or interval stands beside it. NaN where there is none.
 const numberOf = (text) => {
   const plain = text.replaceAll("−", "-").replaceAll(",", "").replaceAll("\u00a0", " ");
-  if (/^[≤≥\s]*∞/.test(plain)) return Infinity;
-  const found = /^[≤≥\s]*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)/i.exec(plain);
-  return found ? Number(found[1]) : NaN;
+  if (/^[≤≥<>\s]*-?∞/.test(plain)) return plain.includes("-") ? -Infinity : Infinity;
+  const found = /^[≤≥<>\s]*(log )?([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)/i.exec(plain);
+  if (!found) return NaN;
+  return found[1] ? Math.log(Number(found[2])) : Number(found[2]);
 };
 
 const save = (name, text) => {

@@ -17,10 +17,13 @@ Read = Callable[[pd.DataFrame, pd.DataFrame, Scores], Estimate]  # what a group 
 
 @dataclass(frozen=True)
 class Column:
-    """higher: whether a defender wants more of it. scored: of an attack, so that it may be a limit only."""
+    """higher: whether a defender wants more of it; None: no row is the better one, as all numbers are limits.
+
+    scored: of an attack, so that it may be a limit only.
+    """
 
     title: str
-    higher: bool
+    higher: bool | None
     scored: bool
     read: Read
 
@@ -33,6 +36,13 @@ def _leakage(name: str) -> Read:
     return lambda about, infer, scores: over_seeds(infer[name].astype(float))
 
 
+def _lower(about: pd.DataFrame, infer: pd.DataFrame, scores: Scores) -> Estimate:
+    """None where a mask hides part of what it is of, or where it says no more than log K."""
+    if infer["leakage_masked"].any() or infer["leakage_lower_saturated"].fillna(True).any():
+        return over_seeds([])
+    return over_seeds(infer["leakage_lower_nats"].astype(float))
+
+
 # Names that the setting report.columns chooses from.
 COLUMNS = {
     "accuracy": Column("accuracy, %", True, False, lambda about, infer, scores: over_seeds(100 * about["accuracy"])),
@@ -41,8 +51,8 @@ COLUMNS = {
     "ssim": Column("SSIM", False, True, _score("ssim")),
     "recognised": Column("recognised, %", False, True, _score("recognised", 100.0)),
     "embedding_similarity": Column("embedding similarity", False, True, _score("embedding_similarity")),
-    "leakage_nats": Column("leakage ≤, nats", False, False, _leakage("leakage_nats")),
-    "leakage_lower_nats": Column("leakage ≥, nats", False, False, _leakage("leakage_lower_nats")),
+    "leakage_nats": Column("leakage ≤, nats", None, False, _leakage("leakage_nats")),
+    "leakage_lower_nats": Column("leakage ≥, nats", None, False, _lower),
     "train_seconds": Column(
         "training, s", False, False, lambda about, infer, scores: over_seeds(about["train_seconds"])
     ),
@@ -68,6 +78,7 @@ def paper_table(
         f"% Attackers: {threat.label}; the strongest attack of each row, scored on test images.",
         "% +-: half the 95 % interval. Bold: the best row for the defender, and those whose interval overlaps its own;",
         "% none in a column where a row has one seed, and no row whose number is a limit (<=, >=). References: last.",
+        "% A lower bound on leakage is left out where it is saturated, or where a mask hides part of what it is of.",
     ]
     body = [r"\toprule", header, r"\midrule", *asked, *([r"\midrule", *apart] if apart else []), r"\bottomrule"]
     return "\n".join([*notes, rf"\begin{{tabular}}{{l{'r' * len(chosen)}}}", *body, r"\end{tabular}", ""])
@@ -94,7 +105,7 @@ def _best(cells: Sequence[Cell], groups: Sequence[Group], column: Column) -> lis
         for (estimate, sign), group in zip(cells, groups, strict=True)
     ]
     there = [estimate for estimate in judged if estimate is not None]
-    if len(there) < 2 or any(math.isnan(estimate.half) for estimate in there):
+    if column.higher is None or len(there) < 2 or any(math.isnan(estimate.half) for estimate in there):
         return [False] * len(cells)
     best = max(there, key=lambda estimate: estimate.mean if column.higher else -estimate.mean)
     return [one is not None and one.low <= best.high and best.low <= one.high for one in judged]

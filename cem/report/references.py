@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cem.planning.plan import Plan
-from cem.report.curves import near_chance
 from cem.report.groups import Group
 from cem.report.inputs import read_test, read_training
+from cem.report.statistics import near_chance
 
 MARGIN = 0.1  # by how much less accurate a reference may be before it is warned of
 

@@ -28,6 +28,7 @@ from cem.report.inputs import (
     read_test,
     read_training,
 )
+from cem.report.ladder import mark_limited
 from cem.report.methods import METHOD_COLUMNS, methods_of
 from cem.report.scores import STORED
 from cem.report.strongest import mark_strongest
@@ -50,7 +51,7 @@ COLUMNS = (
     "leakage_nats", "train_seconds", "attack_seconds", "mse_image_sem", "leakage_nats_sem", "images", "converged",
     "strongest", "attempts", "lost_seconds", *COST_COLUMNS, *METRICS[3:], "mse_mean_image", "mse_class_mean",
     "attack_bound", "attack_verdict", "reference", "strongest_bound", "threat_model", "strongest_of",
-    "majority_accuracy", "test_images", *LEAKAGE[2:], *UNSATURATED, "constant",
+    "majority_accuracy", "test_images", *LEAKAGE[2:], "leakage_masked", *UNSATURATED, "constant",
     *_EXPECTED,
     "attack_weak", "held_out_mse", "channel_noise_std", *METHOD_COLUMNS,
 )  # fmt: skip
@@ -98,6 +99,8 @@ def gather(plan: Plan, whole: Plan | None = None) -> tuple[pd.DataFrame, pd.Data
     types = dict.fromkeys(floats, "float64") | dict.fromkeys(("converged", "leakage_lower_saturated"), "boolean")
     columns = dict.fromkeys((*COLUMNS, *metric_columns(plan)))
     results = pd.DataFrame(rows, columns=list(columns)).astype(types)
+    mark_limited(plan, rows, results)
+    results["strongest_bound"] = [row["strongest_bound"] for row in rows]
     of_run: dict[str, list[Row]] = {name: [] for name in plan.runs}
     for row in rows:
         of_run[row["run"]].append(row)
@@ -141,6 +144,7 @@ def _rows_of_run(plan: Plan, run: Run, majority: float, test_images: int, pixels
         found = read(observations)
         if not run.noise_known:
             found |= dict.fromkeys((*LEAKAGE, *UNSATURATED, "channel_noise_std")) | {"not_applicable": NO_NOISE}
+        found["leakage_masked"] = any(defense.masks for defense in run.defenses)
         nats = found["leakage_nats"]
         return found | {"entropy_power": None if nats is None else entropy_power(float(nats), pixels)}
 
@@ -232,7 +236,9 @@ def _rows_of_runs(plan: Plan, run: Run, rows: list[Row]) -> list[Row]:
 def _headline(plan: Plan, threat: str, best: Row) -> Row:
     scores = {"threat_model": threat, "strongest_attack": best.get("attack", "")}
     scores |= {"infer_bound": best.get("strongest_bound")}
-    scores |= {name: best.get(name) for name in (*LEAKAGE, *UNSATURATED, *_EXPECTED, "channel_noise_std")}
+    scores |= {
+        name: best.get(name) for name in (*LEAKAGE, "leakage_masked", *UNSATURATED, *_EXPECTED, "channel_noise_std")
+    }
     return scores | {f"infer_{name}": best.get(name) for name in metric_columns(plan)}
 
 

@@ -11,18 +11,17 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from cem import CemError
-from cem.report.interpolation import Along, Table, grows
+from cem.report.interpolation import COUNTS, Along, Table, grows
 from cem.report.methods import METHOD_COLUMNS, PLAIN
-from cem.report.statistics import LogErrors, PerSeed
+from cem.report.statistics import LogErrors, PerSeed, near_chance
 from cem.report.threat import SEPARATOR
 
 NEEDED = (
-    "run", "dataset", "seed", "reference", *METHOD_COLUMNS, "accuracy", "majority_accuracy", "attack", "scope",
-    "strongest_of", "strongest_bound", "mse", "mse_ratio_to_mean_image",
+    "run", "dataset", "seed", "reference", *METHOD_COLUMNS, "accuracy", "majority_accuracy", "test_images",
+    "attack", "scope", "images", "strongest_of", "strongest_bound", "mse", "mse_ratio_to_mean_image",
 )  # fmt: skip
 Images = Callable[[str, str], Float[np.ndarray, " images"]]  # run, attack → the error of each test image
 PLACE = ("dataset", "arena", "arena_id", "threat_model")  # of what may be compared
-_COUNTS = 1e-3  # share of the total from which on an error counts
 
 
 class SeriesError(CemError):
@@ -33,13 +32,16 @@ class SeriesError(CemError):
 class Place:
     """Errors of a method at one accuracy for each seed. missed: seeds whose curve does not span it.
 
-    limit: whether an error that counts is only an upper limit.
+    limit: whether an error that counts is only an upper limit. chance: whether one is of a network near chance.
+    images: on how many, the first ones of the split, the errors that count were scored.
     """
 
     seeds: tuple[int, ...]
     errors: LogErrors
     missed: tuple[int, ...]
     limit: bool
+    chance: bool
+    images: frozenset[int]
 
     @property
     def reached(self) -> bool:
@@ -98,7 +100,10 @@ class Series:
 
     def table(self, column: str) -> Table:
         """A column of the rows."""
-        table = self.rows.pivot(index="seed", columns="strength", values=column)
+        return self._table(self.rows, column)
+
+    def _table(self, rows: pd.DataFrame, column: str) -> Table:
+        table = rows.pivot(index="seed", columns="strength", values=column)
         found: Table = table.loc[list(self.seeds), list(self.strengths)].to_numpy(float)
         return found
 
@@ -139,20 +144,35 @@ class Series:
         return self.table("strongest_bound") > 0
 
     @cached_property
+    def _chance(self) -> Bool[np.ndarray, "seeds strengths"]:
+        near = self.rows.assign(chance=[near_chance(row) for _, row in self.rows.iterrows()])
+        return self._table(near, "chance") > 0
+
+    @cached_property
+    def _images(self) -> Table:
+        return self.table("images")
+
+    @cached_property
     def _along(self) -> Along:
         return Along(self.accuracy, self.errors)
 
     def at(self, accuracy: dict[int, float]) -> Place:
         """Its errors where it has these accuracies, seed by seed. Seeds that it does not have are left out."""
         errors, share = self._along.at(np.array([accuracy.get(seed, math.nan) for seed in self.seeds]))
-        there = np.flatnonzero(~np.isnan(errors.mean)).tolist()
+        there, counts = np.flatnonzero(~np.isnan(errors.mean)).tolist(), np.abs(share) > COUNTS
         seeds = tuple(self.seeds[place] for place in there)
         return Place(
             seeds=seeds,
             errors=errors.rows(there),
             missed=tuple(seed for seed in self.seeds if seed in accuracy and seed not in seeds),
-            limit=bool((self._limits & (np.abs(share) > _COUNTS)).any()),
+            limit=bool(self._limits[counts].any()),
+            chance=bool(self._chance[counts].any()),
+            images=frozenset(self._images[counts].astype(int).tolist()),
         )
+
+    def alone(self, strength: float) -> "Series":
+        """One strength, with all seeds that have it."""
+        return Series.of(self.rows[self.rows["strength"] == strength], self.images)
 
     def below_reference(self, points: float) -> dict[int, float]:
         """For each seed that has one, the accuracy of its undefended network less so many points."""
@@ -174,7 +194,7 @@ def read_series(results: pd.DataFrame, images: Images | None = None) -> dict[tup
     kept = results[(results["scope"] == "infer") & results["strongest_of"].fillna("").ne("")]
     kept = kept[~(kept["reference"].astype(bool) & ~kept["own_network"].astype(bool))]  # of another network
     kept = kept[list(NEEDED)].assign(
-        threat=kept["strongest_of"].str.split(SEPARATOR), **kept[["strength_name", "arena"]].fillna("")
+        threat=kept["strongest_of"].astype(str).str.split(SEPARATOR), **kept[["strength_name", "arena"]].fillna("")
     )
     rows = kept.explode("threat").drop_duplicates().sort_values("seed", kind="stable")
     found: dict[Any, list[Series]] = {}

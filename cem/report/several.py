@@ -37,7 +37,10 @@ SHOWN = {
 }
 TITLES = [title for title, _ in SHOWN.values()]
 STRONGEST = "strongest attack"
-CAPTION = "Error of the strongest attack against accuracy; up and right is better. Bars: 95 % over seeds."
+CAPTION = (
+    "Error of the strongest attack against accuracy; up and right is better. Bars: 95 % over seeds. Hollow: an upper "
+    "limit."
+)
 SPREAD = "±: half the 95 % interval over training seeds (Student's t), without that over test images: see each report."
 _MOST_SIDE_BY_SIDE = 3  # more are rows, not columns
 Row = dict[str, str]
@@ -57,11 +60,15 @@ class Entry:
     settings: Row
     strongest: str
     limit: bool  # whether the strongest attack's error is only an upper limit
+    lower: str  # why the lower bound on leakage says nothing here; empty where it does
     metrics: dict[str, Estimate]
 
     def text(self, metric: str) -> str:
         """A metric in a cell."""
-        sign = "≤ " if self.limit and metric == "infer_mse" else ""
+        if metric == "leakage_lower_nats" and self.lower:
+            return self.lower
+        scored = metric.startswith("infer_")
+        sign = ("≤ " if metric == "infer_mse" else "≥ ") if self.limit and scored else ""
         return sign + self.metrics[metric].text()
 
 
@@ -88,6 +95,8 @@ class Comparison:
                     "threat_model": entry.threat,
                     "settings": {name: entry.settings.get(name) or None for name in differing},
                     "strongest_attack": entry.strongest,
+                    "error_is_upper_limit": entry.limit,
+                    "leakage_lower_says_nothing": entry.lower or None,
                     "metrics": {
                         name: {"mean": _finite(one.mean), "half": _finite(one.half), "n": one.n}
                         for name, one in entry.metrics.items()
@@ -207,7 +216,9 @@ def _entry(study: str, threat: str, rows: list[Row]) -> Entry:
     metrics = {name: over_seeds(scale * _value(row[name]) for row in rows) for name, (_, scale) in SHOWN.items()}
     strongest = ", ".join(sorted({row["strongest_attack"] for row in rows} - {""})) or "attack failed"
     limit = any(row.get("infer_bound") == "True" for row in rows)
-    return Entry(study, tuple(row["run"] for row in rows), threat, settings, strongest, limit, metrics)
+    lower = "behind a mask" if any(row.get("leakage_masked") == "True" for row in rows) else ""
+    lower = lower or ("saturated" if any(row.get("leakage_lower_saturated") == "True" for row in rows) else "")
+    return Entry(study, tuple(row["run"] for row in rows), threat, settings, strongest, limit, lower, metrics)
 
 
 def _settings(row: Row) -> Row:
@@ -296,6 +307,7 @@ def _chart(entries: list[Entry]) -> str:
         axes.errorbar(
             accuracy.mean, error.mean, xerr=half[0], yerr=half[1], color=colour(studies.index(entry.study)),
             marker=marker(threats.index(entry.threat)), linestyle="none", capsize=2, label=label,
+            fillstyle="none" if entry.limit else "full",
         )  # fmt: skip
     axes.set_xlabel("test accuracy, %")
     axes.set_ylabel("MSE of the strongest attack, Infer")

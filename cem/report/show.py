@@ -185,7 +185,13 @@ def _leakage(folder: Path) -> dict[str, float]:
         with Reader(path, maker="fit_mixture", kind="mixture") as reader:
             attrs = reader.attrs
         known = {sign: attrs.get(name) for name, sign in _LEAKAGE.items()}
-        found |= {f"{sign} ({path.stem})": value for sign, value in known.items() if isinstance(value, float)}
+        said = {"before the mask": attrs.get("masked"), "saturated": attrs.get("leakage_lower_saturated")}
+        lower = "".join(f", {words}" for words, holds in said.items() if holds)
+        found |= {
+            f"{sign} ({path.stem}{lower if sign == '≥' else ''})": value
+            for sign, value in known.items()
+            if isinstance(value, float)
+        }
     return found
 
 

@@ -7,13 +7,16 @@ Seeds share the test images, so that the spread of seed means is not all of it e
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from scipy.optimize import brentq
 from scipy.special import stdtrit
 
 LEVEL = 0.95
+NEAR_CHANCE = 3  # standard errors
 SMALLEST_P = 1e-20  # that is told; smaller ones are beyond what Student's t is known for
 PerSeed = Float[np.ndarray, " seeds"]
 PerImage = Float[np.ndarray, "seeds images"]
@@ -136,6 +139,13 @@ def p_text(p: float) -> str:
     if math.isnan(p):
         return "–"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def near_chance(row: "pd.Series[Any]") -> bool:
+    """Whether a row's accuracy is within three standard errors of always naming the most frequent class."""
+    share = float(row["majority_accuracy"])
+    error = math.sqrt(share * (1 - share) / row["test_images"])
+    return bool(row["accuracy"] <= share + NEAR_CHANCE * error)
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,17 @@ def mark_strongest(plan: Plan, rows: list[Row], whole: Plan) -> None:
     """Of each run, scope and threat model, the attack with the least error on images that the attacker held out.
 
     Adds `strongest_of`, the threat models whose strongest attack it is, and `strongest`, whether there are any. The
-    scored images have no say in it: the least of several errors on these would be too low. An attack that was still
-    improving counts here: what it rebuilt it rebuilt, and leaving it out would make the run look better protected than
-    it is known to be. A weak one does not: see `Gate`. Where all but the yardsticks failed, there is none, unless the
-    study asks for yardsticks alone. They need no z, and are within reach of every attacker who owns the same images.
+    scored images have no say in it: the least of several errors on these would be too low. Only an attack that held out
+    none (it cannot ask the encoder, or owns too few images) is taken where they say that it came closer. An attack that
+    was still improving counts here: what it rebuilt it rebuilt, and leaving it out would make the run look better
+    protected than it is known to be. A weak one does not: see `Gate`. Where all but the yardsticks failed, there is
+    none, unless the study asks for yardsticks alone. They need no z, and are within reach of every attacker who owns
+    the same images.
 
     Its error is only an upper limit (`strongest_bound`) where it may do better; where another attack of the threat
-    model may that is stronger on the undefended references, or broke down here; where a weak one (or
-    any, by the scored images) came closer; or where
-    one has no result yet: `plan` holds what is there, `whole` all that is planned.
+    model may that is stronger on the undefended references, or broke down here; where another came closer, be it weak,
+    one that fails the gate, or one of an attacker who knows less: what it rebuilt is rebuilt; or where one has no
+    result yet: `plan` holds what is there, `whole` all that is planned. See `mark_limited` for what a ladder says.
     """
     on_infer = {(row["run"], row["attack"]): row["mse"] for row in rows if row["scope"] == "infer"}
     places: dict[tuple[str, str], list[Row]] = {}
@@ -39,19 +41,32 @@ def mark_strongest(plan: Plan, rows: list[Row], whole: Plan) -> None:
             found = [row for row in own if row["attack_ok"] or row["attack_bound"]]
             if not found:
                 continue
-            candidates = found + [row for row in lent if row not in found]
-            told = all(row["held_out_mse"] is not None for row in candidates)
-            best = min(candidates, key=_held_out if told else lambda row: float(row["mse"]))
+            names = {row["attack"] for row in found}
+            candidates = found + [row for row in lent if row["attack"] not in names]
+            best = _best(candidates)
             missing = {name for name in planned[run] if models[name] == threat} - {row["attack"] for row in own}
             unsure = [row for row in own if row["attack_bound"] or row["attack_broken"]]
-            closer = [row for row in own if row["attack_weak"] and _held_out(row) < _held_out(best)]
+            closer = [row for row in own if not row["failure"] and _held_out(row) < _held_out(best)]
             # Held-out images are few, and not the same for all: where the scored ones contradict, it is a limit.
-            closer += [row for row in candidates if row["images"] == best["images"] and row["mse"] < best["mse"]]
+            within = [row for row in here if not row["failure"] and threat.includes(models[row["attack"]])]
+            closer += [row for row in within + lent if row["images"] == best["images"] and row["mse"] < best["mse"]]
             limit = best["attack_bound"] or bool(missing) or bool(closer)
             limit = limit or any(_stronger(plan, one, best, on_infer) for one in unsure)
             best["strongest"] = True
             best["strongest_bound"] |= limit
             best["strongest_of"] = SEPARATOR.join(filter(None, [best["strongest_of"], threat.label]))
+
+
+def _best(candidates: list[Row]) -> Row:
+    """The least on held-out images; one without such, if its scored images say so. In parts of the mean image's."""
+    told = [row for row in candidates if row["held_out_mse"] is not None]
+    others = [row for row in candidates if row["held_out_mse"] is None]
+    return min([*([min(told, key=_held_out)] if told else []), *others], key=_part)
+
+
+def _part(row: Row) -> float:
+    """Error over that of answering with the mean image, by the scored images."""
+    return float(row["mse"]) if row["mse_ratio_to_mean_image"] is None else float(row["mse_ratio_to_mean_image"])
 
 
 def _stronger(plan: Plan, row: Row, other: Row, on_infer: dict[tuple[str, str], float]) -> bool:

@@ -101,7 +101,8 @@ def further_metrics_table(
     rows = []
     for group in groups:
         infer = group.headline(results, threat)
-        cells = [scores.estimate(infer, name).text() for name in names]
+        signs = [_sign(infer, larger_is_closer=own[name].better == "higher") for name in names]
+        cells = [sign + scores.estimate(infer, name).text() for sign, name in zip(signs, names, strict=True)]
         rows.append((group.label, *(["attack failed"] * len(names) if infer.empty else cells)))
     closer = (f"{name}: a {own[name].better} value says that the reconstruction is closer." for name in names)
     return Table("metrics", header, rows, tuple(closer))
@@ -211,9 +212,13 @@ def _in_part(attack: str, results: pd.DataFrame) -> bool:
 
 def _limit(infer: pd.DataFrame, metric: str) -> str:
     """What a headline that may not be the last word is: an upper limit of an error, a lower one of likeness."""
+    return _sign(infer, larger_is_closer=metric != "mse")
+
+
+def _sign(infer: pd.DataFrame, larger_is_closer: bool) -> str:
     if not infer["strongest_bound"].any():
         return ""
-    return "≤ " if metric == "mse" else "≥ "
+    return "≥ " if larger_is_closer else "≤ "
 
 
 def _score(infer: pd.DataFrame, metric: str, scores: Scores, scale: float = 1.0) -> str:
