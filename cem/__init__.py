@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 NUMERICS = 5
 
 # The same for attacks: raised when they give other numbers. Snakemake then reruns attacks and retrains nothing.
-ATTACK_NUMERICS = 5
+ATTACK_NUMERICS = 6
 
 
 class CemError(Exception):

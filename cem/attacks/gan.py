@@ -72,7 +72,7 @@ class GanAttack(NetworkAttack):
             return None
         decoder = DecoderAttack(self.cfg.decoder, self.store.part("decoder"), f"{self.cfg.id}'s decoder")
         fitted = decoder.fit(loop.knowledge)
-        self.net = decoder.net
+        self.net, loop.smashed_shape = decoder.net, decoder.weights().facts.smashed_shape
         return fitted
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cem.attacks.base import Knowledge, chunks
 from cem.attacks.standard import observed_spread
+from cem.models.attention import plain_attention
 from cem.types import Images, PerImage, Smashed
 
 SPECTRUM_IMAGES = 2048  # that a covariance is estimated from: bounds time
@@ -96,7 +97,7 @@ class Explainer:
         self, guess: Images, smashed: Smashed, unknown: Callable[[Images], Images], centre: Images | None = None
     ) -> Images:
         """Unknown: multiplies by C. centre: m."""
-        with torch.enable_grad():
+        with torch.enable_grad(), plain_attention():
             x = guess.detach().requires_grad_()
             clean = self.encode(x)
             weight = torch.zeros_like(clean).requires_grad_()

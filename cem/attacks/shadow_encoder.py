@@ -103,9 +103,9 @@ class ShadowEncoder:
         _, *shape = self.knowledge.images.shape
         image_shape = (shape[0], shape[1], shape[2])
         server, draws = self.server, self._generator("weights", "cpu")
-        net, _ = make_split(server.model, image_shape, server.num_classes, draws, server.defenses)
+        net, _ = make_split(server.model.from_scratch, image_shape, server.num_classes, draws, server.defenses)
         device, masked = self.knowledge.device, self.knowledge.masked
-        standard = spread_of([self.seen], masked=masked).by_channel()
+        standard = spread_of([self.seen], masked=masked).each_value()
         channels, height, width = z.shape[1:]
         judge = make_discriminator(
             (2 * channels if masked else channels, height, width), self._generator("discriminator", "cpu")

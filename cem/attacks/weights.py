@@ -9,7 +9,7 @@ from torch import nn
 
 from cem import __version__
 from cem.attacks.base import Fitted
-from cem.config import AttackSettings, Run
+from cem.config import AttackSettings, Run, load
 from cem.models import smashed_shape_of
 from cem.storage.manifest_records import KnownImages
 from cem.storage.tensors import load_checkpoint, save_checkpoint, subset
@@ -76,11 +76,17 @@ def load_weights(path: str, facts: NetworkFacts, nets: Mapping[str, nn.Module]) 
 def check_starts(run: Run, attack: AttackSettings) -> None:
     """Raise WeightsError where a file that an attack on a run starts from is absent, or of another network."""
     image = (run.dataset.channels, run.dataset.side, run.dataset.side)
+    if not attack.starts:
+        return
+    if run.model.has_network:
+        z = smashed_shape_of(run.model, image)
+    else:
+        z = load("cem.data.sources.pairs:smashed_shape_of_pairs")(run.dataset)
     for start in attack.starts:
         expected = NetworkFacts(
             network=start.network,
             net=start.net,
-            smashed_shape=smashed_shape_of(run.model, image) if start.of_z else None,
+            smashed_shape=z if start.of_z else None,
             masked=start.of_z and any(defense.masks for defense in run.defenses),
             image_shape=image,
         )

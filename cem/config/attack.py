@@ -195,6 +195,7 @@ class ShadowModel(AttackSettings):
     runs: Literal["all", "reference"] = _RUNS
     possible_encoder = ("none",)
     needs_labels = True
+    trains_encoder = True
 
     @property
     def seen_images(self) -> int:

@@ -57,6 +57,7 @@ class AttackSettings(Member):
     possible_encoder: ClassVar[tuple[Encoder, ...]] = ("weights", "query", "none")
     needs_labels: ClassVar[bool] = False
     trained: ClassVar[bool] = True
+    trains_encoder: ClassVar[bool] = False  # one like the client's: the network has to be one that can be trained
     yardstick: ClassVar[bool] = False
     on_ladder: ClassVar[bool] = False
 

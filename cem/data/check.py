@@ -48,6 +48,8 @@ def count_prepared(path: Path) -> Counted:
 def check_run(run: Run, known: Counted) -> None:
     """Raise DataError when a run has too few private images for a batch, or for its surrogate."""
     private, needed = known.counts["private"], run.surrogate.smallest_class
+    if run.surrogate.measures_threshold:
+        needed = max(needed, 2)  # of a class of one there is no variance to take a quantile of
     if run.trained and private.sum() < run.training.batch_size:
         raise DataError(
             f"{run.id}: training.batch_size is {run.training.batch_size}, but {run.dataset.name} has {private.sum()} "

@@ -36,7 +36,7 @@ def prune(encoder: nn.Sequential, fraction: float) -> Pruned:
             part.out_channels, part.in_channels = len(rows), len(columns)
             left = rows
         elif isinstance(part, nn.modules.batchnorm._BatchNorm):
-            rows = torch.arange(part.num_features, device=part.weight.device) if left is None else left
+            rows = torch.arange(part.num_features, device=next(part.buffers()).device) if left is None else left
             for name in ("weight", "bias"):
                 _replace(part, name, replaced, _select(rows))
             for name in ("running_mean", "running_var"):

@@ -46,7 +46,8 @@ def mark_strongest(plan: Plan, rows: list[Row], whole: Plan) -> None:
             best = _best(candidates)
             missing = {name for name in planned[run] if models[name] == threat} - {row["attack"] for row in own}
             unsure = [row for row in own if row["attack_bound"] or row["attack_broken"]]
-            closer = [row for row in own if not row["failure"] and _held_out(row) < _held_out(best)]
+            least = math.inf if best["held_out_mse"] is None else _held_out(best)
+            closer = [row for row in own if not row["failure"] and _held_out(row) < least < math.inf]
             # Held-out images are few, and not the same for all: where the scored ones contradict, it is a limit.
             within = [row for row in here if not row["failure"] and threat.includes(models[row["attack"]])]
             closer += [row for row in within + lent if row["images"] == best["images"] and row["mse"] < best["mse"]]

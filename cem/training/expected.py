@@ -13,6 +13,7 @@ from cem.defenses import Defense, NotApplicable, defense_of
 from cem.expected import Moments, fisher_leakage, linear_error
 from cem.jobs.process import make_generator
 from cem.models import make_split
+from cem.models.attention import plain_attention
 from cem.storage.hdf5 import ActivationReader, DatasetReader, open_dataset
 from cem.storage.tensors import check_files, load_checkpoint, subset
 
@@ -96,7 +97,13 @@ def _fisher(
     rows = torch.randperm(count, generator=make_generator(run.seed, "fisher/images", "cpu"))[:MOST_IMAGES].sort().values
     chosen = torch.from_numpy(images.images("test")[rows.numpy()]).to(device).float() / 255
     probes = make_generator(run.seed, "fisher/probes", device)
-    unit = fisher_leakage(lambda images: defense.prepare(encoder(images)), chosen, 1.0, probes=PROBES, generator=probes)
+    try:
+        with plain_attention():
+            unit = fisher_leakage(
+                lambda images: defense.prepare(encoder(images)), chosen, 1.0, probes=PROBES, generator=probes
+            )
+    except NotImplementedError as error:  # torch's word for a layer without forward derivatives
+        return {}, {"dfil": f"torch cannot differentiate the client forward: {str(error).partition(' because')[0]}"}
     found: dict[str, float] = {}
     for suffix, std in stds.items():
         found |= {f"dfil{suffix}": unit.mean / std**2, f"dfil_sem{suffix}": unit.sem / std**2}

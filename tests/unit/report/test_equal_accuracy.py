@@ -312,3 +312,72 @@ def test_what_one_interval_alone_tells_apart_is_not_told_among_many() -> None:
         found = at(Comparisons(pd.DataFrame(rows + alike)).equal_accuracy(), "gmm bound")
         assert found["p"] < 0.05 < found["p_holm"]
         assert found["verdict"] == among
+
+
+def test_errors_of_different_images_have_no_factor() -> None:
+    rows = noise() + method((1.5, 1.55, 1.45), images=100)
+    comparisons = Comparisons(pd.DataFrame(rows))
+    found = at(comparisons.equal_accuracy(), "gmm bound")
+    assert found["verdict"] == "no verdict: scored on different images (100 and 1000)"
+    assert math.isnan(found["factor_to_noise"])
+    (doubt,) = comparisons.paired()["doubt"].unique()
+    assert doubt == "scored on different images (100 and 1000)"
+    told = set(comparisons.front()["verdict"])
+    assert told == {"no verdict: scored on different images (100 and 1000)", YARDSTICK}
+
+
+@pytest.mark.parametrize(("whose", "change", "why"), [
+    ("plain noise", {"one_network": True}, "one network, given"),
+    ("gmm bound", {"majority_accuracy": 0.9}, "near chance"),
+])  # fmt: skip
+def test_what_stands_against_either_side_stands_against_the_words(whose: str, change: Row, why: str) -> None:
+    rows = [one | (change if one["method"] == whose else {}) for one in noise() + method((1.5, 1.55, 1.45))]
+    comparisons = Comparisons(pd.DataFrame(rows))
+    found = at(comparisons.equal_accuracy(), "gmm bound", 5)
+    assert found["verdict"] == f"no verdict: {why}"
+    assert math.isnan(found["p_holm"])
+    assert set(comparisons.paired().query("points_below == 5")["doubt"]) == {why}
+
+
+def test_a_limit_of_noise_alone_leaves_the_methods_error_a_number() -> None:
+    rows = [one | {"strongest_bound": one["method"] == "plain noise"} for one in noise() + method((1.5, 1.55, 1.45))]
+    comparisons = Comparisons(pd.DataFrame(rows))
+    found = at(comparisons.equal_accuracy(), "gmm bound")
+    assert (found["limit"], found["own_limit"]) == (True, False)
+    tables = equal_tables(comparisons.frames(), "shadow, query")
+    (mine,) = [row for row in tables["equal_accuracy"].rows if row[0] == "2" and row[1].startswith("gmm")]
+    assert mine[2].endswith("(≤)")
+    assert not mine[4].startswith("≤")
+    cells = {row[0]: row[2] for row in tables["hypervolume"].rows}
+    assert cells["plain noise"].startswith("≤ ")
+    assert not cells["gmm bound"].startswith("≤")
+
+
+def test_a_limit_puts_nothing_off_the_front() -> None:
+    """The method is better in both than all noise but the undefended; its errors are upper limits."""
+    rows = noise() + method((3.0,) * 3, strongest_bound=True)
+    front = Comparisons(pd.DataFrame(rows)).front()
+    told = {name: set(rows["on_front"]) for name, rows in front.groupby("method")}
+    assert told == {"plain noise": {"yes"}, "gmm bound": {"not known"}}
+
+
+def test_all_data_of_a_threat_model_are_one_family() -> None:
+    rows = [one | {"dataset": name} for name in ("digits", "shirts") for one in noise() + method((1.3, 1.5, 1.4))]
+    equal = Comparisons(pd.DataFrame(rows)).equal_accuracy().query("method == 'gmm bound' and points_below == 2")
+    assert equal["p_holm"].tolist() == pytest.approx([2 * p for p in equal["p"]])
+
+
+def test_a_strength_is_held_against_noise_by_all_seeds_that_have_it() -> None:
+    rows = [one for one in noise() + method((1.5, 1.55, 1.45)) if one["run"] != "gmm bound/1/s2"]
+    front = Comparisons(pd.DataFrame(rows)).front().set_index(["method", "strength"])
+    assert front.loc[("gmm bound", 0.1), ["seeds", "factor_to_noise_seeds"]].tolist() == [3, 3]
+    assert front.loc[("gmm bound", 1.0), ["seeds", "factor_to_noise_seeds"]].tolist() == [2, 2]
+
+
+def test_where_no_attack_counts_that_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    pd.DataFrame(noise()).assign(strongest_of="").to_csv(file, index=False)
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks/defenses.py", file], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "No attack counts on any run, so that nothing is compared.\n")

@@ -142,3 +142,15 @@ def test_the_ladder_is_on_the_page_and_beside_it(tmp_path, monkeypatch) -> None:
     write_report(plan, out / "results.parquet", out / "report.html", None, out / "tables")
     assert "Would more attacker help?" in (out / "report.html").read_text(encoding="utf-8")
     assert (out / "tables" / "ladder.tex").is_file()
+
+
+def test_where_a_larger_network_would_come_closer_the_error_is_a_limit(tmp_path: Path, monkeypatch) -> None:
+    plan = study(tmp_path, monkeypatch, LARGE)
+    for run in runs_of(plan, "attention"):
+        change(plan, run, "large", factor=0.8)  # `nearest` makes a limit of gmm's, too
+    results, runs = gather(plan)
+    best = results.query("strongest and scope == 'infer'").set_index("run")
+    first = {kind: runs_of(plan, kind)[0].id for kind in ("none", "gmm", "attention")}  # the other seed is unconverged
+    limits = {kind: bool(best.loc[run, "strongest_bound"]) for kind, run in first.items()}
+    assert limits == {"none": False, "gmm": True, "attention": True}
+    assert runs.set_index("run").loc[first["attention"], "infer_bound"]

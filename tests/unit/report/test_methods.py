@@ -120,3 +120,11 @@ def test_results_say_of_each_run_its_method_and_what_the_undefended_network_of_i
     assert equal.loc[equal["method"] == PLAIN, "verdict"].str.startswith("not reached").all()  # all σ lose nothing
     assert YARDSTICK not in set(equal["verdict"])
     assert "noise of σ 0, another network (bottleneck)" not in set(equal["method"])
+
+
+def test_bottlenecks_of_other_strides_are_other_methods(tmp_path: Path) -> None:
+    """Four channels of every place, and sixteen of every fourth one, pass as many numbers."""
+    names = ("noRELU_C4S1", "noRELU_C16S2")
+    found = methods(tmp_path, *(f"{{surrogate: {{kind: none}}, model.bottleneck: {name}}}" for name in names))
+    others = [one for one in found if one.by == "channels" and "σ 0.1" in one.label]
+    assert len({one.id for one in others}) == len({one.label for one in others}) == 2

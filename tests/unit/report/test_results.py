@@ -22,7 +22,7 @@ from cem.storage.files import StoreError
 from cem.storage.hdf5 import write_file
 
 from . import conftest
-from .conftest import STUDY, infer_mse, write_study
+from .conftest import MSE, REFERENCE_MSE, STUDY, infer_mse, write_study
 
 PUBLIC = [
     "run", "dataset", "arch", "cut_layer", "noise_std", "defense", "surrogate", "formula", "weight", "seed",
@@ -521,3 +521,22 @@ def test_the_size_of_the_noise_that_leaves_the_client_is_told_of_a_defences_nois
     assert table is not None
     assert [row[1] for row in table.rows] == ["1.5, a defence's"] * 3 + ["0"]
     assert any("root mean square" in note for note in table.notes)
+
+
+def test_what_a_failed_or_a_lesser_attacker_rebuilt_makes_the_error_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`nearest` fails the gate, and comes closer on gmm. `few` owns fewer images, and comes closer than who has all."""
+    for name in ("without", "with"):
+        (tmp_path / name).mkdir()
+    without = write_study(tmp_path / "without", STUDY)
+    monkeypatch.setitem(MSE, "few", tuple(0.9 * error for error in MSE["decoder"]))
+    monkeypatch.setitem(REFERENCE_MSE, "few", 0.011)
+    few = "  - {kind: decoder, net: res_normN1C8, epochs: 3, data_size: 50, name: few}\n"
+    with_few = write_study(tmp_path / "with", STUDY.replace("report:", f"{few}report:"))
+    found = []
+    for plan in (without, with_few):
+        best = gather(plan)[0].query("strongest and scope == 'infer' and seed == 0 and not reference")
+        found.append(best.set_index(["surrogate", "attack"])["strongest_bound"].to_dict())
+    assert found[0] == {("none", "decoder"): False, ("gmm", "decoder"): True, ("attention", "linear"): False}
+    assert found[1] == dict.fromkeys(found[0], True) | {(kind, "few"): False for kind, _ in found[0]}
