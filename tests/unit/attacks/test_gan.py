@@ -166,6 +166,8 @@ def test_a_decoder_to_start_from_is_kept_unless_an_epoch_is_better(knowledge, im
     kept = fitted(knowledge, lr=1.0, critic_steps=1, start="decoder", decoder=longer, epochs=1)[1]
     assert kept.choices["epoch"] == 0
     assert kept.converged is True  # the decoder's; one epoch of the GAN's own would say nothing
+    assert attack.weights().facts == ruined.weights().facts
+    assert attack.weights().facts.smashed_shape == alone.weights().facts.smashed_shape
     z = problem[1](images)
     assert (attack.reconstruct(z) - alone.reconstruct(z)).abs().max() < 0.2
 

@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from cem.attacks import AttackError, Server, make_attack
+from cem.attacks.shadow_encoder import ShadowEncoder
 from cem.config import Decoder, ShadowModel, StartingDecoder, Vgg11
 from cem.jobs.interruption import Interrupted
 from cem.models import make_split, seed_dropout
@@ -168,6 +169,21 @@ def test_an_encoder_that_diverges_is_a_failure_to_be_told(few, test_images):
 def test_what_it_needs_is_named(few, lacks, message):
     with pytest.raises(AttackError, match=message):
         make_attack(TINY).fit(replace(few, **lacks))
+
+
+def test_its_own_encoder_starts_from_the_design_alone(few, monkeypatch):
+    """Weights that the settings name are the victim's, which it does not have."""
+    asked = []
+
+    def from_scratch(cfg):
+        asked.append(cfg)
+        return cfg.model_copy(update={"width": 2 * cfg.width})
+
+    monkeypatch.setattr(type(MODEL), "from_scratch", property(from_scratch))
+    net = ShadowEncoder(TINY, few).net
+    assert asked == [MODEL]
+    widest = max(tensor.shape[0] for tensor in make_split(MODEL, (1, 32, 32), 10)[0].parameters())
+    assert max(tensor.shape[0] for tensor in net.parameters()) == 2 * widest
 
 
 def test_foreign_classes_are_refused(few):

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from cem.config import Checkpoint, OwnModel, Run, SyntheticDataset, Training
+from cem.config import Checkpoint, Decoder, OwnModel, Run, ShadowModel, SyntheticDataset, Training
 from cem.models import make_split, seed_dropout
 from cem.models.check import check_model
 from cem.models.own import make_network
@@ -101,6 +101,17 @@ def leaky():
 
 def needs_more(depth, *, num_classes):
     return Net(num_classes)
+
+def brought():
+    net = Net(10)
+    for values in net.parameters():
+        values.data.fill_(0.1)
+    return net
+
+def unkept():
+    net = Net(10)
+    net.register_buffer("scale", torch.rand(1), persistent=False)
+    return net
 
 def nothing():
     return None
@@ -309,6 +320,28 @@ def test_a_forward_that_asks_whether_it_trains_is_attacked_and_not_trained(folde
     classifier.eval()(encoder.eval()(images()))
     with pytest.raises(ModelError, match=r"asks for self\.training"):
         encoder.train()(images())
+
+
+def test_an_attack_that_trains_such_a_network_is_refused_before_it(folder: Path) -> None:
+    run = Run(
+        dataset=SyntheticDataset(), model=own(folder, make="functional"), training=Training(epochs=0), noise_std=0.0
+    )
+    check_model(run, [Decoder()], 10)
+    with pytest.raises(ModelError, match=r"shadow_model trains an encoder .*self\.training.* Leave shadow_model out"):
+        check_model(run, [Decoder(), ShadowModel()], 10)
+
+
+def test_code_that_brings_its_weights_is_refused_where_seeds_would_count_as_networks(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"same weights at every call.*weights: FILE"):
+        checked(own(folder, make="brought"))
+    checked(own(folder, make="brought"), trained=True)
+    save_file(state(), folder / "w.safetensors")
+    checked(own(folder, make="brought", weights=str(folder / "w.safetensors")))
+
+
+def test_a_random_buffer_that_no_file_keeps_is_refused(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"buffer scale is drawn at random and not kept"):
+        checked(own(folder, make="unkept"))
 
 
 @pytest.mark.parametrize("make", ["hooked", "by_channel", "leaky"])

@@ -88,6 +88,13 @@ def test_a_residual_block_loses_channels_between_its_convolutions_alone() -> Non
     resnet(cut_layer=4, extra_conv=16, client_pruned=0.1).load_state_dict(encoder.state_dict())
 
 
+def test_a_norm_without_weights_at_the_end_is_left() -> None:
+    encoder, images = resnet(cut_layer=4, bottleneck=None, activation="batch_norm"), torch.rand(5, *IMAGE)
+    before = encoder.eval()(images).shape
+    prune(encoder, 0.5)
+    assert encoder(images).shape == before
+
+
 @pytest.mark.parametrize(
     ("model", "convolutions"),
     [

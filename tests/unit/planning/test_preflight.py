@@ -75,6 +75,8 @@ def test_a_class_too_small_for_a_mixture_is_refused_by_name(study, few, tmp_path
     refused(plan(1, **gmm), r"surrogate gmm needs at least 2 private images of every class; fewer are of 'few' \(1\)")
     check_before_start(plan(2, **gmm))
     check_before_start(plan(1))
+    quantile = {"surrogates": [{"kind": "gaussian", "threshold": {"kind": "quantile"}}]}
+    refused(plan(1, **quantile), r"surrogate gaussian needs at least 2 private images of every class")
 
 
 LPIPS = [{"kind": "lpips", "trunk": "absent.pth"}]
