@@ -126,7 +126,7 @@ class FitLoop:
         self.smashed_shape = (channels, height, width)
         shape = (2 * channels if masked else channels, height, width)
         net = make_decoder(self.cfg.net, shape, self.image_shape, self.generator("weights", "cpu"))
-        return placed(Standardised(net, spread.each_value(), masked), self.knowledge.device)
+        return placed(Standardised(net, spread.by_channel(), masked), self.knowledge.device)
 
     def run(self, state: FitState, step: Step, store: StateStore, epochs: int | None = None) -> None:
         """Fit from where the state or an earlier attempt stands to the end, and give the net its best weights.

@@ -117,7 +117,7 @@ class _Loop(FlowLoop):
         shape = (2 * channels if masked else channels, height, width)
         velocity, condition = make_velocity(self.flow.net, self.image_shape, shape, self.generator("weights", "cpu"))
         assert condition is not None
-        reader, scale = Standardised(condition, spread.each_value(), masked), image_scale(self.knowledge, mean)
+        reader, scale = Standardised(condition, spread.by_channel(), masked), image_scale(self.knowledge, mean)
         net = FlowNet(velocity, reader, mean, scale, self.answers.samples, self.answers.steps, self.draws)
         return placed(net, self.knowledge.device)
 

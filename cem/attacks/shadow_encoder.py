@@ -105,7 +105,7 @@ class ShadowEncoder:
         server, draws = self.server, self._generator("weights", "cpu")
         net, _ = make_split(server.model.from_scratch, image_shape, server.num_classes, draws, server.defenses)
         device, masked = self.knowledge.device, self.knowledge.masked
-        standard = spread_of([self.seen], masked=masked).each_value()
+        standard = spread_of([self.seen], masked=masked).by_channel()
         channels, height, width = z.shape[1:]
         judge = make_discriminator(
             (2 * channels if masked else channels, height, width), self._generator("discriminator", "cpu")

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from cem.attacks.base import Knowledge, chunks
 from cem.types import Images, Smashed
 
-LEAST = 0.01  # standard deviation of a value, in parts of that of the values of its channel
 CONSTANT = 1e-12  # a spread below this part of the mean is what float64 makes of none
 
 
@@ -43,17 +42,16 @@ class Spread:
         variance, level = (share * self.variance).sum(), (share * self.mean.square()).sum().sqrt()
         return Standard(self.mean.float(), _or_one(variance.sqrt(), level))
 
-    def each_value(self) -> Standard:
-        """The mean and the standard deviation of each value: what networks read.
+    def by_channel(self) -> Standard:
+        """The mean of each value, and one scale for each channel: what networks read.
 
-        A pattern over the places, of offsets or of noise, would else drown what varies about it. A value that hardly
-        varies is divided by 1 % of what its channel varies, so that its rare changes are not as large as the rest
-        together.
+        A pattern over the places, such as of learned positions, would else drown what varies about it. Scales of single
+        values would make noise of places that hold nothing as large as what other places say.
         """
         share = self.count / self.count.sum((1, 2), keepdim=True).clamp_min(1)
-        channel = (share * self.variance).sum((1, 2), keepdim=True)
-        variance = torch.maximum(self.variance, LEAST**2 * channel)
-        return Standard(self.mean.float(), _or_one(variance.sqrt(), self.mean.abs()))
+        variance = (share * self.variance).sum((1, 2), keepdim=True)
+        level = (share * self.mean.square()).sum((1, 2), keepdim=True).sqrt()
+        return Standard(self.mean.float(), _or_one(variance.sqrt(), level))
 
 
 def observed_spread(knowledge: Knowledge, *, visible: bool) -> Spread:
