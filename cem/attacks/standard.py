@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cem.attacks.base import Knowledge, chunks
 from cem.types import Images, Smashed
 
+LEAST = 1e-300  # to divide by
 CONSTANT = 1e-12  # a spread below this part of the mean is what float64 makes of none
 
 
@@ -43,15 +44,21 @@ class Spread:
         return Standard(self.mean.float(), _or_one(variance.sqrt(), level))
 
     def by_channel(self) -> Standard:
-        """The mean of each value, and one scale for each channel: what networks read.
+        """Mean and standard deviation of each channel, over its places and the images: what networks read.
 
-        A pattern over the places, such as of learned positions, would else drown what varies about it. Scales of single
-        values would make noise of places that hold nothing as large as what other places say.
+        A pattern over the places, such as of learned positions, may not drown what varies about it: where its variance
+        is the larger one, it is made as small as that. All of it does not go: places are what it tells from each other,
+        which convolutions do not know by themselves.
         """
         share = self.count / self.count.sum((1, 2), keepdim=True).clamp_min(1)
-        variance = (share * self.variance).sum((1, 2), keepdim=True)
-        level = (share * self.mean.square()).sum((1, 2), keepdim=True).sqrt()
-        return Standard(self.mean.float(), _or_one(variance.sqrt(), level))
+        mean = (share * self.mean).sum((1, 2), keepdim=True)
+        within = (share * self.variance).sum((1, 2), keepdim=True)
+        pattern = (share * (self.mean - mean).square()).sum((1, 2), keepdim=True)
+        left = torch.where(pattern > within, (within / pattern.clamp_min(LEAST)).sqrt(), 1.0)
+        spread = (within + left.square() * pattern).sqrt()
+        return Standard(
+            (mean + (1 - left) * (self.mean - mean)).float(), _or_one(spread, (mean.square() + pattern).sqrt())
+        )
 
 
 def observed_spread(knowledge: Knowledge, *, visible: bool) -> Spread:

@@ -1,6 +1,5 @@
 """Neither a large offset nor a small amplitude of z hides anything from an attacker who subtracts and divides."""
 
-import itertools
 from dataclasses import replace
 
 import pytest
@@ -13,7 +12,6 @@ from cem.attacks.standard import observed_spread
 from cem.config import Decoder, Gan, Linear, Nearest, Optimization
 from cem.models import critic
 
-PLACES = list(itertools.product(range(3), range(3)))
 SMALL = {"net": "res_normN0C8", "batch_size": 50, "lr": 1e-2}
 ATTACKS = [Linear(), Nearest(), Decoder(**SMALL, epochs=3), Gan(**SMALL, epochs=2, critic_steps=2)]
 
@@ -64,14 +62,10 @@ def test_the_spread_is_that_of_the_observations_without_the_hidden(images):
     sent = torch.where(hidden, 0.0, z)
     knowledge = Knowledge(images, None, lambda rows, _: sent[rows], 0, torch.device("cpu"), masked=True)
     standard = observed_spread(knowledge, visible=True).by_channel()
-    seen = [[z[:, channel, row, column][~hidden[:, channel, row, column]].double() for row, column in PLACES]
-            for channel in (0, 1)]  # fmt: skip
-    for channel, values in enumerate(seen):
-        for place, value in zip(PLACES, values, strict=True):
-            assert standard.centre[channel, *place].item() == pytest.approx(value.mean().item(), rel=1e-6)
-        squares = sum(((value - value.mean()) ** 2).sum() for value in values)
-        spread = (squares / sum(len(value) for value in values)).sqrt()
-        assert standard.scale[channel].item() == pytest.approx(spread.item(), rel=1e-6)
+    for channel in (0, 1):
+        seen = z[:, channel][~hidden[:, channel]].double()
+        torch.testing.assert_close(standard.centre[channel], torch.full((3, 3), seen.mean()).float())
+        assert standard.scale[channel].item() == pytest.approx(seen.std(correction=0).item(), rel=1e-6)
     plain = observed_spread(knowledge, visible=False).by_value()
     torch.testing.assert_close(plain.centre, sent.mean(0))
     torch.testing.assert_close(plain.scale, sent.var(0, correction=0).mean().sqrt())
@@ -96,3 +90,19 @@ def test_a_pattern_over_the_places_hides_nothing(cfg, problem, monkeypatch):
     pattern = 10 * torch.randn(16, 4, 4, generator=torch.Generator().manual_seed(3))
     plain = error(cfg, features, problem, test)
     assert error(cfg, lambda images: pattern + features(images), problem, test) == pytest.approx(plain, rel=0.1)
+
+
+@pytest.mark.parametrize(("amplitude", "left"), [(0.5, 0.5), (20.0, 1.0)])
+def test_a_pattern_is_made_as_small_as_what_varies_about_it(images, amplitude, left):
+    """left: its standard deviation after that, beside 1 of what varies. A small one stays: it tells places apart."""
+    draws = torch.Generator().manual_seed(0)
+    pattern = torch.randn(1, 1, 8, 8, generator=draws)
+    pattern = 3 + amplitude * (pattern - pattern.mean()) / pattern.std(correction=0)
+    varying = torch.randn(300, 1, 8, 8, generator=draws)
+    varying = (varying - varying.mean(0)) / varying.std(0, correction=0)
+    sent = pattern + varying
+    knowledge = Knowledge(images, None, lambda rows, _: sent[rows], 0, torch.device("cpu"))
+    z = observed_spread(knowledge, visible=True).by_channel()(sent)
+    assert z.mean().item() == pytest.approx(0, abs=1e-5)
+    assert z.std(correction=0).item() == pytest.approx(1, rel=1e-4)
+    assert (z.mean(0).std(correction=0) / z.std(0, correction=0).mean()).item() == pytest.approx(left, rel=1e-3)
