@@ -2,9 +2,10 @@
 
 Calls what the workflow's scripts call, in the workflow's folders; afterwards `snakemake` finds the jobs done and only
 makes the report. Nobody restarts what fails here, and nothing is booked: where hours are at hand, use Snakemake. The
-prepared data and the evaluator must be there (`snakemake ... --until fit_evaluator`). Seeds are finished one after
-another. `--seconds` ends it; what is unfinished then goes on when the command is given again.
-Usage: python benchmarks/pool.py STUDY.yaml... [--processes N] [--seconds N] [--results results]
+prepared data and the evaluator must be there (`snakemake ... --until fit_evaluator`). The undefended references come
+first, since every row's verdict rests on them, then one seed after another. `--seconds` ends it; what is unfinished
+then goes on when the command is given again. `--kept`: leave out runs whose rows are in a file of `defenses.py --keep`.
+Usage: python benchmarks/pool.py STUDY.yaml... [--processes N] [--seconds N] [--results results] [--kept ROWS.csv...]
 """
 
 import argparse
@@ -15,6 +16,8 @@ import sys
 import time
 import traceback
 from pathlib import Path
+
+import pandas as pd
 
 from cem import CemError
 from cem.config import Run, load_study
@@ -73,15 +76,23 @@ def measured(plan: Plan, run: Run) -> None:
         )
 
 
+def runs_left(plan: Plan, base: str, kept: set[str]) -> list[Run]:
+    """The runs of a warm-up that are to be measured: references always are."""
+    return [run for run in plan.runs.values() if run.base == base and (run.id not in kept or plan.is_reference(run))]
+
+
 def work(
-    tasks: "multiprocessing.Queue[tuple[str, str] | None]", told: "multiprocessing.Queue[str]", results: str
+    tasks: "multiprocessing.Queue[tuple[str, str] | None]",
+    told: "multiprocessing.Queue[str]",
+    results: str,
+    kept: set[str],
 ) -> None:
     """A process of the pool: takes a warm-up with its runs, one after another, until there is none."""
     plans: dict[str, Plan] = {}
     while (task := tasks.get()) is not None:
         path, base = task
         plan = plans.setdefault(path, Plan(load_study(path), results))
-        runs = [run for run in plan.runs.values() if run.base == base]
+        runs = runs_left(plan, base, kept)
         began = time.monotonic()
         try:
             warmed_up(plan, plan.warmups[base], {start for run in runs if (start := plan.start_mixture(run))})
@@ -101,19 +112,23 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--results", default="results")
+    parser.add_argument("--kept", nargs="+", default=[], help="CSV files with a column run")
     options = parser.parse_args()
     began = time.monotonic()
     context = multiprocessing.get_context("spawn")
     tasks, told = context.Queue(), context.Queue()
     total = 0
+    kept = {run for path in options.kept for run in pd.read_csv(path)["run"]}
     for path in options.studies:
         plan = Plan(load_study(path), options.results)
         if any(plan.tuned(run, attack.id) for run in plan.runs.values() for attack in plan.attacks(run)):
             parser.error(f"{path}: expected attacks with a learning rate, found one that is tuned on the reference")
-        for base in sorted(plan.warmups, key=lambda name: plan.warmups[name].seed):
+        chosen = {base: runs for base in plan.warmups if (runs := runs_left(plan, base, kept))}
+        of_references = {base for base, runs in chosen.items() if any(map(plan.is_reference, runs))}
+        for base in sorted(chosen, key=lambda name: (name not in of_references, plan.warmups[name].seed)):
             tasks.put((path, base))
-        total += len(plan.runs)
-    pool = [context.Process(target=work, args=(tasks, told, options.results)) for _ in range(options.processes)]
+        total += sum(map(len, chosen.values()))
+    pool = [context.Process(target=work, args=(tasks, told, options.results, kept)) for _ in range(options.processes)]
     for process in pool:
         tasks.put(None)
         process.start()
