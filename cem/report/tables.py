@@ -152,8 +152,18 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
 
 def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
     """One row per group: what the jobs that trained it used, all attempts; means over seeds with intervals."""
-    header = ("runs", "counted by", "GPU, s", "CPU, s", "memory, MB", "broken off, s", "attempts", "lost, s")
-    names = ("train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
+    header = (
+        "runs",
+        "counted by",
+        "training, s",
+        "GPU, s",
+        "CPU, s",
+        "memory, MB",
+        "broken off, s",
+        "attempts",
+        "lost, s",
+    )
+    names = ("train_seconds", "train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
     rows = []
     for group in groups:
         known = group.rows(results).drop_duplicates("run")
@@ -163,7 +173,8 @@ def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
         ]
         rows.append((group.label, ", ".join(sorted(set(known["cost_source"]))), *cells))
     notes = (
-        "All attempts of the training's job together, counted by a cluster's accounting or by the job itself.",
+        "All attempts of the training's job together, counted by a cluster's accounting or by the job itself. "
+        "training: wall time of the run's epochs alone, without start-up and the warm-up it shares.",
         "Broken off: time of attempts that ended without a result; lost: the part of their work that no later attempt "
         "could go on from, by the job's own record.",
     )

@@ -57,5 +57,6 @@ def test_without_a_cluster_attempts_and_lost_work_are_told(plan: Plan, tmp_path)
     aggregate(plan, tmp_path / "r.parquet", tmp_path / "r.csv", tmp_path / "runs.csv")
     write_report(plan, tmp_path / "r.parquet", tmp_path / "report.html", tables_dir=tmp_path / "tables")
     lines = (tmp_path / "tables/costs.tex").read_text()
-    assert "job & unavailable" in lines
+    assert "& job & 10.5" in lines  # seconds of training: of two seeds 10 and 11
+    assert "& unavailable &" in lines
     assert "1.5" in lines
