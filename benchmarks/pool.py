@@ -12,6 +12,7 @@ import argparse
 import multiprocessing
 import os
 import queue
+import signal
 import sys
 import time
 import traceback
@@ -128,7 +129,9 @@ def main() -> int:
         for base in sorted(chosen, key=lambda name: (name not in of_references, plan.warmups[name].seed)):
             tasks.put((path, base))
         total += sum(map(len, chosen.values()))
-    pool = [context.Process(target=work, args=(tasks, told, options.results, kept)) for _ in range(options.processes)]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes of the pool end, too
+    words = (tasks, told, options.results, kept)
+    pool = [context.Process(target=work, args=words, daemon=True) for _ in range(options.processes)]
     for process in pool:
         tasks.put(None)
         process.start()
