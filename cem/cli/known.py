@@ -45,6 +45,7 @@ def data(
     are below the working directory, with each set's usual `root`. Exit code 2: there is none of that name.
     """
     from cem.data import catalog  # NumPy and h5py: other commands do without
+    from cem.planning.leftover import study_files
     from cem.planning.prepared import prepared_sets, rows
 
     if name is not None:
@@ -55,7 +56,7 @@ def data(
             typer.echo(one.text())
         return
     groups = {"sources": catalog.sources(), "sets": list(catalog.SETS)}
-    prepared, unread = prepared_sets(results, sorted(studies.rglob("*.yaml")))
+    prepared, unread = prepared_sets(results, study_files([studies]))
     if as_json:
         listed = {group: [one.as_json() for one in known] for group, known in groups.items()}
         say_json(listed | {"prepared": [one.as_json() for one in prepared], "unread": unread})

@@ -45,7 +45,7 @@ def read_settings(path: str | Path) -> tuple[Any, yaml.Node | None]:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an impossible date; too deep, or in itself
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     doubled = _doubled_keys(node)
     if doubled:

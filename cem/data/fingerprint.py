@@ -36,7 +36,7 @@ def fingerprint(dataset: DatasetSettings, prepared: Path) -> str:
         return ""
     path = record_path(prepared)
     known = _read(path) if prepared.exists() else None
-    if known is not None and not any(map(os.path.exists, files)):
+    if known is not None and not any(map(_is_there, files)):
         return known.fingerprint
     now = _look(files)
     if known is None:
@@ -71,6 +71,13 @@ def record_path(prepared: Path) -> Path:
     return prepared.with_suffix(".json")
 
 
+def _is_there(path: str) -> bool:
+    """Whether a file is, or any below a folder: an empty one is what is left of an unmounted disk."""
+    if not Path(path).is_dir():
+        return Path(path).exists()
+    return any(Path(file).exists() for file, _ in visible_files(path))
+
+
 def _look(files: list[str]) -> str:
     """A digest of all names and sizes, then one of all times."""
     names_and_sizes, times = hashlib.sha256(), hashlib.sha256()
@@ -79,7 +86,11 @@ def _look(files: list[str]) -> str:
             names_and_sizes.update(b"absent")
             continue
         for file, name in visible_files(path):
-            status = Path(file).stat()
+            try:
+                status = Path(file).stat()
+            except FileNotFoundError:  # a link whose target is gone
+                names_and_sizes.update(os.fsencode(f"{number}\0{name}\0absent\0"))
+                continue
             names_and_sizes.update(os.fsencode(f"{number}\0{name}\0{status.st_size}\0"))
             times.update(f"{status.st_mtime_ns}\0".encode())
     return names_and_sizes.hexdigest()[:DIGITS] + times.hexdigest()[:DIGITS]

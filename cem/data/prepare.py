@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -46,19 +47,45 @@ def prepare_data(dataset: DatasetSettings, path: str | Path) -> Source:
     }
     if division.shadow_class_names:
         attrs["shadow_class_names"] = list(division.shadow_class_names)
-    fitter = Fitter(source, dataset)
+    fitter, digests = Fitter(source, dataset), Digests()
     with _one_thread(), without_warnings(), write_file(path, kind="dataset", attrs=attrs) as file:
         for split in SPLITS:
             shape = (len(rows[split]), dataset.channels, dataset.side, dataset.side)
             images = file.create_dataset(f"{split}/images", shape, np.uint8)
             for places, fitted in fitter.fitted(rows[split]):
                 images[places] = fitted
+                digests.add(split, fitted)
             file[f"{split}/labels"] = division.labels[rows[split]]
             file[f"{split}/index"] = rows[split].astype(np.int64)
         file.attrs["source_sha256"] = source.sha256  # now that its files were read
         file.attrs["original_sizes"] = fitter.described_sizes()
-        file.attrs["notes"] = json.dumps([*source.notes, *division.notes, *source.remarks()])
+        file.attrs["notes"] = json.dumps([*source.notes, *division.notes, *digests.notes(), *source.remarks()])
     return source
+
+
+@dataclass
+class Digests:
+    """Which images stand in two splits, pixel for pixel, as they are after fitting."""
+
+    of: dict[str, list[bytes]] = field(default_factory=lambda: {split: [] for split in SPLITS})
+
+    def add(self, split: str, images: UInt8[np.ndarray, "batch c h w"]) -> None:
+        """Count these in."""
+        self.of[split] += [blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+
+    def notes(self) -> list[str]:
+        """A sentence for each pair of splits that should share none, and does."""
+        pairs = [("test", "private"), ("test", "val"), ("test", "shadow"), ("shadow", "private")]
+        found = []
+        for split, other in pairs:
+            there = set(self.of[other])
+            if count := sum(digest in there for digest in self.of[split]):
+                are = "image of {} is" if count == 1 else "images of {} are"
+                found.append(
+                    f"{count} {are.format(split)} also in {other}, pixel for pixel: the source has copies. Remove "
+                    "them: an image in two splits makes scores of one speak of the other."
+                )
+        return found
 
 
 @contextmanager

@@ -110,6 +110,8 @@ def _dataset(data: str) -> Settings:
     if data.startswith("{"):
         found: Settings = _read(data, "data")
         return found
+    if not data:
+        raise ConfigError("expected --data: an .npz file, a folder of images, or a known set; found none")
     path = Path(data)
     own = _name(data)
     if path.suffix == ".npz":

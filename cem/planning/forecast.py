@@ -8,6 +8,7 @@ from typing import Any
 from cem.config import DatasetSettings, ModelSettings, Run, parse_bottleneck, parse_decoder
 from cem.config.presets import IMAGES, published_dataset
 from cem.data.check import check_files, count_prepared
+from cem.data.sources import DataError
 from cem.planning.plan import Plan
 
 MEASURED_ON = "one NVIDIA H100, VGG-11 of width 1 cut at layer 4 (benchmarks/README.md)"
@@ -105,12 +106,19 @@ class Forecast:
 
     def _count(self, dataset: DatasetSettings) -> dict[str, int]:
         if self.images is not None:
+            if dataset.split.by == "identity":
+                raise UnknownSize(f"{dataset.name} is divided by persons, who differ in their images")
             return _beside(dataset, self.images)
         path = self.plan.data(dataset)
         here = all(os.path.exists(file) for file in dataset.files())  # noqa: PTH110
-        known = count_prepared(path) if path.exists() else check_files(dataset) if here else None
+        try:
+            known = count_prepared(path) if path.exists() else check_files(dataset) if here else None
+        except DataError as error:
+            raise UnknownSize(f"the images of {dataset.name} cannot be counted: {error}") from None
         if known is not None:
             return {split: int(known.counts[split].sum()) for split in _SPLITS}
+        if dataset.split.by == "identity":
+            raise UnknownSize(f"{dataset.name} is divided by persons, and not here yet")
         published = IMAGES.get(published_dataset(dataset.name) or "")
         if published is None:
             raise UnknownSize(f"the images of {dataset.name} are not here yet")
@@ -186,7 +194,10 @@ def _beside(dataset: DatasetSettings, private: int) -> dict[str, int]:
     if isinstance(split.private, float):
         train = private / split.private
     else:
-        train = (private + counts) / (1 - sum(of for of in others.values() if isinstance(of, float)))
+        left = 1 - sum(of for of in others.values() if isinstance(of, float))
+        if left <= 0:
+            raise UnknownSize(f"split of {dataset.name}: val and shadow leave nothing for the private images")
+        train = (private + counts) / left
     test = 0.2 if split.test is None else split.test
     amounts = {name: of if isinstance(of, int) else round(of * train) for name, of in others.items()}
     return amounts | {"private": private, "test": test if isinstance(test, int) else round(test * train / (1 - test))}

@@ -144,7 +144,7 @@ def _beside(files: list[Path], names: set[str], results: Path) -> tuple[list[Pla
     mention the name of an asked one, which may be theirs."""
     plans, told = [], []
     known = {file.resolve() for file in files}
-    for path in sorted({path for file in files for path in file.parent.rglob("*.yaml")}):
+    for path in study_files([file.parent for file in files]):
         if path.resolve() in known:
             continue
         try:
@@ -155,6 +155,12 @@ def _beside(files: list[Path], names: set[str], results: Path) -> tuple[list[Pla
                 raise
             told.append(f"what {path} names is not known: {str(error).splitlines()[0]}")
     return plans, told
+
+
+def study_files(folders: Iterable[Path]) -> list[Path]:
+    """The YAML files at any depth below folders, but for hidden places."""
+    found = {path for folder in folders for kind in ("*.yaml", "*.yml") for path in folder.rglob(kind)}
+    return sorted(path for path in found if not any(part.startswith(".") and part != ".." for part in path.parts[:-1]))
 
 
 def _named(settings: Any) -> Iterable[str]:

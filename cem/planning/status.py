@@ -200,6 +200,9 @@ def _changed(plan: Plan, name: str, run: Run) -> str:
     place, found = plan.folder / "runs" / name, []
     if _json(place / "train.json").get("numerics") != NUMERICS:
         found.append("the training is of another version's numerics")
+    made_of = _json(place / "train.json").get("files", {})
+    if any(Path(path).exists() and sha256(path) != digest for path, digest in made_of.items()):
+        found.append("the network's own files are others now")
     for attack in plan.attacks(run):
         about, expected = _json(place / "attacks" / attack.id / "attack.json"), attack
         if plan.tuned(run, attack.id) is not None and {"lr", "net", "loss"} <= about.get("choices", {}).keys():

@@ -1,10 +1,12 @@
 """Studies to begin with, as YAML with comments: what `cem new` writes."""
 
-import json
+import math
 import os
 import re
 from enum import StrEnum
 from pathlib import Path
+
+import yaml
 
 from cem.config import ConfigError, parse_study, read_settings
 from cem.storage.files import write_text
@@ -120,9 +122,9 @@ def study_text(path: Path, name: str, template: Template, *, images: str = "", n
     """The text of the file."""
     images = images or _IMAGES
     kind = "npz" if images.endswith(".npz") else "image_folder"
-    source = f"source: {kind}, name: {name}, path: {_quoted(images)}"
+    source = f"source: {kind}, name: {_quoted(name)}, path: {_quoted(images)}"
     what = TEMPLATES[template]
-    return _HEAD.format(what=what[0].upper() + what[1:], path=path, name=name) + _BODIES[template].format(
+    return _HEAD.format(what=what[0].upper() + what[1:], path=path, name=_quoted(name)) + _BODIES[template].format(
         dataset=_DATASET.format(source=source),
         network=_quoted(network or _NETWORK),
         cut=_quoted(cut or _CUT),
@@ -131,5 +133,5 @@ def study_text(path: Path, name: str, template: Template, *, images: str = "", n
 
 
 def _quoted(text: str) -> str:
-    """As YAML reads it back: plain where that is safe."""
-    return text if re.fullmatch(r"[A-Za-z][\w./-]*", text) else json.dumps(text, ensure_ascii=False)
+    """As YAML reads it back, in a list, too: plain where that is safe, which no, null and 2024 are not."""
+    return str(yaml.safe_dump([text], default_flow_style=True, width=math.inf, allow_unicode=True)).strip()[1:-1]

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 
@@ -16,6 +17,7 @@ ROLES = {
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
+_PART_LIKE = ("train", "test", "val", "dev", "eval")  # how other names of parts begin
 _NAMED = 3  # files of a kind that a note names
 
 
@@ -105,9 +107,9 @@ def _list(dataset: ImageFolderDataset) -> tuple[Listing, Labelling]:
     if roles is None:
         listing = _plain(root, where, folders)
     else:
-        listing, notes = _in_parts(root, where, roles, folders)
+        listing, notes = _in_parts(root, where, roles, folders, apart=dataset.test_path is not None)
     if dataset.test_path is not None:
-        _add_test(listing, dataset.test_path, where)
+        _add_test(listing, dataset.test_path, where, root)
     parts = np.array(listing.parts)
     labelling = check_labels(
         where,
@@ -134,11 +136,38 @@ def _plain(root: str, where: str, folders: list[str]) -> Listing:
     """One folder for each class, whatever folders these hold."""
     if len(folders) < 2:
         raise DataError(f"{where}: expected at least 2 folders, one for each class, found {len(folders)}.")
+    _check_no_parts(root, where, folders)
     listing = Listing(_readable(where, folders))
     listing.skip_beside(root)
     for label, name in enumerate(folders):
         listing.add(os.path.join(root, name), label, "train")
     return listing
+
+
+def _check_no_parts(root: str, where: str, folders: list[str]) -> None:
+    """Raise DataError where folders seem to be parts of a data set, under names that are not known: no class is one."""
+    within = {name: _class_folders(os.path.join(root, name)) for name in folders}
+    for name, inner in within.items():
+        twins = [other for other in folders if other != name and within[other] == inner]
+        like = name.lower() == "train" or (name.lower().startswith(_PART_LIKE) and twins)
+        if len(inner) > 1 and like:
+            beside = ", ".join(sorted([name, *twins]))
+            raise DataError(
+                f"{where}: expected folders of classes, or of the parts train, val and test; found {beside}, which "
+                f"{'hold' if twins else 'holds'} folders such as {inner[0]} and {inner[1]}. If these are the classes: "
+                "call the folders of the parts train and test (and val), or name the training one as path and the "
+                "other as test_path."
+            )
+
+
+def _check_apart(where: str, one: str, other: str) -> None:
+    """Raise DataError where two folders of images are one, or one lies in the other."""
+    real = os.path.realpath(one), os.path.realpath(other)
+    if os.path.commonpath(real) in real:
+        raise DataError(
+            f"{where}: expected parts that are apart, found {shown(one)} and {shown(other)}, which share images. Test "
+            "images must be no training images: name other folders."
+        )
 
 
 def _roles(root: str, folders: list[str]) -> dict[str, str] | None:
@@ -156,8 +185,15 @@ def _roles(root: str, folders: list[str]) -> dict[str, str] | None:
     return roles if is_parts and len(_class_folders(os.path.join(root, roles["train"]))) > 1 else None
 
 
-def _in_parts(root: str, where: str, roles: dict[str, str], folders: list[str]) -> tuple[Listing, list[str]]:
-    """Training, val and test images in folders of their own, as ImageNet and Tiny ImageNet have them."""
+def _in_parts(
+    root: str, where: str, roles: dict[str, str], folders: list[str], *, apart: bool
+) -> tuple[Listing, list[str]]:
+    """Training, val and test images in folders of their own, as ImageNet and Tiny ImageNet have them.
+
+    apart: whether the test images lie elsewhere, so that val is val.
+    """
+    for one, other in combinations(roles.values(), 2):
+        _check_apart(where, os.path.join(root, one), os.path.join(root, other))
     classes = _class_folders(os.path.join(root, roles["train"]))
     listing, notes = Listing(_readable(where, classes)), []
     listing.skip_beside(root)
@@ -170,15 +206,16 @@ def _in_parts(root: str, where: str, roles: dict[str, str], folders: list[str]) 
             listing.skip_all(f"in {name}, whose images have no labels", folder)
             continue
         # What everybody scores on where the labels of the test images are secret.
-        stands_for = "test" if part == "val" and "test" not in labelled else part
+        stands_for = "test" if part == "val" and "test" not in labelled and not apart else part
         if stands_for != part:
             notes.append(f"The images of {name} are the test part.")
         _add_part(listing, folder, classes, stands_for)
     return listing, notes
 
 
-def _add_test(listing: Listing, path: str, where: str) -> None:
+def _add_test(listing: Listing, path: str, where: str, training: str) -> None:
     """The test images of a folder that is apart."""
+    _check_apart(where, training, local(path))
     if "test" in listing.parts:
         raise DataError(f"{where}: expected one test part, but it has its own. Leave test_path out.")
     root = local(path)

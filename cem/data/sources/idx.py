@@ -63,6 +63,11 @@ def _pairs(dataset: IdxDataset) -> list[tuple[str, str]]:
         raise DataError(f"{dataset.name}: expected test_images and test_labels together, found one of them. Give both.")
     pairs = [(dataset.images, dataset.labels)]
     if dataset.test_images is not None and dataset.test_labels is not None:
+        if Path(local(dataset.images)).resolve() == Path(local(dataset.test_images)).resolve():
+            raise DataError(
+                f"{dataset.name}: expected test images of their own, found the training images, "
+                f"{shown(dataset.images)}. Name another file as test_images."
+            )
         pairs.append((dataset.test_images, dataset.test_labels))
     return pairs
 

@@ -92,6 +92,12 @@ def _pairs(where: str, archive: zipfile.ZipFile) -> dict[str, tuple[str, str]]:
     """Part → names of its images and labels; a file without parts has one, `all`."""
     names = [name.removesuffix(".npy") for name in archive.namelist()]
     if "x" in names and "y" in names:
+        if unread := [name for name in names if name not in ("x", "y", "train", "classes")]:
+            raise DataError(
+                f"{where}: expected x (images), y (labels), and at most train and classes beside them; found also "
+                f"{', '.join(unread)}, which would not be read. Leave them out; test images of their own go into "
+                "x_train, y_train, x_test and y_test."
+            )
         return {"all": ("x", "y")}
     for images, labels in _LAYOUTS:
         pairs = {part: (images.format(part), labels.format(part)) for part in _PARTS}

@@ -194,12 +194,25 @@ def _check(path: str, image: Image.Image) -> None:
             f"{shown(path)}: expected pictures, at least {SMALLEST_SIDE} pixels a side and at most {LARGEST_ASPECT} "
             f"times as long as wide, found {width}×{height}. Remove the file."
         )
-    if image.mode not in _MODES or "transparency" in image.info:
+    deep = _is_deep(image)
+    if image.mode not in _MODES or "transparency" in image.info or deep:
         kind = f"{image.mode!r}{' with transparency' if 'transparency' in image.info else ''}"
+        kind += " of more than 8 bits" if deep else ""
         raise DataError(
             f"{shown(path)}: expected 8-bit grey or colour without transparency, found Pillow's mode {kind}. "
             "Convert the image first."
         )
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a file has more than 8 bits a colour, of which Pillow would keep the high ones without a word."""
+    for decoder, _, _, told in getattr(image, "tile", ()):
+        parts = told if isinstance(told, tuple) else (told,)
+        if any(isinstance(part, str) and ";16" in part for part in parts):
+            return True
+        if decoder.startswith("ppm") and any(isinstance(part, int) and part > 255 for part in parts):
+            return True
+    return False
 
 
 def _orientation(image: Image.Image) -> int:

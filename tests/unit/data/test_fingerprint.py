@@ -88,6 +88,12 @@ def test_once_prepared_the_raw_files_may_go(folder: ImageFolderDataset, prepared
     before = fingerprint(folder, prepared)
     shutil.rmtree(folder.path)
     assert fingerprint(folder, prepared) == before
+    Path(folder.path).mkdir()  # what is left of a disk that is not mounted
+    assert fingerprint(folder, prepared) == before
+    for name in ("a", "b"):  # links whose targets are gone
+        Path(folder.path, name).mkdir()
+        Path(folder.path, name, "0.png").symlink_to("/nowhere/0.png")
+    assert fingerprint(folder, prepared) == before
     prepared.unlink()
     assert fingerprint(folder, prepared) != before
 

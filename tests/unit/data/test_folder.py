@@ -1,6 +1,8 @@
 import os
 import re
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -401,3 +403,71 @@ def test_a_test_part_may_lie_apart(folder: ImageFolderDataset, tmp_path_factory:
 def test_a_class_may_be_called_as_a_part_is(folder: ImageFolderDataset) -> None:
     Path(folder.path, "bee").rename(Path(folder.path, "train"))
     assert read_source(folder).class_names == ("ant's", "train")
+
+
+@pytest.mark.parametrize("names", [("training_set", "test_set"), ("train", "dev"), ("Train", "unlabelled")])
+def test_parts_under_other_names_are_no_classes(tmp_path: Path, names: tuple[str, str]) -> None:
+    """Else a network would learn which part an image is of, and test images be training images."""
+    for part, classes in zip(
+        names, [["cats", "dogs"], ["cats", "dogs"] if names[1] != "unlabelled" else []], strict=True
+    ):
+        for name in classes or ["."]:
+            for i in range(10):
+                picture(tmp_path / part / name / f"{i}.png", 10 * i + len(name))
+    refused(ImageFolderDataset(name="pets", path=str(tmp_path), split=SMALL), "found .*folders such as cats and dogs")
+
+
+def test_classes_may_hold_folders_and_begin_like_a_part(tmp_path: Path) -> None:
+    for name in ("trains", "planes"):
+        for kind in ("old", "new") if name == "trains" else ("sea", "land"):
+            for i in range(6):
+                picture(tmp_path / name / kind / f"{i}.png", 10 * i + len(name))
+    found = read_source(ImageFolderDataset(name="vehicles", path=str(tmp_path), split=SMALL))
+    assert found.class_names == ("planes", "trains")
+
+
+def test_test_images_that_are_training_images_are_refused(
+    folder: ImageFolderDataset, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    link = tmp_path_factory.mktemp("links") / "link"
+    link.symlink_to(folder.path)
+    for path in (folder.path, str(link), str(Path(folder.path, "bee"))):
+        refused(folder.model_copy(update={"test_path": path}), "expected parts that are apart, found .* share images")
+
+
+def test_val_is_val_where_the_test_part_lies_apart(parts: ImageFolderDataset, tmp_path: Path) -> None:
+    shutil.move(tmp_path / "test", tmp_path.parent / f"{tmp_path.name}-test")
+    apart = parts.model_copy(update={"test_path": str(tmp_path.parent / f"{tmp_path.name}-test")})
+    known = read_labels(apart)
+    assert known.is_val is not None
+    assert known.is_test is not None
+    assert (known.is_val.sum(), known.is_test.sum()) == (12, 8)
+
+
+def test_more_than_8_bits_a_colour_are_refused(folder: ImageFolderDataset) -> None:
+    """Pillow would keep the high bits of each: of 12-bit values nearly black."""
+    header = b"\x89PNG\r\n\x1a\n"
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = b"".join(b"\0" + np.full((12, 3), 3000, ">u2").tobytes() for _ in range(8))
+    deep = header + chunk(b"IHDR", struct.pack(">IIBBBBB", 12, 8, 16, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows))
+    Path(folder.path, "bee", "0.png").write_bytes(deep + chunk(b"IEND", b""))
+    refused(folder, "of more than 8 bits")
+    Path(folder.path, "bee", "0.png").unlink()
+    Path(folder.path, "bee", "0.ppm").write_bytes(b"P6 12 8 4095\n" + np.full(12 * 8 * 3, 3000, ">u2").tobytes())
+    refused(folder, "of more than 8 bits")
+
+
+def test_copies_of_an_image_in_two_splits_are_counted(folder: ImageFolderDataset, tmp_path: Path) -> None:
+    for name in ("ant's", "bee"):
+        for i in range(10):
+            shutil.copy(Path(folder.path, name, f"{i}.png"), Path(folder.path, name, f"copy{i}.png"))
+    prepare_data(folder, tmp_path / "out.h5")
+    with open_dataset(tmp_path / "out.h5") as data:
+        private, test = ({image.tobytes() for image in data.images(split)} for split in ("private", "test"))
+        both = sum(image.tobytes() in private for image in data.images("test"))
+        assert both
+        assert any(note.startswith(f"{both} image") and "of test" in note and "private" in note for note in data.notes)
+    assert test

@@ -87,6 +87,11 @@ def test_counts_that_differ_are_refused(idx: IdxDataset) -> None:
     refused(idx.model_copy(update={"labels": idx.test_labels}), "45 images and 15 labels")
 
 
+def test_training_images_are_no_test_images(idx: IdxDataset) -> None:
+    same = {"test_images": idx.images, "test_labels": idx.labels}
+    refused(idx.model_copy(update=same), "expected test images of their own, found the training images")
+
+
 def test_half_a_test_part_is_refused(idx: IdxDataset) -> None:
     refused(idx.model_copy(update={"test_labels": None}), "test_images and test_labels together")
 

@@ -121,6 +121,11 @@ def test_what_does_not_fit_is_refused(npz: Npz, changes: dict[str, np.ndarray], 
     refused(npz(**changes), message)
 
 
+@pytest.mark.parametrize("name", ["x_test", "is_test", "mask"])
+def test_arrays_that_would_not_be_read_are_refused(npz: Npz, images: np.ndarray, name: str) -> None:
+    refused(npz(**{name: images}), f"found also {name}, which would not be read")
+
+
 def test_names_may_be_bytes_in_utf8(npz: Npz) -> None:
     assert read_source(npz(classes=np.array(["café".encode(), b"b", b"c"]))).class_names == ("café", "b", "c")
 

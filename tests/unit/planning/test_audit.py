@@ -59,6 +59,13 @@ def test_one_reference_is_refused_beside_another(folder: Path) -> None:
         audit("net.py", data="synthetic", cut="0", reference=["plain.pt"], train_reference=3, run=False)
 
 
+def test_without_data_the_working_folder_is_not_taken_for_them(folder: Path) -> None:
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+    with pytest.raises(ConfigError, match=r"expected --data: .*found none"):
+        audit("torchvision:resnet18@layer1", data="", run=False)
+
+
 def test_nothing_is_written_of_a_study_that_cannot_be_run(folder: Path) -> None:
     with pytest.raises(ConfigError, match="name"):
         audit("torchvision:resnet18@layer1", data="synthetic", name="../escape", run=False)

@@ -116,3 +116,11 @@ def test_data_that_are_here_are_counted(study):
 def test_the_paper_studies_have_a_forecast(file):
     found = Forecast(Plan(load_study(file)), 30_000 if file.stem == "facescrub" else None).lines()
     assert [line.partition(":")[0] for line in found[:3]] == ["warm-ups", "disk", "time of one GPU"]
+
+
+def test_what_cannot_be_counted_is_said_and_no_traceback(study):
+    own = {"source": "image_folder", "name": "own", "path": "absent"}
+    (said,) = lines(study, dataset=own | {"split": {"val": 0.5, "shadow": 0.5}}, images=1000).values()
+    assert "val and shadow leave nothing for the private images" in said
+    (said,) = lines(study, dataset=own | {"split": {"by": "identity"}}, images=1000).values()
+    assert "own is divided by persons" in said

@@ -83,13 +83,14 @@ def test_it_asks_first(plan, clean, monkeypatch, tmp_path, answer, code):
     assert (files() == before) == (code == 1)
 
 
-def test_what_another_study_of_the_same_name_plans_is_kept(plan, clean, settings):
+@pytest.mark.parametrize("name", ["config/other.yaml", "config/other.yml"])
+def test_what_another_study_of_the_same_name_plans_is_kept(plan, clean, settings, name):
     other = settings(noise_std=0.5)
-    Path("config/other.yaml").write_text(yaml.safe_dump(other))
-    theirs = next(iter(Plan(load_study("config/other.yaml")).runs.values()))
+    Path(name).write_text(yaml.safe_dump(other))
+    theirs = next(iter(Plan(load_study(name)).runs.values()))
     make(plan.run(theirs) / "model.safetensors")
     assert theirs.id not in clean("--dry-run")[1]
-    Path("config/other.yaml").unlink()
+    Path(name).unlink()
     assert theirs.id in clean("--dry-run")[1]
 
 

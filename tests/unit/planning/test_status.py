@@ -24,6 +24,7 @@ from cem.planning.status import (
     unfinished,
 )
 from cem.planning.steps import Step, steps_of
+from cem.storage.files import sha256
 
 ATTACKS = [{"kind": "mean_image"}, {"kind": "decoder"}]
 
@@ -161,6 +162,17 @@ def test_done_with_other_settings_than_now_is_told(plan, file, change, what) -> 
     found = of(plan)
     assert found.state == State.CHANGED
     assert what in found.cause
+
+
+def test_a_networks_own_file_that_is_another_now_is_told(plan, tmp_path) -> None:
+    first, weights = next(iter(plan.runs.values())), tmp_path / "w.safetensors"
+    finish(plan, first)
+    weights.write_text("one")
+    path = plan.run(first) / "train.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"files": {str(weights): sha256(weights)}}))
+    assert of(plan).state == State.DONE
+    weights.write_text("another")
+    assert (of(plan).state, of(plan).cause) == (State.CHANGED, "the network's own files are others now")
 
 
 def test_a_learning_rate_that_was_found_is_no_other_setting(plan) -> None:

@@ -76,3 +76,11 @@ def test_a_template_is_written_without_torch(tmp_path):
     words = [sys.executable, "-c", program, "new", "mine", "--template", "data"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "0 False False"
+
+
+@pytest.mark.parametrize("name", ["2024", "null", "no", "0x10", "1e3"])
+def test_a_name_that_yaml_takes_for_something_else_is_quoted(new, name):
+    code, _, err = new(name, "--template", "data", "--images", "no")
+    assert (code, err) == (0, "")
+    study = load_study(f"config/{name}.yaml")
+    assert (study.name, study.dataset.name, study.dataset.path) == (name, name, "no")
