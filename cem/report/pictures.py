@@ -94,6 +94,7 @@ def finish(figure: Figure, name: str, form: Literal["svg", "png"], caption: str,
     buffer = io.BytesIO()
     metadata = {"Date": None} if form == "svg" else {"Software": None}
     figure.savefig(buffer, format=form, dpi=160, metadata=metadata)
+    figure.set_layout_engine("none")  # it is laid out
     paper = io.BytesIO()
     if form == "svg":
         figure.savefig(paper, format="pdf", metadata={"CreationDate": None})
