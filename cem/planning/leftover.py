@@ -158,9 +158,15 @@ def _beside(files: list[Path], names: set[str], results: Path) -> tuple[list[Pla
 
 
 def study_files(folders: Iterable[Path]) -> list[Path]:
-    """The YAML files at any depth below folders, but for hidden places."""
-    found = {path for folder in folders for kind in ("*.yaml", "*.yml") for path in folder.rglob(kind)}
-    return sorted(path for path in found if not any(part.startswith(".") and part != ".." for part in path.parts[:-1]))
+    """The YAML files at any depth below folders, but for hidden folders there."""
+    found = {
+        path
+        for folder in folders
+        for kind in ("*.yaml", "*.yml")
+        for path in folder.rglob(kind)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts[:-1])
+    }
+    return sorted(found)
 
 
 def _named(settings: Any) -> Iterable[str]:

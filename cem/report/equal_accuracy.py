@@ -112,7 +112,7 @@ def _beside_noise(series: Series, mine: Place, plain: Series, noise: Place) -> R
     """The factor to plain noise's error, and what it says in words."""
     found = _against(series, mine, plain, noise, "factor_to_noise")
     doubt = found.pop("doubt")
-    words = f"no verdict: {doubt}" if doubt else _verdict(mine.over(noise).estimate())
+    words = f"no verdict: {doubt}" if doubt else _verdict(found)
     return found | {"limit": mine.limit or noise.limit, "verdict": words}
 
 
@@ -133,14 +133,15 @@ def _against(first: Series, mine: Place, second: Series, theirs: Place, name: st
     return found | ({"p": math.nan} if doubt else {}) | {"doubt": doubt}
 
 
-def _verdict(factor: Estimate) -> str:
-    """A method beside plain noise, in words, by the logarithm of the factor of their errors at equal accuracy.
+def _verdict(row: Row) -> str:
+    """A method beside plain noise, in words, by the factor of their errors at equal accuracy.
 
     Of this comparison by itself: `_with_holm` says what is left of it among others.
     """
-    if factor.low <= 0 <= factor.high:
-        return _undecided(math.exp(min(factor.high, _LARGEST)))
-    return MORE if factor.mean > 0 else LESS
+    low, high = row["factor_to_noise_low"], row["factor_to_noise_high"]
+    if low <= 1 <= high:
+        return _undecided(high)
+    return MORE if low > 1 else LESS
 
 
 def _undecided(high: float) -> str:

@@ -153,16 +153,8 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
 def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
     """One row per group: what the jobs that trained it used, all attempts; means over seeds with intervals."""
     header = (
-        "runs",
-        "counted by",
-        "training, s",
-        "GPU, s",
-        "CPU, s",
-        "memory, MB",
-        "broken off, s",
-        "attempts",
-        "lost, s",
-    )
+        "runs", "counted by", "training, s", "GPU, s", "CPU, s", "memory, MB", "broken off, s", "attempts", "lost, s",
+    )  # fmt: skip
     names = ("train_seconds", "train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
     rows = []
     for group in groups:

@@ -11,7 +11,7 @@ from cem.cli import main
 from cem.config import load_study
 from cem.jobs.attempts import HEARTBEAT
 from cem.jobs.work import name_work
-from cem.planning.leftover import CleanError, Folder, Leftover, remove
+from cem.planning.leftover import CleanError, Folder, Leftover, remove, study_files
 from cem.planning.plan import Plan
 
 OLD = "mnist5k-vgg11-c4/noise0/old/s0-000000000000"
@@ -92,6 +92,13 @@ def test_what_another_study_of_the_same_name_plans_is_kept(plan, clean, settings
     assert theirs.id not in clean("--dry-run")[1]
     Path(name).unlink()
     assert theirs.id in clean("--dry-run")[1]
+
+
+def test_a_hidden_folder_above_hides_no_study(tmp_path):
+    place = tmp_path / ".cache" / "config"
+    for name in ("a.yaml", "deeper/b.yml", ".hidden/c.yaml"):
+        make(place / name)
+    assert study_files([place]) == [place / "a.yaml", place / "deeper/b.yml"]
 
 
 def test_weights_that_a_study_starts_from_are_kept(plan, clean, settings):
