@@ -13,3 +13,4 @@ import torch
 def pytest_runtest_setup() -> None:
     """A test's own small networks are the same in every session; the fixtures' too, which are made after this."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # numba, which dcor imports, sets the number of cores for the whole process

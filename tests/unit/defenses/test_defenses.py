@@ -17,6 +17,10 @@ CLEAN = torch.rand(64, 8, 4, 4, generator=generator(1)) + 0.1
 LABELS = torch.arange(64) % 5
 
 
+def test_the_reference_for_the_distance_correlation_leaves_one_thread() -> None:
+    assert torch.get_num_threads() == 1  # else each worker of the tests has as many as there are cores: hours
+
+
 def test_without_noise_and_defences_the_clean_leaves() -> None:
     assert torch.equal(make_defense(0.0, []).corrupt(CLEAN, generator()), CLEAN)
 
