@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,65 +14,36 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from cem.config import every_metric
 from cem.planning.plan import Plan
 from cem.planning.status import RunStatus
-from cem.report.answer import Answer, answer
-from cem.report.charts import accuracy_against_error, attack_curves, term_curves, training_curves
+from cem.report.absent import absent_metrics
+from cem.report.charts import attack_curves, term_curves, training_curves
 from cem.report.data import about_data
 from cem.report.equal_accuracy import Comparisons, write_frames
-from cem.report.equal_tables import equal_tables
-from cem.report.expected import expected_table
-from cem.report.floor import floor_picture, read_entropy
-from cem.report.front_drawing import Front, front
-from cem.report.groups import Group, group_plan
-from cem.report.images import Gallery, galleries
-from cem.report.inputs import RANKS, read_manifest, read_results, read_test, read_training
+from cem.report.floor import read_entropy
+from cem.report.groups import group_plan
+from cem.report.images import Gallery
+from cem.report.inputs import read_results, read_test, read_training
 from cem.report.ladder import ladder_table
-from cem.report.leakage import Orders, compare_orders, leakage_table, orders_table
 from cem.report.maps import smashed_maps
 from cem.report.paper import paper_table
 from cem.report.pictures import Picture, look
 from cem.report.provenance import provenance, remedies
 from cem.report.published import published_table
 from cem.report.scores import Scores
+from cem.report.section import make_section, numbered_tables
 from cem.report.shown import MOST_IN_PICTURES, mapped_groups, shown_groups, shown_note
 from cem.report.table import Table
 from cem.report.tables import (
     attacks_table,
     budget_table,
-    comparisons_table,
     costs_table,
-    further_metrics_table,
     reasons_table,
-    summary_table,
 )
-from cem.report.threat import ThreatModel, threat_models
+from cem.report.threat import threat_models
 from cem.report.timeline import timeline
 from cem.report.warnings import warnings_of
 from cem.storage.files import whole_or_absent, write_text
-
-# Why reconstructions are not judged whose manifest names no evaluator.
-NO_EVALUATOR = "scored without an evaluator, by an older version of cem: run the workflow again"
-
-
-@dataclass(frozen=True)
-class Section:
-    """What the page shows of one threat model."""
-
-    answer: Answer
-    summary: Table
-    further: Table | None  # metrics that the summary has no column for
-    comparisons: Table
-    leakage: Table | None  # where it is measured
-    orders: Orders
-    swaps: Table | None
-    expected: Table | None  # where it is measured
-    floor: Picture | None  # where a leakage is finite
-    front: Front | None  # where an attack counts
-    tradeoff: Picture  # the same for papers, as a file
-    at_reference: dict[str, Table]  # at equal accuracy below the undefended network, and the front: by name
-    galleries: list[Gallery]
 
 
 def write_report(
@@ -108,7 +79,7 @@ def write_page(
         shown = shown_groups(groups, results, threats[0])
         images = {name: (read_entropy(plan, one), read_test(plan, one)[2]) for name, one in plan.datasets.items()}
         sections = [
-            _section(plan, groups, shown, results, threat, scores, images, frames, number)
+            make_section(plan, groups, shown, results, threat, scores, images, frames, number)
             for number, threat in enumerate(threats, 1)
         ]
         pictures = {
@@ -137,7 +108,7 @@ def write_page(
         remedies=remedies(whole, missing),
         settings=settings_text(plan),
         warnings=warnings_of(plan, groups),
-        absent=_absent_metrics(plan, results),
+        absent=absent_metrics(plan, results),
         runs_of={
             group.label: [(run.id, _beside(plan.run(run), plan.folder)) for run in group.runs] for group in groups
         },
@@ -152,7 +123,7 @@ def write_page(
     drawn += [picture for several in pictures.values() for picture in several]
     if tables_dir is not None:
         write_frames(frames, tables_dir)
-    _write_files(figures_dir, tables_dir, drawn, [*_numbered_tables(sections), *tables.values()])
+    _write_files(figures_dir, tables_dir, drawn, [*numbered_tables(sections), *tables.values()])
     if tables_dir is not None:
         for number, threat in enumerate(threats, 1):
             paper = paper_table(groups, results, threat, scores, whole.study.report.columns)
@@ -202,88 +173,6 @@ def _found(picture: Picture | None) -> list[Picture]:
 
 def _files(several: list[Gallery]) -> list[Picture]:
     return [gallery.file for gallery in several]
-
-
-def _section(
-    plan: Plan,
-    groups: list[Group],
-    shown: list[Group],
-    results: pd.DataFrame,
-    threat: ThreatModel,
-    scores: Scores,
-    images: dict[str, tuple[float, int]],
-    frames: dict[str, pd.DataFrame],
-    number: int,
-) -> Section:
-    suffix = "" if number == 1 else f"_{number}"  # of the figures' names
-    found, orders = answer(groups, results, threat, scores), compare_orders(groups, results, threat, scores)
-    return Section(
-        found,
-        summary_table(plan, groups, results, threat, scores),
-        further_metrics_table(plan, groups, results, threat, scores),
-        comparisons_table(found),
-        leakage_table(groups, results, threat),
-        orders,
-        orders_table(orders),
-        expected_table(groups, results, threat),
-        floor_picture(groups, shown, results, threat, scores, images, f"floor{suffix}"),
-        front(groups, results, threat, scores),
-        accuracy_against_error(groups, shown, results, threat, scores, f"accuracy_against_error{suffix}"),
-        equal_tables(frames, threat.label),
-        galleries(plan, shown, results, threat, suffix),
-    )
-
-
-def _numbered_tables(sections: list[Section]) -> list[Table]:
-    """The tables of each threat model, under names that differ."""
-    return [
-        replace(table, name=table.name if number == 1 else f"{table.name}_{number}")
-        for number, section in enumerate(sections, 1)
-        for table in (
-            section.summary,
-            section.further,
-            section.comparisons,
-            *section.at_reference.values(),
-            section.leakage,
-            section.swaps,
-            section.expected,
-        )
-        if table is not None and table.rows
-    ]
-
-
-def _absent_metrics(plan: Plan, results: pd.DataFrame) -> dict[str, str]:
-    """Metrics that no run has, or some runs do not have, and why."""
-    chosen = {metric.member for metric in plan.study.metrics}
-    lacking = {
-        f"Rank 1 of {size:,}": f"in a split of fewer than {size:,} images."
-        for name, size in zip(RANKS, (100, 1000), strict=True)
-        if results[name].isna().any()
-    }
-    unlike = results["embedding_similarity"].isna()
-    if why := _why_not_judged(plan, results[unlike]):
-        lacking["Recognised, embedding similarity"] = why
-    if why := _why_not_judged(plan, results[results["recognised"].isna() & ~unlike]):
-        lacking["Recognised"] = why
-    if (results["mse_class_mean"].isna()).any():
-        lacking["MSE of the class's mean"] = (
-            "split.by: identity: the attacker has no image of the persons that are scored."
-        )
-    reasons = {
-        metric.member: (metric.member, f"it needs images of {metric.smallest_side} pixels per side.")
-        for metric in every_metric(())
-    }
-    if "lpips" not in chosen:
-        reasons["lpips"] = ("LPIPS", "no weights were given (metrics: [{kind: lpips, trunk: …}]).")
-    return lacking | {name: reason for column, (name, reason) in reasons.items() if results[column].isna().all()}
-
-
-def _why_not_judged(plan: Plan, results: pd.DataFrame) -> str:
-    """Why the evaluator did not judge these; empty where there are none."""
-    pairs = dict.fromkeys(zip(results["run"], results["attack"], strict=True))
-    facts = [read_manifest(plan, plan.runs[run], attack).evaluator for run, attack in pairs]
-    why = dict.fromkeys(NO_EVALUATOR if one is None else one.unavailable or one.classes_unknown for one in facts)
-    return "; ".join(why) + "." if why else ""
 
 
 def settings_text(plan: Plan) -> str:

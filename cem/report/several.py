@@ -1,7 +1,6 @@
 """Several studies, or runs, side by side: the settings and the metrics that differ. What `cem compare` shows."""
 
 import base64
-import csv
 import io
 import math
 import os
@@ -13,28 +12,14 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cem import CemError
-from cem.config import Run, load_study
+from cem.config import load_study
 from cem.report.cells import ONE_SEED
+from cem.report.entries import SHOWN, CompareError, Entry, Row, differing, make_entries, read_rows
 from cem.report.pictures import colour, look, marker, new_figure
-from cem.report.statistics import Estimate, over_seeds
 from cem.report.table import Table
 from cem.storage.export import find_run
 from cem.storage.files import write_text
 
-# Column of runs.csv → title and scale of the metrics that are compared.
-SHOWN = {
-    "accuracy": ("accuracy, %", 100.0),
-    "infer_mse": ("MSE, Infer", 1.0),
-    "infer_psnr_db": ("PSNR, dB", 1.0),
-    "infer_ssim": ("SSIM", 1.0),
-    "infer_recognised": ("recognised, %", 100.0),
-    "leakage_nats": ("leakage ≤, nats", 1.0),
-    "leakage_lower_nats": ("leakage ≥, nats", 1.0),
-    "lmmse": ("LMMSE", 1.0),
-    "train_seconds": ("training, s", 1.0),
-    "train_max_rss_mb": ("memory, MB", 1.0),
-}
 TITLES = [title for title, _ in SHOWN.values()]
 STRONGEST = "strongest attack"
 CAPTION = (
@@ -43,33 +28,6 @@ CAPTION = (
 )
 SPREAD = "±: half the 95 % interval over training seeds (Student's t), without that over test images: see each report."
 _MOST_SIDE_BY_SIDE = 3  # more are rows, not columns
-Row = dict[str, str]
-
-
-class CompareError(CemError):
-    """What cannot be compared."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Runs of one study that differ only in their seed, under one threat model; or one run."""
-
-    study: str
-    runs: tuple[str, ...]
-    threat: str
-    settings: Row
-    strongest: str
-    limit: bool  # whether the strongest attack's error is only an upper limit
-    lower: str  # why the lower bound on leakage says nothing here; empty where it does
-    metrics: dict[str, Estimate]
-
-    def text(self, metric: str) -> str:
-        """A metric in a cell."""
-        if metric == "leakage_lower_nats" and self.lower:
-            return self.lower
-        scored = metric.startswith("infer_")
-        sign = ("≤ " if metric == "infer_mse" else "≥ ") if self.limit and scored else ""
-        return sign + self.metrics[metric].text()
 
 
 @dataclass(frozen=True)
@@ -86,14 +44,14 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """For programs: of each entry what differs, and all metrics; null for what is not known or not finite."""
-        differing = _differing([entry.settings for entry in self.entries])
+        names = differing([entry.settings for entry in self.entries])
         return {
             "entries": [
                 {
                     "study": entry.study,
                     "runs": list(entry.runs),
                     "threat_model": entry.threat,
-                    "settings": {name: entry.settings.get(name) or None for name in differing},
+                    "settings": {name: entry.settings.get(name) or None for name in names},
                     "strongest_attack": entry.strongest,
                     "error_is_upper_limit": entry.limit,
                     "leakage_lower_says_nothing": entry.lower or None,
@@ -138,7 +96,7 @@ def compare_several(what: Sequence[str], results: Path) -> Comparison:
         studies = {place.name: place for place in places if place is not None}
         if len(studies) < len(places):
             raise CompareError(f"expected studies that differ, found one twice in: {', '.join(what)}. Name each once.")
-        read = [(place, row) for place in studies.values() for row in _rows(place)]
+        read = [(place, row) for place in studies.values() for row in read_rows(place)]
         chosen, title, parts = read, " and ".join(studies), list(studies)
     elif any(places):
         names = [one for one, place in zip(what, places, strict=True) if place is not None]
@@ -150,7 +108,7 @@ def compare_several(what: Sequence[str], results: Path) -> Comparison:
             )
         chosen, title, parts = _runs([find_run(one, results) for one in what])
         studies = {place.name: place for place, _ in chosen}
-    entries = _entries(chosen, apart=not all(places))
+    entries = make_entries(chosen, apart=not all(places))
     page = results / f"compare-{'-'.join(parts)}.html"
     with look():
         chart = _chart(entries) if len(entries) > 2 else ""
@@ -165,29 +123,12 @@ def _study(what: str, results: Path) -> Path | None:
     return place if what and "/" not in what and (place / "runs").is_dir() else None
 
 
-def _rows(study: Path) -> list[Row]:
-    path = study / "runs.csv"
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise CompareError(
-            f"{path}: expected the results of {study.name}, found none. Run the study, or make them of what is "
-            "finished: cem report FILE"
-        ) from None
-    if not rows or not {"run", "threat_model", "seed", *SHOWN} <= rows[0].keys():
-        raise CompareError(
-            f"{path}: expected rows of runs with their scores, found others. Make it anew: cem report FILE"
-        )
-    return rows
-
-
 def _runs(folders: Sequence[Path]) -> tuple[list[tuple[Path, Row]], str, list[str]]:
     """The rows of these runs, a title, and what names them in a file's name."""
     chosen, names = [], []
     for folder in folders:
         name, study = "/".join(folder.absolute().parts[-4:]), folder.absolute().parents[4]
-        mine = [(study, row) for row in _rows(study) if row["run"] == name]
+        mine = [(study, row) for row in read_rows(study) if row["run"] == name]
         if not mine:
             raise CompareError(
                 f"{study / 'runs.csv'}: expected the run {name}, found it not. Is it finished (cem status FILE)? Then: "
@@ -200,45 +141,9 @@ def _runs(folders: Sequence[Path]) -> tuple[list[tuple[Path, Row]], str, list[st
     return chosen, " and ".join(names), [name.rpartition("/")[2] for name in names]
 
 
-def _entries(rows: list[tuple[Path, Row]], apart: bool) -> list[Entry]:
-    """By threat model, and runs that differ only in their seed together; with `apart` each run by itself."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for study, row in rows:
-        settings = {name: value for name, value in _settings(row).items() if apart or name != "seed"}
-        groups.setdefault((study.name, row["threat_model"], repr(settings)), []).append(row)
-    return [_entry(study, threat, members) for (study, threat, _), members in groups.items()]
-
-
-def _entry(study: str, threat: str, rows: list[Row]) -> Entry:
-    settings = _settings(rows[0])
-    if len(rows) > 1:
-        del settings["seed"]
-    metrics = {name: over_seeds(scale * _value(row[name]) for row in rows) for name, (_, scale) in SHOWN.items()}
-    strongest = ", ".join(sorted({row["strongest_attack"] for row in rows} - {""})) or "attack failed"
-    limit = any(row.get("infer_bound") == "True" for row in rows)
-    lower = "behind a mask" if any(row.get("leakage_masked") == "True" for row in rows) else ""
-    lower = lower or ("saturated" if any(row.get("leakage_lower_saturated") == "True" for row in rows) else "")
-    return Entry(study, tuple(row["run"] for row in rows), threat, settings, strongest, limit, lower, metrics)
-
-
-def _settings(row: Row) -> Row:
-    """What a run was made with, by dotted path."""
-    return {name: value for name, value in row.items() if name.partition(".")[0] in Run.model_fields}
-
-
 def _plain(text: str) -> str:
     """A setting in a cell; pandas writes whole numbers as 3.0 where others lack the setting."""
     return text.removesuffix(".0") or "–"
-
-
-def _value(text: str) -> float:
-    return float(text) if text else math.nan
-
-
-def _differing(settings: Sequence[Row]) -> list[str]:
-    """Names of those that are not the same in all that have them: members of a family have others each."""
-    names = dict.fromkeys(name for one in settings for name in one)
-    return [name for name in names if len({one.get(name, "") for one in settings} - {""}) > 1]
 
 
 def _tables(entries: list[Entry]) -> list[Table]:
@@ -257,7 +162,7 @@ def _table(name: str, entries: list[Entry]) -> Table:
         columns["study"] = [entry.study for entry in entries]
     columns |= {
         setting: [_plain(entry.settings.get(setting, "")) for entry in entries]
-        for setting in _differing([entry.settings for entry in entries])
+        for setting in differing([entry.settings for entry in entries])
     }
     words = len(columns) + 1
     columns["seeds"] = [str(len(entry.runs)) for entry in entries]
@@ -280,9 +185,9 @@ def _table(name: str, entries: list[Entry]) -> Table:
 
 
 def _notes(entries: list[Entry]) -> list[str]:
-    differing = _differing([entry.settings for entry in entries])
+    names = differing([entry.settings for entry in entries])
     notes = []
-    if any(name.startswith("dataset.") for name in differing):
+    if any(name.startswith("dataset.") for name in names):
         notes.append("Not the same images: their errors and leakages cannot be held against each other.")
     if any(entry.strongest == "attack failed" for entry in entries):
         notes.append("attack failed: no attack counts there, so no error is given. cem status FILE says why.")

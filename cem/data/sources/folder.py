@@ -1,15 +1,14 @@
 """Images in one folder for each class: which files there are, and which label and part each has."""
 
 import os
-from collections import Counter
-from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
 
 from cem.config import ImageFolderDataset
 from cem.data.sources.files import content_digest, entries, is_hidden, local, printable, shown, walk
-from cem.data.sources.picture import Pictures, check_headers, is_picture_file, without_warnings
+from cem.data.sources.listing import NAMED, Listing, base_name, why_not
+from cem.data.sources.picture import Pictures, check_headers, without_warnings
 from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, check_pixels, make_source
 
 ROLES = {
@@ -18,50 +17,6 @@ ROLES = {
     "test": ("test", "testing"),
 }
 _PART_LIKE = ("train", "test", "val", "dev", "eval")  # how other names of parts begin
-_NAMED = 3  # files of a kind that a note names
-
-
-@dataclass
-class Listing:
-    """The images of a folder, in the order of their rows, and what lies beside them."""
-
-    names: list[str]  # of the classes
-    files: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    parts: list[str] = field(default_factory=list)  # train, val or test, of each file
-    skipped: dict[str, list[str]] = field(default_factory=dict)  # why → files
-
-    def add(self, folder: str, label: int, part: str) -> None:
-        """All images at any depth below a folder."""
-        for entry in walk(folder):
-            if (why := _why_not(entry)) is not None:
-                self.skip(why, entry.path)
-            else:
-                self.files.append(entry.path)
-                self.labels.append(label)
-                self.parts.append(part)
-
-    def skip(self, why: str, path: str) -> None:
-        """Leave a file out, but count it."""
-        self.skipped.setdefault(why, []).append(path)
-
-    def skip_all(self, why: str, folder: str) -> None:
-        """Leave out what lies below a folder."""
-        for entry in walk(folder):
-            self.skip(_why_not(entry) or why, entry.path)
-
-    def skip_beside(self, folder: str) -> None:
-        """Leave out the files that lie in a folder of folders."""
-        for entry in entries(folder):
-            if is_hidden(entry.name) or not entry.is_dir():
-                self.skip(_why_not(entry) or "in no folder of a class", entry.path)
-
-    def notes(self, root: str) -> list[str]:
-        """What was left out, counted and named."""
-        return [
-            f"{len(files)} {'file was' if len(files) == 1 else 'files were'} left out ({why}): {_few(files, root)}."
-            for why, files in sorted(self.skipped.items())
-        ]
 
 
 @without_warnings()
@@ -74,7 +29,7 @@ def read_image_folder(dataset: ImageFolderDataset) -> Source:
     listing, labelling = _list(dataset)
     pictures = Pictures(listing.files)
     check_pixels(shown(dataset.path), (pictures[row] for row in range(len(pictures))))
-    description = f"Images of the folder {_base(dataset.path)}."
+    description = f"Images of the folder {base_name(dataset.path)}."
 
     def digest() -> str:
         return content_digest(dataset.files(), pictures.digests)
@@ -250,43 +205,29 @@ def _add_annotated(listing: Listing, folder: str, annotations: str, part: str) -
             f"training images; cannot read it: {error}. Fetch the data again, or correct the list."
         ) from None
     for entry in walk(folder):
-        if (why := _why_not(entry)) is not None:
+        if (why := why_not(entry)) is not None:
             listing.skip(why, entry.path)
         elif entry.name not in label_of:
-            listing.skip(f"not in {_base(annotations)}", entry.path)
+            listing.skip(f"not in {base_name(annotations)}", entry.path)
         else:
             listing.files.append(entry.path)
             listing.labels.append(label_of.pop(entry.name))
             listing.parts.append(part)
     if label_of:
         raise DataError(
-            f"{shown(folder)}: expected the images that {_base(annotations)} lists, found none called "
-            f"{', '.join(sorted(label_of)[:_NAMED])}{', …' if len(label_of) > _NAMED else ''}. Fetch the data again."
+            f"{shown(folder)}: expected the images that {base_name(annotations)} lists, found none called "
+            f"{', '.join(sorted(label_of)[:NAMED])}{', …' if len(label_of) > NAMED else ''}. Fetch the data again."
         )
 
 
 def _annotations(folder: str) -> str | None:
-    path = os.path.join(folder, f"{_base(folder)}_annotations.txt")
+    path = os.path.join(folder, f"{base_name(folder)}_annotations.txt")
     return path if os.path.isfile(path) else None
 
 
 def _is_labelled(root: str, name: str, classes: list[str]) -> bool:
     folder = os.path.join(root, name)
     return _annotations(folder) is not None or bool(set(classes) & set(_class_folders(folder)))
-
-
-def _why_not(entry: os.DirEntry[str]) -> str | None:
-    """Why a file is not read; None: it is. Raises DataError for a link to nothing."""
-    if is_hidden(entry.name):
-        return "hidden"
-    if entry.is_symlink() and not os.path.exists(entry.path):
-        raise DataError(
-            f"{shown(entry.path)}: expected a file, found a link to nothing ({shown(os.readlink(entry.path))}). "
-            "Fetch what it points to, or remove it."
-        )
-    if not entry.is_file():
-        return "no regular file"
-    return None if is_picture_file(entry.path) else "no image that can be read"
 
 
 def _readable(where: str, names: list[str]) -> list[str]:
@@ -304,18 +245,6 @@ def _other_classes(where: str, found: list[str], expected: list[str]) -> str:
     said = [f"{word} {', '.join(map(repr, names[:5]))}{' …' if len(names) > 5 else ''}"
             for word, names in (("without", absent), ("beside them", more)) if names]  # fmt: skip
     return f"{where}: expected folders of the same classes as the training images; found them {' and '.join(said)}."
-
-
-def _few(files: list[str], root: str) -> str:
-    """The first few, and the kinds of all."""
-    named = ", ".join(shown(path).removeprefix(shown(root) + "/") for path in files[:_NAMED])
-    kinds = Counter(os.path.splitext(path)[1].lower() or "no suffix" for path in files)
-    more = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(_NAMED))
-    return named if len(files) <= _NAMED else f"{named}, … ({more})"
-
-
-def _base(path: str) -> str:
-    return os.path.basename(shown(path))
 
 
 IMAGE_FOLDER = Format(read_image_folder, list_image_folder)
