@@ -6,7 +6,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from cem.config import ActivationsDataset
 from cem.data.sources.files import content_digest, local, shown
@@ -37,8 +37,8 @@ def read_pairs(dataset: ActivationsDataset) -> Source:
     labelling, where = read_pair_labels(dataset), shown(dataset.path)
     with _opened(dataset) as file:
         for split in SPLITS:  # now, as nothing can be made of an image whose z is not a number
-            _check_finite(where, split, np.asarray(file[_name(file, split, "z")]))
-        parts = [as_images(where, np.asarray(file[_name(file, split, "x")])) for split in SPLITS]
+            _finite(where, split, np.asarray(_array(file, split, "z")))
+        parts = [as_images(where, np.asarray(_array(file, split, "x"))) for split in SPLITS]
     return make_source(
         where,
         joined(parts),
@@ -52,10 +52,10 @@ def read_pair_labels(dataset: ActivationsDataset) -> Labelling:
     """The labels; of z and x the shapes. Raises DataError as `read_pairs` does."""
     where = shown(dataset.path)
     with _opened(dataset) as file:
-        labels = {split: np.atleast_1d(np.asarray(file[_name(file, split, "y")])) for split in SPLITS}
+        labels = {split: np.atleast_1d(np.asarray(_array(file, split, "y"))) for split in SPLITS}
         shapes = {}
         for split in SPLITS:
-            x, z = (file[_name(file, split, name)] for name in "xz")
+            x, z = (_array(file, split, name) for name in "xz")
             check_shape(f"{where}, x of {split}", x.dtype, x.shape)
             check_count(f"{where}, {split}", len(x), len(labels[split]))
             check_count(f"{where}, z of {split}", len(z), len(labels[split]))
@@ -70,7 +70,7 @@ def read_pair_labels(dataset: ActivationsDataset) -> Labelling:
             if len(x) == 0:
                 raise DataError(f"{where}: expected images of {split}, found none. Give each split some.")
             shapes[split] = x.shape
-        _shape(where, {split: file[_name(file, split, "z")].shape for split in SPLITS})
+        _shape(where, {split: _array(file, split, "z").shape for split in SPLITS})
     if dataset.fit == "one_size":
         check_one_size(where, shapes)
     ends = np.cumsum([0, *(len(labels[split]) for split in SPLITS)])
@@ -82,24 +82,27 @@ def read_pair_labels(dataset: ActivationsDataset) -> Labelling:
 def smashed_shape_of_pairs(dataset: ActivationsDataset) -> tuple[int, int, int]:
     """Channels, height, width of z; a vector is a map of 1×1."""
     with _opened(dataset) as file:
-        return _shape(shown(dataset.path), {split: file[_name(file, split, "z")].shape for split in SPLITS})
+        return _shape(shown(dataset.path), {split: _array(file, split, "z").shape for split in SPLITS})
 
 
 def read_smashed(dataset: ActivationsDataset, split: str) -> Float[np.ndarray, "n c h w"]:
     """z of a split, in the order of its images. Raises DataError for values that are not finite."""
     with _opened(dataset) as file:
-        z = np.asarray(file[_name(file, split, "z")])
-    _check_finite(shown(dataset.path), split, z)
-    return z.reshape(*z.shape[:2], *(z.shape[2:] or (1, 1))).astype(np.float32)
+        z = _finite(shown(dataset.path), split, np.asarray(_array(file, split, "z")))
+    return z.reshape(*z.shape[:2], *(z.shape[2:] or (1, 1)))
 
 
-def _check_finite(where: str, split: str, z: np.ndarray) -> None:
-    wrong = z.size - int(np.isfinite(z).sum())
+def _finite(where: str, split: str, z: np.ndarray) -> Float32[np.ndarray, "*shape"]:
+    """z as it is kept. Raises DataError for values that are not finite there."""
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        kept = z.astype(np.float32)
+    wrong = z.size - int(np.isfinite(kept).sum())
     if wrong:
         raise DataError(
-            f"{where}: expected z of {split} as finite numbers, found {wrong:,} of {z.size:,} that are not (NaN or "
-            "infinite). Leave those images out, or store what the client sends."
+            f"{where}: expected z of {split} as finite numbers, found {wrong:,} of {z.size:,} that are not (NaN, "
+            "infinite, or beyond float32). Leave those images out, or store what the client sends."
         )
+    return kept
 
 
 def _shape(where: str, shapes: dict[str, tuple[int, ...]]) -> tuple[int, int, int]:
@@ -115,13 +118,24 @@ def _shape(where: str, shapes: dict[str, tuple[int, ...]]) -> tuple[int, int, in
     return channels, height, width
 
 
-def _name(file: Any, split: str, what: str) -> str:
-    """`private/z`, or `private_z` as keyword arguments of numpy.savez give it."""
+def _array(file: Any, split: str, what: str) -> Any:
+    """`private/z`, or `private_z` as keyword arguments of numpy.savez give it; of HDF5 without reading its values."""
     for name in (f"{split}/{what}", f"{split}_{what}"):
         if name in file:
-            return name
+            found = file[name]
+            if isinstance(file, h5py.File):
+                _check_stored(file, name, found)
+            return found
     has = ", ".join(map(str, file)) or "nothing"
     raise DataError(f"expected {split}/{what} (or {split}_{what}), found {has[:200]}. Store {WANTED}.")
+
+
+def _check_stored(file: h5py.File, name: str, found: Any) -> None:
+    """Raise DataError for what is no array, or an array of another file: the digest of the data would not know it."""
+    if not isinstance(found, h5py.Dataset):
+        raise DataError(f"expected {name} as an array, found a {type(found).__name__.lower()}. Store {WANTED}.")
+    if found.file.filename != file.filename or found.external or found.is_virtual:
+        raise DataError(f"expected {name} in this file, found a link to another file. Store {WANTED}.")
 
 
 @contextmanager

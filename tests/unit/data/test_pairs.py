@@ -1,5 +1,6 @@
 """Activations of the user's own: stored as they are given, attacked without a network, and refused with the reason."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,46 @@ def test_z_that_are_not_finite_are_counted_before_anything_is_made_of_them(tmp_p
     with pytest.raises(DataError, match="z of shadow as finite numbers, found 5 of 768 that are not"):
         prepare_data(dataset, tmp_path / "data.h5")
     assert not (tmp_path / "data.h5").exists()
+
+
+def test_z_beyond_what_is_kept_are_refused_as_infinite_ones_are(tmp_path: Path) -> None:
+    found = arrays()
+    found["val/z"] = found["val/z"].astype(np.float64)
+    found["val/z"][2, 0, 1, 1] = 1e39  # float32 ends at 3.4e38
+    dataset = ActivationsDataset(name="mine", path=write(tmp_path / "z.h5", found), channels=1)
+    with pytest.raises(DataError, match="z of val as finite numbers, found 1 of 768 that are not"):
+        prepare_data(dataset, tmp_path / "data.h5")
+
+
+def linked(file: h5py.File, other: Path) -> None:
+    file["test/z"] = h5py.ExternalLink(str(other), "test/z")
+
+
+def virtual(file: h5py.File, other: Path) -> None:
+    layout = h5py.VirtualLayout((24, 2, 4, 4), np.float32)
+    layout[:] = h5py.VirtualSource(str(other), "test/z", (24, 2, 4, 4))
+    file.create_virtual_dataset("test/z", layout)
+
+
+def grouped(file: h5py.File, other: Path) -> None:
+    file["test/z/values"] = arrays()["test/z"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        (linked, "test/z in this file, found a link to another file"),
+        (virtual, "test/z in this file, found a link to another file"),
+        (grouped, "test/z as an array, found a group"),
+    ],
+)
+def test_what_hdf5_keeps_elsewhere_is_refused(tmp_path: Path, stored: Callable[..., None], message: str) -> None:
+    other = Path(write(tmp_path / "other.h5", arrays()))
+    with h5py.File(write(tmp_path / "z.h5", arrays()), "a") as file:
+        del file["test/z"]
+        stored(file, other)
+    with pytest.raises(DataError, match=rf"z\.h5: expected {message}"):
+        check_files(ActivationsDataset(name="mine", path=str(tmp_path / "z.h5")))
 
 
 def test_a_file_that_is_absent_damaged_or_replaced_is_named(tmp_path: Path) -> None:
