@@ -52,7 +52,7 @@ def test_joint_and_split_give_the_same_weights(double, make_run, surrogate, defe
     for protocol in ("joint", "split"):
         settings = training(protocol=protocol, max_grad_norm=max_grad_norm)
         run = make_run(surrogate=SURROGATES[surrogate], defenses=defenses, training=settings)
-        state = train_steps(run, 20)
+        state = train_steps(run, 6)
         found.append([*model(state.client, state.server), *map(torch.clone, state.client.surrogate.parameters())])
     for joint, split in zip(*found, strict=True):
         assert torch.isfinite(joint).all()
