@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,12 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.C
     return folder, snakemake(folder)
 
 
+@pytest.fixture
+def copied(failed, tmp_path_factory) -> Path:
+    """The same in another folder, times included, for a test to change."""
+    return Path(shutil.copytree(failed[0], tmp_path_factory.mktemp("copied") / "failed", copy_function=shutil.copy2))
+
+
 def test_the_workflow_ends_with_the_report_of_the_others(failed) -> None:
     folder, done = failed
     assert done.returncode != 0
@@ -93,26 +100,23 @@ def test_the_command_makes_the_report_at_any_time(failed) -> None:
     assert (folder / "results/tiny/report.html").read_bytes() == before
 
 
-def test_with_other_settings_that_run_alone_is_made_and_then_the_whole_report(failed) -> None:
-    folder, _ = failed
-    write_study(folder, {**STUDY, "runs": [STUDY["runs"][0], {"surrogate": {"kind": "gmm"}, "training.lr": 0.01}]})
-    done = snakemake(folder)
+def test_with_other_settings_that_run_alone_is_made_and_then_the_whole_report(copied) -> None:
+    write_study(copied, {**STUDY, "runs": [STUDY["runs"][0], {"surrogate": {"kind": "gmm"}, "training.lr": 0.01}]})
+    done = snakemake(copied)
     assert done.returncode == 0, done.stdout + done.stderr
     jobs = re.findall(r"^(?:local)?rule (\w+):", done.stdout + done.stderr, re.MULTILINE)
     counts = {name: jobs.count(name) for name in jobs}
     assert counts["train"] == counts["warm_up"] == 2  # the run, and the reference with its learning rate
     assert counts["aggregate"] == counts["report"] == 1
     assert "prepare_data" not in counts
-    assert "have no result" not in (folder / "results/tiny/report.html").read_text()
-    assert pd.read_parquet(folder / "results/tiny/results.parquet")["run"].nunique() == 5
-    assert call(folder, "cem.cli", "status").returncode == 0
+    assert "have no result" not in (copied / "results/tiny/report.html").read_text()
+    assert pd.read_parquet(copied / "results/tiny/results.parquet")["run"].nunique() == 5
+    assert call(copied, "cem.cli", "status").returncode == 0
 
 
-def test_a_run_taken_out_of_the_study_leaves_no_report_that_still_names_it(failed, tmp_path: Path) -> None:
+def test_a_run_taken_out_of_the_study_leaves_no_report_that_still_names_it(copied) -> None:
     """All that is planned is there, older than the report of what was finished; it is made again all the same."""
-    write_study(tmp_path, STUDY)
-    assert snakemake(tmp_path).returncode != 0
-    write_study(tmp_path, {**STUDY, "runs": STUDY["runs"][:1]})
-    done = snakemake(tmp_path)
+    write_study(copied, {**STUDY, "runs": STUDY["runs"][:1]})
+    done = snakemake(copied)
     assert done.returncode == 0, done.stderr
-    assert "have no result" not in (tmp_path / "results/tiny/report.html").read_text()
+    assert "have no result" not in (copied / "results/tiny/report.html").read_text()

@@ -139,7 +139,8 @@ def test_a_step_leaves_no_tensor_behind(make_run, defenses) -> None:
         gc.collect()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some of torch's lazy modules warn when they are looked at
-            counts.append(sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()))
+            # By its type: to ask a weak proxy what it is fails where what it stood for is gone.
+            counts.append(sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects()))
     assert counts[0] == counts[-1]
 
 
