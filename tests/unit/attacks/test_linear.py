@@ -94,9 +94,14 @@ def test_in_the_span_of_the_images_it_is_the_same_solution(images, problem, monk
     def encode(raw):
         return (raw[:, 0].float().flatten(1) / 255 @ mixing).reshape(len(raw), dim, 4, 4)
 
-    primal, dual, fewer = LinearAttack(), LinearAttack(), LinearAttack()
+    primal, chosen, dual, fewer = (LinearAttack() for _ in range(4))
     knowledge = make_knowledge(images[:40], encode)
-    expected = primal.fit(knowledge)
+    with monkeypatch.context() as never:
+        never.setattr("cem.attacks.linear.MOST_DIMENSIONS", 0)
+        expected = primal.fit(knowledge)
+    assert primal.basis is None
+    chosen.fit(knowledge)
+    assert (chosen.basis is None) == (dim == 3)  # few images are reason enough
     monkeypatch.setattr("cem.attacks.linear.MOST_BYTES", 0)
     monkeypatch.setattr("cem.attacks.linear.BLOCK", 40 * 50)
     fitted = dual.fit(knowledge)
