@@ -83,7 +83,7 @@ class LinearAttack(ClosedFormAttack):
         self.image_shape = knowledge.images.shape[1:]
         dim, pixels = self.standard.centre.numel(), self.image_shape.numel()
         large = dim * (dim + pixels) * 8 > MOST_BYTES
-        few = knowledge.num_images <= min(dim // 2, MOST_DIMENSIONS)  # the smaller space takes an eighth of the time
+        few = knowledge.num_images <= min(dim // 2, MOST_DIMENSIONS)  # eigenvectors there take at most an eighth
         fit = self._fit_in_span if large or few else self._fit_all
         error, choices = fit(knowledge)
         parameters = self.weight.numel() + self.intercept.numel()

@@ -13,7 +13,7 @@ NAMED = 3  # files of a kind that a note names
 
 @dataclass
 class Listing:
-    """In the order of their rows."""
+    """The images that are read, in the order of their rows; and those left out, by the reason."""
 
     names: list[str]  # of the classes
     files: list[str] = field(default_factory=list)

@@ -160,7 +160,9 @@ def test_a_misspelt_member_is_told_the_near_one_and_all_others(family: Family, s
 
 
 def test_gmn_is_gmm_and_a_name_like_none_gets_no_suggestion(settings) -> None:
-    with pytest.raises(ConfigError, match=r"'none', 'gmm', .*; found 'gmn'; did you mean 'gmm'\?"):
+    with pytest.raises(
+        ConfigError, match=r"'none', 'gmm', 'gaussian', 'attention', 'pair'.*; found 'gmn'; did you mean 'gmm'\?"
+    ):
         parse_study(settings(surrogates=[{"kind": "gmn"}]), "here")
     with pytest.raises(ConfigError, match=r"found 'zzzz'$"):
         parse_study(settings(surrogates=[{"kind": "zzzz"}]), "here")
