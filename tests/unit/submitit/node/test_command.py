@@ -52,6 +52,21 @@ def test_what_has_ended_well_does_not_run_again(events, tmp_path) -> None:
 
 LISTENS = "import signal, sys, time\nsignal.signal(12, lambda *_: sys.exit({code}))\ntime.sleep(30)"
 DEAF = "import sys, time\ntime.sleep(1)\nsys.exit({code})"
+# A script that is only starting when the signal comes: it hears nothing before it was looked for once.
+STARTS = "import os, time\nwhile not os.path.exists({looked!r}):\n    time.sleep(0.01)\n"
+
+
+def looked_for(command: Command, monkeypatch, tmp_path) -> str:
+    """The path of a file that is made once the command has looked for who catches the signal."""
+    looked, listeners = tmp_path / "looked", command._listeners
+
+    def look() -> set[int]:
+        found = listeners()
+        looked.touch()
+        return found
+
+    monkeypatch.setattr(command, "_listeners", look)
+    return str(looked)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +76,8 @@ def test_only_what_saved_on_the_signal_is_requeued(events, tmp_path, monkeypatch
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     append(events, "start", node="g1", gpus=[])
     command = Command("", str(tmp_path), str(events), 10)
-    words = [sys.executable, "-c", script.format(code=code)]
+    looked = looked_for(command, monkeypatch, tmp_path)
+    words = [sys.executable, "-c", STARTS.format(looked=looked) + script.format(code=code)]
     with subprocess.Popen(words, preexec_fn=ignore_request_to_save) as child:
         command.pid, command.started = child.pid, time.time()
         assert (command.checkpoint() is not None) is requeued
@@ -133,9 +149,7 @@ def test_other_paths_are_taken(path) -> None:
 def test_a_script_that_starts_after_the_signal_is_told_when_it_can_hear(events, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     command = Command("", str(tmp_path), str(events), 10)
-    script = (
-        "import time; time.sleep(1)\nimport signal, sys\nsignal.signal(12, lambda *_: sys.exit(75))\ntime.sleep(30)"
-    )
+    script = STARTS.format(looked=looked_for(command, monkeypatch, tmp_path)) + LISTENS.format(code=75)
     words = ["/bin/bash", "-c", '"$0" -c "$1"; exit $?', sys.executable, script]
     child = subprocess.Popen(words, preexec_fn=ignore_request_to_save)
     command.pid = child.pid
