@@ -1,15 +1,13 @@
-"""A map of the smashed data by class: PCA, and t-SNE for what PCA cannot show."""
+"""A map of the smashed data by class: its first two principal components."""
 
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 from cem.planning.plan import Plan
 from cem.report.groups import Group
-from cem.report.pictures import Picture, empty, finish, new_figure
+from cem.report.pictures import Picture, finish, new_figure
 from cem.storage.hdf5 import open_activations, open_dataset
 
 # Paul Tol's "muted" scheme: ten colours that colour-blind readers can tell apart.
@@ -17,44 +15,38 @@ _CLASSES = (
     "#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499", "#777777",
 )  # fmt: skip
 MOST_NAMES = 20  # more classes than these are not named on a map
-FEWEST_FOR_TSNE = 5
-ITERATIONS = 500  # twice what it needs for the clusters to be apart; the usual 1,000 move them no more
-ANGLE = 0.7  # how coarse far points are summed; the usual 0.5 takes half as long again, and looks the same
+COLUMNS = 2
 SEED = 0
 
 Points = Float[np.ndarray, "n 2"]
 
 
 def smashed_maps(plan: Plan, groups: list[Group], of: int) -> Picture:
-    """Two panels a group: test images of its first seed's encoder (clean ẑ), coloured and named by class.
+    """A panel a group: test images of its first seed's encoder (clean ẑ), coloured and named by class.
 
     of: how many rows the study has, of which these have a map.
     """
-    figure = new_figure(10.0, 3.6 * len(groups))
-    panels = figure.subplots(len(groups), 2, squeeze=False)
+    rows = -(-len(groups) // COLUMNS)
+    figure = new_figure(10.0, 3.6 * rows)
+    panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
     shares = []
-    for group, (left, right) in zip(groups, panels, strict=True):
+    for group, panel in zip(groups, panels, strict=False):
         smashed, labels = _sample(plan, group)
-        names = _names(_class_names(plan, group))
-        reduced, explained = principal_components(smashed, 50)
-        scatter(left, reduced[:, :2], labels, names)
-        shares.append(100 * explained[:2].sum())
-        left.set_title(f"{group.label}: PCA ({shares[-1]:.0f} % of the variance)")
-        right.set_title(f"{group.label}: t-SNE")
-        if len(smashed) < FEWEST_FOR_TSNE:
-            empty(right, f"{len(smashed)} images are too few for t-SNE")
-        else:
-            scatter(right, tsne(reduced), labels, names)
+        points, explained = principal_components(smashed)
+        scatter(panel, points, labels, _names(_class_names(plan, group)))
+        shares.append(100 * explained)
+        panel.set_title(f"{group.label} ({shares[-1]:.0f} % of the variance)")
+    for panel in panels[len(groups) :]:
+        panel.remove()
     caption = (
         f"Smashed data of {plan.study.report.map_samples} test images (all, if there are fewer) by class, before the "
-        "noise; first seed of each group. PCA keeps distances as far as two axes can; t-SNE keeps neighbourhoods only: "
-        "sizes of its clusters and distances between them mean nothing. A number stands for a class listed under Data."
+        "noise; first seed of each group. The axes are those along which they vary most (principal components): classes"
+        " that lie on one another here may be apart along others. A number stands for a class listed under Data."
     )
     if len(groups) < of:
         caption += f" Of {of} rows {len(groups)} have a map, spread along the front of accuracy and error."
-    alt = "Points of test images in two dimensions, coloured by class. By PCA and by t-SNE: " + "; ".join(
-        f"{group.label} (two axes hold {share:.0f} % of the variance)"
-        for group, share in zip(groups, shares, strict=True)
+    alt = "Points of test images on their first two principal components, coloured by class: " + "; ".join(
+        f"{group.label} (they hold {share:.0f} % of the variance)" for group, share in zip(groups, shares, strict=True)
     )
     return finish(figure, "smashed", "png", caption, f"{alt}.")
 
@@ -65,28 +57,15 @@ def _class_names(plan: Plan, group: Group) -> list[str]:
         return data.class_names
 
 
-def principal_components(
-    points: Float[np.ndarray, "n d"], most: int
-) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, " k"]]:
-    """Coordinates along the first axes (at least two, zero where the points have no more), and shares of variance."""
-    found = min(most, len(points) - 1, points.shape[1])
-    coordinates, shares = np.zeros((len(points), max(2, found)), np.float32), np.zeros(max(2, found))
-    if found >= 1 and np.ptp(points, axis=0).any():
-        pca = PCA(found, random_state=SEED).fit(points)
-        coordinates[:, :found], shares[:found] = pca.transform(points), pca.explained_variance_ratio_
-    return coordinates, shares
-
-
-def tsne(points: Float[np.ndarray, "n d"]) -> Points:
-    """Neighbourhoods in two dimensions, seeded, started from the first two axes, safe for few or equal points."""
-    perplexity = min(30.0, (len(points) - 1) / 3)
-    scale = points[:, :2].std() or 1.0
-    start = points[:, :2] / scale * 1e-4
-    seeded = TSNE(
-        perplexity=perplexity, init=start, learning_rate="auto", max_iter=ITERATIONS, angle=ANGLE, random_state=SEED
-    )
-    embedded: Points = seeded.fit_transform(points)
-    return embedded
+def principal_components(points: Float[np.ndarray, "n d"]) -> tuple[Points, float]:
+    """Coordinates along the first two axes (zero where the points have fewer), and their share of the variance."""
+    centred = points.astype(np.float64) - points.mean(axis=0, dtype=np.float64)
+    left, spread, _ = np.linalg.svd(centred, full_matrices=False)
+    left = left * np.sign(left[np.abs(left).argmax(axis=0), np.arange(len(spread))])  # LAPACKs differ in the signs
+    coordinates = np.zeros((len(points), 2))
+    coordinates[:, : len(spread)] = (left * spread)[:, :2]
+    variances = spread**2
+    return coordinates, float(variances[:2].sum() / max(variances.sum(), np.finfo(float).tiny))
 
 
 def scatter(axes: Axes, points: Points, labels: Int[np.ndarray, " n"], names: list[str]) -> None:

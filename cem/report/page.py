@@ -74,7 +74,7 @@ def write_page(
     """As `write_report`, from results as they are. whole: all that is planned; missing: runs of it without a result."""
     whole, groups, scores = whole or plan, group_plan(plan), Scores(plan)
     frames = Comparisons(results, lambda run, attack: scores.images(run, attack, "infer", "mse")).frames()
-    with look(), threadpool_limits(1):  # more threads add up in another order, which moves t-SNE's points
+    with look(), threadpool_limits(1):  # more threads add up in another order, which moves points on the maps
         threats = threat_models(whole)
         shown = shown_groups(groups, results, threats[0])
         images = {name: (read_entropy(plan, one), read_test(plan, one)[2]) for name, one in plan.datasets.items()}
