@@ -9,6 +9,7 @@ import typer
 from cem.cli.app import FILE, RESULTS, AsJson, Results, say, say_json
 from cem.planning.template import TEMPLATES, Template, write_study
 from cem.planning.text import aligned
+from cem.planning.workflow import run_command
 
 
 def models(
@@ -79,4 +80,4 @@ def new(
 ) -> None:
     """Write a study to begin with, config/NAME.yaml, with comments that say what to change. Replaces no file."""
     path = write_study(to, name, template, images=images, network=network, cut=cut)
-    typer.echo(f"{path}: written. Read it, then: cem validate {path}")
+    typer.echo(f"{path}: written. Read it, then:\n  cem validate {path}\n  {run_command(path)}")

@@ -12,11 +12,9 @@ import yaml
 from cem.config import DATASETS, ConfigError, parse_study
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start
+from cem.planning.workflow import find_workflow
 
 WRITTEN = "# Written by `cem audit`, which may write it anew: under another name it is yours.\n"
-WORKFLOW = Path(__file__).resolve().parents[2] / "Snakefile"  # of a checkout
-OF_CEM = Path("workflow/rules/common.smk")  # beside it, in any checkout
-
 ACTIVATIONS = (".npz", ".h5", ".hdf5")  # how files of these end
 
 Settings = dict[str, Any]
@@ -68,7 +66,7 @@ def audit(
         typer.echo(note)
     typer.echo(f"{path}: {len(planned.runs)} runs, {planned.jobs().total()} jobs", err=True)
     if run:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(_snakefile()), "--configfile", str(path)]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(find_workflow()), "--configfile", str(path)]
         sys.stdout.flush()
         # It takes this program's place, so that signals reach it directly.
         os.execv(command[0], [*command, "--cores", cores])  # noqa: S606  no shell is wanted
@@ -148,17 +146,3 @@ def _write(path: Path, study: Settings) -> None:
         raise ConfigError(f"{path}: is there, and not written by cem audit. Choose another --name")
     text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True, width=110)
     path.write_text(WRITTEN + text, encoding="utf-8")
-
-
-def _snakefile() -> Path:
-    """Of the checkout that this package is in, else of the working folder, where that is a checkout of cem."""
-    here = Path("Snakefile")
-    if WORKFLOW.is_file():
-        return WORKFLOW
-    # A project may have a workflow of its own, which is not the one to run.
-    if not (here.is_file() and OF_CEM.is_file()):
-        raise ConfigError(
-            f"expected the workflow of cem here (Snakefile and {OF_CEM}), found none. Run cem audit in a checkout of "
-            "cem"
-        )
-    return here

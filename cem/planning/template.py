@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from cem.config import ConfigError, parse_study, read_settings
+from cem.planning.workflow import run_command
 from cem.storage.files import write_text
 
 
@@ -31,7 +32,7 @@ _HEAD = """\
 # {what}. Written by `cem new`; it is yours. All settings: config/README.md.
 #   cem validate {path}                      is it right, and are the files there?
 #   cem plan {path}                          which runs, how many jobs, how much time and disk?
-#   snakemake --profile profiles/local --configfile {path}
+#   {run}
 name: {name}
 """
 _DATASET = """\
@@ -124,7 +125,8 @@ def study_text(path: Path, name: str, template: Template, *, images: str = "", n
     kind = "npz" if images.endswith(".npz") else "image_folder"
     source = f"source: {kind}, name: {_quoted(name)}, path: {_quoted(images)}"
     what = TEMPLATES[template]
-    return _HEAD.format(what=what[0].upper() + what[1:], path=path, name=_quoted(name)) + _BODIES[template].format(
+    head = _HEAD.format(what=what[0].upper() + what[1:], path=path, name=_quoted(name), run=run_command(path))
+    return head + _BODIES[template].format(
         dataset=_DATASET.format(source=source),
         network=_quoted(network or _NETWORK),
         cut=_quoted(cut or _CUT),

@@ -7,7 +7,8 @@ import pytest
 
 from cem.config import ConfigError
 from cem.planning import audit as module
-from cem.planning.audit import WORKFLOW, audit
+from cem.planning import workflow
+from cem.planning.audit import audit
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +26,8 @@ def test_a_projects_own_workflow_is_never_run(folder: Path, monkeypatch: pytest.
     monkeypatch.setattr(module.os, "execv", lambda _, command: commands.append(command))
     audit("torchvision:resnet18@layer1", data="synthetic", attacks="[{kind: mean_image}]")
     (command,) = commands
-    assert command[:5] == [sys.executable, "-m", "snakemake", "--snakefile", str(WORKFLOW)]
-    monkeypatch.setattr(module, "WORKFLOW", folder / "absent")
+    assert command[:5] == [sys.executable, "-m", "snakemake", "--snakefile", str(workflow.WORKFLOW)]
+    monkeypatch.setattr(workflow, "WORKFLOW", folder / "absent")
     with pytest.raises(ConfigError, match=r"expected the workflow of cem here .*found none"):
         audit("torchvision:resnet18@layer1", data="synthetic", attacks="[{kind: mean_image}]")
     (folder / "workflow/rules").mkdir(parents=True)

@@ -1,5 +1,6 @@
 """Studies to begin with are right as they are written, and replace nothing."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from cem.cli import main
 from cem.config import load_study
 from cem.planning.plan import Plan
+from cem.planning.workflow import WORKFLOW
 
 
 @pytest.fixture
@@ -35,6 +37,18 @@ def test_a_template_is_a_study_with_comments(new, template):
     assert Path(study.dataset.path) == Path("my images")
     assert Plan(study).runs
     assert Path("config/mine.yaml").read_text().count("#") > 5
+
+
+def test_the_command_that_runs_it_is_for_the_folder_one_is_in(new, tmp_path):
+    _, out, _ = new("mine", "--template", "data")
+    there = f"snakemake --snakefile {shlex.quote(str(WORKFLOW))} --cores all --configfile config/mine.yaml"
+    assert f"  {there}\n" in out
+    assert f"#   {there}\n" in Path("config/mine.yaml").read_text()
+    for folder in ("profiles/local", "workflow/rules"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "workflow/rules/common.smk").touch()
+    _, out, _ = new("other", "--template", "data")
+    assert "  snakemake --profile profiles/local --configfile config/other.yaml\n" in out
 
 
 def test_a_front_has_plain_noise_and_strengths_to_join(new):

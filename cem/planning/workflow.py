@@ -1,0 +1,34 @@
+"""Where the workflow is, and the command that runs a study with it from the working folder."""
+
+import shlex
+from pathlib import Path
+
+from cem.config import ConfigError
+
+WORKFLOW = Path(__file__).resolve().parents[2] / "Snakefile"  # of a checkout
+OF_CEM = Path("workflow/rules/common.smk")  # beside it, in any checkout
+PROFILE = Path("profiles/local")
+
+
+def find_workflow() -> Path:
+    """The Snakefile of the checkout that this package is in, else of the working folder, where that is one of cem.
+
+    Raises ConfigError where neither is.
+    """
+    here = Path("Snakefile")
+    if WORKFLOW.is_file():
+        return WORKFLOW
+    # A project may have a workflow of its own, which is not the one to run.
+    if not (here.is_file() and OF_CEM.is_file()):
+        raise ConfigError(
+            f"expected the workflow of cem here (Snakefile and {OF_CEM}), found none. Run this in a checkout of cem"
+        )
+    return here
+
+
+def run_command(study: Path) -> str:
+    """What a shell is given to run a study: in a checkout with its profile, in another folder with its Snakefile."""
+    if OF_CEM.is_file() and PROFILE.is_dir():
+        return f"snakemake --profile {PROFILE} --configfile {shlex.quote(str(study))}"
+    snakefile = WORKFLOW if WORKFLOW.is_file() else Path("CHECKOUT/Snakefile")
+    return f"snakemake --snakefile {shlex.quote(str(snakefile))} --cores all --configfile {shlex.quote(str(study))}"
