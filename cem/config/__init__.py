@@ -17,6 +17,7 @@ from cem.config.attack import (
     ShadowModel,
 )
 from cem.config.attack_base import AttackSettings
+from cem.config.attention import AttentionSurrogate
 from cem.config.base import ConfigError, Seed, Settings, Slug
 from cem.config.bottleneck import parse_bottleneck
 from cem.config.dataset import (
@@ -30,7 +31,6 @@ from cem.config.dataset import (
     MlxtendDataset,
     NimfaDataset,
     NpzDataset,
-    Split,
     SyntheticDataset,
     TorchvisionDataset,
 )
@@ -39,17 +39,14 @@ from cem.config.defense import (
     DEFENSES,
     Adversarial,
     Defense,
-    DefenseSettings,
     Dropout,
     Hsic,
-    LocalDp,
     NoPeek,
     Pruning,
-    ShapedNoise,
     SparseCoding,
     TopK,
-    Vib,
 )
+from cem.config.defense_base import DefenseSettings
 from cem.config.load import load_study, parse_study, read_settings
 from cem.config.metric import METRICS, Lpips, Metric, MetricSettings, every_metric
 from cem.config.mixture import MixtureFit
@@ -57,7 +54,6 @@ from cem.config.model import (
     MODELS,
     MobileNetV2,
     Model,
-    ModelSettings,
     ResNet,
     ResNet20,
     ResNet32,
@@ -67,13 +63,15 @@ from cem.config.model import (
     Vgg16,
     VitSmall,
 )
+from cem.config.model_base import ModelSettings
+from cem.config.noise import LocalDp, ShapedNoise, Vib
 from cem.config.own_network import Checkpoint, GivenActivations, OwnModel, Torchvision
 from cem.config.registry import Family, Member, load
 from cem.config.run import Run
+from cem.config.split import Split
 from cem.config.study import Study
 from cem.config.surrogate import (
     SURROGATES,
-    AttentionSurrogate,
     GaussianSurrogate,
     GmmSurrogate,
     NoSurrogate,

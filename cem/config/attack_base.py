@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from cem.config.base import Slug
 from cem.config.decoder import Fit, Network, doubles
-from cem.config.model import ModelSettings
+from cem.config.model_base import ModelSettings
 from cem.config.registry import Member
 
 Encoder = Literal["weights", "query", "none"]

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from cem.config.base import Settings, Slug
 from cem.config.imports import imported_beside
-from cem.config.model import ModelSettings
+from cem.config.model_base import ModelSettings
 from cem.config.registry import load
 from cem.config.spelling import Also
 

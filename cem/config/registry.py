@@ -114,10 +114,11 @@ class Family(Generic[M]):
         return found
 
     def _own(self) -> Iterator[type[M]]:
-        for value in (value for module in self.modules for value in vars(sys.modules[module]).values()):
-            is_class = isinstance(value, type) and issubclass(value, self.base) and value is not self.base
-            if is_class and hasattr(value, "implementation"):  # without one it is what some members share
-                yield value
+        for module in self.modules:
+            for value in vars(sys.modules[module]).values():
+                is_own = isinstance(value, type) and issubclass(value, self.base) and value.__module__ == module
+                if is_own and hasattr(value, "implementation"):  # without one it is what some members share
+                    yield value
 
     def _entered(self, entry: EntryPoint) -> type[M]:
         package = f" of the package {entry.dist.name}" if entry.dist else ""

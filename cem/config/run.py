@@ -6,8 +6,10 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cem.config.base import Seed, Settings, digest
 from cem.config.dataset import Dataset
-from cem.config.defense import Defense, DefenseSettings
-from cem.config.model import Model, ModelSettings, Vgg11
+from cem.config.defense import Defense
+from cem.config.defense_base import DefenseSettings
+from cem.config.model import Model, Vgg11
+from cem.config.model_base import ModelSettings
 from cem.config.paths import given, put
 from cem.config.presets import preset_settings
 from cem.config.strict import validate

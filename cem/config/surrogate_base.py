@@ -1,6 +1,6 @@
 """What all entropy surrogates share: the weight of their term, its schedule, and what a threshold asks for."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -121,3 +121,11 @@ class ThresholdTerm(SurrogateTerm):
     @property
     def moves_threshold(self) -> bool:
         return self.threshold.moves
+
+
+def by(name: str, defaults: dict[str, Any], *, description: str, **bounds: Any) -> Any:
+    """A field whose default depends on the field `name`, declared before it."""
+    listed = ", ".join(f"{getattr(value, 'kind', value)} ({key})" for key, value in defaults.items())
+    return Field(
+        default_factory=lambda data: defaults[data[name]], description=f"{description}; absent: {listed}", **bounds
+    )

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from cem.config import DatasetSettings, Split
-from cem.config.dataset import Amount
+from cem.config.split import Amount
 from cem.data.sources import DataError, Labelling
 
 Rows = Int[np.ndarray, " _"]  # of any length

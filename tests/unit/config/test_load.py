@@ -19,7 +19,7 @@ BAD = {
     "none has no weight": ({"surrogates": [{"kind": "none", "weight": 1}]}, ["surrogates.0.none.weight: unknown"]),
     "misspelt kind": (
         {"surrogates": [{"kind": "gm"}]},
-        ["surrogates.0", "'gmm', 'gaussian', 'attention', 'pair'; found 'gm'"],
+        ["surrogates.0", "'gmm', 'gaussian', 'pair', 'attention'; found 'gm'"],
     ),
     "misspelt formula": ({"surrogates": [GMM | {"formula": "legcy"}]}, ["'bound' or 'legacy'; found 'legcy'"]),
     "misspelt attack": (

@@ -89,7 +89,7 @@ def unread(family: Family[Any]) -> Family[Any]:
 
 def test_a_member_of_another_package_comes_after_the_projects_own(install) -> None:
     before = list(DEFENSES.members)
-    own = [kind for kind in before if DEFENSES.members[kind].__module__ == "cem.config.defense"]
+    own = [kind for kind in before if DEFENSES.members[kind].__module__.startswith("cem.")]
     install("cem.defenses", "cem_mine:OfThisTest")
     family = unread(DEFENSES)
     assert list(family.members)[: len(own)] == own
@@ -114,8 +114,8 @@ def test_two_members_of_one_kind_are_an_error_that_names_both(install) -> None:
 @pytest.mark.parametrize(
     ("value", "code", "message"),
     [
-        ("cem_mine:A_NUMBER", MINE, "expected a subclass of cem.config.defense:DefenseSettings, found 3"),
-        ("cem_mine:Small", MINE, "expected a subclass of cem.config.defense:DefenseSettings, found <class"),
+        ("cem_mine:A_NUMBER", MINE, "expected a subclass of cem.config.defense_base:DefenseSettings, found 3"),
+        ("cem_mine:Small", MINE, "expected a subclass of cem.config.defense_base:DefenseSettings, found <class"),
         ("cem_mine:Absent", MINE, "cannot be imported: AttributeError"),
         ("cem_mine:OfThisTest", "raise OSError('no licence')", "cannot be imported: OSError: no licence"),
         ("cem_mine:OfThisTest", "def", "cannot be imported: SyntaxError"),
@@ -161,7 +161,7 @@ def test_a_misspelt_member_is_told_the_near_one_and_all_others(family: Family, s
 
 def test_gmn_is_gmm_and_a_name_like_none_gets_no_suggestion(settings) -> None:
     with pytest.raises(
-        ConfigError, match=r"'none', 'gmm', 'gaussian', 'attention', 'pair'.*; found 'gmn'; did you mean 'gmm'\?"
+        ConfigError, match=r"'none', 'gmm', 'gaussian', 'pair', 'attention'.*; found 'gmn'; did you mean 'gmm'\?"
     ):
         parse_study(settings(surrogates=[{"kind": "gmn"}]), "here")
     with pytest.raises(ConfigError, match=r"found 'zzzz'$"):
