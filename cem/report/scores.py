@@ -1,5 +1,7 @@
 """Scores image by image, of attacks on the runs of a group: what intervals over seeds and images are made of."""
 
+from functools import lru_cache
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
@@ -11,15 +13,16 @@ from cem.report.statistics import Estimate, crossed, over_seeds
 STORED = {"identified": "rank1", "identified_of_1000": "rank1_of_1000"}  # an attack's column of yes and no → its mean
 PerImage = Float[np.ndarray, " images"]
 Rows = Int[np.ndarray, " images"]
+MOST_KEPT = 2000  # attacks: with two scopes of 1,000 images, some 400 MB
 _COLUMN = {mean: column for column, mean in STORED.items()}
 
 
 class Scores:
-    """Reads each attack's scores once. rows: of results, one per seed, all of one scope."""
+    """Reads attacks' scores, and keeps the latest `MOST_KEPT`. rows: of results, one per seed, all of one scope."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._read: dict[tuple[str, str], tuple[pd.DataFrame, dict[str, Rows]]] = {}
+        self._table = lru_cache(MOST_KEPT)(self._read)
 
     def images(self, run: str, attack: str, scope: str, column: str) -> PerImage:
         """A metric, as results name it, of each image that the attack was scored on."""
@@ -41,13 +44,11 @@ class Scores:
         indices: Rows = table["index"].to_numpy()[rows[scope]]
         return indices
 
-    def _table(self, run: str, attack: str) -> tuple[pd.DataFrame, dict[str, Rows]]:
+    def _read(self, run: str, attack: str) -> tuple[pd.DataFrame, dict[str, Rows]]:
         """An attack's scores, and which of their rows each scope has. As arrays: large studies have thousands."""
-        if (run, attack) not in self._read:
-            table = read_metrics(self._plan, self._plan.runs[run], attack)
-            scopes = table["scope"].to_numpy()
-            self._read[run, attack] = table, {name: np.flatnonzero(scopes == name) for name in SCOPES}
-        return self._read[run, attack]
+        table = read_metrics(self._plan, self._plan.runs[run], attack)
+        scopes = table["scope"].to_numpy()
+        return table, {name: np.flatnonzero(scopes == name) for name in SCOPES}
 
     def estimate(self, rows: pd.DataFrame, column: str, scale: float = 1.0) -> Estimate:
         """Mean and interval of a metric; images crossed with the seeds where these share them."""
