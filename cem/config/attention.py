@@ -117,7 +117,7 @@ class AttentionSurrogate(ThresholdTerm):
         return self.embedding if self.tokens == "spatial" else self.reduced
 
     @property
-    def fittedby(self) -> FittedBy:
+    def fitted_by(self) -> FittedBy:
         return self.optimizer
 
     @property

@@ -147,7 +147,7 @@ class PairSurrogate(SurrogateTerm):
         return self.upper.mixture
 
     @property
-    def fittedby(self) -> FittedBy:
+    def fitted_by(self) -> FittedBy:
         return "own" if "own" in (self.upper.fitted_by, self.lower.fitted_by) else "frozen"
 
     @property
