@@ -3,20 +3,24 @@
 Calls what the workflow's scripts call, in the workflow's folders; afterwards `snakemake` finds the jobs done and only
 makes the report. Nobody restarts what fails here, and nothing is booked: where hours are at hand, use Snakemake. The
 prepared data and the evaluator must be there (`snakemake ... --until fit_evaluator`). The undefended references come
-first, since every row's verdict rests on them, then one seed after another. `--seconds` ends it; what is unfinished
-then goes on when the command is given again. `--kept`: leave out runs whose rows are in a file of `defenses.py --keep`.
+first, since every row's verdict rests on them, then one seed after another; a run starts once its warm-up is done.
+`--seconds` ends it; what is unfinished then goes on when the command is given again. `--kept`: leave out runs whose
+rows are in a file of `defenses.py --keep`.
 Usage: python benchmarks/pool.py STUDY.yaml... [--processes N] [--seconds N] [--results results] [--kept ROWS.csv...]
 """
 
 import argparse
+import functools
+import heapq
 import multiprocessing
 import os
-import queue
 import signal
 import sys
 import time
 import traceback
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -77,34 +81,53 @@ def measured(plan: Plan, run: Run) -> None:
         )
 
 
+class Task(NamedTuple):
+    """What a process does at a time; tasks are done in their order."""
+
+    is_late: bool  # references, and the warm-ups that they start from, come first
+    seed: int
+    is_run: bool
+    number: int  # in the study
+    study: str
+    id: str  # of a warm-up, or of a run
+
+
+@functools.lru_cache
+def planned(study: str, results: str) -> Plan:
+    return Plan(load_study(study), results)
+
+
+def done(task: Task, results: str, kept: set[str]) -> None:
+    """A warm-up with its mixtures, or a run; in a process of the pool."""
+    plan = planned(task.study, results)
+    if task.is_run:
+        measured(plan, plan.runs[task.id])
+    else:
+        runs = runs_left(plan, task.id, kept)
+        warmed_up(plan, plan.warmups[task.id], {start for run in runs if (start := plan.start_mixture(run))})
+
+
 def runs_left(plan: Plan, base: str, kept: set[str]) -> list[Run]:
     """The runs of a warm-up that are to be measured: references always are."""
     return [run for run in plan.runs.values() if run.base == base and (run.id not in kept or plan.is_reference(run))]
 
 
-def work(
-    tasks: "multiprocessing.Queue[tuple[str, str] | None]",
-    told: "multiprocessing.Queue[str]",
-    results: str,
-    kept: set[str],
-) -> None:
-    """A process of the pool: takes a warm-up with its runs, one after another, until there is none."""
-    plans: dict[str, Plan] = {}
-    while (task := tasks.get()) is not None:
-        path, base = task
-        plan = plans.setdefault(path, Plan(load_study(path), results))
-        runs = runs_left(plan, base, kept)
-        began = time.monotonic()
-        try:
-            warmed_up(plan, plan.warmups[base], {start for run in runs if (start := plan.start_mixture(run))})
-            for run in runs:
-                measured(plan, run)
-                told.put(f"{run.id}: done {time.monotonic() - began:.0f} s after its warm-up began")
-        except CemError as error:
-            told.put(f"FAILED {base}: {error}")
-        except Exception:
-            told.put(f"FAILED {base}\n{traceback.format_exc()}")
-    told.put("")
+def warmup_tasks(study: str, results: str, kept: set[str]) -> list[Task]:
+    plan, tasks = planned(study, results), []
+    for number, (base, warmup) in enumerate(plan.warmups.items()):
+        if runs := runs_left(plan, base, kept):
+            tasks.append(Task(not any(map(plan.is_reference, runs)), warmup.seed, False, number, study, base))
+    return tasks
+
+
+def run_tasks(warmup: Task, results: str, kept: set[str]) -> list[Task]:
+    """What may start once a warm-up is done."""
+    plan = planned(warmup.study, results)
+    numbers = {run: number for number, run in enumerate(plan.runs)}
+    return [
+        Task(not plan.is_reference(run), run.seed, True, numbers[run.id], warmup.study, run.id)
+        for run in runs_left(plan, warmup.id, kept)
+    ]
 
 
 def main() -> int:
@@ -116,42 +139,43 @@ def main() -> int:
     parser.add_argument("--kept", nargs="+", default=[], help="CSV files with a column run")
     options = parser.parse_args()
     began = time.monotonic()
-    context = multiprocessing.get_context("spawn")
-    tasks, told = context.Queue(), context.Queue()
-    total = 0
     kept = {run for path in options.kept for run in pd.read_csv(path)["run"]}
     for path in options.studies:
-        plan = Plan(load_study(path), options.results)
+        plan = planned(path, options.results)
         if any(plan.tuned(run, attack.id) for run in plan.runs.values() for attack in plan.attacks(run)):
             parser.error(f"{path}: expected attacks with a learning rate, found one that is tuned on the reference")
-        chosen = {base: runs for base in plan.warmups if (runs := runs_left(plan, base, kept))}
-        of_references = {base for base, runs in chosen.items() if any(map(plan.is_reference, runs))}
-        for base in sorted(chosen, key=lambda name: (name not in of_references, plan.warmups[name].seed)):
-            tasks.put((path, base))
-        total += sum(map(len, chosen.values()))
+    ready = [task for path in options.studies for task in warmup_tasks(path, options.results, kept)]
+    total = sum(len(run_tasks(task, options.results, kept)) for task in ready)
+    heapq.heapify(ready)
+    finished = failed = 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the processes of the pool end, too
-    words = (tasks, told, options.results, kept)
-    pool = [context.Process(target=work, args=words, daemon=True) for _ in range(options.processes)]
-    for process in pool:
-        tasks.put(None)
-        process.start()
-    done = failed = ended = 0
-    while ended < len(pool):
-        left = options.seconds - (time.monotonic() - began)
-        if left <= 0:
-            break
-        try:
-            line = told.get(timeout=min(left, 5.0))
-        except queue.Empty:
-            continue
-        ended += line == ""
-        failed += line.startswith("FAILED")
-        done += ": done" in line
-        if line:
-            print(f"{time.monotonic() - began:.0f} s, {done} of {total}, {failed} failed: {line}", flush=True)
-    for process in pool:
-        process.terminate()
-    return 0 if done == total else 1
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(options.processes, mp_context=context)
+    running: dict[Future[None], tuple[Task, float]] = {}
+    try:
+        while (ready or running) and (left := options.seconds - (time.monotonic() - began)) > 0:
+            while ready and len(running) < options.processes:
+                task = heapq.heappop(ready)
+                running[pool.submit(done, task, options.results, kept)] = task, time.monotonic()
+            for future in wait(running, min(left, 5.0), FIRST_COMPLETED).done:
+                task, started = running.pop(future)
+                words = f"done in {time.monotonic() - started:.0f} s"
+                if error := future.exception():
+                    failed += 1
+                    whole = "".join(traceback.format_exception(error))
+                    words = f"FAILED: {error if isinstance(error, CemError) else whole}"
+                elif task.is_run:
+                    finished += 1
+                else:
+                    for run in run_tasks(task, options.results, kept):
+                        heapq.heappush(ready, run)
+                clock = f"{time.monotonic() - began:.0f} s, {finished} of {total} runs, {failed} failed"
+                print(f"{clock}: {task.id}: {words}", flush=True)
+    finally:
+        pool.shutdown(wait=not running, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+    return 0 if finished == total else 1
 
 
 if __name__ == "__main__":
