@@ -100,11 +100,15 @@ def planned(study: str, results: str) -> Plan:
 def done(task: Task, results: str, kept: set[str]) -> None:
     """A warm-up with its mixtures, or a run; in a process of the pool."""
     plan = planned(task.study, results)
-    if task.is_run:
-        measured(plan, plan.runs[task.id])
-    else:
-        runs = runs_left(plan, task.id, kept)
-        warmed_up(plan, plan.warmups[task.id], {start for run in runs if (start := plan.start_mixture(run))})
+    try:
+        if task.is_run:
+            measured(plan, plan.runs[task.id])
+        else:
+            runs = runs_left(plan, task.id, kept)
+            warmed_up(plan, plan.warmups[task.id], {start for run in runs if (start := plan.start_mixture(run))})
+    except SystemExit as stopped:  # on request, its state saved; the pool would take it for one more result
+        sys.stderr.flush()
+        os._exit(int(stopped.code or 0))
 
 
 def runs_left(plan: Plan, base: str, kept: set[str]) -> list[Run]:
@@ -173,7 +177,7 @@ def main() -> int:
                 print(f"{clock}: {task.id}: {words}", flush=True)
     finally:
         pool.shutdown(wait=not running, cancel_futures=True)
-        for process in multiprocessing.active_children():
+        for process in multiprocessing.active_children():  # of a time that is up: they save what they do
             process.terminate()
     return 0 if finished == total else 1
 

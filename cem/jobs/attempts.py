@@ -40,6 +40,7 @@ class Attempts:
         if not any(folder.glob(states)):
             self.all = [one.model_copy(update={"lost_seconds": one.seconds}) for one in self.all]
         self._began = self._saved = time.monotonic()
+        self._used_before = _used()[0]
         self._beaten = -math.inf
         started = datetime.now(UTC).isoformat(timespec="seconds")
         self.all.append(Attempt(node=socket.gethostname(), device=device, started=started, gpus=gpus))
@@ -62,6 +63,7 @@ class Attempts:
         """Close the present attempt; give all of them."""
         last, now = self.all[-1], time.monotonic()
         cpu_seconds, max_rss_mb = _used()
+        cpu_seconds -= self._used_before  # of other work in this process
         changes = {"seconds": now - self._began, "ended": how, "cpu_seconds": cpu_seconds, "max_rss_mb": max_rss_mb}
         changes |= {"lost_seconds": 0.0 if how == "done" else now - self._saved}
         self.all[-1] = last.model_copy(update=changes | {"gpu_seconds": _gpu_seconds(last, now - self._began)})

@@ -12,7 +12,8 @@ class Attempt(Part):
 
     seconds: of work, as far as is known. lost_seconds: of those, what no later attempt could use. ended: saved (on
     request), failed, killed (nothing more was heard of it), done; empty while it runs. gpu_seconds: seconds times the
-    GPUs it saw. cpu_seconds and max_rss_mb: of its process and those it started. None: unavailable, which is not 0.
+    GPUs it saw. cpu_seconds: of its process and those it started, meanwhile; max_rss_mb: the most that one of them
+    held. None: unavailable, which is not 0.
     """
 
     node: str
