@@ -1,23 +1,25 @@
 """Does a learned surrogate beat the mixture, and plain noise? The tables of docs/results/answer.md, as Markdown.
 
-From the results of a study, or from the rows of it that --keep wrote: each attack on each run by itself, with what its
-ladder of budgets found on held-out images.
+From results of studies, or from rows of them that --keep wrote: each attack on each run by itself, with what its ladder
+of budgets found on held-out images. --seeds: those alone, and the strengths alone that were measured in each of them,
+since a method is compared over seeds that have all of its strengths.
 Usage: python benchmarks/answer.py results/answer_cifar10 --keep docs/results/answer_cifar10.csv
-       python benchmarks/answer.py docs/results/answer_cifar10.csv
+       python benchmarks/answer.py docs/results/answer_cifar10.csv --seeds 0 1
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
 from cem.report.equal_accuracy import Comparisons
-from cem.report.equal_tables import markdown
+from cem.report.equal_tables import markdown, paired_table
+from cem.report.methods import PLAIN
 from cem.report.series import NEEDED
 from cem.storage.job_records import AttackRecord
 from cem.storage.records import read_record
@@ -25,14 +27,10 @@ from cem.storage.records import read_record
 POINTS = (2.0, 5.0)
 LADDER = ("quarter", "half", "whole")  # held-out errors of the last three budgets, each twice the one before
 KEPT = (
-    *NEEDED, "attack_bound", "attack_weak", "train_seconds", "leakage_nats", "leakage_lower_nats",
+    *NEEDED, "attack_ok", "attack_bound", "attack_weak", "converged", "leakage_nats", "leakage_lower_nats",
     "leakage_lower_saturated", "conditional_nats",
 )  # fmt: skip
-LEAKAGE = {  # never mixed: each is held against errors over the runs that have it
-    "leakage_nats": "upper bound of the leakage",
-    "leakage_lower_nats": "lower bound of the leakage, where not saturated",
-    "conditional_nats": "conditional entropy that `conditional` reads, relative to h(x)",
-}
+LEAKAGE = ("leakage_nats", "conditional_nats")
 
 
 def of_study(folder: Path) -> pd.DataFrame:
@@ -47,79 +45,123 @@ def of_study(folder: Path) -> pd.DataFrame:
     return rows
 
 
-def of_attack(rows: pd.DataFrame, attack: str) -> pd.DataFrame:
-    """Rows in which this attack is held for the strongest."""
+def of_seeds(rows: pd.DataFrame, seeds: list[int]) -> pd.DataFrame:
+    """Rows of these seeds, and of strengths that each of them has."""
+    mine = rows[rows["seed"].isin(seeds)]
+    key = ["dataset", "method_id", "strength"]
+    found = mine[mine["strongest_of"].notna()].groupby(key, dropna=False)["seed"].nunique()
+    complete = found[found == len(seeds)].reset_index()[key]
+    return mine.merge(complete, on=key)
+
+
+def factors(rows: pd.DataFrame) -> dict[tuple[str, float, str], str]:
+    """Dataset, points below and method → the factor to plain noise's error, its interval, the seeds it is of."""
+    cells = {}
+    rows_of_table: Any = Comparisons(rows, points=POINTS).equal_accuracy().itertuples()
+    for row in rows_of_table:
+        if np.isfinite(row.factor_to_noise):
+            low, high = row.factor_to_noise_low, row.factor_to_noise_high
+            within = f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
+            cells[row.dataset, row.points_below, row.method] = (
+                f"{'≤ ' if row.limit else ''}{row.factor_to_noise:.2f}{within} ({row.factor_to_noise_seeds})"
+            )
+    return cells
+
+
+def side_by_side(columns: dict[str, dict[tuple[str, float, str], str]]) -> Iterator[str]:
+    """Factors of several kinds as one table; what one of them lacks is a dash."""
+    yield "| points below | method | " + " | ".join(columns) + " |"
+    yield "| --- | --- |" + " ---: |" * len(columns)
+    for key in dict.fromkeys(key for cells in columns.values() for key in sorted(cells, key=lambda one: one[1])):
+        yield f"| {key[1]:g} | {key[2]} | " + " | ".join(cells.get(key, "–") for cells in columns.values()) + " |"
+
+
+def as_strongest(rows: pd.DataFrame, attack: str) -> pd.DataFrame:
+    """Rows of this attack, held for the strongest; also where it is weak or an upper limit, not where it failed."""
     model = rows["strongest_of"].dropna().iloc[0]
-    chosen = rows[rows["attack"] == attack]
+    passed = rows[["attack_ok", "attack_bound", "attack_weak"]].eq(True).any(axis=1)
+    chosen = rows[passed & (rows["attack"] == attack)]
     return chosen.assign(strongest_of=model, strongest_bound=chosen["attack_bound"])
 
 
 def by_attacker(rows: pd.DataFrame, attacks: list[str]) -> Iterator[str]:
-    """At equal accuracy, what each attacker by itself finds: factors of error to plain noise."""
-    yield "| points below | method | " + " | ".join(attacks) + " |"
-    yield "| --- | --- |" + " ---: |" * len(attacks)
-    frames = {attack: Comparisons(of_attack(rows, attack), points=POINTS).equal_accuracy() for attack in attacks}
-    first = frames[attacks[0]]
-    for points, method in zip(first["points_below"], first["method"], strict=True):
-        cells = []
-        for frame in frames.values():
-            (row,) = frame[(frame["points_below"] == points) & (frame["method"] == method)].itertuples()
-            if np.isfinite(row.factor_to_noise):
-                low, high = row.factor_to_noise_low, row.factor_to_noise_high
-                cells.append(f"{row.factor_to_noise:.2f}" + (f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""))
-        if cells:
-            yield f"| {points:g} | {method} | " + " | ".join(cells) + " |"
+    """What each attacker finds by itself, on the runs that all of them attacked."""
+    asked = rows[rows["attack"].isin(attacks)]
+    counts = asked.groupby("run")["attack"].nunique()
+    common = asked[asked["run"].isin(counts[counts == len(attacks)].index)]
+    common = common.assign(strongest_of=rows["strongest_of"].dropna().iloc[0])
+    common = of_seeds(common, sorted(common["seed"].unique()))
+    yield from side_by_side({attack: factors(as_strongest(common, attack)) for attack in attacks})
 
 
-def patience(rows: pd.DataFrame) -> Iterator[str]:
-    """What the attackers' last doublings of their budget gained."""
-    yield "| method | attack | runs | first doubling, % | second doubling, % | converged |"
-    yield "| --- | --- | ---: | ---: | ---: | ---: |"
-    for (method, attack), found in rows[rows["whole"].notna()].groupby(["method", "attack"], sort=False):
-        gains = [_gain(found, before, after) for before, after in pairwise(LADDER)]
-        converged = (~found["attack_bound"].astype(bool)).sum()
-        yield f"| {method} | {attack} | {len(found)} | " + " | ".join(gains) + f" | {converged} |"
+def by_budget(rows: pd.DataFrame, attack: str) -> Iterator[str]:
+    """The same attacker with a quarter of its budget, with half, with the whole of it: by held-out errors."""
+    mine = as_strongest(rows, attack)
+    mine = mine[mine[list(LADDER)].notna().all(axis=1)]
+    yield from side_by_side({f"{name} budget": factors(mine.assign(mse=mine[name])) for name in LADDER})
 
 
-def _gain(found: pd.DataFrame, before: str, after: str) -> str:
-    return f"{100 * (1 - np.exp(np.log(found[after] / found[before]).mean())):.1f}"
+def gains(rows: pd.DataFrame) -> Iterator[str]:
+    """What the last doubling of the budget took from the held-out error, for each strength."""
+    yield "| method | strength | attack | runs | last doubling, % | converged |"
+    yield "| --- | --- | --- | ---: | ---: | ---: |"
+    fitted = rows[rows[["half", "whole"]].notna().all(axis=1)]
+    for (method, name, strength, attack), found in fitted.groupby(
+        ["method", "strength_name", "strength", "attack"], sort=False, dropna=False
+    ):
+        gain = 100 * (1 - np.exp(np.log(found["whole"] / found["half"]).mean()))
+        converged = found["converged"].astype(str).eq("True").sum()
+        yield f"| {method} | {name} {strength:g} | {attack} | {len(found)} | {gain:.1f} | {converged} |"
 
 
 def correlations(rows: pd.DataFrame) -> Iterator[str]:
-    """Spearman's rank correlation of leakage with the error of the strongest attack."""
-    yield "| number | runs | Spearman's ρ with the strongest attack's error |"
-    yield "| --- | ---: | ---: |"
-    strongest = rows[rows["strongest_of"].notna()].drop_duplicates("run")
-    saturated = strongest["leakage_lower_saturated"].fillna(False).astype(bool)
-    for name, words in LEAKAGE.items():
-        known = strongest[np.isfinite(strongest[name]) & ~(saturated & (name == "leakage_lower_nats"))]
-        rho = f"{spearmanr(known[name], known['mse']).statistic:.2f}" if len(known) > 2 else "–"
-        yield f"| {words} (`{name}`) | {len(known)} | {rho} |"
+    """Spearman's rank correlation of two numbers with the error of the strongest attack, over the same runs."""
+    yield "| runs of | runs | " + " | ".join(f"`{name}`" for name in LEAKAGE) + " |"
+    yield "| --- | ---: | ---: | ---: |"
+    strongest = rows[rows["strongest_of"].notna() & rows[list(LEAKAGE)].notna().all(axis=1)]
+    strongest = strongest.drop_duplicates(["run", "strongest_of"])  # infinite leakage has a rank, too
+    for method, found in [("all methods", strongest), *strongest.groupby("method", sort=False)]:
+        if len(found) > 3:
+            values = [spearmanr(found[name], found["mse"]).statistic for name in LEAKAGE]
+            yield (
+                f"| {method} | {len(found)} | "
+                + " | ".join(f"{value:.2f}".replace("-", "−") for value in values)
+                + " |"
+            )
 
 
 def tables(rows: pd.DataFrame) -> str:
-    trained = list(rows.loc[rows["attack"] != "mean_image", "attack"].unique())
-    parts: list[tuple[str, Callable[[], Iterator[str]]]] = [
-        ("Each attacker by itself, times the error under plain noise that costs the same accuracy (95 % interval):",
-         lambda: by_attacker(rows, trained)),
-        ("What the last two doublings of the attackers' budget took from their held-out error (geometric means):",
-         lambda: patience(rows)),
-        ("Leakage and error, over all runs:", lambda: correlations(rows)),
+    learned = list(rows.loc[rows["converged"].notna(), "attack"].unique())
+    comparisons = Comparisons(rows, points=POINTS)
+    pairs = comparisons.paired()
+    against = paired_table(pairs[pairs["other"] != PLAIN]).markdown().rstrip()
+    parts: list[tuple[str, Iterator[str]]] = [
+        ("Two methods at equal accuracy:", iter([against])),
+        ("Each attacker by itself, on runs that all of them attacked: times the error under plain noise that costs the "
+         "same accuracy [95 % interval] (seeds). ≤: of errors that are upper limits:",
+         by_attacker(rows, ["linear", *learned])),
+        *((f"How that changes with the budget of `{one}`, by its errors on held-out images:", by_budget(rows, one))
+          for one in learned),
+        ("What the last doubling of the budget took from the held-out error (geometric means over runs):", gains(rows)),
+        ("Spearman's rank correlation with the strongest attack's error, of the upper bound of the leakage and of what "
+         "`conditional` reads, over the same runs:", correlations(rows)),
     ]  # fmt: skip
-    text = markdown(Comparisons(rows, points=POINTS))
-    return text + "".join(f"\n{words}\n\n" + "\n".join(lines()) + "\n" for words, lines in parts)
+    text = markdown(comparisons)
+    return text + "".join(f"\n{words}\n\n" + "\n".join(lines) + "\n" for words, lines in parts)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("source", type=Path, help="folder of a study, or what --keep wrote")
-    parser.add_argument("--keep", type=Path, help="CSV to write")
+    parser.add_argument("sources", type=Path, nargs="+", help="folders of studies, or what --keep wrote")
+    parser.add_argument("--keep", type=Path, help="CSV to write, of all rows")
+    parser.add_argument("--seeds", type=int, nargs="+", help="those alone; absent: all")
     options = parser.parse_args()
-    rows = of_study(options.source) if options.source.is_dir() else pd.read_csv(options.source)
+    read = [of_study(source) if source.is_dir() else pd.read_csv(source) for source in options.sources]
+    rows = pd.concat(read, ignore_index=True).drop_duplicates(["run", "attack"], keep="last")
     if options.keep:
         rows.to_csv(options.keep, index=False, lineterminator="\n", float_format="%.6g")
         rows = pd.read_csv(options.keep)
-    print(tables(rows), end="")
+    print(tables(of_seeds(rows, options.seeds) if options.seeds else rows), end="")
     return 0
 
 

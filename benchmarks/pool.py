@@ -5,7 +5,7 @@ makes the report. Nobody restarts what fails here, and nothing is booked: where 
 prepared data and the evaluator must be there (`snakemake ... --until fit_evaluator`). The undefended references come
 first, since every row's verdict rests on them, then one seed after another; a run starts once its warm-up is done.
 `--seconds` ends it; what is unfinished then goes on when the command is given again. `--kept`: leave out runs whose
-rows are in a file of `defenses.py --keep`.
+rows are in a file of `defenses.py --keep` or `answer.py --keep`; in the latter a run is whole that has all attacks.
 Usage: python benchmarks/pool.py STUDY.yaml... [--processes N] [--seconds N] [--results results] [--kept ROWS.csv...]
 """
 
@@ -116,6 +116,12 @@ def runs_left(plan: Plan, base: str, kept: set[str]) -> list[Run]:
     return [run for run in plan.runs.values() if run.base == base and (run.id not in kept or plan.is_reference(run))]
 
 
+def kept_runs(path: str) -> set[str]:
+    """Runs that have as many attacks in this file as any."""
+    attacks = pd.read_csv(path).groupby("run")["attack"].nunique()
+    return set(attacks[attacks == attacks.max()].index)
+
+
 def warmup_tasks(study: str, results: str, kept: set[str]) -> list[Task]:
     plan, tasks = planned(study, results), []
     for number, (base, warmup) in enumerate(plan.warmups.items()):
@@ -143,7 +149,7 @@ def main() -> int:
     parser.add_argument("--kept", nargs="+", default=[], help="CSV files with a column run")
     options = parser.parse_args()
     began = time.monotonic()
-    kept = {run for path in options.kept for run in pd.read_csv(path)["run"]}
+    kept = {run for path in options.kept for run in kept_runs(path)}
     for path in options.studies:
         plan = planned(path, options.results)
         if any(plan.tuned(run, attack.id) for run in plan.runs.values() for attack in plan.attacks(run)):

@@ -220,7 +220,7 @@ def refused(folder: Path, *arguments: str) -> str:
 
 
 def test_the_same_study_twice_gives_the_same_bytes(done, tmp_path) -> None:
-    """Of the run under the mixture, and all that it rests on: warm-ups, mixtures, the reference that tunes its attack."""
+    """Of the run under the mixture, and what it rests on: warm-ups, mixtures, the reference that tunes its attack."""
     (run,) = done.glob("results/tiny/runs/*/*/gmm-*/*")
     write_study(tmp_path, STUDY)
     snakemake(tmp_path, *(str(path.relative_to(done)) for path in run.glob("attacks/*/metrics.parquet")))
