@@ -54,6 +54,13 @@ def test_what_an_attempt_used_is_told_and_of_a_killed_one_what_is_known(tmp_path
     assert present.max_rss_mb > 1
 
 
+def test_what_its_process_did_before_is_not_counted(tmp_path, monkeypatch) -> None:
+    used = iter([(100.0, 50.0), (103.0, 60.0)])  # CPU seconds and memory of the process: at its start, at its end
+    monkeypatch.setattr("cem.jobs.attempts._used", lambda: next(used))
+    (attempt,) = start(tmp_path).end("done")
+    assert (attempt.cpu_seconds, attempt.max_rss_mb) == (3, 60)
+
+
 def test_on_a_cpu_no_gpu_was_used(tmp_path) -> None:
     (attempt,) = start(tmp_path).end("done")
     assert attempt.gpu_seconds == 0
