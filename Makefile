@@ -14,12 +14,14 @@ test: .venv/ready
 	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # A real SLURM on this machine (root on Debian; elsewhere the tests are skipped and say so), up for the tests alone.
+# Two of them, each with half of the files: the tests wait more than they work.
+CLUSTER_TESTS = $(PY) -m pytest tests/cluster -m "not slow" -rs -n 2 --dist loadfile --no-loadscope-reorder
 test-cluster: .venv/ready
-	$(PY) -m pytest tests/cluster -m "not slow" -rs
+	$(CLUSTER_TESTS)
 
 # The same faults on a cluster without slurmdbd.
 test-cluster-plain: .venv/ready
-	CEM_CLUSTER_ACCOUNTING=none $(PY) -m pytest tests/cluster -m "not slow" -rs
+	CEM_CLUSTER_ACCOUNTING=none $(CLUSTER_TESTS)
 
 test-cluster-slow: .venv/ready
 	$(PY) -m pytest tests/cluster -m slow -rs

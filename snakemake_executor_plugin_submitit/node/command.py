@@ -21,7 +21,7 @@ from snakemake_executor_plugin_submitit.node.sources import edited
 
 _PR_SET_CHILD_SUBREAPER = 36  # orphans below this process become its children, so that it can wait for them
 STOPPED = 143  # this job was told to end, and leaves no verdict
-_WATCH_S = 5.0  # between two looks for who would save
+_WATCH_S = 5.0  # at most, between two looks for who would save
 _BEFORE_LIMIT_S = 10  # submitit's local controller kills at its limit what it started, and nothing below that
 
 
@@ -122,13 +122,18 @@ class Command(submitit.helpers.Checkpointable):
         return seen or bool(told), status.si_status
 
     def _begin_to_watch(self) -> None:
-        """Note, on a thread that no signal goes to, when the child was last seen to catch SIGUSR2."""
+        """Note, on a thread that no signal goes to, when the child was last seen to catch SIGUSR2.
+
+        The younger the job, the more often it looks: a script begins to listen within the first seconds, and may be
+        asked to save, and be gone, in the next.
+        """
+        began = time.monotonic()
 
         def watch() -> None:
             while True:
                 if self._listeners():
                     self.listened = time.monotonic()
-                time.sleep(_WATCH_S)
+                time.sleep(min(0.2 + (time.monotonic() - began) / 20, _WATCH_S))
 
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         threading.Thread(target=watch, daemon=True).start()

@@ -18,11 +18,15 @@ import pytest
 from harness import CLUSTER_SH, Cluster, Shims, Workflow
 
 HERE = Path(__file__).parent
+LONGEST = (HERE / "test_same_bits.py", HERE / "test_study.py")
 KEEP = os.environ.get("CEM_CLUSTER_KEEP") == "1"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 ACCOUNTING = os.environ.get("CEM_CLUSTER_ACCOUNTING") != "none"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those of this folder are marked. The longest come first, so that no worker ends long before the other."""
+    items.sort(key=lambda item: item.path not in LONGEST)
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("cluster")
@@ -43,9 +47,10 @@ def pytest_runtest_makereport(item):
 
 @pytest.fixture(scope="session")
 def base() -> Iterator[Path]:
-    """Where this checkout's clusters live; one session at a time."""
+    """Where this checkout's clusters live, those of each xdist worker apart; one session at a time."""
     name = f"cem-slurm-{hashlib.sha256(bytes(CLUSTER_SH)).hexdigest()[:6]}"
     folder = Path(os.environ.get("CEM_CLUSTER_BASE") or Path(tempfile.gettempdir()).resolve() / name)
+    folder /= WORKER
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
@@ -59,7 +64,10 @@ def _running(cluster: Cluster) -> Iterator[Cluster]:
     if not KEEP:
         cluster.down()  # of a session that was killed
     try:
-        cluster.up()
+        # Debian's packages, a user and free ports are taken by one worker at a time.
+        with (cluster.base.parents[1 if WORKER else 0] / "installing").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            cluster.up()
         yield cluster
     finally:
         if not KEEP:

@@ -2,14 +2,13 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import Forked
 
 from cem.config import Decoder, Run, SyntheticDataset, Vgg11
 from cem.evaluation import attack_run
@@ -71,9 +70,8 @@ def copy(files, tmp_path) -> Path:
     return tmp_path
 
 
-def start(folder: Path, epochs: int = 6, kinds: str = "decoder") -> subprocess.Popen:
-    with (folder / "log").open("a") as log:
-        return subprocess.Popen([sys.executable, "-c", DRIVER, folder, str(epochs), kinds], stderr=log)
+def start(folder: Path, epochs: int = 6, kinds: str = "decoder") -> Forked:
+    return Forked(DRIVER, folder, str(epochs), kinds, log=folder / "log")
 
 
 def finish(folder: Path, epochs: int = 6, kinds: str = "decoder") -> None:
@@ -86,7 +84,7 @@ def outcome(folder: Path, kind: str = "decoder") -> tuple[bytes, np.ndarray]:
     return (folder / f"attacks/{kind}/metrics.parquet").read_bytes(), rebuilt
 
 
-def wait_for_save(process: subprocess.Popen, folder: Path, after: float) -> None:
+def wait_for_save(process: Forked, folder: Path, after: float) -> None:
     """Return as soon as a state newer than `after` is on disk. Fails when the process ends before that."""
     while not any(path.stat().st_mtime > after for path in folder.glob(f".state/*/{FILES}")):
         assert process.poll() is None, (folder / "log").read_text()

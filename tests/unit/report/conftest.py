@@ -10,6 +10,7 @@ import pytest
 from cem.config import Run, load_study
 from cem.planning.plan import Plan
 from cem.planning.steps import steps_of
+from cem.report import pictures
 from cem.storage.files import write_json, write_text
 from cem.storage.hdf5 import SPLITS, write_file
 
@@ -56,6 +57,14 @@ MSE = {
 REFERENCE_MSE = {"mean_image": 0.07, "linear": 0.012, "nearest": 0.08, "decoder": 0.01, "large": 0.0081}
 STARTED = "2026-11-27T08:53:31+00:00"
 ACCURACY = (0.98, 0.97, 0.96)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_pdf():
+    """Text of PDFs by Type 3 fonts: to cut TrueType fonts to size, as users get them, is a quarter of a page's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(pictures._LOOK, "pdf.fonttype", 3)
+        yield
 
 
 def infer_mse(run: Run, attack: str) -> float:

@@ -8,6 +8,7 @@ import pytest
 from cem.config import parse_study
 from cem.config.study import PaperColumn
 from cem.planning.plan import Plan
+from cem.report import pictures
 from cem.report.groups import group_plan
 from cem.report.paper import COLUMNS, paper_table
 from cem.report.results import gather
@@ -15,6 +16,8 @@ from cem.report.scores import Scores
 from cem.report.statistics import Estimate
 from cem.report.table import escape_latex
 from cem.report.threat import threat_models
+
+PDF_FONTS = pictures._LOOK["pdf.fonttype"]  # as users have it; conftest.py changes it for the tests
 
 
 @pytest.fixture
@@ -101,3 +104,14 @@ def test_tables_are_written_beside_the_page(plan, tmp_path):
         assert text.startswith("% needs \\usepackage{booktabs}"), path
         assert r"\toprule" in text
         assert r"\hline" not in text
+
+
+def test_fonts_of_a_pdf_are_those_that_publishers_take(monkeypatch):
+    """TrueType: some refuse Type 3."""
+    monkeypatch.setitem(pictures._LOOK, "pdf.fonttype", PDF_FONTS)
+    with pictures.look():
+        figure = pictures.new_figure(2.0, 2.0)
+        figure.text(0.5, 0.5, "accuracy")
+        pdf = pictures.finish(figure, "one", "svg", "", "").pdf
+    assert b"/Subtype /CIDFontType2" in pdf
+    assert b"/Type3" not in pdf

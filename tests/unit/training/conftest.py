@@ -1,10 +1,9 @@
 """A study small enough to train in seconds, and a driver that trains it in a process of its own."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import Forked
 
 from cem.config import Run, SyntheticDataset, Training, Vgg11
 from cem.data.prepare import prepare_data
@@ -55,11 +54,9 @@ def data(tmp_path_factory) -> Path:
 def start():
     """Starts a training in a process of its own; its standard error goes to a file beside the results."""
 
-    def started(run: Run, data: Path, folder: Path) -> subprocess.Popen:
+    def started(run: Run, data: Path, folder: Path) -> Forked:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "run.json").write_text(run.model_dump_json())
-        command = [sys.executable, "-c", DRIVER, folder / "run.json", data, folder]
-        with (folder / "log").open("a") as log:
-            return subprocess.Popen(command, stderr=log)
+        return Forked(DRIVER, folder / "run.json", data, folder, log=folder / "log")
 
     return started

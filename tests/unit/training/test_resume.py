@@ -4,11 +4,11 @@ import csv
 import fcntl
 import json
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from forked import Forked
 
 from cem.config import AttentionSurrogate, GaussianSurrogate, GmmSurrogate, PairSurrogate, Threshold
 from cem.jobs.interruption import SAVED
@@ -36,7 +36,7 @@ def outcome(folder: Path) -> tuple[bytes, bytes, list[dict[str, str]]]:
     return (folder / "warm/model.safetensors").read_bytes(), (folder / "run/model.safetensors").read_bytes(), rows
 
 
-def wait_for_save(process: subprocess.Popen, folder: Path, after: float) -> None:
+def wait_for_save(process: Forked, folder: Path, after: float) -> None:
     """Return as soon as a state newer than `after` is on disk. Fails when the process ends before that."""
     while not any(p.stat().st_mtime > after for p in folder.glob(".state/*/state.safetensors")):
         assert process.poll() is None, (folder / "log").read_text()

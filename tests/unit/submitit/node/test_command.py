@@ -15,7 +15,6 @@ from snakemake_executor_plugin_submitit.books.events import append, read_attempt
 from snakemake_executor_plugin_submitit.cluster.accounting import costs_of
 from snakemake_executor_plugin_submitit.cluster.slurm import Cost
 from snakemake_executor_plugin_submitit.head.executor import _check_paths
-from snakemake_executor_plugin_submitit.node import command as command_module
 from snakemake_executor_plugin_submitit.node.command import STOPPED, Command, ignore_request_to_save
 from snakemake_executor_plugin_submitit.node.inner import MODULE
 
@@ -87,16 +86,17 @@ def test_only_what_saved_on_the_signal_is_requeued(events, tmp_path, monkeypatch
 
 
 def test_what_saved_and_ended_before_it_was_looked_for_is_requeued(events, tmp_path, monkeypatch) -> None:
+    """Although it has only just begun to listen."""
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
-    monkeypatch.setattr(command_module, "_WATCH_S", 0.1)
     append(events, "start", node="g1", gpus=[])
     command = Command("", str(tmp_path), str(events), 10)
-    with subprocess.Popen([sys.executable, "-c", LISTENS.format(code=75)], preexec_fn=ignore_request_to_save) as child:
+    late = "import time; time.sleep(1)\n" + LISTENS.format(code=75)
+    with subprocess.Popen([sys.executable, "-c", late], preexec_fn=ignore_request_to_save) as child:
         command.pid, command.started = child.pid, time.time()
         command._begin_to_watch()
-        while command.listened < 0:
+        while not command._listeners():
             time.sleep(0.05)
-        monkeypatch.setattr(command_module, "_WATCH_S", 30.0)
+        time.sleep(1)
         child.send_signal(signal.SIGUSR2)
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert command.checkpoint() is not None
