@@ -8,11 +8,10 @@ PY := .venv/bin/python
 study: .venv/ready
 	$(PY) -m snakemake --profile profiles/local || failed=$$?; $(PY) -m cem.cli status || failed=$$?; exit $${failed:-0}
 
-# A process more than there are cores, since some tests wait; four at most. The tests of a file stay together, since they
-# share what is slow to make, and the longest files (tests/workflow) come first, so that no process ends long before the
-# others.
+# A process a core, four at most; the tests of a file stay together, since they share what is slow to make, and the
+# longest files (tests/workflow) come first, so that no process ends long before the others.
 test: .venv/ready
-	$(PY) -m pytest -n $$($(PY) -c 'import os; print(min(4, os.cpu_count() + 1))') --dist loadfile --no-loadscope-reorder
+	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # A real SLURM on this machine (root on Debian; elsewhere the tests are skipped and say so), up for the tests alone.
 # Two of them, each with half of the files: the tests wait more than they work.

@@ -19,7 +19,7 @@ EXITS = {
     FOUND: "done, and something is wrong: a run or an attack failed (status), runs are missing (report), the cluster "
     "lacks something (doctor); or the question was answered with no (clean)",
     REFUSED: "not done: an option, a study or a file is not as it should be; the message is on standard error",
-    INTERRUPTED: "stopped by Ctrl-C",
+    INTERRUPTED: "stopped by Ctrl-C (but for status --watch, whose code is that of what it showed last)",
 }
 _COLOURS = {
     "done": "green", "ok": "green", "yes": "green", "running": "blue", "warning": "yellow", "failed": "red",

@@ -76,8 +76,9 @@ def new(
     images: Annotated[str, typer.Option(help="your images: a folder with a folder for each class, or an .npz")] = "",
     network: Annotated[str, typer.Option(help="of the template model: the Python file of your network")] = "",
     cut: Annotated[str, typer.Option(help="of the template model: the module whose output the client sends")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="a first look: one seed, attacks of few epochs")] = False,
     to: Annotated[Path, typer.Option(help="folder of the file")] = FILE.parent,
 ) -> None:
     """Write a study to begin with, config/NAME.yaml, with comments that say what to change. Replaces no file."""
-    path = write_study(to, name, template, images=images, network=network, cut=cut)
+    path = write_study(to, name, template, images=images, network=network, cut=cut, quick=quick)
     typer.echo(f"{path}: written. Read it, then:\n  cem validate {path}\n  {run_command(path)}")

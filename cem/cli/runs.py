@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cem.cli.app import FILE, FOUND, OK, RESULTS, AsJson, Results, end, say, say_json
+from cem.cli.app import FILE, FOUND, INTERRUPTED, OK, RESULTS, AsJson, Results, end, say, say_json
 from cem.planning.leftover import find_leftover, remove
 from cem.planning.text import aligned
 from cem.storage.export import export as export_weights
@@ -83,12 +83,21 @@ def clean(
         typer.echo(found.text())
     if not found.folders or dry_run or (as_json and not yes):
         return
-    if not yes and not typer.confirm(f"Delete these {len(found.folders)} folders?"):
+    if not yes and (refused := _refusal(f"Delete these {len(found.folders)} folders?")):
         typer.echo("nothing was deleted")
-        end(FOUND)
+        end(refused)
     freed = remove(found)
     typer.echo(f"deleted {len(found.folders)} folders, {freed}", err=as_json)
     end(OK)
+
+
+def _refusal(question: str) -> int:
+    """The exit code of an answer that is not yes; 0 of yes."""
+    try:
+        return OK if typer.confirm(question) else FOUND
+    except typer.Abort as stopped:  # Ctrl-C, or an input that is at its end: nobody is there to answer
+        typer.echo()
+        return INTERRUPTED if isinstance(stopped.__context__, KeyboardInterrupt) else FOUND
 
 
 @attack.command()

@@ -1,8 +1,14 @@
 """What a Python file imports from beside it, by reading it: no code runs."""
 
 import ast
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def expanded(path: str) -> Path:
+    """A path with the home folder for `~`; `~x` of a user who is not there stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  Path's own raises RuntimeError for such a user
 
 
 def imported_beside(path: str) -> tuple[str, ...]:
@@ -12,7 +18,7 @@ def imported_beside(path: str) -> tuple[str, ...]:
     (importlib), and files that the code reads, cannot be seen. A file that is absent or no Python imports nothing here:
     what runs it says what is wrong with it.
     """
-    first = Path(path).expanduser()
+    first = expanded(path)
     folder, found, left = first.parent, set[Path](), [first]
     while left:
         file = left.pop()

@@ -63,6 +63,11 @@ def _converted(name: str, what: str, files: str, where: str) -> Known:
     return Known(name, what, _BY_CONVERTER, get, study, files=(f"data/{name}.npz",))
 
 
+def _folder(name: str, what: str, place: str, get: str, terms: str, more: str) -> Known:
+    study = f"{{source: image_folder, name: {name}, path: {place}{more}}}"
+    return Known(name, what, f"folders of images, {place}", get, study, terms, (place,))
+
+
 _TORONTO = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _RESEARCH = "non-commercial research only, by its agreement"
 SETS = (
@@ -96,6 +101,20 @@ SETS = (
     _converted(
         "svhn", "99,289 digits of house numbers, 32×32 colour", "data/train_32x32.mat --test data/test_32x32.mat",
         "http://ufldl.stanford.edu/housenumbers/",
+    ),
+    _folder(
+        "tinyimagenet", "110,000 images of 200 classes with labels, 64×64 colour", "data/tiny-imagenet-200",
+        "fetch http://cs231n.stanford.edu/tiny-imagenet-200.zip, and unpack it into data", Known.terms, ", side: 64",
+    ),
+    _folder(
+        "imagenet", "1,331,167 images of 1,000 classes with labels, colour, of many sizes", "data/imagenet",
+        "fetch ILSVRC2012 from https://image-net.org (an account is needed); a folder for each class below "
+        "data/imagenet/train and data/imagenet/val", _RESEARCH, ", side: 224, fit: crop",
+    ),
+    _folder(
+        "facescrub", "faces of 530 people, colour; only addresses of the pictures are published", "data/facescrub",
+        "ask for the list at https://vintage.winklerbros.net/facescrub.html, fetch the pictures, and put the faces, "
+        "cut out, into a folder for each person below data/facescrub", Known.terms, ", side: 48, fit: stretch",
     ),
 )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -11,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from cem.config import Checkpoint
+from cem.config.imports import expanded
 from cem.models.split import ModelError
 
 SHOWN = 5  # names that a message lists
@@ -69,7 +69,7 @@ def _kind(tensor: Tensor) -> str:
 
 def read_tensors(file: Checkpoint) -> dict[str, Tensor]:
     """Name → tensor, of one file. Raises ModelError where it cannot be read, or holds anything else."""
-    path = Path(file.path).expanduser()
+    path = expanded(file.path)
     if not path.is_file():
         raise ModelError(
             f"{file.path}: expected a file of weights, found none. Correct the path, which is relative to the working "

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cem.config import OwnModel
-from cem.config.imports import imported_beside
+from cem.config.imports import expanded, imported_beside
 from cem.models.checkpoint import load_weights
 from cem.models.dropout import seed_dropout
 from cem.models.graph import DRAWS, EVAL_ONLY, SHOWN, Graph, Part, pieces, resumable
@@ -159,10 +159,10 @@ def _function(cfg: OwnModel) -> Callable[..., Any]:
     The file is run anew where its contents, those of what it imports from beside it, or its folder, are not what they
     were.
     """
-    path = Path(cfg.path).expanduser()
+    path = expanded(cfg.path)
     try:
         # The folder, too: what lies beside two files that are alike may differ, and not all of it can be told.
-        contents = [path.read_bytes(), *(Path(one).expanduser().read_bytes() for one in imported_beside(cfg.path))]
+        contents = [path.read_bytes(), *(expanded(one).read_bytes() for one in imported_beside(cfg.path))]
         digest = hashlib.sha256(b"\0".join([bytes(path.resolve().parent), *contents])).hexdigest()
     except OSError as error:
         raise ModelError(

@@ -10,9 +10,11 @@ import typer
 import yaml
 
 from cem.config import DATASETS, ConfigError, parse_study
+from cem.data.catalog import SETS
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start
 from cem.planning.workflow import find_workflow
+from cem.storage.files import write_text
 
 WRITTEN = "# Written by `cem audit`, which may write it anew: under another name it is yours.\n"
 ACTIVATIONS = (".npz", ".h5", ".hdf5")  # how files of these end
@@ -51,7 +53,7 @@ def audit(
     """
     of_file = {"cut": cut, "make": make, "mean": mean, "std": std, "weights": weights, "reference": reference}
     _check_options(network, [option for option, value in of_file.items() if value])
-    dataset = _activations(network, data) if network.endswith(ACTIVATIONS) else _dataset(data)
+    dataset = _activations(network, data) if network.lower().endswith(ACTIVATIONS) else _dataset(data)
     dataset |= {key: value for key, value in (("side", side), ("channels", channels)) if value is not None}
     study: Settings = {"name": name, "dataset": dataset, "model": _model(network, cut, make, mean, std)}
     files = {"weights": weights, "reference": reference}
@@ -94,7 +96,7 @@ def _name(path: str) -> str:
 
 
 def _model(network: str, cut: str, make: str, mean: str, std: str) -> Settings:
-    if network.endswith(ACTIVATIONS):
+    if network.lower().endswith(ACTIVATIONS):
         return {"arch": "activations"}
     if not network.endswith(".py"):
         return {"arch": network, "bottleneck": None, "activation": "none"}
@@ -112,15 +114,19 @@ def _dataset(data: str) -> Settings:
         raise ConfigError("expected --data: an .npz file, a folder of images, or a known set; found none")
     path = Path(data)
     own = _name(data)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return {"source": "npz", "name": own, "path": data}
     if path.is_dir():
         return {"source": "image_folder", "name": own, "path": data}
     if data in DATASETS.members:
         return {"source": data}
+    sets = {one.name: one.study for one in SETS}
+    if data in sets:
+        known: Settings = yaml.safe_load(sets[data])
+        return known
     raise ConfigError(
-        f"--data: expected an .npz file, a folder of images, one of {', '.join(DATASETS.members)}, or {{source: …}} "
-        f"with its settings; found {data!r}. `cem data` shows the known sets"
+        f"--data: expected an .npz file, a folder of images, one of {', '.join([*sets, *DATASETS.members])}, or "
+        f"{{source: …}} with its settings; found {data!r}. `cem data` shows the known sets"
     )
 
 
@@ -142,7 +148,13 @@ def _numbers(option: str, text: str) -> list[float]:
 
 
 def _write(path: Path, study: Settings) -> None:
-    if path.exists() and not path.read_text(encoding="utf-8").startswith(WRITTEN):
-        raise ConfigError(f"{path}: is there, and not written by cem audit. Choose another --name")
-    text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True, width=110)
-    path.write_text(WRITTEN + text, encoding="utf-8")
+    try:
+        if path.exists() and not path.read_bytes().startswith(WRITTEN.encode()):
+            raise ConfigError(f"{path}: is there, and not written by cem audit. Choose another --name")
+        text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True, width=110)
+        write_text(path, WRITTEN + text)
+    except OSError as error:
+        raise ConfigError(
+            f"{path.absolute()}: cannot write the study: {error.strerror}. Work in a folder where you may write, or "
+            "choose another --name"
+        ) from None

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from cem.config import AttackSettings, Run, load
+from cem.config.imports import expanded
 from cem.data.check import Counted, check_attack, check_files, check_run, count_prepared
 from cem.data.fingerprint import fingerprint, prepared_from
 from cem.planning.plan import Plan
@@ -109,7 +110,7 @@ def _check_masks(plan: Plan, attack: AttackSettings) -> None:
 
 def network_files(run: Run) -> dict[str, str]:
     """Path → SHA-256 of the files that a run's network comes from. Raises StoreError where one is absent."""
-    return {path: _digest(str(Path(path).expanduser())) for path in run.model.files}
+    return {path: _digest(str(expanded(path))) for path in run.model.files}
 
 
 def _check_networks(plan: Plan, counted: dict[str, Counted | None]) -> None:

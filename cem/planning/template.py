@@ -28,6 +28,16 @@ TEMPLATES = {
 }
 _IMAGES, _NETWORK, _CUT = "data/mine", "mynet.py", "features.3"
 _SMALL = "{epochs: 14, warmup_epochs: 4, batch_size: 64, lr: 0.02, max_grad_norm: 5.0}"
+_FULL = {
+    "width": "0.25",
+    "seeds": "[0, 1, 2] # fewer than 3 give hardly an interval",
+    "attacks": "{panel: quick} # standard and paper take longer, and say more",
+}
+_QUICK = {  # a report in minutes, which says of itself how little it proves
+    "width": "0.125",
+    "seeds": "[0] # a first look. [0, 1, 2] gives intervals",
+    "attacks": "{panel: quick, max_epochs: 8} # a first look: errors are upper limits (≤). Then: {panel: quick}",
+}
 _HEAD = """\
 # {what}. Written by `cem new`; it is yours. All settings: config/README.md.
 #   cem validate {path}                      is it right, and are the files there?
@@ -43,14 +53,14 @@ _BODIES = {
     Template.DATA: """\
 {dataset}\
 # The split model. width: 1.0 is the published one; cut_layer: where z leaves (cem models shows each cut).
-model: {{arch: vgg11, width: 0.25, cut_layer: 4, bottleneck: noRELU_C8S1, activation: sigmoid}}
+model: {{arch: vgg11, width: {width}, cut_layer: 4, bottleneck: noRELU_C8S1, activation: sigmoid}}
 noise_std: 0.025 # σ of the noise that is added to z
 surrogates: # a run for each, and for each seed
   - {{kind: none}}
   - {{kind: gmm, formula: bound, weight: 1.0}} # weight: λ, more protects more and costs accuracy
-seeds: [0, 1, 2] # fewer than 3 give hardly an interval
+seeds: {seeds}
 training: {training} # the published: leave this line out (240 epochs)
-attacks: {{panel: quick}} # standard and paper take longer, and say more
+attacks: {attacks}
 """,
     Template.MODEL: """\
 {dataset}\
@@ -69,11 +79,11 @@ model:
 training: none # attacked as it is. To train it here: {training}
 noise_std: 0.0 # σ of the noise that your client adds to z
 seeds: [0]
-attacks: {{panel: quick}} # standard and paper take longer, and say more
+attacks: {attacks}
 """,
     Template.FRONT: """\
 {dataset}\
-model: {{arch: vgg11, width: 0.25, cut_layer: 4, bottleneck: noRELU_C8S1, activation: sigmoid}}
+model: {{arch: vgg11, width: {width}, cut_layer: 4, bottleneck: noRELU_C8S1, activation: sigmoid}}
 noise_std: 0.025
 surrogates: # the curve of a surrogate: grid below varies its weight
   - {{kind: gmm, formula: bound}}
@@ -86,19 +96,27 @@ runs: # further rows: plain noise, which every method has to beat, and a defence
   - {{surrogate: {{kind: none}}, noise_std: 1.0}}
   - {{surrogate: {{kind: none}}, defenses: [{{kind: nopeek, weight: 1.0}}]}}
   - {{surrogate: {{kind: none}}, defenses: [{{kind: nopeek, weight: 4.0}}]}}
-seeds: [0, 1, 2] # fewer than 3 give hardly an interval
+seeds: {seeds}
 training: {training} # the published: leave this line out (240 epochs)
-attacks: {{panel: quick}} # standard and paper take longer, and say more
+attacks: {attacks}
 """,
 }
 
 
 def write_study(
-    folder: Path, name: str, template: Template, *, images: str = "", network: str = "", cut: str = ""
+    folder: Path,
+    name: str,
+    template: Template,
+    *,
+    images: str = "",
+    network: str = "",
+    cut: str = "",
+    quick: bool = False,
 ) -> Path:
     """Write a study from a template, and give its file. Absent paths are those of an example, to be changed.
 
-    Raises ConfigError where the file is there already, or the name or a path is not one that a study can have.
+    quick: one seed and attacks of few epochs, for a report in minutes. Raises ConfigError where the file is there
+    already, or the name or a path is not one that a study can have.
     """
     path = folder / f"{name}.yaml"
     if os.path.lexists(path):  # a link that leads nowhere, too
@@ -109,7 +127,7 @@ def write_study(
         raise ConfigError(
             f"--network, --cut: expected with --template model, found with {template}. Leave them out, or change it."
         )
-    text = study_text(path, name, template, images=images, network=network, cut=cut)
+    text = study_text(path, name, template, images=images, network=network, cut=cut, quick=quick)
     write_text(path, text)
     try:
         parse_study(read_settings(path)[0], str(path))
@@ -119,7 +137,7 @@ def write_study(
     return path
 
 
-def study_text(path: Path, name: str, template: Template, *, images: str = "", network: str = "", cut: str = "") -> str:
+def study_text(path: Path, name: str, template: Template, *, images: str, network: str, cut: str, quick: bool) -> str:
     """The text of the file."""
     images = images or _IMAGES
     kind = "npz" if images.endswith(".npz") else "image_folder"
@@ -131,6 +149,7 @@ def study_text(path: Path, name: str, template: Template, *, images: str = "", n
         network=_quoted(network or _NETWORK),
         cut=_quoted(cut or _CUT),
         training=_SMALL,
+        **(_QUICK if quick else _FULL),
     )
 
 

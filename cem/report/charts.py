@@ -8,11 +8,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from cem.planning.plan import Plan
+from cem.report.curves import Drawn, drawn
+from cem.report.front_drawing import is_wide
 from cem.report.groups import Group
 from cem.report.inputs import read_attack, read_history
-from cem.report.pictures import Picture, colour, empty, finish, line_style, marker, new_figure
+from cem.report.pictures import PLAIN, Picture, colour, empty, finish, line_style, marker, method_colour, new_figure
 from cem.report.scores import Scores
-from cem.report.statistics import over_seeds
+from cem.report.statistics import Estimate, over_seeds
 from cem.report.threat import ThreatModel
 from cem.storage.job_records import AttackRecord
 
@@ -38,24 +40,34 @@ def accuracy_against_error(
 ) -> Picture:
     """What privacy costs under a threat model: one point a group with its interval, one faint point a run.
 
-    shown: the groups whose points have their names beside them.
+    The strengths of a method have one colour and are joined by a line, plain noise is black. shown: the groups whose
+    points have their names beside them.
     """
     figure = new_figure(8.2, max(3.8, 0.34 * len(shown) + 1.6))
     axes = figure.add_subplot()
-    ends, headlines = [], []
-    for index, group in enumerate(groups):
+    curves = drawn(groups, results, threat, scores)
+    looks = _looks(groups, curves)
+    ends: dict[str, tuple[Estimate, Estimate]] = {}
+    headlines = []
+    for group in groups:
         rows = group.headline(results, threat)
         if rows.empty:
             continue  # every attack failed: there is no error to show
         accuracy, mse = over_seeds(100 * rows["accuracy"]), scores.estimate(rows, "mse")
-        style: Any = {"color": colour(index), "marker": marker(index), "linestyle": "none"}
+        hue, mark = looks[group.label]
+        style: Any = {"color": hue, "marker": mark, "linestyle": "none"}
         if rows["strongest_bound"].any():
             style["fillstyle"] = "none"
         axes.plot(100 * rows["accuracy"], rows["mse"], **style, alpha=0.35, markersize=4)
-        edge = colour(index) if "fillstyle" in style else "white"
+        edge = hue if "fillstyle" in style else "white"
         axes.plot(accuracy.mean, mse.mean, **style, markersize=9, markeredgecolor=edge)
-        ends.append((accuracy, mse, index, group.label))
+        ends[group.label] = accuracy, mse
         headlines.append(rows)
+    for curve in curves:
+        places = [ends[point.group.label] for point in curve.points]
+        path = [accuracy.mean for accuracy, _ in places], [mse.mean for _, mse in places]
+        hue, _ = looks[curve.points[-1].group.label]
+        axes.plot(*path, color=hue, linestyle="--" if curve.plain else "-", linewidth=1.2, zorder=1)
     for error in pd.concat(headlines).groupby("dataset")["mse_mean_image"].mean() if headlines else []:
         axes.axhline(error, color="#555555", linewidth=1, linestyle=":")
         axes.annotate("mean image: sees nothing", (0, error), xycoords=("axes fraction", "data"), xytext=(3, 3),
@@ -63,35 +75,54 @@ def accuracy_against_error(
     axes.set_xlabel("test accuracy, %   (right: the task works)")
     axes.set_ylabel("MSE under the strongest attack, Infer\n(up: less is rebuilt)")
     axes.margins(0.12)
-    axes.set_ylim(bottom=0)
+    wide = bool(headlines) and is_wide([float(error) for rows in headlines for error in rows["mse"]])
+    if wide:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     axes.autoscale(False)  # the intervals of two seeds are wide: they leave the chart before they shrink it
-    for accuracy, mse, index, _ in ends:
+    for label, (accuracy, mse) in ends.items():
         if accuracy.n > 1:
-            axes.errorbar(accuracy.mean, mse.mean, xerr=accuracy.half, yerr=mse.half, color=colour(index), capsize=3)
+            bars: Any = {"xerr": accuracy.half, "yerr": mse.half, "color": looks[label][0], "capsize": 3}
+            axes.errorbar(accuracy.mean, mse.mean, linewidth=0.8, **bars)
     named = {group.label for group in shown}
-    labels = [(mse.mean, accuracy.mean, index, label) for accuracy, mse, index, label in ends if label in named]
+    labels = [(mse.mean, accuracy.mean, looks[one][0], one) for one, (accuracy, mse) in ends.items() if one in named]
     _label_at_edge(axes, sorted(labels))
     caption = (
         f"Accuracy against reconstruction error under the strongest attack of one threat model ({threat.label}) on "
         "test images. Large points: mean over seeds, bars: 95 % interval (none for one seed; a long one leaves the "
-        "chart); small points: single runs. Hollow: an upper limit of the error."
+        "chart); small points: single runs. Hollow: an upper limit of the error. A colour is a method, whose strengths "
+        "are joined by a line; plain noise is black." + (" The axis of errors is logarithmic." if wide else "")
     )
-    told = (f"{label}: {accuracy.mean:.1f} % at MSE {mse.mean:.3g}" for accuracy, mse, _, label in ends)
-    alt = f"Chart of test accuracy against MSE. {'; '.join(told)}."
+    told = (f"{label}: {accuracy.mean:.1f} % at MSE {mse.mean:.3g}" for label, (accuracy, mse) in ends.items())
+    alt = f"Chart of test accuracy against MSE{' on a logarithmic axis' if wide else ''}. {'; '.join(told)}."
     return finish(figure, name, "svg", caption, alt)
 
 
-def _label_at_edge(axes: Axes, ends: Sequence[tuple[float, float, int, str]]) -> None:
+def _looks(groups: list[Group], curves: list[Drawn]) -> dict[str, tuple[str, str]]:
+    """Label of a group → colour and marker of its method; of its own where it is on no curve."""
+    found: dict[str, tuple[str, str]] = {}
+    for one in curves:
+        look = (PLAIN, marker(0)) if one.plain else (method_colour(one.method), marker(one.method + 1))
+        for point in one.points:
+            found.setdefault(point.group.label, look)
+    first = sum(not one.plain for one in curves)
+    others = [group.label for group in groups if group.label not in found]
+    return found | {label: (method_colour(first + i), marker(first + i + 1)) for i, label in enumerate(others)}
+
+
+def _label_at_edge(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
     """Labels in a column right of the chart, as near to their points' heights as none covering another allows."""
-    low, high = axes.get_ylim()
     gap, height = 1 / len(ends) if len(ends) > 14 else 0.07, -1.0
-    for place, (error, accuracy, index, label) in enumerate(ends):
+    left, _ = axes.get_xlim()
+    for place, (error, accuracy, hue, label) in enumerate(ends):
         above = len(ends) - 1 - place
-        height = min(max((error - low) / (high - low), height + gap), 1 - gap * above)
+        _, own = axes.transAxes.inverted().transform(axes.transData.transform((left, error)))
+        height = min(max(float(own), height + gap), 1 - gap * above)
         axes.annotate(
             label, (accuracy, error), xytext=(1.04, height), textcoords="axes fraction", va="center",
-            color=colour(index), fontweight="bold", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour(index), "linewidth": 0.8, "alpha": 0.6, "shrinkB": 6,
+            color=hue, fontweight="bold", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": hue, "linewidth": 0.8, "alpha": 0.6, "shrinkB": 6,
                         "relpos": (0, 0.5)},
         )  # fmt: skip
 

@@ -157,6 +157,31 @@ def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scor
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A curve as charts have it. points: those whose accuracy and error are known. plain: of noise alone.
+
+    method: its place among the other methods, which chooses its colour.
+    """
+
+    curve: Curve
+    points: tuple[Point, ...]
+    plain: bool
+    method: int
+
+
+def drawn(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> list[Drawn]:
+    """All curves of a study that have a known point, in its order; plain noise first in each arena."""
+    found: list[Drawn] = []
+    for arena in arenas(groups, results, threat, scores):
+        for curve in (*([arena.plain] if arena.plain else []), *arena.methods):
+            points = tuple(one for one in curve.points if not one.rows.empty and one.rows["accuracy"].notna().all())
+            if points:
+                method = sum(not one.plain for one in found)
+                found.append(Drawn(curve, points, curve is arena.plain, method))
+    return found
+
+
+@dataclass(frozen=True)
 class Between:
     """A place on a curve, seed by seed: between two neighbours, and the errors there. counted: what these rest on."""
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +93,12 @@ def _entry(study: str, threat: str, rows: list[Row]) -> Entry:
 
 
 def _settings(row: Row) -> Row:
-    """What a run was made with, by dotted path."""
-    return {name: value for name, value in row.items() if name.partition(".")[0] in Run.model_fields}
+    """What a run was made with, by dotted path; pandas wrote whole numbers as 3.0 where others lack the setting."""
+    return {
+        name: re.sub(r"^(-?\d+)\.0$", r"\1", value)
+        for name, value in row.items()
+        if name.partition(".")[0] in Run.model_fields
+    }
 
 
 def _value(text: str) -> float:

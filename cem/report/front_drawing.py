@@ -4,16 +4,16 @@ Of the same numbers as `charts.accuracy_against_error`, which is the file for pa
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import takewhile
 
 import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from cem.report.curves import Curve, Point, arenas
+from cem.report.curves import Curve, Drawn, Point, drawn
 from cem.report.groups import Group
-from cem.report.pictures import colour
+from cem.report.pictures import method_colour
 from cem.report.scores import Scores
 from cem.report.statistics import Estimate, over_seeds
 from cem.report.threat import ThreatModel
@@ -83,29 +83,24 @@ class _Measured:
 
 def front(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> Front | None:
     """Of one threat model; None where no attack counts on any run whose accuracy is known."""
-    found: list[tuple[Curve, bool, list[_Measured]]] = []
-    for arena in arenas(groups, results, threat, scores):
-        for curve in (*([arena.plain] if arena.plain else []), *arena.methods):
-            points = [_measure(point, scores) for point in curve.points if _is_known(point)]
-            found += [(curve, curve is arena.plain, points)] if points else []
+    found = [(one, [_measure(point, scores) for point in one.points]) for one in drawn(groups, results, threat, scores)]
     if not found:
         return None
-    measured = [point for *_, points in found for point in points]
+    measured = [point for _, points in found for point in points]
     rows = pd.concat([one.point.rows for one in measured])
     means = _mean_images(rows)
     errors = [*(one.error.mean for one in measured), *means.values(), *(float(one) for one in rows["mse"])]
-    log = min(errors) > 0 and max(errors) > LOG_BEYOND * min(errors)
+    log = is_wide(errors)
     x_ticks, x = _axis([100 * float(one) for one in rows["accuracy"]], LEFT, WIDTH - RIGHT)
     y_ticks, y = _axis(errors, HEIGHT - BOTTOM, TOP, log=log)
-    coloured = [curve for curve, plain, _ in found if not plain]
     families = tuple(
         Family(
-            _name(curve) if not plain else "plain noise",
-            "var(--ink)" if plain else f"var(--c{coloured.index(curve)}, {colour(coloured.index(curve))})",
-            plain,
-            tuple(_dot(point, curve, x, y) for point in points),
+            "plain noise" if one.plain else _name(one.curve),
+            "var(--ink)" if one.plain else f"var(--c{one.method}, {method_colour(one.method)})",
+            one.plain,
+            tuple(_dot(point, one.curve, x, y) for point in points),
         )
-        for curve, plain, points in found
+        for one, points in found
     )
     several = len(means) > 1
     lines = tuple(
@@ -114,8 +109,9 @@ def front(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, score
     return Front(families, x_ticks, y_ticks, lines, log, _alt(found, log), _caption(threat, log))
 
 
-def _is_known(point: Point) -> bool:
-    return not point.rows.empty and bool(point.rows["accuracy"].notna().all())
+def is_wide(errors: Collection[float]) -> bool:
+    """Whether errors need a logarithmic axis."""
+    return min(errors) > 0 and max(errors) > LOG_BEYOND * min(errors)
 
 
 def _measure(point: Point, scores: Scores) -> _Measured:
@@ -189,13 +185,13 @@ def _shared(words: list[str]) -> str:
     return words[0][: len(list(takewhile(bool, alike)))]
 
 
-def _alt(found: list[tuple[Curve, bool, list[_Measured]]], log: bool) -> str:
+def _alt(found: list[tuple[Drawn, list[_Measured]]], log: bool) -> str:
     """What is seen: where each family begins and ends."""
     told = []
-    for curve, plain, points in found:
+    for one, points in found:
         ends = [points[0], points[-1]] if len(points) > 1 else points
-        where = " to ".join(f"{one.accuracy.mean:.1f} % at MSE {one.error.mean:.3g}" for one in ends)
-        told.append(f"{'plain noise' if plain else _name(curve)}: {where}")
+        where = " to ".join(f"{end.accuracy.mean:.1f} % at MSE {end.error.mean:.3g}" for end in ends)
+        told.append(f"{'plain noise' if one.plain else _name(one.curve)}: {where}")
     return f"Chart of test accuracy against MSE{' on a logarithmic axis' if log else ''}. " + "; ".join(told) + "."
 
 

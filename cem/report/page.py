@@ -32,7 +32,7 @@ from cem.report.provenance import provenance, remedies
 from cem.report.published import published_table
 from cem.report.scores import Scores
 from cem.report.section import make_section, numbered_tables
-from cem.report.shown import MOST_IN_PICTURES, mapped_groups, shown_groups, shown_note
+from cem.report.shown import mapped_groups, shown_groups, shown_note
 from cem.report.table import Table
 from cem.report.tables import (
     attacks_table,
@@ -84,7 +84,7 @@ def write_page(
         ]
         pictures = {
             "training": [training_curves(plan, shown), *_found(term_curves(plan, shown))],
-            "costs": _found(timeline(plan)) if len(plan.runs) <= MOST_IN_PICTURES else [],
+            "costs": _found(timeline(plan)) if len(shown) == len(groups) else [],
             "attacks": attack_curves(plan, shown),
             "smashed": [smashed_maps(plan, mapped_groups(groups, shown, results, threats[0]), len(groups))],
         }

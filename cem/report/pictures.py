@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 # Okabe & Ito (2008), without the yellow that paper swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+PLAIN = COLOURS[-1]  # of noise alone, where methods have the other colours
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "<", ">", "h")
 LINES = ("-", "--", "-.", ":")
 # Colours of a picture → those of the page, which differ by day and night.
@@ -108,6 +109,11 @@ def colour(index: int) -> str:
     more = index - len(COLOURS)
     red, green, blue = colorsys.hls_to_rgb(0.61803398875 * more % 1, 0.42 + 0.1 * (more % 3), 0.55)
     return "#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue))
+
+
+def method_colour(index: int) -> str:
+    """Colour of a method beside plain noise, which is black."""
+    return COLOURS[index] if index < len(COLOURS) - 1 else colour(index + 1)
 
 
 def line_style(index: int) -> str:

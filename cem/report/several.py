@@ -1,6 +1,7 @@
 """Several studies, or runs, side by side: the settings and the metrics that differ. What `cem compare` shows."""
 
 import base64
+import hashlib
 import io
 import math
 import os
@@ -28,6 +29,7 @@ CAPTION = (
 )
 SPREAD = "±: half the 95 % interval over training seeds (Student's t), without that over test images: see each report."
 _MOST_SIDE_BY_SIDE = 3  # more are rows, not columns
+_LONGEST_NAME = 120  # of what stands for the parts in a page's name
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,19 @@ def compare_several(what: Sequence[str], results: Path) -> Comparison:
         chosen, title, parts = _runs([find_run(one, results) for one in what])
         studies = {place.name: place for place, _ in chosen}
     entries = make_entries(chosen, apart=not all(places))
-    page = results / f"compare-{'-'.join(parts)}.html"
+    page = results / f"compare-{_file_name(parts)}.html"
     with look():
         chart = _chart(entries) if len(entries) > 2 else ""
     return Comparison(title, entries, _tables(entries), chart, _notes(entries), page, studies)
+
+
+def _file_name(parts: Sequence[str]) -> str:
+    """All parts; of many, which are more than a file's name may hold, the first ones and a digest of all."""
+    name = "-".join(parts)
+    if len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[:_LONGEST_NAME]}-and-more-{digest}"
 
 
 def _study(what: str, results: Path) -> Path | None:
@@ -141,11 +152,6 @@ def _runs(folders: Sequence[Path]) -> tuple[list[tuple[Path, Row]], str, list[st
     return chosen, " and ".join(names), [name.rpartition("/")[2] for name in names]
 
 
-def _plain(text: str) -> str:
-    """A setting in a cell; pandas writes whole numbers as 3.0 where others lack the setting."""
-    return text.removesuffix(".0") or "–"
-
-
 def _tables(entries: list[Entry]) -> list[Table]:
     """One for each threat model: numbers of several are never held against each other."""
     tables = []
@@ -161,7 +167,7 @@ def _table(name: str, entries: list[Entry]) -> Table:
     if len({entry.study for entry in entries}) > 1:
         columns["study"] = [entry.study for entry in entries]
     columns |= {
-        setting: [_plain(entry.settings.get(setting, "")) for entry in entries]
+        setting: [entry.settings.get(setting) or "–" for entry in entries]
         for setting in differing([entry.settings for entry in entries])
     }
     words = len(columns) + 1

@@ -47,7 +47,8 @@ def shown_note(groups: list[Group], shown: list[Group]) -> str:
         return ""
     names = "; ".join(group.label for group in shown)
     return (
-        f"Of {len(groups)} rows no picture could be read. Those of training, attacks, reconstructions and smashed "
-        f"data, and the names in the chart below, are of {len(shown)} rows spread along the front, which holds the "
-        f"rows that no other one beats in both accuracy and error: {names}. Tables and the chart's points are of all."
+        f"Pictures of {len(groups)} rows could not be told apart. Those of training, attacks, reconstructions and "
+        f"smashed data, and the names in the chart's file, are of {len(shown)} rows spread along the front, which "
+        f"holds the rows that no other one beats in both accuracy and error: {names}. Tables and the chart are of all "
+        "rows; a timeline of so many jobs is left out."
     )

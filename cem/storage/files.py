@@ -27,7 +27,8 @@ def sha256(path: str | Path) -> str:
 
 def digests_of(paths: Iterable[str]) -> dict[str, str]:
     """Path → SHA-256 of each file. Raises StoreError where one cannot be read."""
-    return {path: sha256(Path(path).expanduser()) for path in paths}
+    # Not Path's own, which raises RuntimeError for the home of a user who is not there.
+    return {path: sha256(os.path.expanduser(path)) for path in paths}  # noqa: PTH111
 
 
 @contextmanager

@@ -13,12 +13,22 @@ _WISHES = (
     *("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SALLOC_", "SUBMITIT_"),
     *("SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SCONTROL_"),
 )
+# What SLURM, or the site, gives a job for itself: that of a head would send its jobs to the head's GPU and folder.
+_OF_A_JOB = frozenset(
+    [
+        *("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"),
+        *("ZE_AFFINITY_MASK", "TMPDIR"),
+    ]
+)
 _SERVE = {"account": "SBATCH_ACCOUNT", "partition": "SBATCH_PARTITION"}
 
 
 def for_slurm(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment for a command of SLURM, and for the jobs that it submits."""
-    return {name: value for name, value in environ.items() if name in _KEPT or not name.startswith(_WISHES)}
+    own = _OF_A_JOB if "SLURM_JOB_ID" in environ else ()
+    return {
+        name: value for name, value in environ.items() if name in _KEPT or not (name in own or name.startswith(_WISHES))
+    }
 
 
 def from_environment(

@@ -34,7 +34,7 @@ _REASONS = {
         "Choose another partition: this one does not take jobs of one node"
     ),
     r"PartitionDown|PartitionInactive|FrontEndDown": "Choose another partition, or wait for the administrators",
-    r"NodeDown|ReqNodeNotAvail(?!, *May be reserved)": (
+    r"NodeDown|ReqNodeNotAvail(?!,[ _]*May[ _]be[ _]reserved)": (
         "The nodes that suit it are down or reserved (see sinfo -R): ask for others, or wait for the administrators"
     ),
     r"BadConstraints|PowerNotAvail": "No node has what it asks for: correct constraint, gres, mem_mb and threads",

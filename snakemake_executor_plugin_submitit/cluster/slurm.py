@@ -67,8 +67,13 @@ def ask_config() -> tuple[Answer, dict[str, str]]:
 
 
 def largest_array(config: Mapping[str, str]) -> int:
-    """Jobs that one array may have: indices stay below the site's MaxArraySize. Below 1 where there are no arrays."""
-    return int(config["MaxArraySize"]) - 1
+    """Jobs that one array may have. Below 1 where there are no arrays.
+
+    Indices stay below the site's MaxArraySize; how many there are, a parameter of the scheduler may limit further.
+    """
+    most = re.search(r"\bmax_array_tasks=(\d+)", config.get("SchedulerParameters", ""))
+    indices = int(config["MaxArraySize"]) - 1
+    return min(indices, int(most[1])) if most else indices
 
 
 def has_accounting(config: Mapping[str, str]) -> bool:

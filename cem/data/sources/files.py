@@ -2,12 +2,16 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from cem.data.sources.source import DataError
 
-JUNK = ("Thumbs.db", "desktop.ini", "__MACOSX")  # beside all names that begin with a dot
+JUNK = (  # beside all names that begin with a dot
+    *("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir", "#recycle"),
+    *("lost+found", "$RECYCLE.BIN", "System Volume Information"),
+)
 _PIECE = 1 << 20
 
 
@@ -53,30 +57,56 @@ def entries(folder: str) -> list[os.DirEntry[str]]:
         raise DataError(f"{shown(folder)}: cannot list this folder: {error.strerror}. Mend or remove it.") from None
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one. Raises DataError where that cannot be told."""
+    try:
+        return entry.is_dir()
+    except OSError as error:  # a link to itself; a folder that may be listed but not entered
+        raise _unknown(entry.path, error) from None
+
+
+def is_special(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is neither file nor folder nor a link to nothing: a pipe, a device. Reading may never end."""
+    try:
+        mode = entry.stat().st_mode
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _unknown(entry.path, error) from None
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _unknown(path: str, error: OSError) -> DataError:
+    return DataError(f"{shown(path)}: cannot tell what this is: {error.strerror}. Mend or remove it.")
+
+
 def walk(folder: str, _above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[os.DirEntry[str]]:
     """All files at any depth below a folder, in the order of their names. Links are followed.
 
     Hidden files are among them, and a hidden folder as if it were a file: it is not entered.
     Raises DataError where a folder cannot be listed, or where a link leads back to a folder above.
     """
-    status = os.stat(folder)
+    try:
+        status = os.stat(folder)
+    except OSError as error:
+        raise _unknown(folder, error) from None
     key = (status.st_dev, status.st_ino)
     if key in _above:
         raise DataError(f"{shown(folder)}: found a link that leads back to a folder above it. Remove the link.")
     for entry in entries(folder):
-        if entry.is_dir() and not is_hidden(entry.name):
+        if not is_hidden(entry.name) and is_folder(entry):
             yield from walk(entry.path, _above | {key})
         else:
             yield entry
 
 
 def visible_files(path: str) -> Iterator[tuple[str, str]]:
-    """Path, and name below `path`, of a file or of all files below a folder that are not hidden."""
+    """Path, and name below `path`, of a file or of all files below a folder that are not hidden or special."""
     if not os.path.isdir(path):
         yield path, ""
         return
     for entry in walk(path):
-        if not is_hidden(entry.name):
+        if not is_hidden(entry.name) and not is_special(entry):
             yield entry.path, entry.path[len(os.path.join(path, "")) :]
 
 

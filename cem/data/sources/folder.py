@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 
 from cem.config import ImageFolderDataset
-from cem.data.sources.files import content_digest, entries, is_hidden, local, printable, shown, walk
+from cem.data.sources.files import content_digest, entries, is_folder, is_hidden, local, printable, shown, walk
 from cem.data.sources.listing import NAMED, Listing, base_name, why_not
 from cem.data.sources.picture import Pictures, check_headers, without_warnings
 from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, check_pixels, make_source
@@ -16,6 +16,7 @@ ROLES = {
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
+PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _PART_LIKE = ("train", "test", "val", "dev", "eval")  # how other names of parts begin
 
 
@@ -32,7 +33,8 @@ def read_image_folder(dataset: ImageFolderDataset) -> Source:
     description = f"Images of the folder {base_name(dataset.path)}."
 
     def digest() -> str:
-        return content_digest(dataset.files(), pictures.digests)
+        # The digests are of absolute paths.
+        return content_digest(map(local, dataset.files()), pictures.digests)
 
     return make_source(shown(dataset.path), pictures, labelling, description, digest, pictures.remarks)
 
@@ -65,6 +67,7 @@ def _list(dataset: ImageFolderDataset) -> tuple[Listing, Labelling]:
         listing, notes = _in_parts(root, where, roles, folders, apart=dataset.test_path is not None)
     if dataset.test_path is not None:
         _add_test(listing, dataset.test_path, where, root)
+    listing.check_classes(root, where)
     parts = np.array(listing.parts)
     labelling = check_labels(
         where,
@@ -81,10 +84,9 @@ def _class_folders(root: str) -> list[str]:
     """Names of the folders in a folder that may be classes. Raises DataError where the folder is none."""
     if not os.path.isdir(root):
         found = "a file" if os.path.exists(root) else "none"
-        raise DataError(
-            f"{shown(root)}: expected a folder of folders, one for each class; found {found}. Check the path."
-        )
-    return [entry.name for entry in entries(root) if entry.is_dir() and not is_hidden(entry.name)]
+        advice = "Unpack it, and name the folder." if root.lower().endswith(PACKED) else "Check the path."
+        raise DataError(f"{shown(root)}: expected a folder of folders, one for each class; found {found}. {advice}")
+    return [entry.name for entry in entries(root) if is_folder(entry) and not is_hidden(entry.name)]
 
 
 def _plain(root: str, where: str, folders: list[str]) -> Listing:

@@ -4,11 +4,12 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 
-from cem.data.sources.files import entries, is_hidden, shown, walk
+from cem.data.sources.files import entries, is_folder, is_hidden, is_special, printable, shown, walk
 from cem.data.sources.picture import is_picture_file
 from cem.data.sources.source import DataError
 
 NAMED = 3  # files of a kind that a note names
+NO_IMAGE = "no image that can be read"
 
 
 @dataclass
@@ -43,8 +44,19 @@ class Listing:
     def skip_beside(self, folder: str) -> None:
         """Leave out the files that lie in a folder of folders."""
         for entry in entries(folder):
-            if is_hidden(entry.name) or not entry.is_dir():
+            if is_hidden(entry.name) or not is_folder(entry):
                 self.skip(why_not(entry) or "in no folder of a class", entry.path)
+
+    def check_classes(self, root: str, where: str) -> None:
+        """Raise DataError where the files of a class are of no kind that can be read."""
+        empty = [name for label, name in enumerate(self.names) if label not in set(self.labels)]
+        left_out = [path for path in self.skipped.get(NO_IMAGE, []) if set(empty) & set(path.split(os.sep))]
+        if left_out:
+            raise DataError(
+                f"{where}: expected images of all {len(self.names)} classes, found none that can be read of "
+                f"{', '.join(map(repr, empty[:5]))}{' …' if len(empty) > 5 else ''}, only {_few(left_out, root)}. "
+                "Convert them to PNG or JPEG first."
+            )
 
     def notes(self, root: str) -> list[str]:
         """What was left out, counted and named."""
@@ -63,15 +75,17 @@ def why_not(entry: os.DirEntry[str]) -> str | None:
             f"{shown(entry.path)}: expected a file, found a link to nothing ({shown(os.readlink(entry.path))}). "
             "Fetch what it points to, or remove it."
         )
-    if not entry.is_file():
+    if is_special(entry) or not entry.is_file():
         return "no regular file"
-    return None if is_picture_file(entry.path) else "no image that can be read"
+    if not os.access(entry.path, os.R_OK):  # its bytes are part of the data's digest, whether it is an image or not
+        raise DataError(f"{shown(entry.path)}: expected a file that can be read. Allow that, or remove it.")
+    return None if is_picture_file(entry.path) else NO_IMAGE
 
 
 def _few(files: list[str], root: str) -> str:
     """The first few, and the kinds of all."""
     named = ", ".join(shown(path).removeprefix(shown(root) + "/") for path in files[:NAMED])
-    kinds = Counter(os.path.splitext(path)[1].lower() or "no suffix" for path in files)
+    kinds = Counter(printable(os.path.splitext(path)[1].lower()) or "no suffix" for path in files)
     more = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(NAMED))
     return named if len(files) <= NAMED else f"{named}, … ({more})"
 

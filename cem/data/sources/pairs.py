@@ -125,6 +125,8 @@ def _array(file: Any, split: str, what: str) -> Any:
             found = file[name]
             if isinstance(file, h5py.File):
                 _check_stored(file, name, found)
+            if not found.shape:
+                raise DataError(f"expected {name} as an array [n, …], found a single value. Store {WANTED}.")
             return found
     has = ", ".join(map(str, file)) or "nothing"
     raise DataError(f"expected {split}/{what} (or {split}_{what}), found {has[:200]}. Store {WANTED}.")
@@ -144,8 +146,11 @@ def _opened(dataset: ActivationsDataset) -> Iterator[Any]:
     where = shown(dataset.path)
     try:
         path = local(dataset.path)
-        if path.endswith(".npz"):
-            with np.load(path, allow_pickle=False) as file:
+        if path.lower().endswith(".npz"):
+            file = np.load(path, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataError(f"expected an npz file, found a single array (.npy). Store {WANTED}.")
+            with file:
                 yield file
         else:
             with h5py.File(path, "r") as file:

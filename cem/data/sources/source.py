@@ -116,10 +116,9 @@ def check_labels(
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]  # as MedMNIST and Keras store them
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        advice = "From one-hot labels, use y.argmax(1)." if labels.ndim == 2 else "Use y.astype(numpy.int64)."
         raise DataError(
             f"{where}: expected labels as integers [n], found {labels.dtype} {list(labels.shape)}. "
-            f"Store one whole number for each image. {advice}"
+            f"Store one whole number for each image. {_label_advice(labels)}"
         )
     if len(labels) == 0:
         raise DataError(f"{where}: expected images, found none.")
@@ -145,6 +144,19 @@ def check_labels(
         if marks is not None:
             _check_marks(where, part, marks, len(labels))
     return Labelling(labels=labels, is_test=is_test, is_val=is_val, class_names=names, notes=tuple(notes))
+
+
+def _label_advice(labels: np.ndarray) -> str:
+    """How to make whole numbers of what was found."""
+    if labels.dtype.kind in "USO":
+        return "From names: classes, y = numpy.unique(names, return_inverse=True)."
+    if labels.ndim == 2 and ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all():
+        return "From one-hot labels, use y.argmax(1)."
+    if labels.ndim == 2:
+        return "Where an image has several labels, choose the one that is to be learned: y[:, column]."
+    if labels.dtype.kind == "f" and not np.array_equal(labels, np.rint(labels)):
+        return "What was found is no whole number for some images."
+    return "Use y.astype(numpy.int64)."
 
 
 def _check_classes(where: str, counts: Int[np.ndarray, " class"], names: tuple[str, ...]) -> None:
@@ -217,9 +229,16 @@ def _advice(dtype: np.dtype, shape: tuple[int, ...]) -> str:
             f"x.reshape(-1, 3, {colour}, {colour}).transpose(0, 2, 3, 1)."
         )
     elif len(shape) == 4 and shape[3] in (2, 4):
-        said.append("The last channel is transparency: blend it with a background, or leave it out.")
+        said.append(
+            f"The last channel is transparency: blend it with a background, or leave it out: x[..., :{shape[3] - 1}]."
+        )
     if np.issubdtype(dtype, np.floating):
-        said.append("From values 0 to 1, use numpy.rint(255 * x).astype(numpy.uint8).")
+        said.append(
+            "From values 0 to 1, use numpy.rint(255 * x).astype(numpy.uint8); from −1 to 1, 127.5 * (x + 1) in place "
+            "of 255 * x; from 0 to 255, x."
+        )
+    elif dtype == np.bool_:
+        said.append("From black and white, use 255 * x.astype(numpy.uint8).")
     elif dtype != np.uint8 and np.issubdtype(dtype, np.integer):
         said.append("Values 0 to 255 become bytes with x.astype(numpy.uint8); others must be rescaled first.")
     return "".join(f" {sentence}" for sentence in said)

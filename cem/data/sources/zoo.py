@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from cem.config import TorchvisionDataset
+from cem.config.imports import expanded
 from cem.data.sources.files import content_digest, local, shown
 from cem.data.sources.packages import array_digest
 from cem.data.sources.picture import Pictures, check_headers, without_warnings
@@ -116,7 +117,10 @@ def list_celeba(dataset: TorchvisionDataset) -> Faces:
         owners = [row[1] for row in _rows(folder / "identity_CelebA.txt", 2, rows)]
         return _of_persons(dataset, files, owners, "celeba by identity is one part: nobody is in two of its own parts.")
     path = folder / "list_attr_celeba.txt"
-    names = _lines(path)[1].split()
+    lines = _lines(path)
+    if len(lines) < 2:
+        raise DataError(_damaged(path, "a count, and a line with the names of the attributes"))
+    names = lines[1].split()
     if dataset.attribute not in names:
         raise DataError(
             f"{shown(str(path))}: expected an attribute of CelebA, found {dataset.attribute!r}. "
@@ -161,7 +165,7 @@ LISTS = {"celeba": list_celeba, "lfw": list_lfw}
 
 def _local(dataset: TorchvisionDataset, place: str) -> Path:
     """A path below `root`, whose `~` is the home folder, as torchvision takes it."""
-    return Path(dataset.root, place).expanduser()
+    return expanded(dataset.root) / place
 
 
 def _lines(path: Path) -> list[str]:
@@ -216,6 +220,12 @@ def _part(dataset: TorchvisionDataset, train: bool) -> tuple[np.ndarray, np.ndar
         part = makers[dataset.dataset](dataset.root, train=train, download=dataset.download)
     except (RuntimeError, OSError) as error:
         raise DataError(_absent(dataset, str(error).strip().splitlines()[0])) from error
+    except (AssertionError, ValueError) as error:  # torchvision checks its files by assertions
+        where = shown(str(_local(dataset, "")))
+        raise DataError(
+            f"{where}: expected the files of {dataset.dataset}, found one that is cut or something else: "
+            f"{str(error).strip() or 'of another format'}. Delete them and fetch them again."
+        ) from error
     return np.asarray(part.data), np.asarray(part.targets), [str(name) for name in part.classes]
 
 

@@ -130,8 +130,9 @@ def check_gpus(site: Site, wanted: str, without: bool, program: Program) -> Iter
 def _check_arrays(config: dict[str, str]) -> Finding:
     size = largest_array(config)
     if size < 2:
-        return Finding("warning", "arrays", f"MaxArraySize is {size + 1}", "Jobs will be submitted one by one.")
-    return Finding("ok", "arrays", f"up to {size} jobs each (MaxArraySize {size + 1}); larger ones are divided")
+        return Finding("warning", "arrays", f"of at most {max(size, 0)} jobs", "Jobs will be submitted one by one.")
+    limits = "MaxArraySize, and max_array_tasks of SchedulerParameters"
+    return Finding("ok", "arrays", f"up to {size} jobs each ({limits}); larger ones are divided")
 
 
 def _check_requeue(config: dict[str, str]) -> Iterator[Finding]:

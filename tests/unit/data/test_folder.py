@@ -12,6 +12,7 @@ from PIL import Image
 
 from cem.config import ImageFolderDataset, Split
 from cem.data.check import check_files
+from cem.data.fingerprint import fingerprint
 from cem.data.prepare import prepare_data
 from cem.data.sources import DataError, Source, files, read_labels, read_source
 from cem.data.sources.files import content_digest
@@ -81,10 +82,14 @@ def test_the_digest_follows_the_content(folder: ImageFolderDataset) -> None:
     assert read_source(folder).sha256 != before
 
 
+@pytest.mark.parametrize("relative", [False, True])
 def test_each_image_is_read_once_and_hashed_from_what_was_read(
-    folder: ImageFolderDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: ImageFolderDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool
 ) -> None:
     Path(folder.path, "bee", "notes.txt").write_text("no image")
+    if relative:
+        monkeypatch.chdir(tmp_path.parent)
+        folder = folder.model_copy(update={"path": os.path.relpath(folder.path)})
     expected = content_digest(folder.files())
     again, actual = [], files._hashed
     monkeypatch.setattr(files, "_hashed", lambda path, digest: again.append(Path(path).name) or actual(path, digest))
@@ -289,6 +294,49 @@ def test_links_are_followed_but_not_to_nothing_nor_in_circles(folder: ImageFolde
     (bee / "broken.png").unlink()
     (bee / "circle").symlink_to(bee)
     refused(folder, "circle: found a link that leads back to a folder above it")
+    (bee / "circle").unlink()
+    (bee / "itself").symlink_to(bee / "itself")
+    for looks in (check_files, read_source, lambda dataset: fingerprint(dataset, tmp_path / "out.h5")):
+        with pytest.raises(DataError, match="itself: cannot tell what this is: Too many levels"):
+            looks(folder)
+
+
+def test_a_pipe_is_left_out_and_not_waited_for(
+    folder: ImageFolderDataset, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    expected, out = content_digest(folder.files()), tmp_path_factory.mktemp("out") / "out.h5"
+    os.mkfifo(Path(folder.path, "bee", "pipe"))
+    assert "1 file was left out (no regular file): bee/pipe." in notes(folder)
+    assert fingerprint(folder, out)
+    assert prepare_data(folder, out).sha256 == expected == content_digest(folder.files())
+
+
+def test_a_file_beside_the_images_that_may_not_be_read_is_refused(folder: ImageFolderDataset, monkeypatch) -> None:
+    """Before any job: its bytes are part of the digest."""
+    Path(folder.path, "bee", "notes.txt").touch()
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "notes.txt" and allowed(path, mode))
+    refused(folder, r"notes\.txt: expected a file that can be read")
+
+
+def test_what_a_class_has_in_place_of_images_is_named(folder: ImageFolderDataset) -> None:
+    wasp = Path(folder.path, "wasp")
+    wasp.mkdir()
+    for number in range(5):
+        (wasp / f"{number}.heic").write_bytes(b"no picture that Pillow knows")
+    refused(folder, r"found none that can be read of 'wasp', only wasp/0\.heic, .*5 \.heic.* Convert them to PNG")
+
+
+@pytest.mark.parametrize("name", ["lost+found", "@eaDir", "$RECYCLE.BIN", "System Volume Information"])
+def test_what_a_disk_has_of_its_own_is_no_class(folder: ImageFolderDataset, name: str) -> None:
+    Path(folder.path, name).mkdir()
+    check_files(folder)
+    assert read_source(folder).class_names == ("ant's", "bee")
+
+
+def test_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").touch()
+    refused(ImageFolderDataset(name="none", path=str(tmp_path / "photos.zip")), "found a file. Unpack it")
 
 
 def test_names_may_be_any_bytes_but_those_of_classes(folder: ImageFolderDataset) -> None:
@@ -298,6 +346,9 @@ def test_names_may_be_any_bytes_but_those_of_classes(folder: ImageFolderDataset)
     image.write_bytes(b"no image")
     refused(folder, r"caf\\xe9.png: expected an image")
     image.unlink()
+    for number in range(5):
+        Path(folder.path, "bee", os.fsdecode(b"%d.\xe9" % number)).touch()
+    assert r"5 .\xe9" in notes(folder)
     Path(folder.path, os.fsdecode(b"w\xe9")).mkdir()
     refused(folder, r"expected folders whose names are text in UTF-8, found w\\xe9")
 

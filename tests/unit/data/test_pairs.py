@@ -40,8 +40,9 @@ def arrays(count: int = 24) -> Arrays:
 
 
 def write(path: Path, found: Arrays) -> str:
-    if path.suffix == ".npz":
-        np.savez(path, **{name.replace("/", "_"): value for name, value in found.items()})
+    if path.suffix.lower() == ".npz":
+        with path.open("wb") as file:
+            np.savez(file, **{name.replace("/", "_"): value for name, value in found.items()})
     else:
         with h5py.File(path, "w") as file:
             for name, value in found.items():
@@ -129,6 +130,7 @@ def test_with_a_stated_noise_leakage_is_told(tmp_path: Path, noise: dict[str, An
         ({"val/z": np.zeros((24, 2, 4, 4), int)}, "z of val as floating-point numbers .*found int64"),
         ({"private/y": np.zeros((24, 3))}, r"y of private as integers \[n\], found \[24, 3\]"),
         ({"private/y": np.array([{}] * 24, dtype=object)}, "cannot be read as npz or HDF5: Object arrays"),
+        ({"private/z": np.float32(1)}, "expected private_z as an array .*found a single value"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, change: dict[str, np.ndarray | None], message: str) -> None:
@@ -196,7 +198,11 @@ def test_a_file_that_is_absent_damaged_or_replaced_is_named(tmp_path: Path) -> N
     path.write_bytes(b"neither")
     with pytest.raises(DataError, match="cannot be read as npz or HDF5"):
         check_files(dataset)
-    path = tmp_path / "y.npz"
+    with (tmp_path / "one.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(DataError, match="expected an npz file, found a single array"):
+        check_files(ActivationsDataset(name="mine", path=str(tmp_path / "one.npz")))
+    path = tmp_path / "y.NPZ"
     plan = planned(write(path, arrays()), tmp_path / "results")
     (run,) = plan.runs.values()
     prepare_data(run.dataset, plan.data(run.dataset))

@@ -86,6 +86,22 @@ def test_torchvision_reads_files_that_are_there(
     assert len(source.class_names) == 10
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>no such file</html>", bytes(16)])
+def test_a_file_of_torchvision_that_is_damaged_is_told(tmp_path: Path, content: bytes) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{part}-{kind}-ubyte").write_bytes(content)
+    with pytest.raises(DataError, match=r"expected the files of mnist, found one that is cut or something else"):
+        read_source(TorchvisionDataset(dataset="mnist", root=str(tmp_path), download=False))
+
+
+def test_the_home_of_nobody_is_a_folder_that_is_absent() -> None:
+    with pytest.raises(DataError, match="expected its files below"):
+        check_files(TorchvisionDataset(dataset="mnist", root="~nobody_at_all", download=False))
+
+
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "celeba", "lfw"])
 def test_absent_files_that_must_not_be_downloaded_are_refused(tmp_path: Path, name: str) -> None:
     dataset = TorchvisionDataset(dataset=name, root=str(tmp_path), download=False)
@@ -178,6 +194,8 @@ def test_lists_of_faces_that_are_damaged_are_refused(celeba: Callable[..., Torch
     path = tmp_path / "celeba/list_attr_celeba.txt"
     whole = path.read_text()
     for damaged, expected in (
+        ("", "a count, and a line with the names"),
+        ("30", "a count, and a line with the names"),
         (whole[:-9], "lines of 4 words"),
         (whole.replace("000007", "000008"), "the same files as list_eval_partition.txt"),
         (whole.replace(" 1", " 2"), "expected -1 or 1"),

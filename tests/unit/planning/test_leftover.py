@@ -83,6 +83,17 @@ def test_it_asks_first(plan, clean, monkeypatch, tmp_path, answer, code):
     assert (files() == before) == (code == 1)
 
 
+def test_ctrl_c_at_the_question_is_told_from_a_no(plan, clean, monkeypatch):
+    def interrupt(_: str) -> str:
+        raise KeyboardInterrupt
+
+    before = files()
+    monkeypatch.setattr("click.termui.visible_prompt_func", interrupt)
+    code, out, _ = clean()
+    assert (code, out.splitlines()[-1]) == (130, "nothing was deleted")
+    assert files() == before
+
+
 @pytest.mark.parametrize("name", ["config/other.yaml", "config/other.yml"])
 def test_what_another_study_of_the_same_name_plans_is_kept(plan, clean, settings, name):
     other = settings(noise_std=0.5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cem.cli import main
-from cem.config import load_study
+from cem.config import Decoder, load_study
 from cem.planning.plan import Plan
 from cem.planning.workflow import WORKFLOW
 
@@ -27,9 +27,10 @@ def new(tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.parametrize("quick", [[], ["--quick"]], ids=["", "quick"])
 @pytest.mark.parametrize("template", ["data", "model", "front"])
-def test_a_template_is_a_study_with_comments(new, template):
-    code, out, err = new("mine", "--template", template, "--images", "my images")
+def test_a_template_is_a_study_with_comments(new, template, quick):
+    code, out, err = new("mine", "--template", template, "--images", "my images", *quick)
     assert (code, err) == (0, "")
     assert "cem validate config/mine.yaml" in out
     study = load_study("config/mine.yaml")
@@ -37,6 +38,18 @@ def test_a_template_is_a_study_with_comments(new, template):
     assert Path(study.dataset.path) == Path("my images")
     assert Plan(study).runs
     assert Path("config/mine.yaml").read_text().count("#") > 5
+
+
+@pytest.mark.parametrize("template", ["data", "model", "front"])
+def test_a_first_look_has_one_seed_and_attacks_of_few_epochs(new, template):
+    new("quick", "--template", template, "--quick")
+    new("whole", "--template", template)
+    quick, whole = (load_study(f"config/{name}.yaml") for name in ("quick", "whole"))
+    assert quick.seeds == (0,)
+    assert len(Plan(quick).runs) <= len(Plan(whole).runs)
+    few, many = ([one.max_epochs for one in study.attacks if isinstance(one, Decoder)] for study in (quick, whole))
+    assert few == [8] * len(many)
+    assert min(many) > 8
 
 
 def test_the_command_that_runs_it_is_for_the_folder_one_is_in(new, tmp_path):

@@ -25,6 +25,10 @@ LAMBDAS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 WIDE = """[...document.querySelectorAll('main *')].filter((one) => one.getClientRects().length
   && one.getBoundingClientRect().right > innerWidth + 1 && !one.closest('.scroll, .chart, pre, .tools'))
   .map((one) => one.outerHTML.slice(0, 120))"""
+CUT = """[...document.querySelectorAll('.table th, .table td')].filter((one) => {
+  const box = one.getBoundingClientRect();
+  return !one.closest('thead') && (box.width === 0 || box.right > innerWidth + 1);
+}).map((one) => one.textContent)"""
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +68,37 @@ def column(browser: Browser, table: str, place: int) -> list[str]:
     """The texts of a column of a table, of the rows that can be seen."""
     rows = f"[...document.querySelectorAll('[data-name={table}] tbody tr')].filter((row) => row.offsetParent)"
     return list(browser.run(f"{rows}.map((row) => row.cells[{place}].lastChild.textContent)"))
+
+
+def search(browser: Browser, words: str) -> None:
+    """Type into the search of the summary."""
+    typed = f"{{const one = document.querySelector('[data-name=summary] input[type=search]'); one.value = '{words}';"
+    browser.run(typed + "one.dispatchEvent(new Event('input'))}")
+
+
+def csv(browser: Browser) -> list[str]:
+    """The lines of the file that the summary's button saves."""
+    saved = "window.saved = ''; URL.createObjectURL = (blob) => { window.blob = blob; return 'blob:x'; };"
+    browser.run(saved + "HTMLAnchorElement.prototype.click = function () { window.saved = this.download; }")
+    buttons = "[...document.querySelectorAll('[data-name=summary] .tools button')]"
+    browser.run(f"{buttons}.find((one) => one.textContent === 'CSV').click()")
+    assert browser.run("window.saved") == "summary.csv"
+    return list(browser.run("window.blob.text()").splitlines())
+
+
+def dot(place: int) -> str:
+    """A point of the front's second family, for the browser."""
+    return f"document.querySelectorAll('.front [data-family=\"2\"] .point')[{place}].querySelector('.dot')"
+
+
+def hover(browser: Browser, point: str) -> str:
+    """What is told of a point under the pointer."""
+    browser.run(f"{point}.scrollIntoView({{block: 'center'}})")
+    place = json.loads(browser.run(f"JSON.stringify({point}.getBoundingClientRect())"))
+    middle = {"x": place["x"] + place["width"] / 2, "y": place["y"] + place["height"] / 2}
+    browser.ask("Input.dispatchMouseEvent", type="mouseMoved", **middle)
+    assert browser.run("document.querySelector('.tip').offsetParent !== null")
+    return str(browser.run("document.querySelector('.tip').textContent"))
 
 
 def told(browser: Browser) -> list[Any]:
@@ -127,22 +162,16 @@ def test_tables_fold_sort_filter_and_give_csv(plan: Plan, browser: Browser) -> N
     assert "rank 1 of 100, %" in browser.run(f"{summary}.querySelector('.rest').textContent")
     browser.run(f"{summary}.querySelector('fieldset input').click()")  # the second column goes
     assert "strongest attack" not in browser.run(heads)
-    typed = f"{{const one = {summary}.querySelector('input[type=search]'); one.value = 'GMM w0.3';"
-    browser.run(typed + "one.dispatchEvent(new Event('input'))}")
+    search(browser, "GMM w0.3")
     assert column(browser, "summary", 0) == ["gmm-bound-w0.3"]
-    saved = "window.saved = ''; URL.createObjectURL = (blob) => { window.blob = blob; return 'blob:x'; };"
-    browser.run(saved + "HTMLAnchorElement.prototype.click = function () { window.saved = this.download; }")
-    buttons = f"[...{summary}.querySelectorAll('.tools button')]"
-    browser.run(f"{buttons}.find((one) => one.textContent === 'CSV').click()")
-    assert browser.run("window.saved") == "summary.csv"
-    lines = browser.run("window.blob.text()").splitlines()
+    lines = csv(browser)
     assert len(lines) == 2
     assert lines[0].startswith('runs,strongest attack,seeds,"accuracy, %",')
     assert lines[1].startswith("gmm-bound-w0.3,decoder †,2,")
     browser.run(
         "Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (text) => { window.copied = text; }}})"
     )
-    browser.run(f"{buttons}.find((one) => one.textContent === 'Copy').click()")
+    browser.run(f"[...{summary}.querySelectorAll('.tools button')].find((one) => one.textContent === 'Copy').click()")
     assert browser.run("window.copied").splitlines()[1].startswith("gmm-bound-w0.3\tdecoder †\t2\t")
     assert told(browser) == []
 
@@ -155,18 +184,11 @@ def test_the_front_names_the_run_under_the_pointer_and_is_filtered_by_its_legend
     colours = "[...document.querySelectorAll('.front [data-family] .path')].map((one) => getComputedStyle(one).stroke)"
     assert browser.run(f"new Set({colours}).size") == 3
     assert browser.run("document.querySelectorAll('.front .path')[1].getAttribute('d')").count("L") == 1
-    point = "document.querySelectorAll('.front [data-family=\"2\"] .point')[0].querySelector('.dot')"
-    browser.run(f"{point}.scrollIntoView({{block: 'center'}})")
-    place = json.loads(browser.run(f"JSON.stringify({point}.getBoundingClientRect())"))
-    middle = {"x": place["x"] + place["width"] / 2, "y": place["y"] + place["height"] / 2}
-    browser.ask("Input.dispatchMouseEvent", type="mouseMoved", **middle)
-    tip = "document.querySelector('.tip')"
-    assert browser.run(f"{tip}.offsetParent !== null")
-    assert browser.run(f"{tip}.textContent").startswith("gmm-bound-w0.1\ntest accuracy 96.50")
+    assert hover(browser, dot(0)).startswith("gmm-bound-w0.1\ntest accuracy 96.50")
     browser.run("document.querySelectorAll('.legend input')[1].click()")
-    assert browser.run(f"{point}.getBoundingClientRect().width") == 0
+    assert browser.run(f"{dot(0)}.getBoundingClientRect().width") == 0
     browser.run("document.querySelectorAll('.legend input')[1].click()")
-    assert browser.run(f"{point}.getBoundingClientRect().width") > 0
+    assert browser.run(f"{dot(0)}.getBoundingClientRect().width") > 0
 
 
 @pytest.mark.parametrize("width", [375, 1600])
@@ -186,7 +208,22 @@ def test_a_sweep_of_lambda_is_one_line_in_the_order_of_lambda(sweep: Plan, brows
     browser.run(f"{summary}.querySelectorAll('thead th')[5].firstChild.click()")
     labels = column(browser, "summary", 0)
     assert labels[-6:] == [f"gmm-bound-w{weight:g}" for weight in LAMBDAS]
+    assert hover(browser, dot(2)).startswith("gmm-bound-w0.1\ntest accuracy 91.95")
+    search(browser, "gmm w0.03")
+    assert column(browser, "summary", 0) == ["gmm-bound-w0.03"]
+    assert [line.split(",")[0] for line in csv(browser)] == ["runs", "gmm-bound-w0.03"]
+    browser.run("document.querySelectorAll('.legend input')[1].click()")
+    assert browser.run(f"{dot(2)}.getBoundingClientRect().width") == 0
     assert told(browser) == []
+
+
+def test_a_sweep_is_read_at_night_and_on_paper(sweep: Plan, browser: Browser) -> None:
+    browser.open(sweep.report, width=1000, dark=True)
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
+    assert browser.run(WIDE) == []
+    browser.open(sweep.report, width=700, media="print")
+    assert browser.run(CUT) == []
+    assert browser.run("document.documentElement.scrollWidth") <= 700
 
 
 def test_without_a_script_all_of_it_is_there(plan: Plan, browser: Browser) -> None:
@@ -202,11 +239,7 @@ def test_without_a_script_all_of_it_is_there(plan: Plan, browser: Browser) -> No
 
 def test_on_paper_every_column_is_there_and_nothing_is_cut(plan: Plan, browser: Browser, tmp_path: Path) -> None:
     browser.open(plan.report, width=700, media="print")
-    cut = """[...document.querySelectorAll('.table th, .table td')].filter((one) => {
-      const box = one.getBoundingClientRect();
-      return !one.closest('thead') && (box.width === 0 || box.right > innerWidth + 1);
-    }).map((one) => one.textContent)"""
-    assert browser.run(cut) == []
+    assert browser.run(CUT) == []
     assert browser.run("document.documentElement.scrollWidth") <= 700
     if shutil.which("pdftotext") is None:
         pytest.skip("the layout holds; no pdftotext to read the PDF with: apt-get install poppler-utils")

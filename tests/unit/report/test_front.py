@@ -8,6 +8,7 @@ import pytest
 
 from cem.report.equal_accuracy import Comparisons
 from cem.report.front import hypervolume, on_front
+from cem.report.pictures import PLAIN, method_colour
 
 from .test_equal_accuracy import method, noise, row
 
@@ -65,3 +66,7 @@ def test_dominated_rows_are_not_on_the_front() -> None:
         "gmm bound": 0,
         "plain noise": 5,
     }
+
+
+def test_no_method_has_the_colour_of_plain_noise_or_of_another() -> None:
+    assert len({PLAIN, *map(method_colour, range(20))}) == 21

@@ -125,3 +125,22 @@ def test_what_cannot_be_compared_is_refused(compared, plan, words, message):
     assert (code, out) == (2, "")
     assert message in err
     assert not list(plan.root.glob("compare-*"))
+
+
+def test_a_whole_number_is_the_same_however_pandas_wrote_it(compared, plan):
+    """As 32.0 where other rows of that study lack the setting. What only looks like one stays."""
+    other_study(plan, **{"training.epochs": "240.0"})
+    other_study(plan, "third", **{"training.epochs": "240", "dataset.path": "data/v1.0"})
+    out = compared("other", "third")[1]
+    assert "training.epochs" not in out
+    assert "data/v1.0" in out
+
+
+def test_a_page_of_many_runs_has_a_name_that_a_file_can_have(compared, plan):
+    names = [run.id for run in plan.runs.values()]
+    code, out, _ = compared(*names)
+    assert code == 0
+    page = Path(out.splitlines()[-1].removeprefix("page: "))
+    assert page.is_file()
+    assert len(page.name) < 160
+    assert compared(*names[1:])[1].splitlines()[-1] != out.splitlines()[-1]

@@ -53,6 +53,8 @@ def test_the_page_of_a_large_study_says_which_rows_it_shows(
 ) -> None:
     write_report(plan, results, plan.report)
     assert "spread along the front" not in plan.report.read_text()
+    assert "Timeline of jobs" in plan.report.read_text()
     monkeypatch.setattr(shown, "MOST_IN_PICTURES", 3)
     write_report(plan, results, plan.report)
-    assert "Of 4 rows no picture could be read" in plan.report.read_text()
+    assert "Pictures of 4 rows could not be told apart" in plan.report.read_text()
+    assert "Timeline of jobs" not in plan.report.read_text()

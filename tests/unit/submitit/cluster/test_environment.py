@@ -22,6 +22,12 @@ def test_only_what_finds_the_controller_is_left() -> None:
     assert for_slurm({**SITE, **dict.fromkeys(WISHES, "x")}) == SITE
 
 
+def test_the_gpu_and_the_folder_of_a_head_that_is_a_job_are_its_own() -> None:
+    own = {"CUDA_VISIBLE_DEVICES": "0", "HIP_VISIBLE_DEVICES": "0", "TMPDIR": "/scratch/job.7"}
+    assert for_slurm({**SITE, **own, "SLURM_JOB_ID": "7"}) == SITE
+    assert for_slurm({**SITE, **own}) == {**SITE, **own}, "of a user who set them himself"
+
+
 def test_account_and_partition_serve_where_nothing_else_names_them() -> None:
     environ = {"SBATCH_ACCOUNT": "lab", "SBATCH_PARTITION": "cpu"}
     found, said = from_environment({"account": "", "partition": "gpu"}, environ)

@@ -27,7 +27,8 @@ def test_what_needs_somebody_to_act_is_stuck(reason: str) -> None:
     assert "{" not in found.advice_for("12")
 
 
-@pytest.mark.parametrize("reason", [*MOVING.split(), "ReqNodeNotAvail, May be reserved for other job"])
+@pytest.mark.parametrize("reason", [*MOVING.split(), "ReqNodeNotAvail, May be reserved for other job",
+                                    "ReqNodeNotAvail,_May_be_reserved_for_other_job"])  # fmt: skip
 def test_what_starts_when_others_end_is_not_stuck(reason: str) -> None:
     assert stuck_for("PENDING", reason) is None
 

@@ -111,6 +111,9 @@ def test_the_sites_settings_are_asked_for_once(programs, kind: str, there: bool)
     programs("scontrol", says(f"AccountingStorageType   = {kind}", "MaxArraySize            = 1001"))
     slurm = Slurm()
     assert slurm.max_array_size == 1000  # indices are below MaxArraySize
+    settings = "SchedulerParameters     = bf_continue,max_array_tasks=100,default_queue_depth=50"
+    programs("scontrol", says("MaxArraySize            = 1001", settings))
+    assert Slurm().max_array_size == 100
     programs("scontrol", "exit 1")
     assert slurm.accounting is there
 
