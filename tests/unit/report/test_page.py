@@ -19,14 +19,15 @@ from cem.report.groups import group_plan
 from cem.report.inputs import ReportError
 from cem.report.maps import principal_components
 from cem.report.page import _about_training, settings_text, write_report
-from cem.report.results import aggregate
+from cem.report.pictures import Picture, look
+from cem.report.results import aggregate, gather
 from cem.report.scores import Scores
 from cem.report.table import escape_latex
 from cem.report.tables import attacks_table, summary_table
 from cem.report.threat import threat_models
 from cem.storage.files import StoreError, write_json
 
-from .conftest import STUDY, write_study
+from .conftest import STUDY, set_facts, write_study
 
 ONE = STUDY.replace("  - {kind: gmm}\n  - {kind: attention}\n", "").replace("seeds: [0, 1]", "seeds: [0]")
 
@@ -416,3 +417,28 @@ def test_latex_is_escaped() -> None:
 def test_no_torch() -> None:
     code = "import sys, cem.report.page, cem.report.results; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_chart_for_papers_joins_the_strengths_of_a_method(tmp_path):
+    """In one colour and by one line, noise in black and dashed; with a logarithmic axis where errors are far apart."""
+    plan = write_study(tmp_path, STUDY.replace("  - {kind: gmm}\n", "".join(map(STRENGTH.format, (0.1, 0.3, 1.0)))))
+    defended = [run for run in plan.runs.values() if run.surrogate.kind == "gmm"]
+    for run in defended:
+        set_facts(plan, run, 0.9 - 0.1 * run.surrogate.weight - 0.01 * run.seed, 0.02 + 0.03 * run.surrogate.weight)
+    drawn = chart(plan)
+    lines = re.findall(r'<path d="([^"]*)"[^>]*stroke: (#\w+); stroke-width: 1.2', drawn.data.decode())
+    assert {colour: path.count("L") for path, colour in lines} == {"#0072b2": 2, "#d55e00": 0, "#000000": 1}
+    assert "logarithmic" not in drawn.caption
+    for run in plan.runs.values():
+        if not run.noise_std:
+            set_facts(plan, run, 0.98, 0.001)
+    assert "The axis of errors is logarithmic." in chart(plan).caption
+
+
+STRENGTH = "  - {{kind: gmm, weight: {}}}\n"
+
+
+def chart(plan: Plan) -> Picture:
+    groups, (results, _) = group_plan(plan), gather(plan)
+    with look():
+        return charts.accuracy_against_error(groups, groups, results, threat_models(plan)[0], Scores(plan), "chart")

@@ -129,7 +129,7 @@ def test_what_cannot_be_compared_is_refused(compared, plan, words, message):
 
 def test_a_whole_number_is_the_same_however_pandas_wrote_it(compared, plan):
     """As 32.0 where other rows of that study lack the setting. What only looks like one stays."""
-    other_study(plan, **{"training.epochs": "240.0"})
+    other_study(plan, **{"training.epochs": "240.0", "dataset.path": "data/v1"})
     other_study(plan, "third", **{"training.epochs": "240", "dataset.path": "data/v1.0"})
     out = compared("other", "third")[1]
     assert "training.epochs" not in out

@@ -42,7 +42,7 @@ def test_of_a_large_study_those_on_the_front_are_shown(
     ends = shown_groups(groups, table, threat)
     assert ends == [groups[0], groups[2]]
     note = shown_note(groups, ends)
-    assert "Of 4 rows" in note
+    assert "Pictures of 4 rows" in note
     assert "of 2 rows spread along the front" in note
     assert groups[0].label in note
     assert groups[1].label not in note
