@@ -133,7 +133,7 @@ class Command(submitit.helpers.Checkpointable):
             while True:
                 if self._listeners():
                     self.listened = time.monotonic()
-                time.sleep(min(0.2 + (time.monotonic() - began) / 20, _WATCH_S))
+                time.sleep(min(0.5 + (time.monotonic() - began) / 10, _WATCH_S))
 
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         threading.Thread(target=watch, daemon=True).start()

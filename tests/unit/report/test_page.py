@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from html5lib import HTMLParser as HTMLParser5
 from sklearn.decomposition import PCA
 
 from cem.config import load_study
@@ -22,6 +23,7 @@ from cem.report.page import _about_training, settings_text, write_report
 from cem.report.pictures import Picture, look
 from cem.report.results import aggregate, gather
 from cem.report.scores import Scores
+from cem.report.several import compare_several
 from cem.report.table import escape_latex
 from cem.report.tables import attacks_table, summary_table
 from cem.report.threat import threat_models
@@ -408,6 +410,14 @@ def test_principal_components_are_scikit_learns(d: int) -> None:
     np.testing.assert_allclose(np.abs(coordinates[:, : expected.shape[1]]), np.abs(expected), atol=1e-6)
     assert not coordinates[:, expected.shape[1] :].any()
     assert share == pytest.approx(theirs.explained_variance_ratio_.sum())
+
+
+def test_pages_are_html_without_errors(plan, tmp_path):
+    """By the parser that the standard describes, which tells what browsers put up with."""
+    aggregate(plan, plan.folder / "results.parquet", plan.folder / "results.csv", plan.folder / "runs.csv")
+    compared = compare_several([plan.study.name], plan.root).write(tmp_path / "compared.html")
+    for page in (report(plan) / "report.html", compared):
+        HTMLParser5(strict=True).parse(page.read_text(encoding="utf-8"))
 
 
 def test_latex_is_escaped() -> None:
