@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+PAGES = ["README.md", *(str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").rglob("*.md")))]
 EXECUTED = ["docs/tutorial_data.md", "docs/tutorial_audit.md"]
 ELSEWHERE = {("docs/extending.md", "python"): "tests/unit/test_extending.py"}
 BLOCK = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
@@ -60,6 +60,13 @@ def test_every_block_is_executed_or_says_why_not(page):
         if page not in EXECUTED and (page, block.language) not in ELSEWHERE and not block.reason
     ]
     assert told == [], "expected `<!-- not run: the reason -->` at the end of what stands before the block"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_command_stands_outside_of_a_block(page):
+    """As lines with four blanks before them, which are a block, too, and were not seen."""
+    bare = BLOCK.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    assert [line for line in bare.splitlines() if line.startswith("    ") and COMMAND.match(line)] == []
 
 
 @pytest.fixture

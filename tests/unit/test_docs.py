@@ -131,7 +131,7 @@ def test_contributing_has_nine_walks():
 @pytest.mark.parametrize(("file", "script"), [("defenses.md", "defenses.py"), ("results/answer.md", "answer.py")])
 def test_tables_come_again_from_the_rows_that_are_kept(file, script):
     page = (ROOT / "docs" / file).read_text(encoding="utf-8")
-    command = next(line for line in page.splitlines() if line.startswith(f"    python benchmarks/{script} docs/"))
+    command = next(line for line in page.splitlines() if line.startswith(f"python benchmarks/{script} docs/"))
     made = subprocess.run([sys.executable, *command.split()[1:]], cwd=ROOT, capture_output=True, text=True, check=True)
     assert page.endswith(made.stdout)
 
