@@ -17,8 +17,9 @@ class Event(BaseModel, frozen=True):
 
     start: an attempt begins; node, job, restarts and gpus are set, and edited: sources that changed since the plan.
     saved: the script saved on request, and the job goes back to the queue. stopped: the attempt was told to end, and
-    there is no verdict. end: `code` is the exit code, -1 when time was up, and `why` says more. time is in seconds
-    since 1970; the others of these numbers say what the attempt has used, None where that is unknown.
+    there is no verdict. end: `code` is the exit code, -1 when time was up, `why` says more, and `asked` whether it was
+    asked to save meanwhile. time is in seconds since 1970; the others of these numbers say what the attempt has used,
+    None where that is unknown.
     """
 
     event: Kind
@@ -30,6 +31,7 @@ class Event(BaseModel, frozen=True):
     edited: list[str] = []
     code: int | None = None
     why: str = ""
+    asked: bool = False
     elapsed_s: float | None = None
     cpu_s: float | None = None
     max_rss_mb: float | None = None

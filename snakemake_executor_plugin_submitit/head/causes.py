@@ -81,6 +81,9 @@ def diagnose(
         return _not_started(log, state, ending)
     if last.how in ("", "stopped", "saved"):
         return Cause("passing", f"lost after its start{place} ({state or 'unknown to SLURM'})")
+    if status == SAVED and last.last is not None and last.last.asked:
+        # It had saved, and was gone, before the node could tell that it had heard.
+        return Cause("saved", f"its state saved{place}, but SLURM did not requeue it")
     if status == SAVED:
         return Cause("passing", f"interrupted{place}, its state saved (exit code {SAVED})")
     if status is not None and status > 128 and status - 128 in (2, 9, 15):

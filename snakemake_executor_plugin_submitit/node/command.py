@@ -35,12 +35,17 @@ class Command(submitit.helpers.Checkpointable):
     what becomes of the job.
     """
 
-    ended, sources, listened = False, "", float("-inf")  # also in jobs that were submitted before there were these
+    ended, asked, sources, listened = (
+        False,
+        False,
+        "",
+        float("-inf"),
+    )  # also in jobs that were submitted before there were these
 
     def __init__(self, command: str, folder: str, events: str, minutes: int, sources: str = ""):
         self.command, self.folder, self.events, self.limit_s = command, folder, events, 60 * minutes
         self.sources, self.listened = sources, float("-inf")
-        self.pid, self.started, self.done, self.stopped, self.ended = 0, 0.0, False, False, False
+        self.pid, self.started, self.done, self.stopped, self.ended, self.asked = 0, 0.0, False, False, False, False
 
     def __call__(self) -> int:
         """Run until the end; 0, or SystemExit with the command's code."""
@@ -83,13 +88,14 @@ class Command(submitit.helpers.Checkpointable):
             self._end("stopped", code=code)
             os._exit(STOPPED)
         self.done = code == 0
-        self._end("end", code=code)
+        self._end("end", code=code, asked=self.asked)
         if code:
             raise SystemExit(code)  # no exception: its traceback would push the script's out of the log's end
         return 0
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission | None:  # type: ignore[override]
         """Called in submitit's SIGUSR2 handler while `__call__` waits: let the script save. None: no use to requeue."""
+        self.asked = True
         if not _is_on_slurm():
             self._pass_on(signal.SIGUSR2)
         heard, code = self._wait()
@@ -160,7 +166,7 @@ class Command(submitit.helpers.Checkpointable):
         append(Path(self.events), event, **values, elapsed_s=time.time() - self.started)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "pid": 0, "stopped": False, "ended": False, "listened": float("-inf")}
+        return {**self.__dict__, "pid": 0, "stopped": False, "ended": False, "asked": False, "listened": float("-inf")}
 
 
 def _is_on_slurm() -> bool:

@@ -18,8 +18,8 @@ import pytest
 from harness import CLUSTER_SH, Cluster, Shims, Workflow
 
 HERE = Path(__file__).parent
-# The longest, which compute as much as they wait, fall to the first of two workers, one after the other: beside each other
-# they take twice as long. A worker with one test is given the next file at once.
+# The longest, which compute as much as they wait, fall to the first of two workers, one after the other: beside each
+# other they take twice as long. A worker with one test is given the next file at once.
 FIRST = tuple(HERE / name for name in ("test_same_bits.py", "test_attempts.py", "test_study.py"))
 KEEP = os.environ.get("CEM_CLUSTER_KEEP") == "1"
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")

@@ -28,7 +28,7 @@ def results(cluster, tmp_path) -> dict[str, pd.DataFrame]:
     for profile in ("local", "slurm"):
         study = Study(cluster, tmp_path / profile, STUDY)
         head = study.on_this_machine() if profile == "local" else study.on_the_cluster()
-        assert head.wait(400) == 0, head.tail()
+        assert head.wait(600) == 0, head.tail()
         found[profile] = pd.read_csv(study.folder / "results/tiny/results.csv")
     again = study.on_the_cluster("--dry-run")
     assert again.wait(60) == 0

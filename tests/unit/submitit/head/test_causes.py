@@ -41,6 +41,20 @@ CASES = {
     "memory by Python": ([FAILED], "Traceback …\nMemoryError", "", "memory", r"out of memory"),
     "killed": ([FAILED], KILLED, "", "passing", r"killed on g1 by signal 9"),
     "saved": ([FAILED], SAVED, "", "passing", r"its state saved"),
+    "saved when it was asked to": (
+        [Attempt(START, Event(event="end", time=1.0, code=1, asked=True))],
+        SAVED,
+        "FAILED",
+        "saved",
+        r"its state saved on g1, but SLURM did not requeue it",
+    ),
+    "failed after it was asked to save": (
+        [Attempt(START, Event(event="end", time=1.0, code=1, asked=True))],
+        "returned non-zero exit status 1.",
+        "FAILED",
+        "final",
+        r"failed on g1 with exit code 1",
+    ),
     "saved at its limit": (
         [attempt("saved")],
         "",

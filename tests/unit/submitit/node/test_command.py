@@ -111,6 +111,7 @@ def test_what_ignores_the_signal_runs_on_and_ends_as_without_it(events, tmp_path
     assert node.wait(30) == end
     [attempt] = read_attempts(events)
     assert attempt.code == code
+    assert attempt.last.asked
 
 
 def test_on_this_machine_what_ignores_the_signal_is_killed_with_all_below_it_at_the_limit(
