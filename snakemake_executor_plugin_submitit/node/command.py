@@ -35,12 +35,8 @@ class Command(submitit.helpers.Checkpointable):
     what becomes of the job.
     """
 
-    ended, asked, sources, listened = (
-        False,
-        False,
-        "",
-        float("-inf"),
-    )  # also in jobs that were submitted before there were these
+    # Also in jobs that were submitted before there were these.
+    ended, asked, sources, listened = False, False, "", float("-inf")
 
     def __init__(self, command: str, folder: str, events: str, minutes: int, sources: str = ""):
         self.command, self.folder, self.events, self.limit_s = command, folder, events, 60 * minutes
