@@ -16,7 +16,7 @@ STUDY = {
         {"kind": "linear"},
         {"kind": "decoder", "net": "res_normN0C4", "epochs": 1, "batch_size": 32},
     ],
-    "surrogates": [{"kind": "none"}, {"kind": "gmm", "weight": 0.5}],
+    "surrogates": [{"kind": "none"}, {"kind": "gmm", "weight": 0.5}, {"kind": "attention", "slots": 2}],
     "report": {"images": 2, "map_samples": 20},
 }
 
@@ -40,7 +40,7 @@ def test_a_study_gives_the_numbers_of_one_machine_from_gpu_nodes_and_arrays(clus
     counted = [name for name in results["local"] if "seconds" in name or name in ("cost_source", "train_max_rss_mb")]
     computed = [name for name in results["local"] if name not in counted]
     pd.testing.assert_frame_equal(results["slurm"][computed], results["local"][computed], check_exact=True)
-    assert len(results["slurm"]) == (2 + 1) * 3 * 2
+    assert len(results["slurm"]) == (3 + 1) * 3 * 2
     assert set(results["slurm"]["cost_source"]) <= {"accounting", "job"}
     assert (results["slurm"]["train_gpu_seconds"] > 0).all()
     assert (results["local"]["train_gpu_seconds"] == 0).all()
@@ -50,7 +50,7 @@ def test_a_study_gives_the_numbers_of_one_machine_from_gpu_nodes_and_arrays(clus
         for name in ("*/*/*/*/train.json", "*/*/*/*/attacks/decoder/attack.json")
         for path in (tmp_path / "slurm/results/tiny/runs").glob(name)
     ]
-    assert len(found) == 3 + 3
+    assert len(found) == 4 + 4
     for record in found:
         assert [cost["source"] for cost in record["costs"]] == [cluster.cost_source]
         assert all(record["costs"][0][name] > 0 for name in ("elapsed_s", "cpu_s", "gpu_s", "max_rss_mb"))
@@ -70,7 +70,7 @@ def test_a_study_gives_the_numbers_of_one_machine_from_gpu_nodes_and_arrays(clus
         if record["members"][0]["rule"] == "train"
         for path in (books / record["name"]).glob("events-*.jsonl")
     ]
-    assert len(starts) == 3
+    assert len(starts) == 4
     assert all(one["gpus"] and one["node"] in ("g1", "g2") for one in starts)
 
 
