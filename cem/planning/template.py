@@ -36,7 +36,7 @@ _FULL = {
 _QUICK = {  # a report in minutes, which says of itself how little it proves
     "width": "0.125",
     "seeds": "[0] # a first look. [0, 1, 2] gives intervals",
-    "attacks": "{panel: quick, max_epochs: 8} # a first look: errors are upper limits (≤). Then: {panel: quick}",
+    "attacks": "{panel: quick, max_epochs: 32} # a first look: errors are upper limits (≤). Then: {panel: quick}",
 }
 _HEAD = """\
 # {what}. Written by `cem new`; it is yours. All settings: config/README.md.

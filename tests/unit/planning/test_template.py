@@ -48,8 +48,8 @@ def test_a_first_look_has_one_seed_and_attacks_of_few_epochs(new, template):
     assert quick.seeds == (0,)
     assert len(Plan(quick).runs) <= len(Plan(whole).runs)
     few, many = ([one.max_epochs for one in study.attacks if isinstance(one, Decoder)] for study in (quick, whole))
-    assert few == [8] * len(many)
-    assert min(many) > 8
+    assert few == [32] * len(many)
+    assert min(many) > 32
 
 
 def test_the_command_that_runs_it_is_for_the_folder_one_is_in(new, tmp_path):
