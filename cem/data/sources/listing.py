@@ -49,8 +49,9 @@ class Listing:
 
     def check_classes(self, root: str, where: str) -> None:
         """Raise DataError where the files of a class are of no kind that can be read."""
-        empty = [name for label, name in enumerate(self.names) if label not in set(self.labels)]
-        left_out = [path for path in self.skipped.get(NO_IMAGE, []) if set(empty) & set(path.split(os.sep))]
+        filled = set(self.labels)
+        empty = [name for label, name in enumerate(self.names) if label not in filled]
+        left_out = [path for path in self.skipped.get(NO_IMAGE, []) if not {*empty}.isdisjoint(path.split(os.sep))]
         if left_out:
             raise DataError(
                 f"{where}: expected images of all {len(self.names)} classes, found none that can be read of "
