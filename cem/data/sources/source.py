@@ -1,6 +1,5 @@
 """What every source gives: raw images and labels that were checked, so that all later stages may trust them."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from cem import CemError
+from cem.data.sources.advice import image_advice, label_advice
 
 SMALLEST_SIDE, LARGEST_ASPECT = 8, 8  # pixels, and in parts of the shorter side: beyond, an array is no picture
 Raw = UInt8[np.ndarray, "_ _"] | UInt8[np.ndarray, "_ _ 3"]  # height, width, colour
@@ -118,7 +118,7 @@ def check_labels(
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
             f"{where}: expected labels as integers [n], found {labels.dtype} {list(labels.shape)}. "
-            f"Store one whole number for each image. {_label_advice(labels)}"
+            f"Store one whole number for each image. {label_advice(labels)}"
         )
     if len(labels) == 0:
         raise DataError(f"{where}: expected images, found none.")
@@ -144,19 +144,6 @@ def check_labels(
         if marks is not None:
             _check_marks(where, part, marks, len(labels))
     return Labelling(labels=labels, is_test=is_test, is_val=is_val, class_names=names, notes=tuple(notes))
-
-
-def _label_advice(labels: np.ndarray) -> str:
-    """How to make whole numbers of what was found."""
-    if labels.dtype.kind in "USO":
-        return "From names: classes, y = numpy.unique(names, return_inverse=True)."
-    if labels.ndim == 2 and ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all():
-        return "From one-hot labels, use y.argmax(1)."
-    if labels.ndim == 2:
-        return "Where an image has several labels, choose the one that is to be learned: y[:, column]."
-    if labels.dtype.kind == "f" and not np.array_equal(labels, np.rint(labels)):
-        return "What was found is no whole number for some images."
-    return "Use y.astype(numpy.int64)."
 
 
 def _check_classes(where: str, counts: Int[np.ndarray, " class"], names: tuple[str, ...]) -> None:
@@ -198,12 +185,13 @@ def check_shape(where: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
     if dtype != np.uint8 or not (grey or colour) or min(shape[1:3], default=0) < 1:
         raise DataError(
             f"{where}: expected images as uint8 [n, height, width] or [n, height, width, 3], found {dtype} "
-            f"{list(shape)}. Values run from 0 to 255, channels come last.{_advice(dtype, shape)}"
+            f"{list(shape)}. Values run from 0 to 255, channels come last.{image_advice(dtype, shape, SMALLEST_SIDE)}"
         )
     if not is_picture(shape[1], shape[2]):
         raise DataError(
             f"{where}: expected pictures, at least {SMALLEST_SIDE} pixels a side and at most {LARGEST_ASPECT} times as "
-            f"long as wide, found {list(shape)}: images of {shape[1]}×{shape[2]}.{_advice(dtype, shape)}"
+            f"long as wide, found {list(shape)}: images of {shape[1]}×{shape[2]}."
+            f"{image_advice(dtype, shape, SMALLEST_SIDE)}"
         )
 
 
@@ -211,37 +199,6 @@ def is_picture(height: int, width: int) -> bool:
     """Whether a picture may have these sides."""
     short, long = sorted((height, width))
     return short >= SMALLEST_SIDE and long <= LARGEST_ASPECT * short
-
-
-def _advice(dtype: np.dtype, shape: tuple[int, ...]) -> str:
-    """How to make images of what was found, as far as its dtype and shape say it."""
-    said = []
-    values = math.prod(shape[1:])
-    grey, colour = math.isqrt(values), math.isqrt(values // 3)
-    flat = len(shape) < 3 or max(shape[1:]) == values
-    if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3):
-        said.append("Channels come first: use x.transpose(0, 2, 3, 1).")
-    elif flat and grey >= SMALLEST_SIDE and grey**2 == values:
-        said.append(f"Flattened grey images: use x.reshape(-1, {grey}, {grey}).")
-    elif flat and colour >= SMALLEST_SIDE and 3 * colour**2 == values:
-        said.append(
-            f"Flattened colour images: use x.reshape(-1, {colour}, {colour}, 3) or, with channels first, "
-            f"x.reshape(-1, 3, {colour}, {colour}).transpose(0, 2, 3, 1)."
-        )
-    elif len(shape) == 4 and shape[3] in (2, 4):
-        said.append(
-            f"The last channel is transparency: blend it with a background, or leave it out: x[..., :{shape[3] - 1}]."
-        )
-    if np.issubdtype(dtype, np.floating):
-        said.append(
-            "From values 0 to 1, use numpy.rint(255 * x).astype(numpy.uint8); from −1 to 1, 127.5 * (x + 1) in place "
-            "of 255 * x; from 0 to 255, x."
-        )
-    elif dtype == np.bool_:
-        said.append("From black and white, use 255 * x.astype(numpy.uint8).")
-    elif dtype != np.uint8 and np.issubdtype(dtype, np.integer):
-        said.append("Values 0 to 255 become bytes with x.astype(numpy.uint8); others must be rescaled first.")
-    return "".join(f" {sentence}" for sentence in said)
 
 
 def check_pixels(where: str, images: Iterable[np.ndarray]) -> None:

@@ -98,7 +98,7 @@ def test_damage_inside_is_refused(npz: Npz) -> None:
         ({"y": np.eye(60)}, r"as integers \[n\], found float64 \[60, 60\].*y.argmax\(1\)"),
         ({"y": np.eye(60) + np.eye(60, k=1)}, r"has several labels, choose the one .*y\[:, column\]"),
         ({"y": np.array(list("abc") * 20)}, r"found <U1 \[60\].*numpy.unique\(names, return_inverse=True\)"),
-        ({"y": np.arange(60) / 2}, "is no whole number for some images"),
+        ({"y": np.arange(60) / 2}, "Some are no whole numbers: correct these"),
         ({"x": np.zeros((60, 8, 8), np.bool_)}, r"found bool \[60, 8, 8\].*255 \* x.astype"),
         ({"y": np.int64(3)}, "60 images and 1 labels"),
         ({"x": np.zeros((60, 8, 8, 4), np.uint8)}, r"found uint8 \[60, 8, 8, 4\]"),

@@ -24,7 +24,7 @@ REFUSED = {
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for each case, with study.yaml."""
     if not MAKE.exists():
-        # The script is not part of the project, and neither is what it makes.
+        # The script lies beside the repository, not in it: a clone alone cannot make the cases.
         pytest.skip(f"needs the script that makes the cases: {MAKE} is absent")
     folder = tmp_path_factory.mktemp("faults")
     with pytest.MonkeyPatch.context() as patch:
