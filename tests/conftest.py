@@ -5,9 +5,6 @@ import os
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# dcor's functions as plain Python: to compile them takes a minute in a new environment, and several processes that do
-# so at the same time, into one cache, crash (LLVM aborts).
-os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 import torch
 import typecheck

@@ -1,6 +1,5 @@
 """Defences: what leaves the client, and the distance correlation."""
 
-import dcor
 import pytest
 import torch
 
@@ -74,6 +73,10 @@ def test_distance_correlation_is_the_textbooks() -> None:
 
 
 def test_distance_correlation_is_that_of_another_package() -> None:
+    # Here and not above: numba compiles dcor at its first import, up to a minute in a new environment, and several
+    # processes that do so at the same time, into one cache, crash (LLVM aborts). Every process collects this file.
+    import dcor
+
     images = torch.rand(60, 1, 5, 5, generator=generator(7), dtype=torch.float64)
     noise = torch.rand(60, 3, 2, 2, generator=generator(8), dtype=torch.float64)
     for clean in (noise, images[:, :, :2, :2] ** 2 + 0.1 * noise, 3 * images + 1):
