@@ -1,6 +1,6 @@
 """What a job used, by its record: as a cluster counted it, else as the job itself did. Unknown is None, not 0."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cem.storage.job_records import Attempt, JobCost, JobRecord
@@ -8,12 +8,13 @@ from cem.storage.job_records import Attempt, JobCost, JobRecord
 
 @dataclass(frozen=True)
 class Cost:
-    """What one job used over all of its attempts. lost_s: elapsed in attempts that gave no result.
+    """What one job used over all of its attempts. lost_s: of elapsed_s, in attempts that gave no result.
 
     source: accounting, job, or mixed.
     """
 
     source: str
+    elapsed_s: float | None
     gpu_s: float | None
     cpu_s: float | None
     max_rss_mb: float | None
@@ -26,11 +27,21 @@ def cost_of(record: JobRecord) -> Cost:
     sources = {row.source for row in rows}
     return Cost(
         source=sources.pop() if len(sources) == 1 else "mixed",
+        elapsed_s=_total([row.elapsed_s for row in rows]),
         gpu_s=_total([row.gpu_s for row in rows]),
         cpu_s=_total([row.cpu_s for row in rows]),
         max_rss_mb=max((row.max_rss_mb for row in rows if row.max_rss_mb is not None), default=None),
         lost_s=_total([row.elapsed_s for row in rows if row.lost]),
     )
+
+
+def hours(seconds: Iterable[float | None]) -> str:
+    """Of several jobs together; ≥ where what some of them used is unknown, and a word where that of all is."""
+    every = list(seconds)
+    known = [one for one in every if one is not None]
+    if not known:
+        return "unavailable"
+    return ("≥ " if len(known) < len(every) else "") + f"{sum(known) / 3600:.3g}"
 
 
 def _own(attempt: Attempt) -> JobCost:

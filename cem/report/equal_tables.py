@@ -86,13 +86,14 @@ def front_table(frame: pd.DataFrame) -> Table:
 
 def volume_table(frame: pd.DataFrame) -> Table:
     """Of rows of `Comparisons.front`, all of one threat model: one per method."""
-    header = ("method", "strengths", "hypervolume", "above plain noise")
+    header = ("method", "strengths", "hypervolume", "above plain noise", "seeds")
     rows: list[tuple[str, ...]] = []
     for _, members in frame.groupby(["arena", "method"], sort=False):
         row: Row = next(_each(members))
         sign = "≤ " if members["own_limit"].any() else ""
         above = _mean(row, "hypervolume_above_noise") + (" (≤)" if sign else "")
-        rows.append((_method(row), str(len(members)), sign + _mean(row, "hypervolume"), above))
+        seeds = _counts(row.hypervolume_seeds, row.hypervolume_above_noise_seeds)
+        rows.append((_method(row), str(len(members)), sign + _mean(row, "hypervolume"), above, seeds))
     return Table("hypervolume", header, rows, (VOLUME, *_notes(rows)))
 
 
@@ -157,9 +158,12 @@ def _said(row: Row) -> str:
 
 
 def _seeds(row: Row) -> str:
-    """How many; in brackets of how many the factor to plain noise is, where these are others."""
-    factor = row.factor_to_noise_seeds
-    return (str(row.seeds) if row.seeds else "–") + (f" ({factor})" if factor not in (0, row.seeds) else "")
+    return _counts(row.seeds, row.factor_to_noise_seeds)
+
+
+def _counts(seeds: int, to_noise: int) -> str:
+    """How many seeds; in brackets of how many what is held against plain noise is, where these are others."""
+    return (str(seeds) if seeds else "–") + (f" ({to_noise})" if to_noise not in (0, seeds) else "")
 
 
 def _words(row: Row) -> str:

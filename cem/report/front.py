@@ -54,7 +54,8 @@ def volume_columns(series: Series, plain: Series | None) -> dict[str, Any]:
     own, noise = volumes(series), {} if plain is None or series.plain else volumes(plain)
     above = over_seeds(own[seed] - noise[seed] for seed in own if seed in noise)
     columns = {"hypervolume": over_seeds(own.values()), "hypervolume_above_noise": above}
-    return {key: value for name, one in columns.items() for key, value in ends(name, one).items()}
+    found = {key: value for name, one in columns.items() for key, value in ends(name, one).items()}
+    return found | {f"{name}_seeds": one.n for name, one in columns.items()}
 
 
 def ends(name: str, estimate: Estimate) -> dict[str, float]:

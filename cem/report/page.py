@@ -1,17 +1,11 @@
 """The page: everything a reader needs in one file that opens offline."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from cem.planning.plan import Plan
@@ -30,6 +24,7 @@ from cem.report.paper import paper_table
 from cem.report.pictures import Picture, look
 from cem.report.provenance import provenance, remedies
 from cem.report.published import published_table
+from cem.report.rendering import render
 from cem.report.scores import Scores
 from cem.report.section import make_section, numbered_tables
 from cem.report.shown import mapped_groups, shown_groups, shown_note
@@ -39,6 +34,7 @@ from cem.report.tables import (
     budget_table,
     costs_table,
     reasons_table,
+    totals_table,
 )
 from cem.report.threat import threat_models
 from cem.report.timeline import timeline
@@ -95,6 +91,7 @@ def write_page(
     ladder = ladder_table(plan, groups, results, scores)
     tables |= {"ladder": ladder} if ladder is not None else {}
     tables |= {"budgets": budget_table(plan, results), "costs": costs_table(groups, results)}
+    tables |= {"totals": totals_table(plan)}
     html = render(
         "report.html",
         study=plan.study,
@@ -145,21 +142,6 @@ class Files:
     results: tuple[str, ...]
     figures: str
     tables: str
-
-
-def render(template: str, **content: Any) -> str:
-    """A page from a template, with its looks and its script inside, and a policy that lets nothing else in.
-
-    All of `content` is escaped, unless it is Markup.
-    """
-    environment = Environment(
-        loader=PackageLoader("cem.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    style, script = (files("cem.report").joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    allowed = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    inside = {"style": Markup(style), "script": Markup(script), "policy": Markup(allowed)}  # noqa: S704
-    return environment.get_template(template).render(**content, **inside)
 
 
 def _beside(path: str | Path | None, folder: Path) -> str:

@@ -50,7 +50,7 @@ class Picture:
     data: bytes
     caption: str
     alt: str
-    pdf: bytes = b""  # the same for papers; none of a picture of pixels
+    pdf: bytes = b""  # the same for papers; none of reconstructions, which are pixels
 
     @property
     def uri(self) -> str:
@@ -97,8 +97,7 @@ def finish(figure: Figure, name: str, form: Literal["svg", "png"], caption: str,
     figure.savefig(buffer, format=form, dpi=160, metadata=metadata)
     figure.set_layout_engine("none")  # it is laid out
     paper = io.BytesIO()
-    if form == "svg":
-        figure.savefig(paper, format="pdf", metadata={"CreationDate": None})
+    figure.savefig(paper, format="pdf", metadata={"CreationDate": None})
     return Picture(f"{name}.{form}", buffer.getvalue(), caption, alt, paper.getvalue())
 
 

@@ -1,8 +1,6 @@
 """Several studies, or runs, side by side: the settings and the metrics that differ. What `cem compare` shows."""
 
-import base64
 import hashlib
-import io
 import math
 import os
 from collections.abc import Sequence
@@ -11,12 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from cem.config import load_study
 from cem.report.cells import ONE_SEED
 from cem.report.entries import SHOWN, CompareError, Entry, Row, differing, make_entries, read_rows
-from cem.report.pictures import colour, look, marker, new_figure
+from cem.report.pictures import Picture, colour, finish, look, marker, new_figure
+from cem.report.rendering import render
 from cem.report.table import Table
 from cem.storage.export import find_run
 from cem.storage.files import write_text
@@ -39,7 +36,7 @@ class Comparison:
     title: str
     entries: list[Entry]
     tables: list[Table]
-    chart: str  # as an address of a picture; empty where there are too few points
+    charts: list[Picture]  # none where there are too few points
     notes: list[str]
     page: Path
     studies: dict[str, Path]
@@ -70,17 +67,14 @@ class Comparison:
     def write(self, path: Path | None = None) -> Path:
         """Write the page, whole or not at all, and give its place."""
         target = path or self.page
-        environment = Environment(
-            loader=PackageLoader("cem.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-        )
         links = {
             name: folder / "report.html" for name, folder in self.studies.items() if (folder / "report.html").is_file()
         }
-        html = environment.get_template("several.html").render(
+        html = render(
+            "several.html",
             title=self.title,
             tables=self.tables,
-            chart=self.chart,
-            caption=CAPTION,
+            charts=self.charts,
             notes=self.notes,
             links={name: quote(os.path.relpath(link, target.parent)) for name, link in links.items()},
         )
@@ -113,8 +107,8 @@ def compare_several(what: Sequence[str], results: Path) -> Comparison:
     entries = make_entries(chosen, apart=not all(places))
     page = results / f"compare-{_file_name(parts)}.html"
     with look():
-        chart = _chart(entries) if len(entries) > 2 else ""
-    return Comparison(title, entries, _tables(entries), chart, _notes(entries), page, studies)
+        charts = [_chart(entries)] if len(entries) > 2 else []
+    return Comparison(title, entries, _tables(entries), charts, _notes(entries), page, studies)
 
 
 def _file_name(parts: Sequence[str]) -> str:
@@ -184,7 +178,7 @@ def _table(name: str, entries: list[Entry]) -> Table:
     notes += [ONE_SEED] if any(len(entry.runs) == 1 for entry in entries) else []
     notes += [SPREAD] if any(len(entry.runs) > 1 for entry in entries) else []
     if len(entries) <= _MOST_SIDE_BY_SIDE:
-        header = ("", *(entry.runs[0] for entry in entries))
+        header = ("run", *(entry.runs[0] for entry in entries))
         return Table(name, header, [(title, *cells) for title, cells in columns.items()], tuple(notes), len(header))
     rows = [tuple(cells) for cells in zip(*columns.values(), strict=True)]
     return Table(name, tuple(columns), rows, tuple(notes), min(words, len(columns)))
@@ -200,7 +194,7 @@ def _notes(entries: list[Entry]) -> list[str]:
     return notes
 
 
-def _chart(entries: list[Entry]) -> str:
+def _chart(entries: list[Entry]) -> Picture:
     """Accuracy against error, a colour for each study and a mark for each threat model."""
     figure = new_figure(7.0, 4.2)
     axes = figure.subplots()
@@ -224,9 +218,8 @@ def _chart(entries: list[Entry]) -> str:
     axes.set_ylabel("MSE of the strongest attack, Infer")
     if told:
         axes.legend(loc="best")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    seen = "Accuracy and error of each row of the tables below, a colour for each study."
+    return finish(figure, "compared", "svg", CAPTION, seen)
 
 
 def _finite(value: float) -> float | None:

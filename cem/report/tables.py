@@ -7,14 +7,18 @@ from cem.planning.plan import Plan
 from cem.report.answer import Answer, attack_names
 from cem.report.cells import attack_cell, lower_text, notes_of, seeds_text
 from cem.report.compare import Comparison
+from cem.report.costs import cost_of, hours
 from cem.report.groups import Group
-from cem.report.inputs import JUDGED, PIXELS, RANKS, SCOPES, metric_columns, read_attack
+from cem.report.inputs import JUDGED, PIXELS, RANKS, SCOPES, metric_columns, read_attack, read_training
 from cem.report.ladder import larger_helps
 from cem.report.references import references_of
 from cem.report.scores import Scores
 from cem.report.statistics import over_seeds, p_text
 from cem.report.table import Table
 from cem.report.threat import ThreatModel
+from cem.storage.job_records import JobRecord
+
+_SECONDS = ("elapsed_s", "cpu_s", "gpu_s", "lost_s")  # of a Cost
 
 
 def summary_table(plan: Plan, groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> Table:
@@ -97,13 +101,13 @@ def further_metrics_table(
     names = [name for name in metric_columns(plan) if name not in shown and not results[name].isna().all()]
     if not names:
         return None
-    header = ("runs", *(f"{name}, {own[name].unit}".removesuffix(", ") for name in names))
+    header = ("runs", "seeds", *(f"{name}, {own[name].unit}".removesuffix(", ") for name in names))
     rows = []
     for group in groups:
         infer = group.headline(results, threat)
         signs = [_sign(infer, larger_is_closer=own[name].better == "higher") for name in names]
         cells = [sign + scores.estimate(infer, name).text() for sign, name in zip(signs, names, strict=True)]
-        rows.append((group.label, *(["attack failed"] * len(names) if infer.empty else cells)))
+        rows.append((group.label, seeds_text(group), *(["attack failed"] * len(names) if infer.empty else cells)))
     closer = (f"{name}: a {own[name].better} value says that the reconstruction is closer." for name in names)
     return Table("metrics", header, rows, tuple(closer))
 
@@ -153,7 +157,8 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
 def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
     """One row per group: what the jobs that trained it used, all attempts; means over seeds with intervals."""
     header = (
-        "runs", "counted by", "training, s", "GPU, s", "CPU, s", "memory, MB", "broken off, s", "attempts", "lost, s",
+        "runs", "counted by", "seeds", "training, s", "GPU, s", "CPU, s", "memory, MB", "broken off, s", "attempts",
+        "lost, s",
     )  # fmt: skip
     names = ("train_seconds", "train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
     rows = []
@@ -163,7 +168,7 @@ def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
             "unavailable" if known[name].isna().any() else over_seeds(known[name].astype(float)).text()
             for name in (*names, "attempts", "lost_seconds")
         ]
-        rows.append((group.label, ", ".join(sorted(set(known["cost_source"]))), *cells))
+        rows.append((group.label, ", ".join(sorted(set(known["cost_source"]))), seeds_text(group), *cells))
     notes = (
         "All attempts of the training's job together, counted by a cluster's accounting or by the job itself. "
         "training: wall time of the run's epochs alone, without start-up and the warm-up it shares.",
@@ -171,6 +176,30 @@ def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
         "could go on from, by the job's own record.",
     )
     return Table("costs", header, rows, notes, text_columns=2)
+
+
+def totals_table(plan: Plan) -> Table:
+    """One row for all trainings, one for each attack, one for all together: what their jobs used, all attempts."""
+    jobs: dict[str, list[JobRecord]] = {"trainings": [], **{f"attack {one.id}": [] for one in plan.study.attacks}}
+    for run in plan.runs.values():
+        jobs["trainings"].append(read_training(plan, run))
+        for attack in plan.attacks(run):
+            jobs[f"attack {attack.id}"].append(read_attack(plan, run, attack.id))
+    jobs["together"] = [record for records in jobs.values() for record in records]
+    header = ("jobs", "counted", "wall, h", "CPU, h", "GPU, h", "memory, MB", "broken off, h")
+    rows: list[tuple[str, ...]] = []
+    for name, records in jobs.items():
+        costs = [cost_of(record) for record in records if record.attempts or record.costs]
+        wall, cpu, gpu, lost = (hours(getattr(cost, part) for cost in costs) for part in _SECONDS)
+        most = max((cost.max_rss_mb for cost in costs if cost.max_rss_mb is not None), default=None)
+        memory = "unavailable" if most is None else f"{most:.0f}"
+        rows.append((name, f"{len(costs)} of {len(records)}", wall, cpu, gpu, memory, lost))
+    notes = (
+        "Of the jobs that are counted, all attempts together. ≥: of some of them it is not known. Data, warm-ups, "
+        "activations and leakage are not in it. Attacks that need no training share a job, "
+        "and each counts its part of it.",
+    )
+    return Table("totals", header, rows, notes)
 
 
 def _seen(threat: ThreatModel) -> str:

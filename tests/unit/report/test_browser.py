@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cem.cli import main
 from cem.planning.plan import Plan
 from cem.report.page import write_report
 from cem.report.results import aggregate
@@ -224,6 +225,27 @@ def test_a_sweep_is_read_at_night_and_on_paper(sweep: Plan, browser: Browser) ->
     browser.open(sweep.report, width=700, media="print")
     assert browser.run(CUT) == []
     assert browser.run("document.documentElement.scrollWidth") <= 700
+
+
+@pytest.mark.parametrize("width", [375, 1600])
+def test_a_comparison_opens_in_silence_and_its_tables_sort(
+    plan: Plan, browser: Browser, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.chdir(plan.root.parent)
+    with pytest.raises(SystemExit) as done:
+        main(["compare", "study.yaml"])
+    assert done.value.code == 0
+    browser.open(plan.root / "compare-fake.html", width=width)
+    assert told(browser) == []
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    assert browser.run(WIDE) == []
+    name = browser.run("document.querySelector('.table').dataset.name")
+    before = column(browser, name, 0)
+    sort = f"document.querySelector('[data-name={name}] thead th').firstChild.click()"
+    browser.run(sort)
+    browser.run(sort)
+    assert sorted(before) == sorted(column(browser, name, 0))
+    assert column(browser, name, 0) == sorted(before, reverse=True)
 
 
 def test_without_a_script_all_of_it_is_there(plan: Plan, browser: Browser) -> None:

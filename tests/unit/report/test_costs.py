@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from cem.planning.plan import Plan
-from cem.report.costs import Cost, cost_of
+from cem.report.costs import Cost, cost_of, hours
 from cem.report.page import write_report
 from cem.report.results import aggregate
+from cem.report.tables import totals_table
 from cem.storage.job_records import JobRecord
 
 JOB = {"node": "n", "device": "cpu", "started": "2026-11-27T08:53:31+00:00"}
@@ -25,16 +26,19 @@ def cost(attempts: list[dict], costs: list[dict] | tuple = ()) -> Cost:
 
 
 def test_all_attempts_count_and_lost_ones_are_told_apart() -> None:
-    assert cost([ENDED], [LOST, DONE]) == Cost("accounting", gpu_s=140.0, cpu_s=55.0, max_rss_mb=950.0, lost_s=10.0)
+    expected = Cost("accounting", elapsed_s=70.0, gpu_s=140.0, cpu_s=55.0, max_rss_mb=950.0, lost_s=10.0)
+    assert cost([ENDED], [LOST, DONE]) == expected
     assert cost([ENDED], [DONE]).lost_s == 0
 
 
 def test_a_sum_with_an_unknown_part_is_unknown() -> None:
-    assert cost([ENDED], [SILENT, DONE]) == Cost("mixed", gpu_s=None, cpu_s=None, max_rss_mb=900.0, lost_s=None)
+    expected = Cost("mixed", elapsed_s=None, gpu_s=None, cpu_s=None, max_rss_mb=900.0, lost_s=None)
+    assert cost([ENDED], [SILENT, DONE]) == expected
 
 
 def test_without_a_cluster_the_job_counts_itself() -> None:
-    assert cost([KILLED, ENDED]) == Cost("job", gpu_s=0.0, cpu_s=None, max_rss_mb=900.0, lost_s=7.0)
+    expected = Cost("job", elapsed_s=67.0, gpu_s=0.0, cpu_s=None, max_rss_mb=900.0, lost_s=7.0)
+    assert cost([KILLED, ENDED]) == expected
 
 
 @pytest.mark.parametrize("attempts", [[LOST, DONE], [SILENT, DONE]])
@@ -53,10 +57,34 @@ def test_costs_are_in_the_results_and_in_the_report(plan: Plan, tmp_path, attemp
     assert "unavailable" in (tmp_path / "tables/costs.tex").read_text()  # the runs that nobody counted
 
 
+def test_hours_of_several_jobs_say_what_is_not_known() -> None:
+    assert (hours([3600.0, 7200.0]), hours([3600.0, None]), hours([None]), hours([])) == (
+        "3", "≥ 1", "unavailable", "unavailable",
+    )  # fmt: skip
+
+
+def test_what_a_study_took_is_told_for_trainings_each_attack_and_together(plan: Plan) -> None:
+    runs = list(plan.runs.values())
+    for run, costs in ((runs[0], [LOST, DONE]), (runs[1], [SILENT, DONE])):
+        path = plan.run(run) / "train.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"costs": costs}))
+    attack = plan.attack(runs[0], "decoder") / "attack.json"
+    attack.write_text(json.dumps(json.loads(attack.read_text()) | {"costs": [DONE | {"cpu_s": 7200.0}]}))
+    rows = {row[0]: dict(zip(totals_table(plan).header, row, strict=True)) for row in totals_table(plan).rows}
+    assert list(rows) == ["trainings", *(f"attack {one.id}" for one in plan.study.attacks), "together"]
+    assert rows["attack decoder"]["counted"] == f"1 of {len(runs)}"
+    assert rows["attack decoder"]["CPU, h"] == "2"
+    assert rows["attack decoder"]["broken off, h"] == "0"
+    assert rows["trainings"]["memory, MB"] == "950"
+    assert rows["trainings"]["GPU, h"].startswith("≥ ")  # of the second run's first attempt nothing is known
+    assert float(rows["together"]["CPU, h"].removeprefix("≥ ")) > 2
+    assert {rows["attack linear"][name] for name in ("wall, h", "CPU, h", "GPU, h", "memory, MB")} == {"unavailable"}
+
+
 def test_without_a_cluster_attempts_and_lost_work_are_told(plan: Plan, tmp_path) -> None:
     aggregate(plan, tmp_path / "r.parquet", tmp_path / "r.csv", tmp_path / "runs.csv")
     write_report(plan, tmp_path / "r.parquet", tmp_path / "report.html", tables_dir=tmp_path / "tables")
     lines = (tmp_path / "tables/costs.tex").read_text()
-    assert "& job & 10.5" in lines  # seconds of training: of two seeds 10 and 11
+    assert "& job & 2 & 10.5" in lines  # seconds of training: of two seeds 10 and 11
     assert "& unavailable &" in lines
     assert "1.5" in lines

@@ -47,6 +47,7 @@ def test_the_hypervolume_of_a_method_has_an_interval_over_seeds_and_is_held_agai
     assert mine["hypervolume"] == pytest.approx(areas.mean())
     half = 4.302652729749464 * areas.std(ddof=1) / 3**0.5
     assert mine["hypervolume_high"] - mine["hypervolume"] == pytest.approx(half)
+    assert (mine["hypervolume_seeds"], mine["hypervolume_above_noise_seeds"]) == (len(areas), len(areas))
     assert mine["hypervolume_above_noise"] == pytest.approx((areas - noises).mean())
     assert math.isnan(plain["hypervolume_above_noise"])
 

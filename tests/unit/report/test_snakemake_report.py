@@ -30,5 +30,9 @@ def test_snakemakes_report_has_all_of_ours_with_captions(tmp_path):
     kept = [path for path in ours if path.suffix in (".html", ".csv", ".svg", ".png", ".tex")]
     assert [path for path in kept if path.relative_to(tmp_path).as_posix() not in told] == []
     assert told["results/fake/tables/paper.tex"].startswith("paper: a table of the report.")
+    drawn = {Path(path).stem: text for path, text in told.items() if path.startswith("results/fake/figures/")}
+    assert "epoch by epoch" in drawn["terms"] if "terms" in drawn else "training" in drawn
+    assert drawn["attack_decoder"].startswith("attack_decoder: The error of this attack while it was fitted")
+    assert [name for name, text in drawn.items() if "a figure of the report" in text] == []
     for category in ("Report", "Results", "Figures", "Tables"):
         assert f'"{category}"' in html
