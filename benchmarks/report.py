@@ -1,7 +1,8 @@
 """Aggregate and report of a large study whose results are made up: CPU seconds, memory, size of the page.
 
 2,000 runs (two surrogates, 100 noise levels, ten seeds) and their ten references, three attacks on each, 1,000 images
-a scope. Every file is written by the project's own storage. Exit code 1 beyond 90 s, 3 GB or 20 MB.
+a scope, of pixels drawn at random, which no compression makes smaller. Every file is written by the project's own
+storage. Exit code 1 beyond 90 s, 3 GB or 20 MB; for 40 runs (`--noises 2`) and their references beyond 10 s or 6 MB.
 Usage: python benchmarks/report.py [--noises 100] [--folder DIR]   (DIR is kept, and used again if it is there)
 """
 
@@ -22,8 +23,9 @@ from cem.storage import job_records, manifest_records, records
 from cem.storage.files import whole_or_absent, write_text
 from cem.storage.hdf5 import SPLITS, write_file
 
-IMAGES, KEPT, CLASSES, SIDE, EPOCHS = 1000, 16, 10, 28, 20
+IMAGES, KEPT, CLASSES, CHANNELS, SIDE, EPOCHS = 1000, 16, 10, 3, 32, 20
 ALLOWED_S, ALLOWED_MB, ALLOWED_PAGE_MB = 90, 3000, 20
+SMALL, SMALL_S, SMALL_PAGE_MB = 40, 10, 6  # of a study of so many runs and their references
 STAGES = {
     "aggregate": "from cem.report.results import aggregate\n"
     "aggregate(plan, plan.folder / 'results.parquet', plan.folder / 'results.csv', plan.folder / 'runs.csv')",
@@ -41,9 +43,9 @@ def write_results(plan: Plan) -> None:
         attrs = {"description": "made up", "class_names": [str(n) for n in range(CLASSES)], "source_sha256": "0" * 64}
         with write_file(plan.data(dataset), "dataset", attrs=attrs) as file:
             for split in SPLITS:
-                file[f"{split}/images"] = generator.integers(0, 256, (IMAGES, 1, SIDE, SIDE), np.uint8)
+                file[f"{split}/images"] = generator.integers(0, 256, (IMAGES, CHANNELS, SIDE, SIDE), np.uint8)
                 file[f"{split}/labels"] = np.arange(IMAGES) % CLASSES
-    images = generator.integers(0, 256, (KEPT, 1, SIDE, SIDE), np.uint8)
+    images = generator.integers(0, 256, (KEPT, CHANNELS, SIDE, SIDE), np.uint8)
     smashed = generator.normal(size=(IMAGES, 4, 7, 7)).astype(np.float16)
     for run in plan.runs.values():
         _write_run(plan, run, generator, smashed)
@@ -153,7 +155,9 @@ def main() -> int:
             seconds, memory = seconds + taken, max(memory, used)
         page = plan.report.stat().st_size / 1e6
         print(f"\nTogether {seconds:.1f} s; the page has {page:.1f} MB.")
-    return 0 if seconds <= ALLOWED_S and memory <= ALLOWED_MB and page <= ALLOWED_PAGE_MB else 1
+        small = len(plan.asked) <= SMALL
+    most_s, most_mb = (SMALL_S, SMALL_PAGE_MB) if small else (ALLOWED_S, ALLOWED_PAGE_MB)
+    return 0 if seconds <= most_s and memory <= ALLOWED_MB and page <= most_mb else 1
 
 
 if __name__ == "__main__":

