@@ -326,6 +326,27 @@ def test_several_observations_are_averaged_and_hidden_values_left_out(tmp_path, 
         assert error.std().item() == pytest.approx(0.3 / 4.5**0.5, rel=0.1)  # about half of the nine are seen
 
 
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.8])
+def test_dropout_hides_its_fraction_of_what_attackers_are_fitted_to_and_scored_on(tmp_path, monkeypatch, rate):
+    seen = []
+
+    class Spy:
+        def fit(self, knowledge):
+            seen.append(knowledge.observe(slice(0, 160), knowledge.generator("corruption")))
+            return Fitted(parameters=0)
+
+        def reconstruct(self, smashed, own=None, labels=None):
+            seen.append(smashed)
+            return torch.zeros(len(smashed), 1, 16, 16)
+
+    monkeypatch.setattr("cem.evaluation.run.make_attack", lambda cfg, store: Spy())
+    attack(tmp_path, Linear(), noise_std=0.3, defenses=[Dropout(rate=rate)])
+    assert [len(z) for z in seen] == [160, 160, 300]
+    for z in seen:
+        within = 5 * (rate * (1 - rate) / z.numel()) ** 0.5  # standard errors
+        assert (z == 0).double().mean().item() == pytest.approx(rate, abs=within)
+
+
 def test_an_attacker_of_few_images_has_those_of_one_with_fewer(tmp_path):
     with opened(write_run(tmp_path)) as victim:
         sets = [set(victim.owned(Linear(data="shadow", data_size=n)).tolist()) for n in (10, 50, 120)]

@@ -118,10 +118,12 @@ def test_a_cut_outside_is_refused_with_those_there_are(cfg: ModelSettings) -> No
         changed(cfg, cut_layer=cfg.stages + 1)
 
 
-@pytest.mark.parametrize("cfg", FIRST)
-def test_weights_survive_a_round_trip_through_a_file(cfg: ModelSettings, tmp_path: Path) -> None:
-    for number, half in enumerate(make_split(cfg, (3, 32, 32), 10, generator(1))):
-        other = make_split(cfg, (3, 32, 32), 10, generator(2))[number]
+@pytest.mark.parametrize(("cfg", "cut"), [case for case in CUTS if case.values[0] in FIRST])
+def test_weights_survive_a_round_trip_through_a_file(cfg: ModelSettings, cut: int, tmp_path: Path) -> None:
+    cfg = changed(cfg, cut_layer=cut)
+    side = next(side for side in (32, 64, 128, 256) if fits(cfg, side))
+    halves, others = (make_split(cfg, (3, side, side), 10, generator(seed)) for seed in (1, 2))
+    for half, other in zip(halves, others, strict=True):
         save_file(half.state_dict(), tmp_path / "half")
         other.load_state_dict(load_file(tmp_path / "half"))
         assert all(torch.equal(x, y) for x, y in zip(half.parameters(), other.parameters(), strict=True))
