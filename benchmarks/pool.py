@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
@@ -116,10 +117,14 @@ def runs_left(plan: Plan, base: str, kept: set[str]) -> list[Run]:
     return [run for run in plan.runs.values() if run.base == base and (run.id not in kept or plan.is_reference(run))]
 
 
-def kept_runs(path: str) -> set[str]:
-    """Runs that have as many attacks in this file as any."""
-    attacks = pd.read_csv(path).groupby("run")["attack"].nunique()
-    return set(attacks[attacks == attacks.max()].index)
+def kept_runs(path: str, plans: Sequence[Plan]) -> set[str]:
+    """Runs of which this file has all attacks that a study plans."""
+    rows = pd.read_csv(path)
+    if "attack_ok" not in rows:  # written by defenses.py: the strongest attack alone, of runs that are whole
+        return set(rows["run"])
+    attacks = rows.groupby("run")["attack"].agg(set)
+    runs = {run.id: {attack.id for attack in plan.attacks(run)} for plan in plans for run in plan.runs.values()}
+    return {run for run, found in attacks.items() if found >= runs.get(str(run), found)}
 
 
 def warmup_tasks(study: str, results: str, kept: set[str]) -> list[Task]:
@@ -149,9 +154,9 @@ def main() -> int:
     parser.add_argument("--kept", nargs="+", default=[], help="CSV files with a column run")
     options = parser.parse_args()
     began = time.monotonic()
-    kept = {run for path in options.kept for run in kept_runs(path)}
-    for path in options.studies:
-        plan = planned(path, options.results)
+    plans = [planned(study, options.results) for study in options.studies]
+    kept = {run for path in options.kept for run in kept_runs(path, plans)}
+    for path, plan in zip(options.studies, plans, strict=True):
         if any(plan.tuned(run, attack.id) for run in plan.runs.values() for attack in plan.attacks(run)):
             parser.error(f"{path}: expected attacks with a learning rate, found one that is tuned on the reference")
     ready = [task for path in options.studies for task in warmup_tasks(path, options.results, kept)]

@@ -58,9 +58,13 @@ class GmmSurrogate(ThresholdTerm):
     )
 
     @model_validator(mode="after")
-    def _legacy_is_spherical(self) -> "GmmSurrogate":
+    def _consistent(self) -> "GmmSurrogate":
         if self.formula == "legacy" and (self.covariance != "spherical" or self.fit != "kmeans"):
             raise ValueError("formula legacy is defined for covariance spherical and fit kmeans: leave both out")
+        if self.formula == "legacy" and self.threshold.kind == "none":
+            raise ValueError("formula legacy has a threshold: leave it out (coupled), or say its kind")
+        if self.covariance != "pca" and "rank" in self.sparse():
+            raise ValueError(f"rank is of covariance pca: leave it out of {self.covariance}")
         return self
 
     @property
@@ -109,7 +113,8 @@ class GaussianSurrogate(ThresholdTerm):
 class PairSurrogate(SurrogateTerm):
     """An upper and a lower bound at once: their losses, each times its own weight λ, are added.
 
-    `weight` multiplies both. `schedule` is of both; theirs stay constant.
+    `weight` multiplies both. `schedule` is of both; theirs stay constant. In the `warmup_epochs` of either, λ of both
+    is 0.
     """
 
     kind: Literal["pair"] = "pair"
@@ -128,6 +133,8 @@ class PairSurrogate(SurrogateTerm):
         for name, part in (("upper", self.upper), ("lower", self.lower)):
             if (part.formula == "conditional") != (name == "lower"):
                 raise ValueError(f"{name} is {part.label}: expected statistic conditional as lower, another as upper")
+            if part.formula in ("legacy", "enhanced_variance"):
+                raise ValueError(f"{name} is {part.label}, which is no bound: use it by itself")
             if part.weight == 0:
                 raise ValueError(f"{name}.weight is 0: leave the pair out, and use the other one by itself")
             if part.schedule != "constant":

@@ -2,9 +2,17 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cem.config.base import Settings
+
+_OF_KIND = {  # the settings that a kind has
+    "none": set[str](),
+    "coupled": {"tau", "floor"},
+    "fixed": {"value", "floor"},
+    "quantile": {"quantile", "floor"},
+    "schedule": {"start", "end", "shape", "floor"},
+}
 
 
 class Threshold(Settings):
@@ -22,6 +30,16 @@ class Threshold(Settings):
     end: float = Field(0.001, gt=0, description="last value of a scheduled threshold, in units of z squared")
     shape: Literal["linear", "cosine"] = Field("cosine", description="how a scheduled threshold moves")
     floor: float = Field(1e-6, gt=0, description="no threshold is below this, in units of z squared")
+
+    @model_validator(mode="after")
+    def _of_the_kind(self) -> "Threshold":
+        """A setting that nothing reads is a mistake: the run would not be what it says."""
+        own = _OF_KIND[self.kind]
+        if unread := sorted(self.sparse().keys() - {"kind"} - own):
+            raise ValueError(f"kind {self.kind} has no {', '.join(unread)}: leave out, or give the kind that has")
+        if "kind" not in self.model_fields_set and (given := sorted(self.model_fields_set - own)):
+            raise ValueError(f"{', '.join(given)} without a kind acts on nothing: say kind, too")
+        return self
 
     @property
     def moves(self) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -85,7 +84,7 @@ def read_tensors(file: Checkpoint) -> dict[str, Tensor]:
             raise ModelError(f"{file.path}: cannot read it as safetensors: {error}. Save it again") from None
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # its readers raise whatever the damage leads them to: IndexError, TypeError, …
         raise ModelError(
             f"{file.path}: expected a state dict, tensors alone, which torch.load(weights_only=True) reads; it says: "
             f"{_found_by_torch(error)}. Other objects are never unpickled here: where you trust the file, load it in "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from cem.config import DatasetSettings, ModelSettings, Run, parse_bottleneck, parse_decoder
+from cem.config import Adversarial, DatasetSettings, ModelSettings, Run, parse_bottleneck, parse_decoder
 from cem.config.presets import IMAGES, published_dataset
 from cem.data.check import check_files, count_prepared
 from cem.data.sources import DataError
@@ -90,7 +90,8 @@ class Forecast:
             f"time of one GPU: {_time(sum(parts.values()))}: "
             + ", ".join(f"{stage} {_time(taken)}" for stage, taken in parts.items()),
             f"  by the throughput of {MEASURED_ON}{said}; another GPU: --images-per-second N, of a training step",
-            "  without a surrogate. Not counted: what defences add, searches, scoring, measuring leakage, waiting",
+            "  without a surrogate. Not counted: what defences add (adversarial is), searches, scoring, measuring",
+            "  leakage, waiting",
         ]
 
     def _space(self) -> str:
@@ -137,7 +138,8 @@ class Forecast:
     def _training(self, run: Run) -> float:
         """After the warm-up."""
         epochs = run.training.epochs - run.training.warmup_epochs
-        return self._private(run) * epochs * _step(run, run.surrogate.member) / self._faster(run)
+        image = _step(run, run.surrogate.member) + _adversary(run)
+        return self._private(run) * epochs * image / self._faster(run)
 
     def _attacking(self, run: Run) -> float:
         seconds = 0.0
@@ -168,6 +170,16 @@ def _step(run: Run, surrogate: str) -> float:
     """Seconds of one image in a training step, as measured at the next smaller side, and by the number of pixels."""
     side = max((side for side in STEPS if side <= run.dataset.side), default=min(STEPS))
     return (run.dataset.side / side) ** 2 / STEPS[side].get(surrogate, STEPS[side][None])
+
+
+def _adversary(run: Run) -> float:
+    """Seconds of one image in a training step for the decoder that adversarial training fits and the client meets."""
+    seconds = 0.0
+    for defense in run.defenses:
+        if isinstance(defense, Adversarial):
+            work = _multiplications(defense.net, _side_of_z(run), run.dataset.side) / _multiplications(*_DECODER_SHAPE)
+            seconds += (defense.steps / defense.interval + 1) * work / DECODER
+    return seconds
 
 
 def _divided(dataset: DatasetSettings, train: int, test: int) -> dict[str, int]:

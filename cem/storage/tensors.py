@@ -41,10 +41,11 @@ def load_checkpoint(path: str | Path, kind: str) -> Packed:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("cem", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:  # ValueError: its header is no JSON
         raise CheckpointError(
             f"{path}: expected a checkpoint of kind {kind!r}, cannot read it: {error}. Delete it and run again."
         ) from None
+    header = header if isinstance(header, dict) else {}
     if (header.get("kind"), header.get("version")) != (kind, VERSION):
         raise CheckpointError(
             f"{path}: expected a checkpoint of kind {kind!r} version {VERSION}, found kind {header.get('kind')!r} "

@@ -27,6 +27,9 @@ class EnhancedVariance(SlotCrossAttentionCEM):
     def forward(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Terms:
         """Terms of a batch; `generator` draws Gaussian slots, if the module has them."""
         self._count_lone(labels)
+        return self._terms(smashed, labels, generator)
+
+    def _terms(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None) -> Terms:
         variance, share = self._class_variances(smashed, labels, generator)
         threshold = self.threshold.value()
         if threshold is None:
@@ -42,7 +45,7 @@ class EnhancedVariance(SlotCrossAttentionCEM):
 
     def fit_loss(self, smashed: Smashed, labels: Labels, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
         """The loss itself: this module has nothing else to be fitted to, which is what is wrong with it."""
-        return self.forward(smashed, labels, generator).loss
+        return self._terms(smashed, labels, generator).loss
 
     def _class_variances(
         self, smashed: Smashed, labels: Labels, generator: torch.Generator | None

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from cem.config import Threshold
-from cem.surrogates.base import Numbers, class_means
+from cem.surrogates.base import Numbers, SurrogateError, class_means
 from cem.types import Labels
 
 _UNKNOWN = -1.0  # a quantile that was not measured yet
@@ -37,13 +37,21 @@ class VarianceThreshold(Numbers):
         self.progress = torch.tensor(progress).item()  # in the precision of the model
 
     def measure(self, flat: Float[Tensor, "n d"], labels: Labels) -> None:
-        """Take the quantile of the variances of these ẑ within their classes. Only a `quantile` threshold does."""
+        """Take the quantile of the variances of these ẑ within their classes. Only a `quantile` threshold does.
+
+        Raises SurrogateError where no class has two of them.
+        """
         if self.cfg.kind != "quantile":
             return
         _, row, counts = torch.unique(labels, return_inverse=True, return_counts=True)
         deviation = (flat - class_means(flat, row, counts)[row]).square()
         variance = flat.new_zeros(len(counts), flat.shape[1]).index_add(0, row, deviation) / counts.unsqueeze(1)
         several = variance[counts > 1].flatten().sort().values  # torch.quantile refuses more than 2²⁴ values
+        if not len(several):
+            raise SurrogateError(
+                "threshold quantile: expected a class with two private images or more, of whose ẑ there is a variance; "
+                f"found {len(counts)} classes of one image. Use kind fixed with a value, or more images."
+            )
         self.measured = float(several[int(self.cfg.quantile * (len(several) - 1))])
 
     def value(self) -> float | None:

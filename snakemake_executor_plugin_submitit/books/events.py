@@ -60,10 +60,10 @@ class Attempt:
 
 
 def append(path: Path, event: Kind, **values: Any) -> None:
-    """Add a line, and bring it to the disk before going on."""
+    """Add a line, and bring it to the disk before going on. It starts anew: the one before may have no end."""
     line = Event(event=event, time=time.time(), **values).model_dump(exclude_unset=True)
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write("\n" + json.dumps(line) + "\n")
         file.flush()
         os.fsync(file.fileno())
 

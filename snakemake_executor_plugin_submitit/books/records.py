@@ -119,8 +119,12 @@ class Books:
         return submission
 
     def discard(self, submission: Submission) -> None:
-        """Forget a submission of which nothing was sent."""
-        shutil.rmtree(submission.folder)
+        """Forget a submission of which nothing was sent. What cannot be removed is closed, and pruned some day."""
+        for member in submission.members:
+            member.state = "cancelled"
+        with suppress(OSError):  # what follows may take it away all the same
+            submission.save()
+        shutil.rmtree(submission.folder, ignore_errors=True)  # a network file system keeps what somebody has open
 
     def read(self) -> tuple[list[Submission], list[str]]:
         """Every submission on record, oldest first; and a message for each record that cannot be read."""
@@ -140,14 +144,18 @@ class Books:
         oldest = time.time()
         for submission in self.read()[0]:
             is_open = any(member.state == "open" for member in submission.members)
-            age_s = time.time() - (submission.folder / RECORD).stat().st_mtime
+            try:
+                age_s = time.time() - (submission.folder / RECORD).stat().st_mtime
+            except OSError:  # another head was faster
+                continue
             if age_s > days * 86400 * (10 if is_open else 1):
                 shutil.rmtree(submission.folder, ignore_errors=True)  # a later head tries again
             else:
                 oldest = min(oldest, submission.submitted)
         for note in self.root.glob(f"{SOURCES}/*.json"):
-            if note.stat().st_mtime < oldest:
-                note.unlink()
+            with suppress(OSError):
+                if note.stat().st_mtime < oldest:
+                    note.unlink()
 
     def use(self, submission: Submission, note: str) -> None:
         """Note that a submission refers to a note of sources: its time says which was the last one."""

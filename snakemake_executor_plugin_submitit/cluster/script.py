@@ -32,7 +32,9 @@ def batch_script(
     if count > 1:
         own["array"] = f"0-{count - 1}%{min(count, parallelism)}"
     header = [_option(name, value) for name, value in sorted({**own, **options}.items())]
-    srun = shlex.join(["srun", "--unbuffered", "--output", log])
+    # Said again: srun of SLURM 22.05 to 23.02 does not take it from sbatch, and would give the job one processor.
+    cpus = [f"--cpus-per-task={options['cpus_per_task']}"] if "cpus_per_task" in options else []
+    srun = shlex.join(["srun", "--unbuffered", *cpus, "--output", log])
     lines = [
         "#!/bin/bash",
         *(f"#SBATCH {option}" for option in [*header, *extra]),

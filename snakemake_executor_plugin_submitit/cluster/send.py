@@ -19,12 +19,17 @@ from snakemake_executor_plugin_submitit.node.command import Command
 
 PYTHON = sys.executable  # as it was when Snakemake started: a workflow may change it
 _SBATCH_S = 300.0  # a busy controller keeps sbatch waiting, which tries again by itself for two minutes
-# What sbatch says when the same may succeed later.
+# What sbatch says when the same may succeed later: SLURM's own sentences, and no words that a site may use, too.
 _LATER = re.compile(
-    r"timed out|no answer within|unable to contact|connection refused|communication|temporar|try again|standby|"
+    r"timed out|no answer within|unable to contact|connection (?:refused|reset|rejected|forced closed)|"
+    r"communications? \w+ failure|message (?:send|receive) failure|rate limit exceeded|"
+    r"temporarily (?:un\w+|disabled)|create job record, try again|MaxJobCount limit|I/O error writing|standby|"
     r"zero bytes",
     re.IGNORECASE,
 )
+_PASSING = {  # of this machine and its file systems
+    errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
 # One text of SLURM stands for limits on the number of jobs, which pass, and on their size, which do not. The line
 # before it names the limit.
 _POLICY = re.compile(r"Job violates accounting/QOS policy", re.IGNORECASE)
@@ -72,7 +77,10 @@ def send_to_slurm(
             path.rename(JobPaths(folder, job).submitted_pickle)
     except OSError as error:
         refused = RefusedError(str(error))
-        refused.later |= error.errno in (errno.ENOSPC, errno.EDQUOT)
+        refused.limit, refused.later = (
+            "",
+            error.errno in _PASSING,
+        )  # its words hold a path, which may be called anything
         raise refused from error
     return found[1]
 

@@ -19,6 +19,7 @@ OWN = "smk-"  # how the names of this executor's jobs begin
 _NAME = re.compile(r"[A-Za-z0-9_(\[][A-Za-z0-9_.,:@+=&|*()\[\]-]*")
 NAME_RULE = "letters, digits and _ . , : @ + = & | * ( ) [ ] - only, and a letter, a digit, _ ( or [ first"
 _QUEUE_HEADER, _QUEUE_FORMAT = "JOBID|STATE|NAME|REASON", "%i|%T|%j|%r"
+_NO_JOB = re.compile(r"Invalid job id|Job \d+(?:_\d+)? not found")  # the latter of an element that was purged
 _OWN_ROW = re.compile(rf"(\d+(?:_\d+)?)\|(\w+)\|({OWN}[^|]*)\|(.*)")
 _PAST_FIELDS = "JobID|State"
 _COST_FIELDS = "JobID|State|Start|ElapsedRaw|TotalCPU|MaxRSS|AllocTRES"
@@ -183,7 +184,7 @@ class Slurm:
     def known(self, job: str, name: str) -> str | None:
         """The controller's own word on one job: its state, `gone` when it knows no such job of this name."""
         answer = ask("scontrol", "-o", "show", "job", job)
-        if not answer.ok and "Invalid job id" in answer.error:
+        if not answer.ok and _NO_JOB.search(answer.error + answer.out):
             return "gone"
         state, found = (re.search(rf"\b{field}=(\S+)", answer.out) for field in ("JobState", "JobName"))
         if not answer.ok or state is None or found is None:

@@ -24,7 +24,7 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 Places = list[tuple[Submission, int]]
 
 
-def identity(job: Any, snakefile_folder: Path, triggers: Collection[str] = TRIGGERS) -> str:
+def identity(job: Any, triggers: Collection[str] = TRIGGERS) -> str:
     """Digest of what a job's result depends on, as far as Snakemake's rerun triggers ask for it.
 
     Always its rule, wildcards and outputs. params; code: the text of its script or command; input: the names of its
@@ -33,12 +33,12 @@ def identity(job: Any, snakefile_folder: Path, triggers: Collection[str] = TRIGG
     """
     singles = members_of(job)
     made = {str(path) for single in singles for path in single.output}
-    content = [_describe(single, made, snakefile_folder, triggers) for single in singles]
+    content = [_describe(single, made, triggers) for single in singles]
     text = json.dumps(sorted(content, key=lambda one: one["outputs"]), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def _describe(job: Any, made: Collection[str], folder: Path, triggers: Collection[str]) -> dict[str, Any]:
+def _describe(job: Any, made: Collection[str], triggers: Collection[str]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "rule": job.rule.name,
         "wildcards": dict(job.wildcards_dict),
@@ -49,7 +49,7 @@ def _describe(job: Any, made: Collection[str], folder: Path, triggers: Collectio
         found["params"] = [plain(value) for value in job.params] + sorted(job.params.keys())
     if "code" in triggers:
         run = str(job.rule.run_func_src) if job.is_run else ""
-        found["code"] = [str(job.shellcmd), run, _script(job.rule.script, folder)]
+        found["code"] = [str(job.shellcmd), run, _script(job.rule)]
     if "input" in triggers:
         found["inputs"] = sorted(map(str, inputs))
     if "mtime" in triggers:
@@ -68,14 +68,19 @@ def plain(value: Any) -> Any:
         return ["set", *sorted(map(plain, value), key=json.dumps)]
     if isinstance(value, list | tuple):
         return [type(value).__name__, *map(plain, value)]
+    # Arrays and tables, whose repr leaves out the middle of many values.
+    tell = getattr(value, "tolist", None) or (getattr(value, "to_dict", None) if hasattr(value, "columns") else None)
+    if callable(tell) and not isinstance(value, type):
+        return [type(value).__name__, str(getattr(value, "dtype", "")), plain(tell())]
     return _ADDRESS.sub("", repr(value))
 
 
-def _script(script: object, folder: Path) -> str:
-    if script is None:
+def _script(rule: Any) -> str:
+    """The text of a rule's script, which lies beside the file that has the rule."""
+    if rule.script is None:
         return ""
-    path = folder / str(script)
-    return path.read_text(encoding="utf-8") if path.is_file() else str(script)
+    path = Path(str(rule.basedir)) / str(rule.script)
+    return path.read_text(encoding="utf-8") if path.is_file() else str(rule.script)
 
 
 def _stamp(path: str) -> tuple[str, int, int]:

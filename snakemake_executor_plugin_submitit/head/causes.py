@@ -11,10 +11,16 @@ from snakemake_executor_plugin_submitit.cluster.slurm import Ending
 _NO_LOG = "0:53"  # as SLURM ends a job whose output it cannot open
 SAVED = 75  # EX_TEMPFAIL: the script saved its state and asks to be run again
 _OUT_OF_MEMORY = re.compile(r"(?im)exceeded memory limit|oom[-_ ]kill|out of memory|^MemoryError")
+_GPU_MEMORY = re.compile(r"(?i)(?:CUDA|HIP)(?: error:)? out of memory")  # mem_mb is of the host's
 _SEEN = re.compile(r"exceeded memory limit \((\d+) > \d+\)")  # bytes, where SLURM polls memory itself
 _EXIT = re.compile(r"returned non-zero exit status (\d+)|died with <Signals\.SIG\w+: (\d+)>")
 _NO_PROGRAM = re.compile(r"execve\(\): (.+?): (No such file or directory|Permission denied|Exec format error)")
 _NO_MODULE = re.compile(r"No module named '?([\w.]+)'?")
+# What the loader says, of Python itself or of a compiled package that it imports.
+_NO_LIBRARY = re.compile(
+    r"(?m)^.*(?:loading shared librar(?:y|ies)|cannot open shared object file|version `\S+' not found|"
+    r"symbol lookup error|undefined symbol).*$"
+)
 _LAUNCH = re.compile(r"(?m)^srun: error: .*(Unable to (create step|confirm allocation)|Communication|timed out)")
 
 
@@ -48,6 +54,8 @@ def diagnose(
     last = attempts[-1] if attempts else None
     place = f" on {last.node}" if last else ""
     status = _exit_status(log)
+    if word != "OUT_OF_MEMORY" and _GPU_MEMORY.search(log):
+        return Cause("final", f"the GPU's memory did not suffice{place}: use a smaller batch_size, or a larger GPU")
     if word == "OUT_OF_MEMORY" or _OUT_OF_MEMORY.search(log):
         seen = max([used_mb or 0.0, *(int(size) / 2**20 for size in _SEEN.findall(log))])
         used = f", seen to use {seen:.0f} MB" if seen else ""
@@ -104,6 +112,14 @@ def _not_started(log: str, state: str, ending: Ending | None) -> Cause:
             "final",
             f"Python did not start{place} ({said}): {missing[1]}: {missing[2]}. Have it on a file system that the "
             "nodes mount, or say in submitit-python what starts it there.",
+        )
+    unloadable = _NO_LIBRARY.search(log)
+    if unloadable:
+        return Cause(
+            "final",
+            f"Python cannot run{place} ({said}): {unloadable[0].strip()[:300]}. The node's system is older than "
+            "that it was made for, or lacks a library: load it in submitit-setup, or say in submitit-python what "
+            "starts a Python that runs there.",
         )
     lacking = _NO_MODULE.search(log)
     if lacking:

@@ -52,7 +52,7 @@ class Dispatcher:
 
     def pause(self, tries: int) -> float:
         """Seconds to wait after so many failures in a row."""
-        return float(min(self.settings.backoff * 2 ** (tries - 1), _LONGEST_PAUSE_S))
+        return float(min(self.settings.backoff * 2 ** min(tries - 1, 20), _LONGEST_PAUSE_S))  # a float ends at 2¹⁰²⁴
 
     def send(self, rows: Rows | None, active: list[Task]) -> list[Task]:
         """Send what is ready; the tasks that have a place now. rows: the queue, None when it is silent."""
@@ -159,9 +159,14 @@ class Dispatcher:
                 break
             submission.extra.gpus = free[:wanted]
             command = self._commands(submission, [task])[0]
-            submission.job_id = send_to_this_machine(
-                local, submission, command, free[:wanted], task.request.minutes, self.settings
-            )
+            try:
+                submission.job_id = send_to_this_machine(
+                    local, submission, command, free[:wanted], task.request.minutes, self.settings
+                )
+            except OSError as error:  # a full disk, or no more processes
+                self.books.discard(submission)
+                self._put_off([task], error)
+                break
             self._settle(submission, [task])
             started.append(task)
         return started
@@ -172,10 +177,14 @@ class Dispatcher:
         try:
             return self.books.open(self.scope, tasks[0].request.asdict(), members)
         except OSError as error:
-            self.books.trouble = str(error)
-            for task in tasks:
-                task.not_before = time.time() + self.pause(1)
+            self._put_off(tasks, error)
             return None
+
+    def _put_off(self, tasks: list[Task], error: OSError) -> None:
+        """To a later try: this machine could not do its part."""
+        self.books.trouble = str(error)
+        for task in tasks:
+            task.not_before = time.time() + self.pause(1)
 
     def _commands(self, submission: Submission, tasks: list[Task]) -> list[Command]:
         folder = str(Path.cwd())

@@ -229,7 +229,7 @@ class Executor(RemoteExecutor):
         _check_paths([*outputs, *job.get_wait_for_files()])
         return Task(
             job=job,
-            key=identity(job, Path(self.workflow.main_snakefile).parent / "workflow" / "rules", self._triggers()),
+            key=identity(job, self._triggers()),
             name=name,
             label=label_of(job),
             outputs=outputs,

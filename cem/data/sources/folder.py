@@ -154,7 +154,7 @@ def _in_parts(
     classes = _class_folders(os.path.join(root, roles["train"]))
     listing, notes = Listing(_readable(where, classes)), []
     listing.skip_beside(root)
-    for name in set(folders) - set(roles.values()):
+    for name in (one for one in folders if one not in roles.values()):
         listing.skip_all("in no folder of a part or class", os.path.join(root, name))
     labelled = [part for part in ("train", "val", "test") if part in roles and _is_labelled(root, roles[part], classes)]
     for part, name in roles.items():

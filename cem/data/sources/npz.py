@@ -3,6 +3,7 @@
 import lzma
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -39,7 +40,7 @@ _BOMB, _RATIO = 1 << 30, 300  # bytes, and how many times smaller they are packe
 # What zipfile, zlib and NumPy raise at damage; a RuntimeError where a member is encrypted.
 DAMAGE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, ValueError, KeyError, IndexError,
-    NotImplementedError, RuntimeError, OverflowError, MemoryError, SyntaxError,
+    NotImplementedError, RuntimeError, OverflowError, MemoryError, SyntaxError, TypeError, tokenize.TokenError,
 )  # fmt: skip
 
 
@@ -104,6 +105,12 @@ def _pairs(where: str, archive: zipfile.ZipFile) -> dict[str, tuple[str, str]]:
         found = {part: pair for part, pair in pairs.items() if set(pair) & set(names)}
         absent = [name for pair in found.values() for name in pair if name not in names]
         if "train" in found and not absent:
+            own = {"classes", *(name for pair in found.values() for name in pair)}
+            if unread := [name for name in names if name not in own]:
+                raise DataError(
+                    f"{where}: expected {', '.join(sorted(own))} and no more, found also {', '.join(unread)}, which "
+                    f"would not be read. Leave them out; the parts are {', '.join(_PARTS)}."
+                )
             return found
         if found:
             lacking = absent or pairs["train"]

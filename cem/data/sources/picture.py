@@ -108,8 +108,8 @@ def decoded(path: str) -> Picture:
     """The pixels of an image file, upright. Raises DataError."""
     with open(path, "rb", buffering=0) as file:  # whole: Pillow reads a file in many small pieces
         content = file.read()
-    image = _image(io.BytesIO(content), path)
-    _check(path, image)
+    image = _image(file := io.BytesIO(content), path)
+    _check(path, image, file)
     several = has_several(image)
     image.load()
     turn = _TURNS.get(_orientation(image))
@@ -154,7 +154,7 @@ def check_headers(files: Sequence[str], *, one_size: bool) -> list[str]:
 def _header(path: str) -> tuple[tuple[int, int], bool]:
     """Width and height as a viewer shows them, and whether the file holds several pictures."""
     with open(path, "rb") as file, _image(file, path) as image:
-        _check(path, image)
+        _check(path, image, file)
         return _upright_size(image), has_several(image)
 
 
@@ -182,7 +182,7 @@ def _image(file: io.BytesIO | io.BufferedReader, path: str) -> Image.Image:
         raise OSError(content) from None
 
 
-def _check(path: str, image: Image.Image) -> None:
+def _check(path: str, image: Image.Image, file: io.BytesIO | io.BufferedReader) -> None:
     width, height = image.size
     largest = Image.MAX_IMAGE_PIXELS or width * height
     if width * height > largest:
@@ -194,25 +194,53 @@ def _check(path: str, image: Image.Image) -> None:
             f"{shown(path)}: expected pictures, at least {SMALLEST_SIDE} pixels a side and at most {LARGEST_ASPECT} "
             f"times as long as wide, found {width}×{height}. Remove the file."
         )
-    deep = _is_deep(image)
-    if image.mode not in _MODES or "transparency" in image.info or deep:
-        kind = f"{image.mode!r}{' with transparency' if 'transparency' in image.info else ''}"
-        kind += " of more than 8 bits" if deep else ""
+    other_bits = _is_of_other_bits(image, file)
+    see_through = "transparency" in image.info or (image.palette is not None and image.palette.mode.endswith("A"))
+    if image.mode not in _MODES or see_through or other_bits:
+        kind = f"{image.mode!r}{' with transparency' if see_through else ''}"
+        kind += " of other than 8 bits a colour" if other_bits else ""
         raise DataError(
             f"{shown(path)}: expected 8-bit grey or colour without transparency, found Pillow's mode {kind}. "
             "Convert the image first."
         )
 
 
-def _is_deep(image: Image.Image) -> bool:
-    """Whether a file has more than 8 bits a colour, of which Pillow would keep the high ones without a word."""
+def _is_of_other_bits(image: Image.Image, file: io.BytesIO | io.BufferedReader) -> bool:
+    """Whether a colour has more than 8 bits in the file, of which Pillow would keep the high ones without a word.
+
+    Of JPEG 2000 also where it has fewer, whose white Pillow makes grey.
+    """
+    if image.format in _OTHER_BITS:  # Pillow says what it makes of these, not what they hold
+        place = file.tell()
+        file.seek(0)
+        content = file.read()
+        file.seek(place)
+        return _OTHER_BITS[image.format](content)
+    bits = getattr(image, "tag_v2", {}).get(Base.BitsPerSample, ())
+    if any(isinstance(one, int) and one > 8 for one in (bits if isinstance(bits, tuple) else (bits,))):
+        return True  # TIFF: its tiles do not say so where each colour has a plane of its own
     for decoder, _, _, told in getattr(image, "tile", ()):
         parts = told if isinstance(told, tuple) else (told,)
-        if any(isinstance(part, str) and ";16" in part for part in parts):
-            return True
+        if decoder == "SGI16" or any(isinstance(part, str) and ";16" in part and part != "BGR;16" for part in parts):
+            return True  # BGR;16: 16 bits for all three
         if decoder.startswith("ppm") and any(isinstance(part, int) and part > 255 for part in parts):
             return True
     return False
+
+
+def _jpeg2000_of_other_bits(content: bytes) -> bool:
+    """By the header of its codestream (SIZ): how many colours there are, then three bytes for each, first the depth."""
+    header = content.partition(b"\xff\x4f\xff\x51")[2]
+    count = int.from_bytes(header[36:38], "big")
+    return any(depth & 0x7F != 7 for depth in header[38 : 38 + 3 * count : 3])  # one less than the bits
+
+
+def _avif_of_other_bits(content: bytes) -> bool:
+    """By the boxes that say how AV1 is used, of every picture in it: the flag high_bitdepth."""
+    return any(len(box) > 2 and box[0] == 0x81 and box[2] & 0x40 for box in content.split(b"av1C")[1:])
+
+
+_OTHER_BITS = {"JPEG2000": _jpeg2000_of_other_bits, "AVIF": _avif_of_other_bits}
 
 
 def _orientation(image: Image.Image) -> int:

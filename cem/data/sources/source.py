@@ -1,5 +1,6 @@
 """What every source gives: raw images and labels that were checked, so that all later stages may trust them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -133,7 +134,7 @@ def check_labels(
     names = tuple(class_names) if class_names is not None else tuple(map(str, range(int(labels.max()) + 1)))
     if len(names) < 2:
         raise DataError(f"{where}: expected at least 2 classes, found {len(names)}.")
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    doubled = sorted(name for name, count in Counter(names).items() if count > 1)
     if doubled:
         raise DataError(
             f"{where}: expected a name of its own for each class, found {', '.join(map(repr, doubled))} more than once."

@@ -207,8 +207,12 @@ def _fetch_faces(dataset: TorchvisionDataset) -> None:
             zoo.CelebA(dataset.root, split="all", target_type=[], download=dataset.download)
         else:
             zoo.LFWPeople(dataset.root)  # offers no download any more
-    except (RuntimeError, OSError) as error:
-        raise DataError(_absent(dataset, str(error).strip().splitlines()[0])) from error
+    except Exception as error:  # gdown, which fetches CelebA, has errors of its own
+        raise DataError(_absent(dataset, _first_line(error))) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _part(dataset: TorchvisionDataset, train: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -219,7 +223,7 @@ def _part(dataset: TorchvisionDataset, train: bool) -> tuple[np.ndarray, np.ndar
     try:
         part = makers[dataset.dataset](dataset.root, train=train, download=dataset.download)
     except (RuntimeError, OSError) as error:
-        raise DataError(_absent(dataset, str(error).strip().splitlines()[0])) from error
+        raise DataError(_absent(dataset, _first_line(error))) from error
     except (AssertionError, ValueError) as error:  # torchvision checks its files by assertions
         where = shown(str(_local(dataset, "")))
         raise DataError(

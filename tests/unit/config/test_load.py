@@ -134,6 +134,47 @@ BAD = {
         {"training": {"epochs": 3, "warmup_epochs": 2}, "surrogates": [GMM | {"threshold": {"kind": "schedule"}}]},
         ["2 epochs after the shared warm-up to reach its end; found 1"],
     ),
+    "threshold without a kind": (
+        {"surrogates": [{"kind": "attention", "statistic": "enhanced_variance", "threshold": {"tau": 0.0625}}]},
+        ["threshold", "kind none has no tau"],
+    ),
+    "threshold at its default without a kind": (
+        {"surrogates": [GMM | {"threshold": {"value": 0.001}}]},
+        ["value without a kind acts on nothing: say kind, too"],
+    ),
+    "threshold of another kind": (
+        {"surrogates": [GMM | {"threshold": {"kind": "coupled", "value": 0.03}}]},
+        ["kind coupled has no value"],
+    ),
+    "legacy without a threshold": (
+        {"surrogates": [GMM | {"formula": "legacy", "threshold": {"kind": "none"}}]},
+        ["formula legacy has a threshold"],
+    ),
+    "rank of no pca": ({"surrogates": [GMM | {"rank": 3}]}, ["rank is of covariance pca: leave it out of diag"]),
+    "rate without an Adam": (
+        {"surrogates": [{"kind": "attention", "optimizer": "frozen", "lr": 0.1}]},
+        ["lr is not of optimizer frozen"],
+    ),
+    "numbers of other tokens": (
+        {"surrogates": [{"kind": "attention", "tokens": "linear", "embedding": 64}]},
+        ["embedding is not of linear tokens"],
+    ),
+    "reduced of spatial tokens": (
+        {"surrogates": [{"kind": "attention", "reduced": 64}]},
+        ["reduced is not of spatial"],
+    ),
+    "components of no density": (
+        {"surrogates": [{"kind": "attention", "statistic": "enhanced_variance", "components": 3}]},
+        ["components is not of statistic enhanced_variance"],
+    ),
+    "pair of no bound": (
+        {"surrogates": [{"kind": "pair", "upper": {"kind": "gmm", "formula": "legacy"}}]},
+        ["upper is gmm-legacy-w16, which is no bound"],
+    ),
+    "pair of the first statistic": (
+        {"surrogates": [{"kind": "pair", "upper": {"kind": "attention", "statistic": "enhanced_variance"}}]},
+        ["which is no bound: use it by itself"],
+    ),
     "defence twice": ({"defenses": [{"kind": "dropout"}] * 2}, ["each kind at most once"]),
     "name that is a path": ({"name": "../up"}, ["name", "'../up'"]),
     "name with a line end": ({"name": "up\n"}, ["name", "string should match"]),
@@ -242,7 +283,13 @@ def test_texts_are_numbers_only_where_numbers_are_wanted(settings) -> None:
         "dataset": data | {"augment": {"flip": "true"}},
         "training": {"epochs": "3", "lr": "1e-3", "max_grad_norm": "null", "milestones": ["0.5", ".75"]},
         "surrogates": [
-            {"kind": "gmm", "components": "7", "rank": "2", "threshold": {"kind": "fixed", "value": "1e-2"}}
+            {
+                "kind": "gmm",
+                "components": "7",
+                "covariance": "pca",
+                "rank": "2",
+                "threshold": {"kind": "fixed", "value": "1e-2"},
+            }
         ],
         "grid": {"noise_std": ["0.5"], "surrogate.weight": ["2"]},
         "runs": [{"surrogate": {"kind": "gmm", "weight": "4"}, "seed": "9", "training.lr": "1e-2"}],

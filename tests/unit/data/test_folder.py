@@ -505,10 +505,58 @@ def test_more_than_8_bits_a_colour_are_refused(folder: ImageFolderDataset) -> No
     rows = b"".join(b"\0" + np.full((12, 3), 3000, ">u2").tobytes() for _ in range(8))
     deep = header + chunk(b"IHDR", struct.pack(">IIBBBBB", 12, 8, 16, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows))
     Path(folder.path, "bee", "0.png").write_bytes(deep + chunk(b"IEND", b""))
-    refused(folder, "of more than 8 bits")
+    refused(folder, "of other than 8 bits")
     Path(folder.path, "bee", "0.png").unlink()
     Path(folder.path, "bee", "0.ppm").write_bytes(b"P6 12 8 4095\n" + np.full(12 * 8 * 3, 3000, ">u2").tobytes())
-    refused(folder, "of more than 8 bits")
+    refused(folder, "of other than 8 bits")
+
+
+def planar(side: int) -> bytes:
+    """A TIFF of three planes of 16 bits, one after the other."""
+    plane = np.full(side * side, 3000, "<u2").tobytes()
+    tags = [
+        (256, 3, 1, side), (257, 3, 1, side), (258, 3, 3, 134), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 3, 140),
+        (277, 3, 1, 3), (278, 3, 1, side), (279, 4, 3, 152), (284, 3, 1, 2),
+    ]  # fmt: skip
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    places = [164 + number * len(plane) for number in range(3)]
+    return head + bytes(4) + struct.pack("<3H3I3I", 16, 16, 16, *places, *3 * [len(plane)]) + 3 * plane
+
+
+@pytest.mark.parametrize("bits", [16, 4])
+@pytest.mark.parametrize("form", ["jp2", "avif", "sgi", "tiff"])
+def test_other_than_8_bits_are_refused_where_pillow_does_not_tell(
+    folder: ImageFolderDataset, form: str, bits: int
+) -> None:
+    if bits == 4 and form != "jp2":
+        return  # these have no such files
+    path = Path(folder.path, "bee", f"0.{form}")
+    Image.new("RGB", (64, 64), (1, 2, 3)).save(path, **({"bpc": 2} if form == "sgi" else {}))
+    content = bytearray(path.read_bytes())
+    if form == "jp2":
+        start = content.index(b"\xff\x4f\xff\x51")
+        content[start + 42 : start + 51 : 3] = [bits - 1] * 3
+    elif form == "avif":  # both boxes that say it
+        content[content.index(b"av1C") + 6] |= 0x40
+        start = content.index(b"pixi") + 9
+        content[start : start + 3] = [10, 10, 10]
+    path.write_bytes(planar(64) if form == "tiff" else content)
+    refused(folder, "of other than 8 bits")
+
+
+@pytest.mark.parametrize("form", ["jp2", "avif", "sgi", "tiff", "bmp"])
+def test_8_bits_are_read_in_these_formats(folder: ImageFolderDataset, form: str) -> None:
+    Image.new("RGB", (12, 8), (1, 2, 3)).save(Path(folder.path, "bee", f"0.{form}"))
+    assert check_files(folder) is not None
+
+
+def test_16_bits_for_all_three_colours_are_no_more_than_8_for_each(folder: ImageFolderDataset) -> None:
+    header = struct.pack("<2sIHHI", b"BM", 54 + 12 * 8 * 2, 0, 0, 54)
+    about = struct.pack("<IiiHHIIiiII", 40, 12, 8, 1, 16, 0, 0, 0, 0, 0, 0)
+    Path(folder.path, "bee", "0.bmp").write_bytes(header + about + b"\xff\x7f" * 96)  # 5 bits each, all white
+    assert check_files(folder) is not None
+    row = [Path(path).name for path in read_source(folder).images.files].index("0.bmp")
+    assert (read_source(folder).images[row] == 255).all()
 
 
 def test_copies_of_an_image_in_two_splits_are_counted(folder: ImageFolderDataset, tmp_path: Path) -> None:

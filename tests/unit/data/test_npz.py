@@ -169,6 +169,24 @@ def test_a_part_without_its_labels_is_refused(npz: Npz, images: np.ndarray, labe
     refused(npz(x=None, y=None, x_test=images, y_test=labels), "no x_train and no y_train")
 
 
+@pytest.mark.parametrize("name", ["x_valid", "x_extra", "train", "mask"])
+def test_arrays_beside_the_parts_that_would_not_be_read_are_refused(
+    npz: Npz, images: np.ndarray, labels: np.ndarray, name: str
+) -> None:
+    refused(
+        npz(x=None, y=None, x_train=images, y_train=labels, **{name: images}),
+        f"found also {name}, which would not be read",
+    )
+
+
+@pytest.mark.parametrize("brace", [b"}", b"("])
+def test_a_header_that_lost_a_bracket_is_refused(npz: Npz, brace: bytes) -> None:
+    dataset = npz()
+    content = Path(dataset.path).read_bytes()
+    Path(dataset.path).write_bytes(content.replace(brace, b" ", 1))
+    refused(dataset, "damaged")
+
+
 def test_parts_may_differ_in_size_where_the_study_says_what_then(npz: Npz, images: np.ndarray) -> None:
     parts = {"x_train": images, "y_train": np.arange(60) % 2, "x_test": images[:9, :20], "y_test": np.arange(9) % 2}
     dataset = npz(x=None, y=None, **parts)

@@ -119,6 +119,23 @@ def test_a_failed_download_says_how_to_place_the_files(tmp_path: Path, monkeypat
         read_source(TorchvisionDataset(dataset="mnist", root=str(tmp_path)))
 
 
+def test_a_download_that_fails_in_its_own_words_or_none_is_told(
+    celeba: Callable[..., TorchvisionDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FileURLRetrievalError(Exception):
+        """gdown's, where too many have asked for the file."""
+
+    for error, words in ((FileURLRetrievalError("Too many users\nhave viewed"), "Too many users"),
+                         (FileURLRetrievalError(), "FileURLRetrievalError")):  # fmt: skip
+
+        def fail(*_: object, told: Exception = error, **__: object) -> None:
+            raise told
+
+        monkeypatch.setattr(torchvision.datasets, "CelebA", fail)
+        with pytest.raises(DataError, match=f"cannot get them: {words}"):
+            read_source(celeba())
+
+
 @pytest.mark.parametrize("attribute", ["Male", "Smiling"])
 def test_celeba_by_attribute_is_what_torchvision_reads(
     celeba: Callable[..., TorchvisionDataset], tmp_path: Path, attribute: str

@@ -1,5 +1,7 @@
 """A network from a user's file: the halves are the whole, the weights are the file's, and each mistake is named."""
 
+import random
+import struct
 from collections import OrderedDict
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from torch import nn
 from cem.config import Checkpoint, Decoder, OwnModel, Run, ShadowModel, SyntheticDataset, Training
 from cem.models import make_split, seed_dropout
 from cem.models.check import check_model
+from cem.models.checkpoint import read_tensors
 from cem.models.own import make_network
 from cem.models.split import ModelError, build_split
 
@@ -281,6 +284,35 @@ def test_weights_that_do_not_fit_are_named(folder: Path, change: object, message
     torch.save(change(state()), folder / "w.pt")
     with pytest.raises(ModelError, match=message):
         checked(own(folder, weights=str(folder / "w.pt")))
+
+
+@pytest.mark.parametrize("error", [IndexError("pop"), TypeError("no"), struct.error("s"), AssertionError()])
+def test_whatever_torch_raises_at_a_damaged_file_is_an_error_of_our_own(folder, monkeypatch, error: Exception) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    (folder / "w.tar").write_bytes(b"damaged")
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(ModelError, match=r"w\.tar: expected a state dict.*it says: "):
+        read_tensors(Checkpoint(path=str(folder / "w.tar")))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_damaged_legacy_file_of_weights_is_read_or_refused(folder: Path) -> None:
+    path, draw, said = folder / "w.tar", random.Random(0), []
+    torch.save(state(), path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for _ in range(200):
+        hurt = bytearray(whole)
+        for _ in range(draw.randrange(1, 4)):
+            hurt[draw.randrange(min(len(hurt), 1500))] = draw.randrange(256)
+        path.write_bytes(hurt[: draw.randrange(1, len(hurt))] if draw.random() < 0.3 else hurt)
+        try:
+            read_tensors(Checkpoint(path=str(path)))
+        except ModelError as error:
+            said.append(str(error))
+    assert len(said) > 50
+    assert [text for text in said if "\n" in text] == []
 
 
 def test_a_file_that_is_no_weights_is_named(folder: Path) -> None:

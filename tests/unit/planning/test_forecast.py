@@ -43,6 +43,17 @@ def test_training_is_images_times_epochs_over_throughput(study):
     assert found == pytest.approx([seconds / 3600, seconds / 3600, 0], rel=0.05)
 
 
+def test_adversarial_training_counts_its_decoders_steps_and_the_clients(study):
+    """res_normN8C64 from 8×8 to 32×32, whose throughput is known: once for each step, and once for the client."""
+    adversarial = {"kind": "adversarial", "net": "res_normN8C64", "steps": 3, "interval": 2}
+
+    def seconds(*defenses: dict[str, object]) -> float:
+        plan = Plan(study(dataset=CIFAR, training=TRAINING, surrogates=[{"kind": "none"}], defenses=[*defenses]))
+        return Forecast(plan).seconds()["training"]
+
+    assert seconds(adversarial) - seconds() == pytest.approx(42_500 * 180 * (3 / 2 + 1) / DECODER)
+
+
 def test_shared_warm_ups_are_epochs_saved(study):
     line = lines(study, surrogates=SURROGATES, seeds=[0, 1])["warm-ups"]
     assert "2, shared by 6 runs: 80 epochs saved" in line

@@ -81,6 +81,13 @@ def test_a_truncated_checkpoint_is_refused_wherever_it_ends(path, kept):
         load_checkpoint(path, "model")
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "7"])
+def test_a_header_that_is_no_json_object_is_refused(tmp_path, tensors, text):
+    save_file({"weight": tensors["weight"]}, tmp_path / "a", metadata={"cem": text})
+    with pytest.raises(CheckpointError, match="Delete it and run again"):
+        load_checkpoint(tmp_path / "a", "model")
+
+
 def test_a_pickle_is_refused(tmp_path, tensors):
     torch.save({"weight": tensors["weight"]}, tmp_path / "a")
     with pytest.raises(CheckpointError, match="cannot read it"):

@@ -165,6 +165,7 @@ def test_samples_alone_with_their_class_are_scored_and_counted_until_the_next_ep
     labels = torch.tensor([0, 0, 0, 1, 2, 2, 2])
     for _ in range(2):
         assert torch.isfinite(surrogate(z, labels, generator()).loss)
+        assert torch.isfinite(surrogate.fit_loss(z, labels, generator()))  # the same samples: not counted again
     assert surrogate.monitor()["lone_samples"] == 2
     surrogate.begin_epoch(0.5)
     assert surrogate.monitor()["lone_samples"] == 0

@@ -8,7 +8,8 @@ import time
 import pytest
 from pydantic import ValidationError
 
-from snakemake_executor_plugin_submitit.books.events import append, read_attempts
+from snakemake_executor_plugin_submitit.books import records
+from snakemake_executor_plugin_submitit.books.events import append, has_ended_well, read_attempts
 from snakemake_executor_plugin_submitit.books.records import RECORD
 from snakemake_executor_plugin_submitit.node.sources import note
 
@@ -180,3 +181,20 @@ def test_attempts_are_read_from_what_nodes_append(tmp_path) -> None:
     first, second = read_attempts(path)
     assert (first.node, first.how, first.last.elapsed_s) == ("g1", "saved", 3.0)
     assert (second.node, second.how) == ("g2", "")
+    append(path, "start", node="g3", job="7", restarts=2, gpus=["1"])  # the line that was cut swallows nothing
+    append(path, "end", code=0)
+    assert [attempt.node for attempt in read_attempts(path)] == ["g1", "g2", "g3"]
+    assert has_ended_well(path)
+
+
+def test_what_cannot_be_discarded_is_closed(books, make_task, enter, monkeypatch) -> None:
+    submission = enter(make_task(), job_id=None)
+
+    def held(path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise OSError(39, "Directory not empty", str(path))
+
+    monkeypatch.setattr(records.shutil, "rmtree", held)
+    books.discard(submission)
+    ((found,), _) = books.read()
+    assert [member.state for member in found.members] == ["cancelled"]

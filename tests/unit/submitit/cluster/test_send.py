@@ -54,6 +54,14 @@ def test_the_batch_file_of_a_hostile_folder_runs_what_it_should(tmp_path) -> Non
         ("sbatch: error: Batch job submission failed: Unable to contact slurm controller", "", True),
         ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", "", True),
         ("no answer within 300 s", "", True),
+        ("sbatch: error: Batch job submission failed: Rate limit exceeded, please retry momentarily", "", True),
+        ("sbatch: error: Batch job submission failed: MaxJobCount limit reached", "", True),
+        ("sbatch: error: Batch job submission failed: Message receive failure", "", True),
+        ("sbatch: error: Batch job submission failed: I/O error writing script/environment to file", "", True),
+        ("sbatch: error: Batch job submission failed: Communication connection failure", "", True),
+        ("sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying", "", True),
+        ("sbatch: error: job_submit: set --account and try again", "", False),
+        ("sbatch: error: Memory specification of /scratch/temporary/communication", "", False),
     ],
 )
 def test_only_what_may_pass_is_tried_again(words: str, limit: str, later: bool) -> None:
@@ -104,3 +112,16 @@ def test_why_sbatch_would_not_is_told(
     with pytest.raises(RefusedError, match=words):
         send_to_slurm(submission, commands(1), request_made, settings)
     assert not is_whole(submission, 0)
+
+
+@pytest.mark.parametrize(("number", "later"), [(28, True), (11, True), (13, False)])
+def test_a_fault_of_this_machine_is_judged_by_its_number_and_not_by_its_path(
+    enter, make_task, request_made, settings, monkeypatch, number: int, later: bool
+) -> None:
+    def fails(*_, **__):
+        raise OSError(number, "words", "/scratch/temporarily unavailable/QOSMaxSubmitJobPerUserLimit")
+
+    monkeypatch.setattr(send, "script_of", fails)
+    with pytest.raises(RefusedError) as refused:
+        send_to_slurm(enter(make_task(), job_id=None), [], request_made, settings)
+    assert (refused.value.later, refused.value.limit) == (later, "")

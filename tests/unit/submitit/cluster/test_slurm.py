@@ -98,6 +98,8 @@ def test_costs_are_those_of_each_attempt(programs) -> None:
 def test_the_controllers_word_on_one_job(programs) -> None:
     programs("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
     assert Slurm().known("9", "x") == "gone"
+    programs("scontrol", "echo 'Job 7_3 not found'; exit 1")  # an element that was purged while its siblings live
+    assert Slurm().known("7_3", "x") == "gone"
     programs("scontrol", says("JobId=9 JobName=x JobState=RUNNING Reason=None"))
     assert Slurm().known("9", "x") == "RUNNING"
     assert Slurm().known("9", "of-an-earlier-cluster") == "gone"

@@ -6,6 +6,8 @@ import sys
 import time
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from snakemake_executor_plugin_submitit.books.events import append
@@ -119,8 +121,8 @@ CHANGES = {
 def test_what_is_no_rerun_trigger_is_no_part_of_a_jobs_identity(tmp_path, trigger) -> None:
     before, after = job(tmp_path), job(tmp_path, **CHANGES[trigger])
     others = set(TRIGGERS) - {trigger, "mtime"}
-    assert identity(before, tmp_path, {trigger}) != identity(after, tmp_path, {trigger})
-    assert identity(before, tmp_path, others) == identity(after, tmp_path, others)
+    assert identity(before, {trigger}) != identity(after, {trigger})
+    assert identity(before, others) == identity(after, others)
 
 
 @pytest.mark.parametrize("ancient", [False, True])
@@ -128,9 +130,9 @@ def test_the_time_of_an_input_counts_unless_it_is_ancient_or_no_trigger(tmp_path
     (tmp_path / "in").touch()
     one = job(tmp_path)
     one.input[0].is_ancient = ancient
-    before = [identity(one, tmp_path, triggers) for triggers in (TRIGGERS, ["params"])]
+    before = [identity(one, triggers) for triggers in (TRIGGERS, ["params"])]
     os.utime(tmp_path / "in", (1, 1))
-    after = [identity(one, tmp_path, triggers) for triggers in (TRIGGERS, ["params"])]
+    after = [identity(one, triggers) for triggers in (TRIGGERS, ["params"])]
     assert (after[0] == before[0]) is ancient
     assert after[1] == before[1]
 
@@ -148,3 +150,25 @@ def test_a_set_and_an_object_are_the_same_in_every_process() -> None:
     }
     assert len(said) == 1
     assert plain([1]) != plain((1,)) != plain({1})
+
+
+def test_arrays_that_differ_where_their_repr_leaves_out_are_not_the_same() -> None:
+    one, other = np.zeros(2000), np.zeros(2000)
+    other[1000] = 1
+    assert repr(one) == repr(other)
+    assert plain({"x": one}) != plain({"x": other})
+    assert plain(one) == plain(one.copy())
+    assert plain(one) != plain(one.astype(np.float32))
+    tables = [pd.DataFrame({"a": values}) for values in (one, other)]
+    assert plain(tables[0]) != plain(tables[1])
+    assert plain(tables[0]) == plain(tables[0].copy())
+
+
+def test_a_script_is_read_where_its_rule_lies(tmp_path) -> None:
+    (tmp_path / "scripts").mkdir()
+    rule = SimpleNamespace(name="slow", script="scripts/train.py", run_func_src=None, basedir=tmp_path)
+    found = []
+    for text in ("print(1)", "print(2)"):
+        (tmp_path / "scripts" / "train.py").write_text(text)
+        found.append(identity(job(tmp_path, rule=rule), ["code"]))
+    assert found[0] != found[1]

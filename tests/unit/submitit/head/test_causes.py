@@ -39,6 +39,13 @@ CASES = {
     "memory by its log": ([FAILED], "slurmstepd: error: Exceeded memory limit", "FAILED", "memory", r"out of memory"),
     "memory by polling": ([FAILED], "exceeded memory limit (1073741824 > 9), being", "", "memory", r"use 1024 MB"),
     "memory by Python": ([FAILED], "Traceback …\nMemoryError", "", "memory", r"out of memory"),
+    "memory of the GPU": (
+        [FAILED],
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "FAILED",
+        "final",
+        r"^the GPU's memory did not suffice on g1: use a smaller batch_size",
+    ),
     "killed": ([FAILED], KILLED, "", "passing", r"killed on g1 by signal 9"),
     "saved": ([FAILED], SAVED, "", "passing", r"its state saved"),
     "saved when it was asked to": (
@@ -98,6 +105,21 @@ BEFORE = {
     "broken": ("", BROKEN, "passing", r"never started on c1 \(FAILED, exit code 1:0\)", "c1"),
     "no python": (NO_PYTHON, BROKEN, "final", r"did not start on c1.*/home/me/.venv/bin/python: No such", ""),
     "no package": ("python: No module named submitit", BROKEN, "final", r"no module submitit.*submitit-python", ""),
+    "no library": (
+        "python: error while loading shared libraries: libpython3.11.so.1.0: cannot open shared object file: No such "
+        "file or directory\nsrun: error: c1: task 0: Exited with exit code 127",
+        Ending("127:0", "c1"),
+        "final",
+        r"cannot run on c1.*127:0.*libpython3\.11\.so.*submitit-setup",
+        "",
+    ),
+    "old system": (
+        "/v/bin/python: /lib64/libc.so.6: version `GLIBC_2.34' not found (required by /v/bin/python)",
+        BROKEN,
+        "final",
+        r"cannot run on c1.*GLIBC_2\.34.*submitit-python",
+        "",
+    ),
     "unknown": ("", None, "passing", r"never started \(FAILED\)", ""),
 }
 

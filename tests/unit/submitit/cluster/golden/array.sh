@@ -17,4 +17,4 @@
 #SBATCH --nodelist=g1
 module load cuda
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output '/shared/it'"'"'s here/smk-1/%A_%a_%t_log.out' /opt/python3 -u -m submitit.core._submit '/shared/it'"'"'s here/smk-1'
+srun --unbuffered --cpus-per-task=2 --output '/shared/it'"'"'s here/smk-1/%A_%a_%t_log.out' /opt/python3 -u -m submitit.core._submit '/shared/it'"'"'s here/smk-1'

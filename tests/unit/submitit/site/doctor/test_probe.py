@@ -74,7 +74,7 @@ for last; do :; done
 export SLURMD_NODENAME=n1 CUDA_VISIBLE_DEVICES=0
 folder=${last%/*}
 echo 7
-srun() { shift 3; exec "$@"; }
+srun() { shift 4; exec "$@"; }
 (. "$last" >"$folder/7_0_log.out" 2>&1 & echo $! >"PID")
 """
 
