@@ -56,7 +56,7 @@ def run_study(root: Path, study: str, cores: int, folder: Path) -> tuple[float, 
     words = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--directory", str(folder)]
     words += ["--configfile", str(root / study), "--cores", str(cores), "--quiet", "all"]
     began, before = time.monotonic(), used_cpu()
-    subprocess.run(words, check=True, env=os.environ | {"PYTHONPATH": str(root)})
+    subprocess.run(words, check=True, cwd=root, env=os.environ | {"PYTHONPATH": str(root)})  # -m puts cwd first
     return time.monotonic() - began, used_cpu() - before
 
 
@@ -65,7 +65,7 @@ def start_up(root: Path, imports: str) -> float:
     for _ in range(2):
         before = used_cpu()
         environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, "-c", f"import {imports}"], check=True, env=environment)
+        subprocess.run([sys.executable, "-c", f"import {imports}"], check=True, cwd=root, env=environment)
     return used_cpu() - before
 
 
