@@ -1,9 +1,10 @@
 """Where the minutes of a study go: a table of its stages, from nothing to its report, by CPU and by wall seconds.
 
-Runs `snakemake` on a study in an empty folder, as `make study` does. CPU of a stage: of its jobs (Snakemake's own
-`benchmark:` files). Of this, start-up: what a process of this stage takes that imports what it needs and ends, times
-the number of jobs. Snakemake: the rest of all CPU that was used. Exit code 1 when more than 10 % of the CPU is not
-training, attacks or leakage.
+Runs `snakemake` on a study in an empty folder, as `make study` does. Wall of a stage: of its jobs, by Snakemake's own
+`benchmark:` files. CPU: as each job's process tells it when it ends (those files miss up to the last 30 s of a job).
+Of this, start-up: what a process of this stage takes that imports what it needs and ends, times the number of jobs.
+Snakemake: the rest of all CPU that was used. Exit code 1 when more than 10 % of the CPU is not training (the
+evaluator's, too), attacks or leakage.
 Usage: python benchmarks/stages.py [--root CHECKOUT] [--study config/config.yaml] [--cores 2]
 """
 
@@ -19,10 +20,21 @@ from pathlib import Path
 
 import pandas as pd
 
+# What every Python below the measured command runs when it starts, from a folder on PYTHONPATH.
+NOTE_CPU = """
+import atexit, os, sys
+
+def note():
+    if "/.snakemake/scripts/" in sys.argv[0]:
+        with open(os.environ["STAGES_CPU"], "a") as file:
+            file.write(f"{os.path.basename(sys.argv[0])}\\t{sum(os.times()[:4])}\\n")
+
+atexit.register(note)
+"""
 HERE = Path(__file__).resolve().parents[1]
-# Name of a job's benchmark file -> its stage, and what a process of the stage imports.
+# Name of a job's benchmark file, or of its script -> its stage, and what a process of the stage imports.
 STAGES = {
-    r"attack-|baseline_attacks": ("attacks", "cem.evaluation"),
+    r"attack": ("attacks", "cem.evaluation"),
     r"evaluator": ("evaluator", "cem.evaluation"),
     r"warm_up|train": ("training", "cem.training"),
     r"extract_activations": ("activations", "cem.training"),
@@ -51,12 +63,17 @@ def used_cpu() -> float:
     return used.children_user + used.children_system
 
 
-def run_study(root: Path, study: str, cores: int, folder: Path) -> tuple[float, float]:
-    """Wall and CPU seconds of a whole study in an empty folder. Raises CalledProcessError where it fails."""
+def run_study(root: Path, study: str, cores: int, folder: Path, note: Path) -> tuple[float, float]:
+    """Wall and CPU seconds of a whole study in an empty folder. Raises CalledProcessError where it fails.
+
+    note: a folder, for what the jobs' processes tell.
+    """
+    (note / "sitecustomize.py").write_text(NOTE_CPU)
     words = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--directory", str(folder)]
     words += ["--configfile", str(root / study), "--cores", str(cores), "--quiet", "all"]
     began, before = time.monotonic(), used_cpu()
-    subprocess.run(words, check=True, cwd=root, env=os.environ | {"PYTHONPATH": str(root)})  # -m puts cwd first
+    told = {"PYTHONPATH": f"{note}{os.pathsep}{root}", "STAGES_CPU": str(note / "cpu.tsv")}
+    subprocess.run(words, check=True, cwd=root, env=os.environ | told)  # cwd: -m puts it first
     return time.monotonic() - began, used_cpu() - before
 
 
@@ -69,14 +86,20 @@ def start_up(root: Path, imports: str) -> float:
     return used_cpu() - before
 
 
-def stages_of(logs: Path) -> dict[str, Stage]:
-    """What the benchmark files below a folder say, by stage."""
+def stages_of(logs: Path, note: Path) -> dict[str, Stage]:
+    """What the benchmark files below a folder, and the jobs' processes, say, by stage."""
     found: dict[str, Stage] = {}
+
+    def stage_of(name: str) -> Stage:
+        stage, imports = next(stage for pattern, stage in STAGES.items() if re.search(pattern, name))
+        return found.setdefault(stage, Stage(imports))
+
     for path in sorted(logs.rglob("*.tsv")):
-        name, imports = next(stage for pattern, stage in STAGES.items() if re.search(pattern, path.stem))
-        stage = found.setdefault(name, Stage(imports))
-        row = pd.read_csv(path, sep="\t").iloc[0]
-        stage.jobs, stage.wall, stage.cpu = stage.jobs + 1, stage.wall + float(row["s"]), stage.cpu + row["cpu_time"]
+        stage, row = stage_of(path.stem), pd.read_csv(path, sep="\t").iloc[0]
+        stage.jobs, stage.wall = stage.jobs + 1, stage.wall + float(row["s"])
+    for line in (note / "cpu.tsv").read_text().splitlines():
+        name, seconds = line.split("\t")
+        stage_of(name).cpu += float(seconds)
     return found
 
 
@@ -87,9 +110,9 @@ def main() -> int:
     parser.add_argument("--cores", type=int, default=2)
     args = parser.parse_args()
     root = args.root.resolve()
-    with tempfile.TemporaryDirectory() as name:
-        wall, cpu = run_study(root, args.study, args.cores, Path(name))
-        found = stages_of(Path(name) / "logs")
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as note:
+        wall, cpu = run_study(root, args.study, args.cores, Path(name), Path(note))
+        found = stages_of(Path(name) / "logs", Path(note))
     print("| stage | jobs | wall, s | CPU, s | of this start-up, s | % of all CPU |\n|---|---|---|---|---|---|")
     work = 0.0
     for name, stage in found.items():
