@@ -8,7 +8,7 @@ from torch import nn
 from cem.config import DefenseSettings, ModelSettings
 from cem.models.decoder import make_decoder
 from cem.models.dropout import seed_dropout
-from cem.models.init import initialise
+from cem.models.init import allocate, initialise
 from cem.models.split import ImageShape, build_split, output_shape
 
 __all__ = ["make_decoder", "make_split", "parameter_count", "seed_dropout", "smashed_shape", "smashed_shape_of"]
@@ -32,7 +32,7 @@ def make_split(
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     encoder, classifier = build_split(cfg, image_shape, num_classes, defenses)
     for module, client in ((encoder, True), (classifier, False)):
-        module.to_empty(device="cpu")
+        allocate(module, "cpu")
         initialise(module, generator, client=client)
     return encoder, classifier
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cem.config import AttackSettings, Run, load
 from cem.models.graph import Part
+from cem.models.init import allocate
 from cem.models.split import ModelError, build_split, output_shape
 
 CLASSES = 2  # of the classifier where those of the data are not known: z has the same size for any number
@@ -37,7 +38,7 @@ def _check_draws(run: Run, parts: Iterable[nn.Module]) -> None:
 
 
 def _drawn(part: Part, seed: int) -> nn.Module:
-    part.to_empty(device="cpu")
+    allocate(part, "cpu")
     part.draw(torch.Generator().manual_seed(seed))
     return deepcopy(part.inner)
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cem.models.decoder import DecoderError, Shape
-from cem.models.init import initialise
+from cem.models.init import allocate, initialise
 from cem.types import Images
 
 WIDTHS = (64, 128, 256)
@@ -44,6 +44,6 @@ def make_critic(image_shape: Shape, generator: torch.Generator) -> Critic:
         )
     with torch.device("meta"):  # whose constructors have nothing to draw from the global generator
         critic = Critic(*image_shape)
-    critic.to_empty(device=generator.device)
+    allocate(critic, generator.device)
     initialise(critic, generator)
     return critic

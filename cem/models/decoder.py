@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cem import CemError
 from cem.config import parse_decoder
-from cem.models.init import initialise
+from cem.models.init import allocate, initialise
 from cem.types import Images, Smashed
 
 Shape = tuple[int, int, int]  # channels, height, width
@@ -124,7 +124,7 @@ def make_decoder(
             if blocks is None
             else Decoder(blocks, channels, doublings, smashed_shape[0], image_shape[0])
         )
-    decoder.to_empty(device=generator.device)
+    allocate(decoder, generator.device)
     initialise(decoder, generator)
     return decoder
 

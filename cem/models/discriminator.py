@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cem.models.decoder import Shape
-from cem.models.init import initialise
+from cem.models.init import allocate, initialise
 
 WIDTH, WIDEST = 32, 128  # channels of the first convolution, and at most
 LEFT = 2  # the side at which z is no longer halved
@@ -36,6 +36,6 @@ def make_discriminator(shape: Shape, generator: torch.Generator) -> Discriminato
     """A discriminator of z [channels, height, width]; the generator draws its weights and decides the device."""
     with torch.device("meta"):  # whose constructors have nothing to draw from the global generator
         discriminator = Discriminator(*shape)
-    discriminator.to_empty(device=generator.device)
+    allocate(discriminator, generator.device)
     initialise(discriminator, generator)
     return discriminator

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from cem.models.decoder import Shape
-from cem.models.init import initialise
+from cem.models.init import allocate, initialise
 from cem.types import Images
 
 WIDTHS = (32, 64, 128, 256)  # channels after each halving of the side; the last are the embedding's
@@ -48,6 +48,6 @@ def make_evaluator(image_shape: Shape, num_classes: int, generator: torch.Genera
     """An evaluator's network for images [channels, height, width], on the CPU, as its generator is."""
     with torch.device("meta"):  # whose constructors have nothing to draw from the global generator
         net = EvaluatorNet(image_shape[0], num_classes)
-    net.to_empty(device=generator.device)
+    allocate(net, generator.device)
     initialise(net, generator)
     return net.to(memory_format=torch.channels_last)

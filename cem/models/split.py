@@ -1,6 +1,7 @@
 """The cut: an architecture's stages on both sides of it, a bottleneck between them, and the end of the encoder."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 
 from cem import CemError
 from cem.config import DefenseSettings, ModelSettings, load, parse_bottleneck
+from cem.models.init import allocate
 from cem.models.pruning import prune
 
 ImageShape = tuple[int, int, int]  # channels, height, width
@@ -64,11 +66,19 @@ def build_split(
 
 @torch.no_grad()
 def output_shape(module: nn.Module, image_shape: ImageShape) -> ImageShape:
-    """Channels, height, width of what a module in evaluation mode makes of an image; its mode stays as it is."""
+    """Channels, height, width of what a module in evaluation mode makes of an image; its mode stays as it is.
+
+    A module on "meta" is looked at by a copy on the CPU: convolutions on "meta" import torch's compiler, for two
+    seconds of every job.
+    """
     parameter = next(module.parameters(), None)
     device = torch.get_default_device() if parameter is None else parameter.device
+    if device.type == "meta":
+        module, device = deepcopy(module), torch.device("cpu")
+        allocate(module, device)
     training = module.training
-    channels, height, width = module.eval()(torch.zeros(1, *image_shape, device=device)).shape[1:]
+    with device:
+        channels, height, width = module.eval()(torch.zeros(1, *image_shape)).shape[1:]
     module.train(training)
     return channels, height, width
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cem.config import parse_decoder
 from cem.models.decoder import HALVINGS, ResidualBlock, Shape, doublings_of
-from cem.models.init import initialise
+from cem.models.init import allocate, initialise
 from cem.types import Images, Smashed
 
 FREQUENCIES = 8  # of the time, as sines and cosines
@@ -119,7 +119,7 @@ def make_velocity(
             condition = Condition(smashed_shape[0], channels, doublings - (patch - 1))
     for module in (velocity, condition):
         if module is not None:
-            module.to_empty(device=generator.device)
+            allocate(module, generator.device)
             initialise(module, generator)
     return velocity, condition
 

@@ -3,6 +3,7 @@
 import torch
 
 from cem.config import AttentionSurrogate
+from cem.models.init import allocate
 from cem.surrogates.attention_base import SlotCrossAttentionCEM, check_size, initialise
 from cem.surrogates.attention_conditional import make_conditional
 from cem.surrogates.attention_mixture import MixtureAttention
@@ -22,6 +23,6 @@ def make_attention(cfg: AttentionSurrogate, given: Given) -> Surrogate:
     with torch.device("meta"):  # no draw from torch's global generator, and no memory before the size is known
         module = STATISTICS[cfg.statistic](cfg, given.smashed_shape, given.class_prior, given.noise_std)
     check_size(module, given.smashed_shape)
-    module.to_empty(device="cpu")
+    allocate(module, "cpu")
     initialise(module, given.seed)
     return module

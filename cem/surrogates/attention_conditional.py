@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, pad
 
 from cem.config import AttentionSurrogate
-from cem.models.init import initialise
+from cem.models.init import allocate, initialise
 from cem.surrogates.base import Given, Surrogate, SurrogateError, Terms, intra_class_mse
 from cem.surrogates.thresholds import VarianceThreshold
 from cem.types import Images, Labels, Smashed
@@ -184,7 +184,7 @@ def make_conditional(cfg: AttentionSurrogate, given: Given) -> ConditionalEntrop
     """The module, with its first weights."""
     with torch.device("meta"):  # no draw from torch's global generator
         module = ConditionalEntropy(cfg, given)
-    module.to_empty(device="cpu")
+    allocate(module, "cpu")
     initialise(module, torch.Generator().manual_seed(given.seed))
     return module
 
