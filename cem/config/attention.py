@@ -89,15 +89,6 @@ class AttentionSurrogate(ThresholdTerm):
             raise ValueError(f"{name} {self.width} must be a multiple of heads {self.heads}")
         if self.warmup_epochs and self.optimizer != "own":
             raise ValueError("warmup_epochs needs optimizer own: nothing else fits the module while λ is 0")
-        unread = {
-            "lr": self.optimizer != "own" and f"optimizer {self.optimizer}, which has no Adam of its own",
-            "embedding": self.tokens != "spatial" and f"{self.tokens} tokens",
-            "reduced": self.tokens != "linear" and f"{self.tokens} tokens",
-            "components": self.statistic == "enhanced_variance" and f"statistic {self.statistic}",
-        }
-        for name in sorted(unread.keys() & self.sparse().keys()):
-            if unread[name]:
-                raise ValueError(f"{name} is not of {unread[name]}: leave it out")
         return self
 
     @model_validator(mode="after")

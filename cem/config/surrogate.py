@@ -63,8 +63,6 @@ class GmmSurrogate(ThresholdTerm):
             raise ValueError("formula legacy is defined for covariance spherical and fit kmeans: leave both out")
         if self.formula == "legacy" and self.threshold.kind == "none":
             raise ValueError("formula legacy has a threshold: leave it out (coupled), or say its kind")
-        if self.covariance != "pca" and "rank" in self.sparse():
-            raise ValueError(f"rank is of covariance pca: leave it out of {self.covariance}")
         return self
 
     @property

@@ -6,14 +6,6 @@ from pydantic import Field, model_validator
 
 from cem.config.base import Settings
 
-_OF_KIND = {  # the settings that a kind has
-    "none": set[str](),
-    "coupled": {"tau", "floor"},
-    "fixed": {"value", "floor"},
-    "quantile": {"quantile", "floor"},
-    "schedule": {"start", "end", "shape", "floor"},
-}
-
 
 class Threshold(Settings):
     """Where the pressure on a variance stops: relu(log(v + σ²) − log(thr + σ²)). Acts in the loss only."""
@@ -32,13 +24,12 @@ class Threshold(Settings):
     floor: float = Field(1e-6, gt=0, description="no threshold is below this, in units of z squared")
 
     @model_validator(mode="after")
-    def _of_the_kind(self) -> "Threshold":
-        """A setting that nothing reads is a mistake: the run would not be what it says."""
-        own = _OF_KIND[self.kind]
-        if unread := sorted(self.sparse().keys() - {"kind"} - own):
-            raise ValueError(f"kind {self.kind} has no {', '.join(unread)}: leave out, or give the kind that has")
-        if "kind" not in self.model_fields_set and (given := sorted(self.model_fields_set - own)):
-            raise ValueError(f"{', '.join(given)} without a kind acts on nothing: say kind, too")
+    def _kind_is_said(self) -> "Threshold":
+        """Without a kind there is no threshold, whatever else is given, and the pressure would never stop."""
+        if "kind" not in self.model_fields_set and self.model_fields_set:
+            raise ValueError(
+                f"{', '.join(sorted(self.model_fields_set))} without a kind acts on nothing: say kind, too"
+            )
         return self
 
     @property

@@ -136,36 +136,15 @@ BAD = {
     ),
     "threshold without a kind": (
         {"surrogates": [{"kind": "attention", "statistic": "enhanced_variance", "threshold": {"tau": 0.0625}}]},
-        ["threshold", "kind none has no tau"],
+        ["threshold", "tau without a kind acts on nothing: say kind, too"],
     ),
     "threshold at its default without a kind": (
         {"surrogates": [GMM | {"threshold": {"value": 0.001}}]},
         ["value without a kind acts on nothing: say kind, too"],
     ),
-    "threshold of another kind": (
-        {"surrogates": [GMM | {"threshold": {"kind": "coupled", "value": 0.03}}]},
-        ["kind coupled has no value"],
-    ),
     "legacy without a threshold": (
         {"surrogates": [GMM | {"formula": "legacy", "threshold": {"kind": "none"}}]},
         ["formula legacy has a threshold"],
-    ),
-    "rank of no pca": ({"surrogates": [GMM | {"rank": 3}]}, ["rank is of covariance pca: leave it out of diag"]),
-    "rate without an Adam": (
-        {"surrogates": [{"kind": "attention", "optimizer": "frozen", "lr": 0.1}]},
-        ["lr is not of optimizer frozen"],
-    ),
-    "numbers of other tokens": (
-        {"surrogates": [{"kind": "attention", "tokens": "linear", "embedding": 64}]},
-        ["embedding is not of linear tokens"],
-    ),
-    "reduced of spatial tokens": (
-        {"surrogates": [{"kind": "attention", "reduced": 64}]},
-        ["reduced is not of spatial"],
-    ),
-    "components of no density": (
-        {"surrogates": [{"kind": "attention", "statistic": "enhanced_variance", "components": 3}]},
-        ["components is not of statistic enhanced_variance"],
     ),
     "pair of no bound": (
         {"surrogates": [{"kind": "pair", "upper": {"kind": "gmm", "formula": "legacy"}}]},

@@ -85,7 +85,7 @@ def test_gradient_of_the_bound_does_not_fade_with_the_size_of_the_data() -> None
 
 
 def test_legacy_without_a_threshold_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs a threshold"):
+    with pytest.raises(ValueError, match="formula legacy has a threshold"):
         fitted(GmmSurrogate(formula="legacy", threshold=Threshold()))(*batch(6))
 
 
