@@ -54,10 +54,10 @@ class Moments(NamedTuple):
         variance = covariance.diagonal(dim1=1, dim2=2)
         scale = (variance + _SMALLEST * variance.amax(1, keepdim=True) + _TINY).rsqrt().unsqueeze(2)
         ridges = ridge * torch.eye(variance.shape[1], dtype=scale.dtype, device=scale.device)
-        # 2. The normal equations. The check of `cholesky` would wait for a GPU; what fails becomes NaN, and is seen.
-        factor, failed = torch.linalg.cholesky_ex(scale * covariance * scale.mT + ridges)
+        # 2. The normal equations. The check of `cholesky` would wait for a GPU. Where it fails, the weights predict badly:
+        #    any weights give an upper bound on h(x|z).
+        factor = torch.linalg.cholesky_ex(scale * covariance * scale.mT + ridges).L
         weights = scale * torch.cholesky_solve(scale * (self.cross[:, :-1] - mean.mT @ target), factor)
-        weights = weights.masked_fill((failed > 0).view(-1, 1, 1), math.nan)
         return torch.cat([weights, target - mean @ weights], 1)
 
     def errors(self, weights: Float[Tensor, "half feature target"]) -> Float[Tensor, "half target"]:

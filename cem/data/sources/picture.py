@@ -208,7 +208,7 @@ def _check(path: str, image: Image.Image, file: io.BytesIO | io.BufferedReader) 
 def _is_of_other_bits(image: Image.Image, file: io.BytesIO | io.BufferedReader) -> bool:
     """Whether a colour has more than 8 bits in the file, of which Pillow would keep the high ones without a word.
 
-    Of JPEG 2000 also where it has fewer, whose white Pillow makes grey.
+    Of JPEG2000 also where it has fewer, whose white Pillow makes grey.
     """
     if image.format in _OTHER_BITS:  # Pillow says what it makes of these, not what they hold
         place = file.tell()

@@ -72,10 +72,9 @@ def test_distance_correlation_is_the_textbooks() -> None:
     assert float(distance_correlation(images, 3 * images + 1)) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_distance_correlation_is_that_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Here and not above: numba compiles dcor at its first import, half a minute in a new environment, and several
+def test_distance_correlation_is_that_of_another_package() -> None:
+    # Here and not above: numba compiles dcor at its first import, up to a minute in a new environment, and several
     # processes that do so at the same time, into one cache, crash (LLVM aborts). Every process collects this file.
-    monkeypatch.setenv("NUMBA_OPT", "0")  # to compile takes longer than to compute
     import dcor
 
     images = torch.rand(60, 1, 5, 5, generator=generator(7), dtype=torch.float64)
