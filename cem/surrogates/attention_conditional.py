@@ -54,8 +54,8 @@ class Moments(NamedTuple):
         variance = covariance.diagonal(dim1=1, dim2=2)
         scale = (variance + _SMALLEST * variance.amax(1, keepdim=True) + _TINY).rsqrt().unsqueeze(2)
         ridges = ridge * torch.eye(variance.shape[1], dtype=scale.dtype, device=scale.device)
-        # 2. The normal equations. The check of `cholesky` would wait for a GPU. Where it fails, the weights predict badly:
-        #    any weights give an upper bound on h(x|z).
+        # 2. The normal equations. The check of `cholesky` would wait for a GPU; where it fails, the weights predict
+        #    badly, and any weights give an upper bound on h(x|z).
         factor = torch.linalg.cholesky_ex(scale * covariance * scale.mT + ridges).L
         weights = scale * torch.cholesky_solve(scale * (self.cross[:, :-1] - mean.mT @ target), factor)
         return torch.cat([weights, target - mean @ weights], 1)
