@@ -53,7 +53,7 @@ def allocate(module: nn.Module, device: torch.device | str) -> None:
 
     As its `to_empty` does, which imports torch's compiler for it: half a second of every job.
     """
-    module._apply(lambda one: torch.empty(one.shape, dtype=one.dtype, device=device))
+    module._apply(lambda one: torch.empty(one.shape, dtype=one.dtype, device=device))  # type: ignore[no-untyped-call]
 
 
 def placed(module: Net, device: torch.device) -> Net:

@@ -108,8 +108,9 @@ def decoded(path: str) -> Picture:
     """The pixels of an image file, upright. Raises DataError."""
     with open(path, "rb", buffering=0) as file:  # whole: Pillow reads a file in many small pieces
         content = file.read()
-    image = _image(file := io.BytesIO(content), path)
-    _check(path, image, file)
+    memory = io.BytesIO(content)
+    image = _image(memory, path)
+    _check(path, image, memory)
     several = has_several(image)
     image.load()
     turn = _TURNS.get(_orientation(image))
