@@ -60,10 +60,14 @@ class Attempt:
 
 
 def append(path: Path, event: Kind, **values: Any) -> None:
-    """Add a line, and bring it to the disk before going on. It starts anew: the one before may have no end."""
+    """Add a line, and bring it to the disk before going on. One before it that has no end is given one."""
     line = Event(event=event, time=time.time(), **values).model_dump(exclude_unset=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write("\n" + json.dumps(line) + "\n")
+    with path.open("ab+") as file:
+        torn = False
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            torn = file.read(1) != b"\n"
+        file.write(b"\n" * torn + json.dumps(line).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
