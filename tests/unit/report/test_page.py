@@ -282,8 +282,19 @@ def test_every_figure_is_in_the_page_and_beside_it(shown: tuple[Plan, Path]) -> 
     assert page.tags.count("svg") == len(drawings) + len(galleries) * (1 + groups) + 1  # originals; and the front
     assert page.tags.count("img") == len(galleries) * groups + 1  # and the map
     made = {path.stem for path in (shown[1] / "tables").iterdir()}
-    equal = {"equal_accuracy", "front", "hypervolume", "paired"}
-    assert made == {"summary", "attacks", "leakage", "failures", "limits", "budgets", "costs", "paper", *equal}
+    equal = {"equal_accuracy", "front", "hypervolume", "paired", "totals"}
+    assert made == {
+        "summary",
+        "attacks",
+        "leakage",
+        "failures",
+        "limits",
+        "budgets",
+        "costs",
+        "totals",
+        "paper",
+        *equal,
+    }
 
 
 def test_the_probe_is_drawn_beside_the_surrogates_own_leakage(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
