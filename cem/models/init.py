@@ -49,11 +49,12 @@ def initialise(module: nn.Module, generator: torch.Generator, client: bool = Fal
 
 
 def allocate(module: nn.Module, device: torch.device | str) -> None:
-    """Give a module that was made on "meta" memory for its parameters and buffers, with whatever values.
+    """Give a module that was made on "meta" memory for its parameters and buffers, filled with zeros.
 
-    As its `to_empty` does, which imports torch's compiler for it: half a second of every job.
+    Its `to_empty` imports torch's compiler for that, half a second of every job, and leaves any values: buffers may be
+    indices, which must be in their range where the module is only asked for its shape.
     """
-    module._apply(lambda one: torch.empty(one.shape, dtype=one.dtype, device=device))  # type: ignore[no-untyped-call]
+    module._apply(lambda one: torch.zeros(one.shape, dtype=one.dtype, device=device))  # type: ignore[no-untyped-call]
 
 
 def placed(module: Net, device: torch.device) -> Net:
