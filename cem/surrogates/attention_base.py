@@ -95,11 +95,15 @@ def check_size(module: SlotCrossAttentionCEM, shape: tuple[int, int, int]) -> No
 
 
 def initialise(module: SlotCrossAttentionCEM, seed: int) -> None:
-    """Fill all parameters from one generator: Xavier for matrices, 0.02·N(0, 1) for embeddings, gates at 0.1.
+    """Fill all parameters from one generator, and give buffers their first values."""
+    draw_parameters(module, torch.Generator().manual_seed(seed))
+    module.lone.zero_()
+    module.slots.usage.fill_(1 / module.slots.slots)
+    module.threshold.reset()
 
-    Buffers get their first values.
-    """
-    generator = torch.Generator().manual_seed(seed)
+
+def draw_parameters(module: nn.Module, generator: torch.Generator) -> None:
+    """Xavier for matrices, 0.02·N(0, 1) for embeddings, gates at 0.1."""
     for child in module.modules():
         for name, parameter in child.named_parameters(recurse=False):
             if isinstance(child, nn.LayerNorm):
@@ -112,6 +116,3 @@ def initialise(module: SlotCrossAttentionCEM, seed: int) -> None:
                 nn.init.normal_(parameter, std=0.02, generator=generator)
         if isinstance(child, GatedCrossAttention):
             child.reset_gates()
-    module.lone.zero_()
-    module.slots.usage.fill_(1 / module.slots.slots)
-    module.threshold.reset()

@@ -161,11 +161,14 @@ class ConditionalEntropy(Surrogate):
         features, patches = self.rows_of((smashed + noise).flatten(0, 1), images)
         features = features.reshape(signs, *patches.shape[:3], -1)
         moments = Moments.of(_halves(features), _halves(patches.unsqueeze(0)).squeeze(1), _rows(features))
-        # What is best grows with the weights for a row: of a map there is a hundredth, of a vector more than one.
         rows = len(smashed) // 2 * patches.shape[1] * patches.shape[2]
-        ridge = self.cfg.ridge * features.shape[-1] / rows
-        errors = moments.errors(moments.regression(ridge).flip(0)).mean(0)
+        errors = moments.errors(self.regression(moments, rows).flip(0)).mean(0)
         return errors + QUANTISATION, images[0].numel()
+
+    def regression(self, moments: Moments, rows: int) -> Float[Tensor, "half feature target"]:
+        """Each half's weights, from so many positions of it."""
+        # What is best grows with the weights for a row: of a map there is a hundredth, of a vector more than one.
+        return moments.regression(self.cfg.ridge * moments.features.shape[-1] / rows)
 
     def rows_of(
         self, noisy: Float[Tensor, "z_batch z_channel z_height z_width"], images: Images
