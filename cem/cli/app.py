@@ -16,8 +16,8 @@ from snakemake_executor_plugin_submitit.site.program import SiteError
 OK, FOUND, REFUSED, INTERRUPTED = 0, 1, 2, 130
 EXITS = {
     OK: "done, and nothing is wrong",
-    FOUND: "done, and something is wrong: a run or an attack failed (status), runs are missing (report), the cluster "
-    "lacks something (doctor); or the question was answered with no (clean)",
+    FOUND: "done, and something is wrong: a run, or an attack that is trained, failed (status), runs are missing "
+    "(report), the cluster lacks something (doctor); or the question was answered with no (clean)",
     REFUSED: "not done: an option, a study or a file is not as it should be; the message is on standard error",
     INTERRUPTED: "stopped by Ctrl-C (but for status --watch, whose code is that of what it showed last)",
 }

@@ -108,10 +108,6 @@ class Run(Settings):
                 f"and before the {training.epochs} of all have passed; found it after {epoch}. Change `at`"
             )
 
-        own = [defense.member for defense in self.defenses if defense.in_encoder]
-        if epoch is not None and own:
-            raise ValueError(f"pruning and {own[0]}, which is a layer of the encoder, cannot be combined. Keep one")
-
     @property
     def trained_model(self) -> ModelSettings:
         """The network that the training ends with: `model`, or what a defence has left of it."""

@@ -77,6 +77,11 @@ def read_tensors(file: Checkpoint) -> dict[str, Tensor]:
     if path.stat().st_size == 0:
         raise ModelError(f"{file.path}: expected a file of weights, found an empty file. Save it again")
     if path.suffix == ".safetensors":
+        if file.entry is not None:
+            raise ModelError(
+                f"{file.path}: entry: {file.entry!r}: a safetensors file holds tensors alone, without entries. Leave "
+                "entry out"
+            )
         try:
             with safe_open(path, framework="pt") as opened:
                 return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)

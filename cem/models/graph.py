@@ -1,5 +1,6 @@
 """A network as a graph of its modules' outputs, cut at one of them."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -76,11 +77,12 @@ def _windows(before: int, after: int) -> Tensor:
 
 
 class Tracer(fx.Tracer):
-    """Records of every module that is called the node that it gives, the last one if it is called again."""
+    """Records of every module that is called the node that it gives, and how often it is called."""
 
     def __init__(self) -> None:
         super().__init__()
         self.given: dict[str, fx.Node] = {}
+        self.calls: Counter[str] = Counter()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, Dropout | MeanOfWindows) or super().is_leaf_module(m, module_qualified_name)
@@ -89,6 +91,7 @@ class Tracer(fx.Tracer):
         out = super().call_module(m, forward, args, kwargs)
         if isinstance(out, fx.Proxy):
             self.given[self.path_of_module(m)] = out.node
+            self.calls[self.path_of_module(m)] += 1
         return out
 
 
@@ -117,6 +120,11 @@ class Graph:
         if module not in self.tracer.given:
             near = get_close_matches(module, self.tracer.given, SHOWN) or list(self.tracer.given)[:SHOWN]
             raise ModelError(f"{self.setting}: {self.name} has none called {module!r}; near it: {', '.join(near)}")
+        if (times := self.tracer.calls[module]) > 1:
+            raise ModelError(
+                f"{self.setting}: {self.name} calls {module} {times} times, so that it is no place in the network. "
+                + self._advice(module)
+            )
         at = self.tracer.given[module]
         client, server, around = self._sides(at)
         if around:
@@ -135,6 +143,8 @@ class Graph:
         """Where it can be cut, in the order of the network; of modules with one output, each."""
         found = []
         for name, at in self.tracer.given.items():
+            if self.tracer.calls[name] > 1:
+                continue
             client, server, around = self._sides(at)
             if not around and self._learns(client) and self._learns(server):
                 found.append(name)
@@ -213,6 +223,11 @@ def pieces(
     client, server = graph.cut(module)
     with torch.no_grad(), torch.device("meta"):
         found = client.eval()(torch.zeros(1, *image_shape))
+        if not isinstance(found, Tensor):
+            raise ModelError(
+                f"{graph.setting}: {module} of {graph.name} gives a {type(found).__name__}; expected one tensor. "
+                f"{advice}"
+            )
         server.eval()(found)
         channels, height, width = image_shape
         wide = client(torch.zeros(1, channels, height, 2 * width)) if found.ndim == 4 else found

@@ -56,6 +56,7 @@ def build_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> Archi
         raise ModelError(f"mean and std: expected {channels} numbers each, one for each channel; found {len(cfg.mean)}")
     with _drawn(0):
         whole = _made(cfg, image_shape, num_classes).eval()
+        _shake(whole)
         images = torch.rand(2, *image_shape)
         expected = _run(whole, images, cfg)  # of the network as its code gives it, with none of its layers replaced
         whole = resumable(whole).eval()
@@ -84,6 +85,14 @@ def build_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> Archi
         if isinstance(part, Part):
             part.eval_only = eval_only
     return Architecture([[*first, *stage]], found_pieces.head)
+
+
+@torch.no_grad()
+def _shake(whole: nn.Module) -> None:
+    """Draw anew what starts as one number: behind zeros, as heads and ends of blocks start, all inputs are alike."""
+    for parameter in whole.parameters():
+        if parameter.is_floating_point() and parameter.numel() and bool((parameter == parameter.flatten()[0]).all()):
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
 
 
 def _untrainable(whole: nn.Module, graph: Graph, images: Tensor, cfg: OwnModel) -> str:

@@ -20,13 +20,15 @@ def prune(encoder: nn.Sequential, fraction: float) -> Pruned:
     block loses channels between its convolutions. Those with the smallest L1 norm of their filter go, rounded up in
     number; the order of the others stays, and so does what the network knows of them. How many stay depends on shapes
     alone, so that an encoder with any weights, or without (meta), is brought to the shape of a pruned one. Raises
-    TypeError for an encoder that is no chain of convolutions, batch normalisations and residual blocks. Source: Li et
-    al. 2017 (arXiv 1608.08710) for the norm.
+    TypeError for an encoder that is, up to its last convolution, no chain of convolutions, batch normalisations and
+    residual blocks. Source: Li et al. 2017 (arXiv 1608.08710) for the norm.
     """
     chain = [part for part in encoder if isinstance(part, nn.Conv2d | BasicBlock)]
     replaced: Pruned = []
     left: Tensor | None = None  # the channels that stay of what comes to a part; None: all
+    before_last = True
     for part in encoder:
+        before_last = before_last and part is not chain[-1]
         if isinstance(part, nn.Conv2d):
             follower = next((other for this, other in pairwise(chain) if this is part), None)
             rows = _largest(part, fraction if isinstance(follower, nn.Conv2d) else 0.0)
@@ -45,7 +47,7 @@ def prune(encoder: nn.Sequential, fraction: float) -> Pruned:
         elif isinstance(part, BasicBlock):
             replaced += prune(part.body, fraction)
             left = None
-        elif next(part.parameters(), None) is not None:
+        elif next(part.parameters(), None) is not None and before_last:  # behind it, all channels are there
             raise TypeError(
                 "expected an encoder of convolutions, batch normalisations and residual blocks one after the other, "
                 f"found {type(part).__name__}: its channels cannot be pruned. Its settings must not say `prunable`"

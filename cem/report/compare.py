@@ -88,7 +88,8 @@ def _at_point(point: Point, other: Curve, turned: bool) -> Comparison | None:
 
 def _judged(method: str, other: str, how: str, accuracy: Estimate, log: LogErrors, doubts: list[Doubt]) -> Comparison:
     """A comparison at equal accuracy, with what speaks against a verdict whatever the factor."""
-    estimate, both = log.estimate(), f"{method} and {other}"
+    both = f"{method} and {other}"
+    estimate = log.estimate() if log.share is not None else NOTHING
     doubts += [("the strongest attacks are scored on different images", both)] if log.share is None else []
     doubts += [("1 seed in common", both)] if estimate.n == 1 else []
     return Comparison(method, other, how, accuracy, estimate, tuple(dict.fromkeys(doubts)))

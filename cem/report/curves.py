@@ -104,6 +104,7 @@ class Curve:
     by: str
     points: tuple[Point, ...]
     strengths: tuple[float, ...]  # how much of `by` each point has
+    setting: str = ""  # what tells its arena from others of the study
 
     @cached_property
     def along(self) -> Callable[[tuple[int, ...]], tuple[tuple[Point, ...], Along]]:
@@ -146,7 +147,8 @@ def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scor
         points = tuple(Point(one, one.headline(results, threat), scores) for one in ordered)
         method = methods[ordered[0].first.id]
         label = PLAIN if method.plain else " / ".join(one.label for one in ordered)
-        return Curve(label, method.by, points, tuple(methods[one.first.id].strength for one in ordered))
+        strengths = tuple(methods[one.first.id].strength for one in ordered)
+        return Curve(label, method.by, points, strengths, method.setting)
 
     found_arenas = []
     for families in found.values():

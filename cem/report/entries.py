@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cem import CemError
 from cem.config import Run
+from cem.config.base import TAGS
 from cem.report.statistics import Estimate, over_seeds
 
 # Column of runs.csv → title and scale of the metrics that are compared.
@@ -25,6 +26,7 @@ SHOWN = {
     "train_max_rss_mb": ("memory, MB", 1.0),
 }
 Row = dict[str, str]
+_TAGS = (*TAGS, "arch")  # settings that say which member of a family is used
 
 
 class CompareError(CemError):
@@ -106,6 +108,20 @@ def _value(text: str) -> float:
 
 
 def differing(settings: Sequence[Row]) -> list[str]:
-    """Names of those that are not the same in all that have them: members of a family have others each."""
+    """Names of those that are not the same in all that have them: members of a family have others each.
+
+    An empty value is that of a setting which may be absent, as long as the members that it is of are the same.
+    """
     names = dict.fromkeys(name for one in settings for name in one)
-    return [name for name in names if len({one.get(name, "") for one in settings} - {""}) > 1]
+    return [name for name in names if _differs(name, settings)]
+
+
+def _differs(name: str, settings: Sequence[Row]) -> bool:
+    families = name.split(".")[:-1]
+    above = [".".join(families[: depth + 1]) for depth in range(len(families))]
+    values: dict[tuple[str, ...], set[str]] = {}
+    for one in settings:
+        member = tuple(one.get(f"{family}.{tag}", "") for family in above for tag in _TAGS)
+        values.setdefault(member, set()).add(one.get(name, ""))
+    given = set().union(*values.values()) - {""}
+    return len(given) > 1 or any(len(found) > 1 for found in values.values())

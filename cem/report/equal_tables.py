@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -109,7 +110,7 @@ def paired_table(frame: pd.DataFrame) -> Table:
 
 
 def equal_tables(frames: dict[str, pd.DataFrame], threat: str) -> dict[str, Table]:
-    """What a page shows of one threat model, by name; too many pairs are left to the CSV."""
+    """What a page shows of one threat model, by name; of very many pairs those told apart best."""
     mine = {name: frame[frame["threat_model"] == threat] for name, frame in frames.items() if not frame.empty}
     methods = mine.get("paired")
     if methods is not None:
@@ -117,9 +118,19 @@ def equal_tables(frames: dict[str, pd.DataFrame], threat: str) -> dict[str, Tabl
     found = []
     if "equal_accuracy" in mine:
         found += [equal_table(mine["equal_accuracy"]), front_table(mine["front"]), volume_table(mine["front"])]
-    if methods is not None and len(methods) <= MOST_PAIRS:
-        found.append(paired_table(methods))
+    if methods is not None:
+        found.append(_fewer(paired_table(methods), methods))
     return {table.name: table for table in found if table.rows}
+
+
+def _fewer(table: Table, frame: pd.DataFrame) -> Table:
+    """Of many pairs those of the smallest p, with a note of where all are."""
+    if len(table.rows) <= MOST_PAIRS:
+        return table
+    order = frame["p_holm"].reset_index(drop=True).sort_values(kind="stable", na_position="last").index
+    rows = [table.rows[place] for place in sorted(order[:MOST_PAIRS])]
+    note = f"{MOST_PAIRS} of {len(table.rows)} pairs, those of the smallest p; all are in paired.csv beside this table."
+    return replace(table, rows=rows, notes=(note, *table.notes))
 
 
 def markdown(comparisons: Comparisons) -> str:

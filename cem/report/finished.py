@@ -1,5 +1,6 @@
 """The report of what is finished: made at any time, from the runs and attacks that are whole, with the others named."""
 
+import shutil
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,6 +10,8 @@ from cem.planning.plan import ATTACK_FILES, Plan
 from cem.planning.status import RunStatus, State, study_status
 from cem.report.page import write_missing, write_page
 from cem.report.results import gather, write_tables
+
+FOLDERS = ("figures", "tables")  # that lie beside the page
 
 
 class Finished(Plan):
@@ -52,13 +55,18 @@ def report_finished(plan: Plan, *, at_work: bool | None = None) -> list[RunStatu
 
     results.parquet, which only the whole study has, is taken away where runs are missing, so that the workflow makes
     everything again when it can. Where the workflow has done so meanwhile, its report stays. Where nothing is finished
-    the report says so, and which commands make it. at_work: see `study_status`.
+    the report says so, and which commands make it. Tables and figures that an earlier report had and this one has not
+    are taken away. at_work: see `study_status`.
     Raises ReportError or StoreError when a file that is there is damaged.
     """
     missing = [one for one in study_status(plan, at_work=at_work) if one.state not in (State.DONE, State.CHANGED)]
     finished, whole = Finished(plan), plan.folder / "results.parquet"
     if not finished.asked:
         write_missing(plan, missing, plan.report)
+        for name in ("results.parquet", "results.csv", "runs.csv"):
+            (plan.folder / name).unlink(missing_ok=True)
+        for name in FOLDERS:
+            shutil.rmtree(plan.folder / name, ignore_errors=True)
         return missing
     if missing:
         whole.unlink(missing_ok=True)
@@ -67,13 +75,13 @@ def report_finished(plan: Plan, *, at_work: bool | None = None) -> list[RunStatu
     with TemporaryDirectory(dir=plan.folder, prefix=".report-") as name:
         folder = Path(name)
         write_tables(results, runs, folder / "results.csv", folder / "runs.csv")
-        page, figures, tables = folder / plan.report.name, folder / "figures", folder / "tables"
-        write_page(finished, results, page, figures, tables, whole=plan, missing=missing)
+        figures, tables = (folder / name for name in FOLDERS)
+        write_page(finished, results, folder / plan.report.name, figures, tables, whole=plan, missing=missing)
         if not (missing and whole.exists()):
-            for path in [path for path in folder.rglob("*") if path.is_file()]:
-                target = plan.folder / path.relative_to(folder)
-                target.parent.mkdir(exist_ok=True)
-                path.replace(target)
+            for name in FOLDERS:
+                shutil.rmtree(plan.folder / name, ignore_errors=True)
+            for path in sorted(folder.iterdir()):
+                path.replace(plan.folder / path.name)
     return missing
 
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 
 from cem.report.curves import Curve, Drawn, Point, drawn
 from cem.report.groups import Group
+from cem.report.methods import PLAIN
 from cem.report.pictures import method_colour
 from cem.report.scores import Scores
 from cem.report.statistics import Estimate, over_seeds
@@ -21,6 +22,7 @@ from cem.report.threat import ThreatModel
 WIDTH, HEIGHT = 860, 470
 LEFT, RIGHT, TOP, BOTTOM = 70, 24, 18, 54  # of the frame, in the picture's units
 LOG_BEYOND = 12  # times the least error: then the errors' axis is logarithmic
+DASHES = ("6 4", "2 3", "10 3 2 3")
 Place = tuple[float, float]
 
 
@@ -39,12 +41,16 @@ class Dot:
 
 @dataclass(frozen=True)
 class Family:
-    """A method at its strengths, in their order. colour: a CSS colour that no other family has."""
+    """A method at its strengths, in their order. colour: a CSS colour that no other method has.
+
+    dash: of the line, where it is plain noise, which is black in every arena; another in each.
+    """
 
     name: str
     colour: str
     plain: bool
     dots: tuple[Dot, ...]
+    dash: str
 
     @property
     def path(self) -> str:
@@ -93,12 +99,14 @@ def front(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, score
     log = is_wide(errors)
     x_ticks, x = _axis([100 * float(one) for one in rows["accuracy"]], LEFT, WIDTH - RIGHT)
     y_ticks, y = _axis(errors, HEIGHT - BOTTOM, TOP, log=log)
+    plain = [one for one, _ in found if one.plain]
     families = tuple(
         Family(
-            "plain noise" if one.plain else _name(one.curve),
+            _named(one),
             "var(--ink)" if one.plain else f"var(--c{one.method}, {method_colour(one.method)})",
             one.plain,
             tuple(_dot(point, one.curve, x, y) for point in points),
+            DASHES[plain.index(one) % len(DASHES)] if one.plain else "",
         )
         for one, points in found
     )
@@ -169,6 +177,13 @@ def _dot(one: _Measured, curve: Curve, x: Callable[[float], float], y: Callable[
     return Dot(*middle, text, f"{strength:g}" if several else "", tuple(bars), single, limit)
 
 
+def _named(one: Drawn) -> str:
+    """A family as the legend has it: plain noise with what tells its arena from others."""
+    if not one.plain:
+        return _name(one.curve)
+    return f"{one.curve.setting}: {PLAIN}" if one.curve.setting else PLAIN
+
+
 def _name(curve: Curve) -> str:
     """What the labels of a curve's points share, with … for what differs, and the range of its strength."""
     labels = [point.group.label for point in curve.points]
@@ -191,7 +206,7 @@ def _alt(found: list[tuple[Drawn, list[_Measured]]], log: bool) -> str:
     for one, points in found:
         ends = [points[0], points[-1]] if len(points) > 1 else points
         where = " to ".join(f"{end.accuracy.mean:.1f} % at MSE {end.error.mean:.3g}" for end in ends)
-        told.append(f"{'plain noise' if one.plain else _name(one.curve)}: {where}")
+        told.append(f"{_named(one)}: {where}")
     return f"Chart of test accuracy against MSE{' on a logarithmic axis' if log else ''}. " + "; ".join(told) + "."
 
 

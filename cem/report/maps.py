@@ -44,7 +44,8 @@ def smashed_maps(plan: Plan, groups: list[Group], of: int) -> Picture:
         " that lie on one another here may be apart along others. A number stands for a class listed under Data."
     )
     if len(groups) < of:
-        caption += f" Of {of} rows {len(groups)} have a map, spread along the front of accuracy and error."
+        which = "along the front of accuracy and error, or the first where no attack counts"
+        caption += f" Of {of} rows {len(groups)} have a map: {which}."
     alt = "Points of test images on their first two principal components, coloured by class: " + "; ".join(
         f"{group.label} (they hold {share:.0f} % of the variance)" for group, share in zip(groups, shares, strict=True)
     )

@@ -18,6 +18,17 @@ const numberOf = (text) => {
   return found[1] ? Math.log(Number(found[2])) : Number(found[2]);
 };
 
+// Words with numbers in them, which may have a decimal point: λ 0.03 comes before λ 0.1.
+const partsOf = (text) => text.split(/(\d+(?:\.\d+)?(?:e[-+]?\d+)?)/i);
+const compareWords = (one, other) => {
+  const mine = partsOf(one), theirs = partsOf(other);
+  for (let place = 0; place < Math.min(mine.length, theirs.length); place += 1) {
+    const apart = place % 2 ? mine[place] - theirs[place] : mine[place].localeCompare(theirs[place], "en");
+    if (apart) return apart;
+  }
+  return mine.length - theirs.length;
+};
+
 const save = (name, text) => {
   const address = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
   make("a", { href: address, download: name }).click();
@@ -64,7 +75,7 @@ function furnish(box) {
     const worth = (row) => numberOf(texts.get(row)[place]);
     const words = heads[place].className !== "number";
     rows.sort((one, other) => {
-      if (words) return turn * texts.get(one)[place].localeCompare(texts.get(other)[place], "en", { numeric: true });
+      if (words) return turn * compareWords(texts.get(one)[place], texts.get(other)[place]);
       const [a, b] = [worth(one), worth(other)];
       if (isNaN(a) || isNaN(b)) return isNaN(a) - isNaN(b);  // cells without a number are last either way
       return a === b ? 0 : turn * (a < b ? -1 : 1);

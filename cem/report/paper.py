@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from cem.report.cells import seeds_text
 from cem.report.groups import Group
 from cem.report.scores import Scores
 from cem.report.statistics import Estimate, over_seeds
@@ -67,21 +68,29 @@ def paper_table(
     told = [_row(group, results, threat, scores, chosen) for group in groups]
     bold = [_best([row[place] for row in told], groups, column) for place, column in enumerate(chosen)]
     lines = [
-        " & ".join([escape_latex(group.label), *(_cell(*cell, bold[at][line]) for at, cell in enumerate(row))]) + r" \\"
+        " & ".join(
+            [
+                escape_latex(group.label),
+                escape_latex(seeds_text(group)),
+                *(_cell(*cell, bold[at][line]) for at, cell in enumerate(row)),
+            ]
+        )
+        + r" \\"
         for line, (group, row) in enumerate(zip(groups, told, strict=True))
     ]
     asked = [line for group, line in zip(groups, lines, strict=True) if not group.reference]
     apart = [line for group, line in zip(groups, lines, strict=True) if group.reference]
-    header = " & ".join(["", *(escape_latex(column.title) for column in chosen)]) + r" \\"
+    header = " & ".join(["", "seeds", *(escape_latex(column.title) for column in chosen)]) + r" \\"
     notes = [
         PACKAGE,
         f"% Attackers: {threat.label}; the strongest attack of each row, scored on test images.",
         "% +-: half the 95 % interval. Bold: the best row for the defender, and those whose interval overlaps its own;",
-        "% none in a column where a row has one seed, and no row whose number is a limit (<=, >=). References: last.",
+        "% none in a column where a row has one seed, and no row whose number is a limit (<=, >=) or whose network is",
+        "% given, as its intervals say nothing of other trainings. References: last.",
         "% A lower bound on leakage is left out where it is saturated, or where a mask hides part of what it is of.",
     ]
     body = [r"\toprule", header, r"\midrule", *asked, *([r"\midrule", *apart] if apart else []), r"\bottomrule"]
-    return "\n".join([*notes, rf"\begin{{tabular}}{{l{'r' * len(chosen)}}}", *body, r"\end{tabular}", ""])
+    return "\n".join([*notes, rf"\begin{{tabular}}{{lr{'r' * len(chosen)}}}", *body, r"\end{tabular}", ""])
 
 
 Cell = tuple[Estimate, str]  # a number, and the sign before it where it is a limit
@@ -101,7 +110,7 @@ def _row(
 def _best(cells: Sequence[Cell], groups: Sequence[Group], column: Column) -> list[bool]:
     """Which rows are the best, as far as the intervals tell."""
     judged = [
-        estimate if not group.reference and not sign and not math.isnan(estimate.mean) else None
+        estimate if not (group.reference or group.one_network or sign or math.isnan(estimate.mean)) else None
         for (estimate, sign), group in zip(cells, groups, strict=True)
     ]
     there = [estimate for estimate in judged if estimate is not None]

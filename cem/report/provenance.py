@@ -8,15 +8,19 @@ import cem
 from cem.planning.plan import Plan
 from cem.planning.status import RunStatus
 from cem.planning.steps import steps_of
+from cem.planning.workflow import run_command
 from cem.report.inputs import read_training
 
-COMMAND = "snakemake --profile profiles/local --configfile STUDY.yaml"
+
+def command() -> str:
+    """What makes a study, from the working folder."""
+    return run_command(Path("STUDY.yaml"))
 
 
 def provenance(plan: Plan) -> dict[str, str]:
     """Facts in words: of the code that wrote the page, and of the jobs that trained its runs."""
     attempts = [attempt for run in plan.runs.values() for attempt in read_training(plan, run).attempts]
-    facts = {"code of this page": code_version(Path(cem.__file__).parent), "made by": COMMAND}
+    facts = {"code of this page": code_version(Path(cem.__file__).parent), "to make it again": command()}
     if attempts:
         started = [attempt.started for attempt in attempts]
         facts["trainings started"] = " to ".join(dict.fromkeys((min(started), max(started))))
@@ -52,11 +56,11 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def remedies(plan: Plan, missing: Sequence[RunStatus]) -> dict[str, str]:
-    """Run → the command that makes the first thing that it lacks. plan: of the whole study."""
-    found = {}
+    """Run → the command that makes the first thing that it lacks; under "" what makes all. plan: of the whole study."""
+    found = {"": command()}
     for one in missing:
         lacking = [
             path for step in steps_of(plan, one.run, plan.runs[one.run]) for path in step.outputs if not path.is_file()
         ]
-        found[one.run] = f"{COMMAND} {lacking[0]}" if lacking else COMMAND
+        found[one.run] = f"{command()} {lacking[0]}" if lacking else command()
     return found

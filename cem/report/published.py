@@ -51,6 +51,8 @@ _OF_NO_MATTER = (
     "loss_sweep",
     "net_sweep",
 )
+# The net of a GAN's first decoder is the GAN's.
+_UNCOMPARED: dict[str, Any] = dict.fromkeys(_OF_NO_MATTER, True) | {"decoder": {"net", *_OF_NO_MATTER}}
 _IGNORED = ("seed", "training.threads", "training.probe_every")  # do not act on what is compared
 
 
@@ -135,7 +137,7 @@ def differences(run: Run, row: Row) -> list[str]:
 def _is_published(path: str, dataset: str) -> bool:
     """Whether a setting is the paper's: of the data set only some are, and others do not act on what is compared."""
     if path.startswith("dataset."):
-        known = ("dataset.name", *SHARED[dataset])
+        known = ("dataset.name", "dataset.split.by", *SHARED[dataset])
         return any(f"{path}.".startswith(f"{one}.") for one in known)
     return path not in _IGNORED
 
@@ -204,11 +206,13 @@ def is_published(attack: AttackSettings) -> bool:
 def attack_differences(attack: AttackSettings) -> list[str]:
     """What an attack of the tables' kinds has other than the paper's, each with the published value in brackets."""
     theirs, ours = (
-        dotted(one.model_dump(mode="json", exclude={"decoder", *_OF_NO_MATTER}))
-        for one in (_published_attack(attack.member), attack)
+        dotted(one.model_dump(mode="json", exclude=_UNCOMPARED)) for one in (_published_attack(attack.member), attack)
     )
-    ours |= _open(attack.model_dump(mode="json"))
-    apart = [name for name in theirs if ours[name] != theirs[name]]
+    settings = attack.model_dump(mode="json")
+    ours |= _open(settings)
+    if settings.get("decoder"):  # of a GAN that starts from one; that another does not is said by `start`
+        ours |= {f"decoder.{name}": value for name, value in _open(settings["decoder"]).items()}
+    apart = [name for name in theirs if name in ours and ours[name] != theirs[name]]
     return [f"{attack.member}.{name} {_said(ours[name])} ({_said(theirs[name])})" for name in apart]
 
 

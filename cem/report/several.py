@@ -200,7 +200,7 @@ def _chart(entries: list[Entry]) -> Picture:
     axes = figure.subplots()
     studies = list(dict.fromkeys(entry.study for entry in entries))
     threats = list(dict.fromkeys(entry.threat for entry in entries))
-    told = set()
+    told, seen = set(), []
     for entry in entries:
         accuracy, error = entry.metrics["accuracy"], entry.metrics["infer_mse"]
         key = (entry.study, entry.threat)
@@ -208,6 +208,7 @@ def _chart(entries: list[Entry]) -> Picture:
         if math.isnan(error.mean) or math.isnan(accuracy.mean):
             continue
         told.add(key)
+        seen.append(f"{entry.study}, {entry.runs[0]}: {accuracy.mean:.1f} % at MSE {error.mean:.3g}")
         half = [0.0 if math.isnan(one.half) else one.half for one in (accuracy, error)]
         axes.errorbar(
             accuracy.mean, error.mean, xerr=half[0], yerr=half[1], color=colour(studies.index(entry.study)),
@@ -218,8 +219,8 @@ def _chart(entries: list[Entry]) -> Picture:
     axes.set_ylabel("MSE of the strongest attack, Infer")
     if told:
         axes.legend(loc="best")
-    seen = "Accuracy and error of each row of the tables below, a colour for each study."
-    return finish(figure, "compared", "svg", CAPTION, seen)
+    alt = f"Chart of accuracy against error, a colour for each study. {'; '.join(seen)}."
+    return finish(figure, "compared", "svg", CAPTION, alt)
 
 
 def _finite(value: float) -> float | None:

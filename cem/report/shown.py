@@ -12,17 +12,25 @@ FROM_FRONT, MAPS_OF_FRONT = 5, 3
 
 
 def mapped_groups(groups: list[Group], shown: list[Group], results: pd.DataFrame, threat: ThreatModel) -> list[Group]:
-    """Those that have a map: all of a few groups; of more, some of those with pictures, along the front."""
-    return groups if len(groups) <= MOST_MAPS else _along_front(shown, results, threat, MAPS_OF_FRONT)
+    """Those that have a map: all of a few groups; of more, some of those with pictures, along the front.
+
+    Where no attack counts there is no front, and the first ones have a map.
+    """
+    if len(groups) <= MOST_MAPS:
+        return groups
+    return _along_front(shown, results, threat, MAPS_OF_FRONT) or groups[:MAPS_OF_FRONT]
 
 
 def shown_groups(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> list[Group]:
     """All groups; where these are more than MOST_IN_PICTURES, at most FROM_FRONT of the front under a threat model.
 
     On the front are the groups that no other one beats in both mean accuracy and mean error of the strongest attack;
-    of these, the ends and others between them, as evenly along the front as can be. In the study's order.
+    of these, the ends and others between them, as evenly along the front as can be. In the study's order. Where no
+    attack counts there is no front, and the first ones have pictures.
     """
-    return groups if len(groups) <= MOST_IN_PICTURES else _along_front(groups, results, threat, FROM_FRONT)
+    if len(groups) <= MOST_IN_PICTURES:
+        return groups
+    return _along_front(groups, results, threat, FROM_FRONT) or groups[:FROM_FRONT]
 
 
 def _along_front(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, most: int) -> list[Group]:

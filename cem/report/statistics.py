@@ -66,6 +66,10 @@ class Estimate:
         least, most = math.log(SMALLEST_P / 2), math.log(0.5)  # of the tail on one side
         return 2 * math.exp(brentq(beyond, least, most)) if beyond(least) > 0 else SMALLEST_P
 
+    def percent_text(self) -> str:
+        """`mean ± half` of a part, in percent."""
+        return Estimate(100 * self.mean, 100 * self.half, self.n).text(4)
+
     def text(self, digits: int = 3) -> str:
         """`mean ± half`, the larger to so many significant digits; the mean alone for one seed; – for none."""
         if math.isnan(self.mean):

@@ -9,6 +9,8 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "σ": r"$\sigma$", "λ": r"$\lambda$",
     "∞": r"$\infty$", "−": r"$-$", "†": r"$\dagger$", "‡": r"$\ddagger$", "§": r"\S{}", "¶": r"\P{}", "–": "--",
     "≤": r"$\le$", "≥": r"$\ge$", "×": r"$\times$", "\N{NO-BREAK SPACE}": "~",
+    "<": "$<$", ">": "$>$", "|": r"\textbar{}", "√": r"$\surd$", "ε": r"$\varepsilon$", "δ": r"$\delta$",
+    "·": r"$\cdot$", "…": r"\ldots{}", "→": r"$\to$", "½": r"$\frac12$", "²": r"$^2$", "ẑ": r"$\hat z$",
 }  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def comparisons_table(answer: Answer) -> Table:
         "seeds",
     )
     rows: list[tuple[str, ...]] = [
-        (one.method, one.other, one.how, _can_be_said(one), f"{100 * one.accuracy.mean:.2f}",
+        (one.method, one.other, one.how, _can_be_said(one), one.accuracy.percent_text(),
          one.log.factor_text(), p_text(one.p), str(one.log.n))
         for one in answer.comparisons
     ]  # fmt: skip
@@ -129,8 +129,8 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
     """One row per attack: what it knows and is given, what it took (mean over runs), how often it converged."""
     rows: list[tuple[str, ...]] = []
     header = (
-        "attack", "settings", "threat model", "images", "parameters", "fitting, s", "scoring, s", "memory, MB",
-        "converged",
+        "attack", "settings", "threat model", "images", "parameters", "runs", "fitting, s (mean)", "scoring, s (mean)",
+        "memory, MB (most)", "converged",
     )  # fmt: skip
     for attack in plan.study.attacks:
         about = [read_attack(plan, run, attack.id) for run in plan.runs.values() if attack in plan.attacks(run)]
@@ -142,6 +142,7 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
             "; ".join([ThreatModel.of(attack).label, *sorted(files)]),
             str(about[0].knowledge.images),
             _distinct([found.parameters for found in about]),
+            str(len(about)),
             f"{sum(found.fit_seconds for found in about) / len(about):.1f}",
             f"{sum(found.score_seconds for found in about) / len(about):.1f}",
             f"{max(found.peak_memory_mb for found in about):.0f}",

@@ -135,20 +135,38 @@ def remarks(several: Sequence[str]) -> list[str]:
 
 @without_warnings()
 def check_headers(files: Sequence[str], *, one_size: bool) -> list[str]:
-    """Look at the headers of up to 10,000 images, spread evenly; gives notes.
+    """Look at the headers and the ends of up to 10,000 images, spread evenly; gives notes.
 
-    Raises DataError for one that is damaged or of a kind that cannot be read, and, for `one_size`, when sizes differ.
+    Raises DataError for one that is damaged, cut off, or of a kind that cannot be read, and, for `one_size`, when sizes
+    differ.
     """
     several: list[str] = []
     first: tuple[str, tuple[int, int]] | None = None
     for path in files[:: max(1, -(-len(files) // _CHECKED))]:
         size, has_more = _header(path)
+        if not _has_its_end(path):
+            decoded(path)  # which says what is wrong, if anything is
         if has_more:
             several.append(path)
         first = first or (path, size)
         if one_size and size != first[1]:
             raise DataError(several_sizes({first[1]: shown(first[0]), size: shown(path)}))
     return remarks(several)
+
+
+_ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82", b"GIF8": b";"}  # by how a file starts
+
+
+@_naming_the_file
+def _has_its_end(path: str) -> bool:
+    """Whether a file ends as one of its format does; where not, it is cut off, or has something behind the picture."""
+    with open(path, "rb") as file:
+        start = file.read(12)
+        if start[:4] == b"RIFF":  # WebP: its length is in its header
+            return os.path.getsize(path) >= 8 + int.from_bytes(start[4:8], "little")
+        end = next((end for begin, end in _ENDS.items() if start.startswith(begin)), b"")
+        file.seek(-len(end), os.SEEK_END)
+        return file.read() == end
 
 
 @_naming_the_file

@@ -209,6 +209,13 @@ def test_a_sweep_of_lambda_is_one_line_in_the_order_of_lambda(sweep: Plan, brows
     browser.run(f"{summary}.querySelectorAll('thead th')[5].firstChild.click()")
     labels = column(browser, "summary", 0)
     assert labels[-6:] == [f"gmm-bound-w{weight:g}" for weight in LAMBDAS]
+    for table, place in (("front", 1), ("summary", 0)):  # by the strength, and by a name with a strength in it
+        browser.run(
+            f"document.querySelector('[data-name={table}]').querySelectorAll('thead th')[{place}].firstChild.click()"
+        )
+        found = [one for one in column(browser, table, place) if one.startswith(("λ", "gmm"))]
+        start = "λ " if table == "front" else "gmm-bound-w"
+        assert found == [f"{start}{weight:g}" for weight in sorted(LAMBDAS)]
     assert hover(browser, dot(2)).startswith("gmm-bound-w0.1\ntest accuracy 91.95")
     search(browser, "gmm w0.03")
     assert column(browser, "summary", 0) == ["gmm-bound-w0.03"]

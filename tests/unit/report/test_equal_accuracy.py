@@ -224,6 +224,18 @@ def test_pairs_of_methods_are_compared_seed_by_seed_with_p_values_for_the_family
     assert methods["p_holm"].tolist() == pytest.approx(expected)
 
 
+def test_of_many_pairs_those_told_apart_best_are_shown_and_the_rest_is_in_a_file() -> None:
+    rows = noise() + [one for each in range(8) for one in method((1 + each, 1.1 + each, 1 + 1.2 * each), f"m{each}")]
+    frames = Comparisons(pd.DataFrame(rows), points=(1.0, 2.0, 5.0)).frames()
+    table = equal_tables(frames, "shadow, query")["paired"]
+    pairs = frames["paired"].query("other != 'plain noise'")
+    assert (len(pairs), len(table.rows)) == (84, 60)
+    assert table.notes[0].startswith("60 of 84 pairs")
+    told = {(row[0], row[1], row[2]) for row in table.rows}
+    left = [one for one in pairs.itertuples() if (f"{one.points_below:g}", one.method, one.other) not in told]
+    assert min(one.p_holm for one in left) >= pairs["p_holm"].sort_values().iloc[59]
+
+
 def test_with_single_images_their_choice_widens_the_interval() -> None:
     """And the middle stays where it was, but for the mean over images."""
     random = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from cem.planning.status import State
 from cem.planning.steps import steps_of
 from cem.report.finished import describe, report_finished
 from cem.report.page import write_page, write_report
-from cem.report.provenance import COMMAND
+from cem.report.provenance import command
 from cem.report.results import aggregate
 
 from .test_page import Page
@@ -104,9 +104,25 @@ def test_of_nothing_the_report_says_what_is_missing_and_which_command_makes_it(p
     text = Page(plan.report).text
     assert "None of 8 runs has a result: there are no numbers to show." in text
     for name in plan.runs:
-        assert f"{COMMAND} {plan.folder}/runs/{name}/train.json" in text
+        assert f"{command()} {plan.folder}/runs/{name}/train.json" in text
     assert "report of the 0 finished of 8 runs" in describe(plan, missing)
     assert not (plan.folder / "results.csv").exists()
+
+
+def test_nothing_of_an_earlier_report_stays_beside_the_new_one(plan: Plan) -> None:
+    stale = [plan.folder / name for name in ("tables/limits.tex", "figures/attack_gone.svg")]
+    report_finished(plan)
+    kept = {path.name for path in (plan.folder / "tables").iterdir()}
+    for path in stale:
+        path.write_text("of another time")
+    report_finished(plan)
+    assert not any(path.exists() for path in stale)
+    assert {path.name for path in (plan.folder / "tables").iterdir()} == kept
+    for number in range(8):
+        lose(plan, number)
+    report_finished(plan)
+    left = ("results.csv", "runs.csv", "results.parquet", "tables", "figures")
+    assert not any((plan.folder / name).exists() for name in left)
 
 
 def test_a_missing_attack_is_named_with_the_command_that_makes_it(plan: Plan) -> None:
@@ -115,4 +131,4 @@ def test_a_missing_attack_is_named_with_the_command_that_makes_it(plan: Plan) ->
     (missing,) = report_finished(plan)
     text = Page(plan.report).text
     assert f"{name} {missing.text}" in text
-    assert f"{COMMAND} {plan.attack(run, 'decoder')}/metrics.parquet" in text
+    assert f"{command()} {plan.attack(run, 'decoder')}/metrics.parquet" in text

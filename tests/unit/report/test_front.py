@@ -1,6 +1,7 @@
 """The front of accuracy and error, and the area behind it."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,14 @@ import pytest
 
 from cem.report.equal_accuracy import Comparisons
 from cem.report.front import hypervolume, on_front
+from cem.report.front_drawing import front
+from cem.report.groups import group_plan
 from cem.report.pictures import PLAIN, method_colour
+from cem.report.results import gather
+from cem.report.scores import Scores
+from cem.report.threat import threat_models
 
+from .conftest import STUDY, write_study
 from .test_equal_accuracy import method, noise, row
 
 
@@ -71,3 +78,13 @@ def test_dominated_rows_are_not_on_the_front() -> None:
 
 def test_no_method_has_the_colour_of_plain_noise_or_of_another() -> None:
     assert len({PLAIN, *map(method_colour, range(20))}) == 21
+
+
+def test_noise_of_each_arena_has_a_name_and_a_line_of_its_own(tmp_path: Path) -> None:
+    plan = write_study(tmp_path, STUDY + "grid: {model.cut_layer: [3, 4]}\n")
+    results, _ = gather(plan)
+    drawing = front(group_plan(plan), results, threat_models(plan)[0], Scores(plan))
+    plain = [family for family in drawing.families if family.plain]
+    assert [family.name for family in plain] == ["cut_layer 3: plain noise", "cut_layer 4: plain noise"]
+    assert len({family.dash for family in plain}) == 2
+    assert all(family.name in drawing.alt for family in plain)

@@ -141,8 +141,11 @@ def test_errors_on_different_images_are_not_compared(tmp_path: Path) -> None:
         if run.surrogate.kind == "gmm":
             path = plan.attack(run, "decoder") / "metrics.parquet"
             pd.read_parquet(path).query("index == 0").to_parquet(path, index=False)
-    text = Page(report(plan) / "report.html").text
-    assert "the strongest attacks are scored on different images" in text
+    out = report(plan)
+    assert "the strongest attacks are scored on different images" in Page(out / "report.html").text
+    lines = [line for line in (out / "tables/comparisons.tex").read_text().splitlines() if "different images" in line]
+    assert lines
+    assert all(line.split(" & ")[5:7] == ["--", "--"] for line in lines)
 
 
 def test_test_images_that_the_attacker_owns_are_warned_of(tmp_path: Path) -> None:
@@ -433,6 +436,17 @@ def test_pages_are_html_without_errors(plan, tmp_path):
 
 def test_latex_is_escaped() -> None:
     assert escape_latex("a_b & 5 % ± \\") == r"a\_b \& 5 \% $\pm$ \textbackslash{}"
+    assert escape_latex("< 0.001 at σ/√4, |x|") == r"$<$ 0.001 at $\sigma$/$\surd$4, \textbar{}x\textbar{}"
+
+
+def test_no_table_has_a_sign_that_latex_does_not_print(plan: Plan) -> None:
+    report(plan)
+    found = plan.folder.rglob("*.tex")
+    texts = {path.name: re.sub("^%.*", "", path.read_text(), flags=re.M) for path in found}
+    assert len(texts) > 5
+    for name, text in texts.items():
+        assert text.isascii(), (name, {sign for sign in text if not sign.isascii()})
+        assert not re.search(r"(?<!\$)[<>|]", text), name
 
 
 def test_no_torch() -> None:

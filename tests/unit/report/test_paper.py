@@ -44,21 +44,21 @@ def table(plan: Plan, monkeypatch):
 
 def test_the_chosen_columns_come_in_their_order(table):
     begin, top, header, *_, end = table("leakage_nats", "accuracy")
-    assert (begin, top, end) == ([r"\begin{tabular}{lrr}"], [r"\toprule"], [r"\end{tabular}"])
-    assert header == ["", r"leakage $\le$, nats", r"accuracy, \%"]
+    assert (begin, top, end) == ([r"\begin{tabular}{lrrr}"], [r"\toprule"], [r"\end{tabular}"])
+    assert header == ["", "seeds", r"leakage $\le$, nats", r"accuracy, \%"]
 
 
 def test_a_row_has_mean_and_interval_and_the_references_stand_apart(table):
     rows = table("accuracy")
     rules = [place for place, row in enumerate(rows) if row == [r"\midrule"]]
     assert len(rules) == 2
-    assert re.sub(r"\\textbf\{([^}]*)\}", r"\1", rows[4][1]) == r"97.5~$\pm$~6.4"
+    assert re.sub(r"\\textbf\{([^}]*)\}", r"\1", rows[4][2]) == r"97.5~$\pm$~6.4"
     assert "undefended reference" in rows[rules[1] + 1][0]
 
 
 def test_bold_is_what_no_row_surely_beats(table):
     def bold(**values) -> list[bool]:
-        return [r"\textbf" in row[1] for row in table(**values) if len(row) == 2][1:]
+        return [r"\textbf" in row[2] for row in table(**values) if len(row) == 3][1:]
 
     # Four rows, the last one a reference, which is not judged. Of MSE more is better for the defender.
     assert bold(mse=[(1.0, 0.1), (2.0, 0.1), (1.85, 0.1), (9.0, 0.1)]) == [False, True, True, False]
@@ -69,9 +69,9 @@ def test_bold_is_what_no_row_surely_beats(table):
 def test_a_limit_has_its_sign_and_is_never_the_best(table):
     gmm = table.results["surrogate"] == "gmm"
     table.results.loc[gmm, "strongest_bound"] = True
-    rows = [row for row in table(mse=[(1.0, 0.1), (2.0, 0.1), (0.5, 0.1), (9.0, 0.1)]) if len(row) == 2][1:]
-    assert [row[1].startswith(r"$\le$ ") for row in rows] == [False, True, False, False]
-    assert [r"\textbf" in row[1] for row in rows] == [True, False, False, False]
+    rows = [row for row in table(mse=[(1.0, 0.1), (2.0, 0.1), (0.5, 0.1), (9.0, 0.1)]) if len(row) == 3][1:]
+    assert [row[2].startswith(r"$\le$ ") for row in rows] == [False, True, False, False]
+    assert [r"\textbf" in row[2] for row in rows] == [True, False, False, False]
 
 
 def test_names_are_escaped():

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 
 from cem.planning.plan import Plan
-from cem.report.provenance import code_version, provenance
+from cem.planning.workflow import WORKFLOW, run_command
+from cem.report.provenance import code_version, command, provenance
 
 
 def test_the_page_says_which_machines_when_and_how(plan: Plan) -> None:
     facts = provenance(plan)
     assert facts["trained on"] == "n (cpu)"
     assert facts["trainings started"] == "2026-11-27T08:53:31+00:00"
-    assert facts["made by"] == "snakemake --profile profiles/local --configfile STUDY.yaml"
+    assert facts["to make it again"] == run_command(Path("STUDY.yaml"))
     assert facts["code of this page"].startswith("cem ")
 
 
@@ -39,3 +40,10 @@ def test_a_commit_is_told_with_what_has_changed_since(tmp_path: Path) -> None:
 def test_without_git_no_commit_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert "commit not known: not a git checkout, or git is not installed" in code_version(Path(__file__).parent)
+
+
+def test_the_command_works_where_the_page_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[3])
+    assert command() == "snakemake --profile profiles/local --configfile STUDY.yaml"
+    monkeypatch.chdir(tmp_path)  # that of an audit: it has no profile and no Snakefile
+    assert command() == f"snakemake --snakefile {WORKFLOW} --cores all --configfile STUDY.yaml"

@@ -9,6 +9,7 @@ import pytest
 
 from cem.cli import main
 from cem.planning.plan import Plan
+from cem.report.entries import differing
 from cem.report.results import gather, write_tables
 
 
@@ -144,3 +145,19 @@ def test_a_page_of_many_runs_has_a_name_that_a_file_can_have(compared, plan):
     assert page.is_file()
     assert len(page.name) < 160
     assert compared(*names[1:])[1].splitlines()[-1] != out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        ({"training.max_grad_norm": ""}, {"training.max_grad_norm": "5"}, ["training.max_grad_norm"]),
+        ({"dataset.source": "npz", "dataset.augment": ""}, {"dataset.source": "npz", "dataset.augment.flip": "True"},
+         ["dataset.augment.flip"]),
+        ({"surrogate.kind": "none"}, {"surrogate.kind": "gmm", "surrogate.weight": "1"}, ["surrogate.kind"]),
+        ({"model.arch": "vgg11", "model.width": "1"}, {"model.arch": "vit_small", "model.patch": "4"}, ["model.arch"]),
+        ({"noise_std": "0.1"}, {"noise_std": "0.1"}, []),
+    ],
+)  # fmt: skip
+def test_what_is_absent_differs_from_a_value_and_what_another_member_lacks_does_not(one, other, names):
+    assert differing([one, other]) == names
+    assert differing([other, one, other]) == names

@@ -8,9 +8,9 @@ from cem.planning.plan import Plan
 from cem.report import shown
 from cem.report.groups import group_plan
 from cem.report.inputs import read_results
-from cem.report.page import write_report
+from cem.report.page import write_page, write_report
 from cem.report.results import aggregate
-from cem.report.shown import shown_groups, shown_note
+from cem.report.shown import mapped_groups, shown_groups, shown_note
 from cem.report.threat import threat_models
 
 
@@ -58,3 +58,18 @@ def test_the_page_of_a_large_study_says_which_rows_it_shows(
     write_report(plan, results, plan.report)
     assert "Pictures of 4 rows could not be told apart" in plan.report.read_text()
     assert "Timeline of jobs" not in plan.report.read_text()
+
+
+def test_where_no_attack_counts_there_is_no_front_and_the_first_rows_are_shown(
+    plan: Plan, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MOST_IN_PICTURES", "MOST_MAPS"):
+        monkeypatch.setattr(shown, name, 3)
+    for name in ("FROM_FRONT", "MAPS_OF_FRONT"):
+        monkeypatch.setattr(shown, name, 2)
+    groups, table, threat = group_plan(plan), read_results(plan, results), threat_models(plan)[0]
+    table = table.assign(strongest_of="")
+    assert shown_groups(groups, table, threat) == groups[:2]
+    assert mapped_groups(groups, groups[:2], table, threat) == groups[:2]
+    write_page(plan, table, plan.report)
+    assert "or the first where no attack counts" in plan.report.read_text()
