@@ -41,7 +41,7 @@ def test_published_settings(study):
             (found,) = study(preset=name, dataset={"source": "synthetic", "name": dataset}).runs()
             (adversarial,) = found.defenses
             assert (found.noise_std, adversarial.member) == (noise, "adversarial")
-            assert (adversarial.weight, adversarial.score, adversarial.threshold) == (0.3, "ssim", threshold)
+            assert (adversarial.weight, adversarial.score, adversarial.limit) == (0.3, "ssim", -threshold)
             assert (adversarial.net, adversarial.lr) == ("res_normN4C64", 1e-3)
 
 
@@ -106,6 +106,12 @@ def test_what_contradicts_a_preset_is_refused_with_both_named(tmp_path, settings
     file.write_text(yaml.safe_dump(settings(**{"preset": "Noise_Nopeek"} | changes), sort_keys=False))
     with pytest.raises(ConfigError, match=line + ".*" + message):
         load_study(file)
+
+
+def test_an_absent_threshold_is_that_of_the_preset(study):
+    defense = {"kind": "adversarial", "weight": 0.3}
+    said, unsaid = (study(preset="ResSFL", defenses=[defense | more]).runs()[0] for more in ({"threshold": 0.5}, {}))
+    assert said.id == unsaid.id == study(preset="ResSFL").runs()[0].id
 
 
 def test_what_says_the_same_as_a_preset_is_no_contradiction(study):

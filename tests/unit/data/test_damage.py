@@ -134,6 +134,20 @@ def test_damaged_images_are_read_or_refused(tmp_path: Path, quiet: None) -> None
     assert "refused, then read" not in found
 
 
+@pytest.mark.parametrize("form", ["jpg", "png", "gif", "webp"])
+def test_an_image_that_is_cut_off_is_refused_by_name_before_any_job(tmp_path: Path, form: str) -> None:
+    path, more = tmp_path / f"whole.{form}", tmp_path / f"more.{form}"
+    pixels = Image.fromarray(RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    pixels.save(path)
+    more.write_bytes(path.read_bytes() + b"what a camera adds")
+    check_headers([str(path), str(more)], one_size=False)
+    for part in (0.5, 0.9):
+        cut = tmp_path / f"cut.{form}"
+        cut.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+        with pytest.raises(DataError, match=rf"cut\.{form}: expected an image, cannot read it"):
+            check_headers([str(cut)], one_size=False)
+
+
 def arrays() -> list[dict[str, bytes]]:
     """Files that hold a small data set, as npz and as idx."""
     x, y = RNG.integers(0, 256, (24, 9, 10), dtype=np.uint8), np.arange(24) % 2

@@ -116,6 +116,38 @@ def unkept():
     net.register_buffer("scale", torch.rand(1), persistent=False)
     return net
 
+class InPlace(Net):
+    def forward(self, x):
+        out = self.features(x)
+        F.threshold(out, 0.2, 0.0, inplace=True)
+        return self.head(out.flatten(1))
+
+def in_place():
+    net = InPlace(10)
+    nn.init.zeros_(net.head.weight)
+    return net
+
+class Shared(Net):
+    def forward(self, x):
+        return self.head(self.features[2](self.features(x)).flatten(1))
+
+def shared():
+    return Shared(10)
+
+def pairs():
+    net = Net(10)
+    net.features[3] = nn.MaxPool2d(4, return_indices=True)
+    return net
+
+class First(nn.Module):
+    def forward(self, x):
+        return x[0]
+
+def indices():
+    net = pairs()
+    net.features.append(First())
+    return net
+
 def nothing():
     return None
 
@@ -218,6 +250,9 @@ def test_images_are_standardised_as_the_settings_say(folder: Path) -> None:
         ({"make": "broken"}, "broken failed: RuntimeError: out of cheese"),
         ({"make": "branching"}, "cannot be taken apart"),
         ({"make": "random"}, "gives other logits than in one piece"),
+        ({"make": "in_place"}, "gives other logits than in one piece"),  # behind a head of zeros
+        ({"make": "shared"}, r"calls features\.2 2 times, so that it is no place in the network\. Cut at features"),
+        ({"make": "indices", "cut": "features.3"}, r"features\.3 of .* gives a tuple; expected one tensor"),
     ],
 )
 def test_mistakes_in_the_network_are_named(folder: Path, settings: dict[str, str], message: str) -> None:
@@ -331,6 +366,8 @@ def test_a_file_that_is_no_weights_is_named(folder: Path) -> None:
         checked(own(folder, weights=str(folder / "w.pt")))
     assert "likely succeed" not in str(raised.value)
     save_file(state(), folder / "w.safetensors")
+    with pytest.raises(ModelError, match=r"entry: 'ema': a safetensors file holds tensors alone.*Leave entry out"):
+        checked(own(folder, weights=Checkpoint(path=str(folder / "w.safetensors"), entry="ema")))
     wrong = Checkpoint(path=str(folder / "w.safetensors"), keys={"module.": ""})
     with pytest.raises(ModelError, match=r"no name of the file begins with 'module.'; it has 'features.0.bias'"):
         checked(own(folder, weights=wrong))

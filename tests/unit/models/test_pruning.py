@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from cem.config import Pruning, ResNet20, Vgg11
+from cem.config import Pruning, ResNet20, SparseCoding, Vgg11
 from cem.models import make_split, parameter_count, smashed_shape
 from cem.models.pruning import prune
 from cem.models.residual import BasicBlock
+from cem.models.sparse_coding import SparseCode
 
 IMAGE = (3, 32, 32)
 
@@ -114,7 +115,20 @@ def test_settings_know_how_many_convolutions_lose_channels(model, convolutions) 
 
 def test_an_encoder_whose_parts_nobody_knows_is_refused() -> None:
     with pytest.raises(TypeError, match="one after the other, found Linear"):
-        prune(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(2, 2)), 0.1)
+        prune(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(2, 2), nn.Conv2d(4, 4, 1)), 0.1)
+
+
+def test_a_sparse_code_behind_the_last_convolution_stays() -> None:
+    """As the settings give it, and as pruning leaves it."""
+    sca = (SparseCoding(),)
+    whole, pruned = (
+        make_split(Vgg11(client_pruned=part), IMAGE, 10, torch.Generator().manual_seed(1), sca)[0] for part in (0, 0.3)
+    )
+    (code,) = [part for part in whole if isinstance(part, SparseCode)]
+    replaced = prune(whole, 0.3)
+    assert not any(former is code.dictionary for former, *_ in replaced)
+    assert smashed_shape(whole, IMAGE) == smashed_shape(pruned, IMAGE)
+    assert [one.shape for one in whole.parameters()] == [one.shape for one in pruned.parameters()]
 
 
 def test_pruning_of_a_client_with_one_convolution_is_refused() -> None:

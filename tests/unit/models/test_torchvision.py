@@ -52,12 +52,21 @@ def test_weights_start_as_torchvision_starts_them_and_the_seed_decides() -> None
         ("resnet18", "layer1.0.conv1", r"what follows also needs .*Cut at layer1\.0"),
         ("resnet18", "fc", "leaves one side nothing to learn"),
         ("resnet19", "layer1", "none called 'resnet19'; near it: resnet1"),
-        ("vit_b_16", "encoder.layers.encoder_layer_0", "expected a square map .*take vit_small|does not take images"),
     ],
 )
 def test_what_is_no_cut_is_refused_with_what_is_near(classifier: str, module: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         build_split(cut(classifier, module), IMAGE, 5)
+
+
+def test_tokens_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"encoder_layer_0 .* gives 197×768 numbers.*expected a square map"):
+        build_split(cut("vit_b_16", "encoder.layers.encoder_layer_0"), (3, 224, 224), 5)
+
+
+def test_a_module_that_is_called_twice_is_no_cut() -> None:
+    with pytest.raises(ModelError, match=r"calls layer1\.0\.relu 2 times.*Cut at layer1\.0"):
+        build_split(cut("resnet18", "layer1.0.relu"), IMAGE, 5)
 
 
 def test_images_of_another_shape_are_refused_with_both() -> None:

@@ -113,6 +113,12 @@ def test_a_difference_of_setting_is_named_with_both_values(study, changes, said)
     assert differences(run, row_of(run)) == said
 
 
+def test_a_division_by_identity_is_a_difference(study):
+    faces = {"source": "image_folder", "name": "facescrub", "path": "x", "side": 48, "split": {"by": "identity"}}
+    (run,) = study(dataset=faces, preset="ResSFL").runs()
+    assert "dataset.split.by identity (image)" in differences(run, row_of(run))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -150,6 +156,12 @@ PAPERS = {
         ("gan", {}, []),
         ("gan", {"epochs": 15}, ["gan.epochs 15 (150)"]),
         ("gan", {"start": "scratch", "decoder": None}, ["gan.start scratch (decoder)"]),
+        (
+            "gan",
+            {"decoder": {"net": "res_normN8C64", "epochs": 1, "lr": 0.05}},
+            ["gan.decoder.epochs 1 (50)", "gan.decoder.lr 0.05 (0.001)"],
+        ),
+        ("gan", {"decoder": {"net": "res_normN8C64", "epochs": None}}, ["gan.decoder.epochs found, at most 256 (50)"]),
     ],
 )
 def test_what_an_attack_has_other_than_the_papers_is_named(study, kind, changes, said):
