@@ -45,5 +45,5 @@ docs: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.lock
 	$(PY) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
-	$(PY) -m compileall -q -j 0 .venv/lib > .venv/compiled.log || true
+	$(PY) -m compileall -q -j 0 .venv/lib > .venv/compiled.log 2>&1 || true
 	touch .venv/ready

@@ -1,7 +1,7 @@
 """The defences: what acts on z before it leaves the client, or on the encoder's objective."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -94,14 +94,6 @@ class Adversarial(DefenseSettings):
     def _net_form(cls, value: str) -> str:
         parse_decoder(value)
         return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_spelling(cls, settings: Any) -> Any:
-        """An SSIM of 0.5 is what an absent threshold stands for: one run has one name."""
-        if isinstance(settings, dict) and settings.get("score", "ssim") == "ssim" and settings.get("threshold") == 0.5:
-            return {name: value for name, value in settings.items() if name != "threshold"}
-        return settings
 
     @model_validator(mode="after")
     def _threshold_of_score(self) -> "Adversarial":

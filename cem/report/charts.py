@@ -18,6 +18,7 @@ from cem.report.statistics import Estimate, over_seeds
 from cem.report.threat import ThreatModel
 from cem.storage.job_records import AttackRecord
 
+_NOISES = ("--", ":", "-")  # lines of plain noise, which is black in every arena
 PANELS = {
     "val_accuracy": "accuracy on val, %",
     "cross_entropy": "cross-entropy, nats",
@@ -63,11 +64,13 @@ def accuracy_against_error(
         axes.plot(accuracy.mean, mse.mean, **style, markersize=9, markeredgecolor=edge)
         ends[group.label] = accuracy, mse
         headlines.append(rows)
+    plain = [curve for curve in curves if curve.plain]
     for curve in curves:
         places = [ends[point.group.label] for point in curve.points]
         path = [accuracy.mean for accuracy, _ in places], [mse.mean for _, mse in places]
         hue, _ = looks[curve.points[-1].group.label]
-        axes.plot(*path, color=hue, linestyle="--" if curve.plain else "-", linewidth=1.2, zorder=1)
+        line = _NOISES[plain.index(curve) % len(_NOISES)] if curve.plain else "-"
+        axes.plot(*path, color=hue, linestyle=line, linewidth=1.2, zorder=1)
     for error in pd.concat(headlines).groupby("dataset")["mse_mean_image"].mean() if headlines else []:
         axes.axhline(error, color="#555555", linewidth=1, linestyle=":")
         axes.annotate("mean image: sees nothing", (0, error), xycoords=("axes fraction", "data"), xytext=(3, 3),

@@ -1,6 +1,5 @@
 """The report of what is finished: made at any time, from the runs and attacks that are whole, with the others named."""
 
-import shutil
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,10 +62,6 @@ def report_finished(plan: Plan, *, at_work: bool | None = None) -> list[RunStatu
     finished, whole = Finished(plan), plan.folder / "results.parquet"
     if not finished.asked:
         write_missing(plan, missing, plan.report)
-        for name in ("results.parquet", "results.csv", "runs.csv"):
-            (plan.folder / name).unlink(missing_ok=True)
-        for name in FOLDERS:
-            shutil.rmtree(plan.folder / name, ignore_errors=True)
         return missing
     if missing:
         whole.unlink(missing_ok=True)
@@ -78,10 +73,14 @@ def report_finished(plan: Plan, *, at_work: bool | None = None) -> list[RunStatu
         figures, tables = (folder / name for name in FOLDERS)
         write_page(finished, results, folder / plan.report.name, figures, tables, whole=plan, missing=missing)
         if not (missing and whole.exists()):
-            for name in FOLDERS:
-                shutil.rmtree(plan.folder / name, ignore_errors=True)
-            for path in sorted(folder.iterdir()):
-                path.replace(plan.folder / path.name)
+            new = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+            for path in sorted(new):
+                (plan.folder / path).parent.mkdir(exist_ok=True)
+                (folder / path).replace(plan.folder / path)
+            former = [path for name in FOLDERS for path in (plan.folder / name).glob("*") if path.is_file()]
+            for path in former:
+                if path.relative_to(plan.folder) not in new:
+                    path.unlink()
     return missing
 
 

@@ -22,7 +22,7 @@ from cem.report.threat import ThreatModel
 WIDTH, HEIGHT = 860, 470
 LEFT, RIGHT, TOP, BOTTOM = 70, 24, 18, 54  # of the frame, in the picture's units
 LOG_BEYOND = 12  # times the least error: then the errors' axis is logarithmic
-DASHES = ("6 4", "2 3", "10 3 2 3")
+LINES = (("6 4", "dashed"), ("2 3", "dotted"), ("none", "solid"))  # of plain noise: in the picture, in the legend
 Place = tuple[float, float]
 
 
@@ -43,14 +43,16 @@ class Dot:
 class Family:
     """A method at its strengths, in their order. colour: a CSS colour that no other method has.
 
-    dash: of the line, where it is plain noise, which is black in every arena; another in each.
+    dash, border: of its line in the picture and in the legend, where it is plain noise, which is black in every arena;
+    another in each.
     """
 
     name: str
     colour: str
     plain: bool
     dots: tuple[Dot, ...]
-    dash: str
+    dash: str = ""
+    border: str = ""
 
     @property
     def path(self) -> str:
@@ -106,7 +108,7 @@ def front(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, score
             "var(--ink)" if one.plain else f"var(--c{one.method}, {method_colour(one.method)})",
             one.plain,
             tuple(_dot(point, one.curve, x, y) for point in points),
-            DASHES[plain.index(one) % len(DASHES)] if one.plain else "",
+            *(LINES[plain.index(one) % len(LINES)] if one.plain else ()),
         )
         for one, points in found
     )

@@ -62,5 +62,5 @@ def remedies(plan: Plan, missing: Sequence[RunStatus]) -> dict[str, str]:
         lacking = [
             path for step in steps_of(plan, one.run, plan.runs[one.run]) for path in step.outputs if not path.is_file()
         ]
-        found[one.run] = f"{command()} {lacking[0]}" if lacking else command()
+        found[one.run] = f"{command()} -- {lacking[0]}" if lacking else command()
     return found

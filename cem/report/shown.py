@@ -57,6 +57,7 @@ def shown_note(groups: list[Group], shown: list[Group]) -> str:
     return (
         f"Pictures of {len(groups)} rows could not be told apart. Those of training, attacks, reconstructions and "
         f"smashed data, and the names in the chart's file, are of {len(shown)} rows spread along the front, which "
-        f"holds the rows that no other one beats in both accuracy and error: {names}. Tables and the chart are of all "
+        "holds the rows that no other one beats in both accuracy and error (the first rows, where no attack counts): "
+        f"{names}. Tables and the chart are of all "
         "rows; a timeline of so many jobs is left out."
     )

@@ -55,7 +55,7 @@ def export(run: Path, attack: str, target: Path) -> tuple[WeightsHeader, str]:
         there = sorted(path.parent.name for path in run.glob("attacks/*/attack.json"))
         raise ExportError(
             f"{folder}: expected a finished attack, found no attack.json. {_listed('Finished on this run', there)} One "
-            f"that the study has is made by: snakemake --cores all [--configfile FILE] {folder / 'attack.json'}"
+            f"that the study has is made by: snakemake --cores all [--configfile FILE] -- {folder / 'attack.json'}"
         )
     found, source = read_record(folder / "attack.json", AttackRecord, "attack"), folder / NAME
     again = f"delete {folder / 'attack.json'} and run the study again"

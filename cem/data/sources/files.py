@@ -67,6 +67,8 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 def is_special(entry: os.DirEntry[str]) -> bool:
     """Whether an entry is neither file nor folder nor a link to nothing: a pipe, a device. Reading may never end."""
+    if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
+        return False  # which listing the folder has told, without a look at each
     try:
         mode = entry.stat().st_mode
     except FileNotFoundError:
@@ -105,9 +107,10 @@ def visible_files(path: str) -> Iterator[tuple[str, str]]:
     if not os.path.isdir(path):
         yield path, ""
         return
+    start = len(os.path.join(path, ""))
     for entry in walk(path):
         if not is_hidden(entry.name) and not is_special(entry):
-            yield entry.path, entry.path[len(os.path.join(path, "")) :]
+            yield entry.path, entry.path[start:]
 
 
 def content_digest(paths: Iterable[str], known: Mapping[str, bytes] = MappingProxyType({})) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
+from cem.data.sources.depth import is_of_other_bits
 from cem.data.sources.files import shown
 from cem.data.sources.source import LARGEST_ASPECT, SMALLEST_SIDE, DataError, Raw, is_picture, several_sizes
 
@@ -26,6 +27,7 @@ _BY_NAME_ALONE = ("TGA",)  # formats that any bytes may pass for
 _GREY = ("1", "L")
 _MODES = (*_GREY, "P", "RGB", "CMYK", "YCbCr", "LAB", "HSV")
 _CHECKED = 10_000  # images whose header is read before any job starts
+_LOOKED_INTO = 100  # images that are read before any job starts, as they do not end as others do
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -106,8 +108,7 @@ def _naming_the_file(read: Callable[[str], T]) -> Callable[[str], T]:
 @_naming_the_file
 def decoded(path: str) -> Picture:
     """The pixels of an image file, upright. Raises DataError."""
-    with open(path, "rb", buffering=0) as file:  # whole: Pillow reads a file in many small pieces
-        content = file.read()
+    content = _content(path)  # whole: Pillow reads a file in many small pieces
     memory = io.BytesIO(content)
     image = _image(memory, path)
     _check(path, image, memory)
@@ -124,6 +125,19 @@ def decoded(path: str) -> Picture:
     return Picture(pixels, several, hashlib.sha256(content).digest())
 
 
+def _content(path: str) -> bytes:
+    """What a file holds. Without Python's file object, which takes longer than to read a small image."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(file).st_size
+        pieces = [os.read(file, size)]
+        while piece := os.read(file, max(size, 1)):  # of what is longer than it says, or than one call gives
+            pieces.append(piece)
+    finally:
+        os.close(file)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
 def remarks(several: Sequence[str]) -> list[str]:
     """Notes on the files that hold several pictures."""
     if not several:
@@ -137,14 +151,17 @@ def remarks(several: Sequence[str]) -> list[str]:
 def check_headers(files: Sequence[str], *, one_size: bool) -> list[str]:
     """Look at the headers and the ends of up to 10,000 images, spread evenly; gives notes.
 
-    Raises DataError for one that is damaged, cut off, or of a kind that cannot be read, and, for `one_size`, when sizes
-    differ.
+    Raises DataError for one that is damaged, cut off (JPEG, PNG, GIF, WebP; some cameras put something behind each
+    picture, of which the first hundred are then read), or of a kind that cannot be read, and, for `one_size`, when
+    sizes differ.
     """
     several: list[str] = []
+    looked_into = 0
     first: tuple[str, tuple[int, int]] | None = None
     for path in files[:: max(1, -(-len(files) // _CHECKED))]:
         size, has_more = _header(path)
-        if not _has_its_end(path):
+        if looked_into < _LOOKED_INTO and not _has_its_end(path):
+            looked_into += 1
             decoded(path)  # which says what is wrong, if anything is
         if has_more:
             several.append(path)
@@ -213,7 +230,7 @@ def _check(path: str, image: Image.Image, file: io.BytesIO | io.BufferedReader) 
             f"{shown(path)}: expected pictures, at least {SMALLEST_SIDE} pixels a side and at most {LARGEST_ASPECT} "
             f"times as long as wide, found {width}×{height}. Remove the file."
         )
-    other_bits = _is_of_other_bits(image, file)
+    other_bits = is_of_other_bits(image, file)
     see_through = "transparency" in image.info or (image.palette is not None and image.palette.mode.endswith("A"))
     if image.mode not in _MODES or see_through or other_bits:
         kind = f"{image.mode!r}{' with transparency' if see_through else ''}"
@@ -222,44 +239,6 @@ def _check(path: str, image: Image.Image, file: io.BytesIO | io.BufferedReader) 
             f"{shown(path)}: expected 8-bit grey or colour without transparency, found Pillow's mode {kind}. "
             "Convert the image first."
         )
-
-
-def _is_of_other_bits(image: Image.Image, file: io.BytesIO | io.BufferedReader) -> bool:
-    """Whether a colour has more than 8 bits in the file, of which Pillow would keep the high ones without a word.
-
-    Of JPEG2000 also where it has fewer, whose white Pillow makes grey.
-    """
-    if image.format in _OTHER_BITS:  # Pillow says what it makes of these, not what they hold
-        place = file.tell()
-        file.seek(0)
-        content = file.read()
-        file.seek(place)
-        return _OTHER_BITS[image.format](content)
-    bits = getattr(image, "tag_v2", {}).get(Base.BitsPerSample, ())
-    if any(isinstance(one, int) and one > 8 for one in (bits if isinstance(bits, tuple) else (bits,))):
-        return True  # TIFF: its tiles do not say so where each colour has a plane of its own
-    for decoder, _, _, told in getattr(image, "tile", ()):
-        parts = told if isinstance(told, tuple) else (told,)
-        if decoder == "SGI16" or any(isinstance(part, str) and ";16" in part and part != "BGR;16" for part in parts):
-            return True  # BGR;16: 16 bits for all three
-        if decoder.startswith("ppm") and any(isinstance(part, int) and part > 255 for part in parts):
-            return True
-    return False
-
-
-def _jpeg2000_of_other_bits(content: bytes) -> bool:
-    """By the header of its codestream (SIZ): how many colours there are, then three bytes for each, first the depth."""
-    header = content.partition(b"\xff\x4f\xff\x51")[2]
-    count = int.from_bytes(header[36:38], "big")
-    return any(depth & 0x7F != 7 for depth in header[38 : 38 + 3 * count : 3])  # one less than the bits
-
-
-def _avif_of_other_bits(content: bytes) -> bool:
-    """By the boxes that say how AV1 is used, of every picture in it: the flag high_bitdepth."""
-    return any(len(box) > 2 and box[0] == 0x81 and box[2] & 0x40 for box in content.split(b"av1C")[1:])
-
-
-_OTHER_BITS = {"JPEG2000": _jpeg2000_of_other_bits, "AVIF": _avif_of_other_bits}
 
 
 def _orientation(image: Image.Image) -> int:

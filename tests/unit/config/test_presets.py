@@ -108,12 +108,6 @@ def test_what_contradicts_a_preset_is_refused_with_both_named(tmp_path, settings
         load_study(file)
 
 
-def test_an_absent_threshold_is_that_of_the_preset(study):
-    defense = {"kind": "adversarial", "weight": 0.3}
-    said, unsaid = (study(preset="ResSFL", defenses=[defense | more]).runs()[0] for more in ({"threshold": 0.5}, {}))
-    assert said.id == unsaid.id == study(preset="ResSFL").runs()[0].id
-
-
 def test_what_says_the_same_as_a_preset_is_no_contradiction(study):
     defenses = [{"kind": "nopeek", "weight": 0.3}]
     said = study(preset="Noise_Nopeek", noise_std=0.025, defenses=defenses, model={"bottleneck": "noRELU_C8S1"})

@@ -86,5 +86,5 @@ def test_noise_of_each_arena_has_a_name_and_a_line_of_its_own(tmp_path: Path) ->
     drawing = front(group_plan(plan), results, threat_models(plan)[0], Scores(plan))
     plain = [family for family in drawing.families if family.plain]
     assert [family.name for family in plain] == ["cut_layer 3: plain noise", "cut_layer 4: plain noise"]
-    assert len({family.dash for family in plain}) == 2
+    assert len({(family.dash, family.border) for family in plain}) == 2
     assert all(family.name in drawing.alt for family in plain)

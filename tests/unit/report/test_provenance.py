@@ -1,5 +1,6 @@
 """Where a page comes from."""
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -46,4 +47,4 @@ def test_the_command_works_where_the_page_was_made(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(Path(__file__).parents[3])
     assert command() == "snakemake --profile profiles/local --configfile STUDY.yaml"
     monkeypatch.chdir(tmp_path)  # that of an audit: it has no profile and no Snakefile
-    assert command() == f"snakemake --snakefile {WORKFLOW} --cores all --configfile STUDY.yaml"
+    assert command() == f"snakemake --snakefile {shlex.quote(str(WORKFLOW))} --cores all --configfile STUDY.yaml"

@@ -89,7 +89,7 @@ def test_another_file_is_not_overwritten(cem, run) -> None:
         (
             RUN,
             "flow",
-            f"is made by: snakemake --cores all [--configfile FILE] results/mine/runs/{RUN}/attacks/flow/attack",
+            f"is made by: snakemake --cores all [--configfile FILE] -- results/mine/runs/{RUN}/attacks/flow/attack",
         ),
         (RUN, "../attacks/decoder", "expected a finished attack"),
         (RUN, "linear", "expected an attack that fits networks (decoder, gan, flow, prior_search), found linear"),
