@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_COLUMNS, _LETTERS = 6, 60  # side by side on paper; letters: of the longest number of each column
 PACKAGE = r"% needs \usepackage{booktabs}"
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -23,6 +24,12 @@ class Table:
     rows: list[tuple[str, ...]]
     notes: tuple[str, ...] = ()
     text_columns: int = 1
+
+    @property
+    def wide(self) -> bool:
+        """Whether paper has no place for its columns side by side: numbers do not break, as words do."""
+        numbers = list(zip(*self.rows, strict=True))[self.text_columns :]
+        return len(self.header) > _COLUMNS or sum(max(map(len, column)) for column in numbers) > _LETTERS
 
     def places(self, names: Sequence[str]) -> list[int]:
         """Of the columns whose headers begin with these, in the table's order."""

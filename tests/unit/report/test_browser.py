@@ -13,7 +13,9 @@ import pytest
 from cem.cli import main
 from cem.planning.plan import Plan
 from cem.report.page import write_report
+from cem.report.rendering import render
 from cem.report.results import aggregate
+from cem.report.table import Table
 
 from .browser import Browser, find_browser
 from .conftest import STUDY, set_facts, write_study
@@ -230,6 +232,21 @@ def test_a_sweep_is_read_at_night_and_on_paper(sweep: Plan, browser: Browser) ->
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
     assert browser.run(WIDE) == []
     browser.open(sweep.report, width=700, media="print")
+    assert browser.run(CUT) == []
+    assert browser.run("document.documentElement.scrollWidth") <= 700
+
+
+@pytest.mark.parametrize(
+    ("columns", "number"), [(3, "0.00549 ± 0.00791"), (4, "≤ 0.00549 ± 0.00791 †"), (2, "≤ 0.0055 †")]
+)
+def test_on_paper_long_numbers_are_not_cut(browser: Browser, tmp_path: Path, columns: int, number: str) -> None:
+    """As those of two seeds are: beside one another where there is place, below one another where there is not."""
+    cell = number.replace(" ", "\N{NO-BREAK SPACE}")
+    header = ("runs", "seeds", *(f"attack {place}" for place in range(columns)))
+    table = Table("attacks", header, [("attention-conditional-w0.4, σ 0.05", "2", *[cell] * columns)])
+    page = tmp_path / "page.html"
+    page.write_text(render("several.html", title="t", tables=[table], charts=[], notes=[], links={}), encoding="utf-8")
+    browser.open(page, width=700, media="print")
     assert browser.run(CUT) == []
     assert browser.run("document.documentElement.scrollWidth") <= 700
 
