@@ -10,13 +10,13 @@ Usage: python benchmarks/conditional_ablation.py DATA.h5 FILE:SIGMA… [--seeds 
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import torch
+from mixture_ablation import arguments, table
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
@@ -262,56 +262,22 @@ def targets_table(source: Source, seed: int, steps: int) -> dict[str, float]:
     return found
 
 
-def table(
-    title: str,
-    what: Callable[[Source, int], dict[str, float]],
-    sources: list[Source],
-    seeds: int,
-    form: str,
-    over: bool,
-) -> None:
-    """One row for each variant, one column for each source. over: with what it is above the first row, in percent."""
-    columns = []
-    for source in sources:
-        begun = time.perf_counter()
-        found = [what(source, seed) for seed in range(seeds)]
-        print(f"{title}, {source.name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
-        first, cells = next(iter(found[0])), {}
-        for name in found[0]:
-            values = [run[name] for run in found]
-            cells[name] = f"{statistics.mean(values):{form}} ± {statistics.stdev(values):{form}}"
-            if over and name != first:
-                more = [100 * (run[name] / run[first] - 1) for run in found]
-                cells[name] += f" ({statistics.mean(more):+.1f} ± {statistics.stdev(more):.1f} %)"
-        columns.append(cells)
-    print(f"## {title}\n\n| | {' | '.join(source.name for source in sources)} |\n|{'---|' * (len(sources) + 1)}")
-    for name in columns[0]:
-        print(f"| {name} | {' | '.join(column[name] for column in columns)} |")
-    print(flush=True)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="the prepared images, results/data/….h5")
-    parser.add_argument("sources", nargs="+", metavar="FILE:SIGMA")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=250)
-    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
-    args = parser.parse_args()
-    if args.seeds < 2:
-        parser.error(f"--seeds: needs 2 or more for a standard deviation, found {args.seeds}")
+    args = arguments(parser, TABLES, 250)
     set_up_process(1)
     sources, steps = [read_source(text, args.data) for text in args.sources], args.steps
-    tables: dict[str, tuple[str, Callable[[Source, int, int], dict[str, float]], str, bool]] = {
-        "error": ("Held-out squared error", errors_table, ".4f", True),
-        "ridge": ("Ridge: held-out squared error", ridges_table, ".4f", False),
-        "draws": ("Agreement of two draws' gradients, cosine", draws_table, ".3f", False),
-        "memory": ("Memory of 100 images, squared error", memory_table, ".4f", False),
-        "targets": ("What the network is fitted to: `conditional_nats`", targets_table, ".1f", False),
+    tables: dict[str, tuple[str, Callable[[Source, int, int], dict[str, float]], int, bool]] = {
+        "error": ("Held-out squared error", errors_table, 4, True),
+        "ridge": ("Ridge: held-out squared error", ridges_table, 4, False),
+        "draws": ("Agreement of two draws' gradients, cosine", draws_table, 3, False),
+        "memory": ("Memory of 100 images, squared error", memory_table, 4, False),
+        "targets": ("What the network is fitted to: `conditional_nats`", targets_table, 1, False),
     }
     for name in args.tables:
-        title, what, form, over = tables[name]
-        table(title, lambda source, seed, what=what: what(source, seed, steps), sources, args.seeds, form, over)
+        title, what, digits, over = tables[name]
+        table(title, lambda source, seed, what=what: what(source, seed, steps), sources, args.seeds, digits, over)
     return 0
 
 

@@ -10,10 +10,11 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import h5py
 import torch
@@ -30,6 +31,16 @@ BATCH, SUPPORT, SCORED = 128, 1024, 1024
 TABLES = ("coupling", "support", "draws", "memory", "slots")
 SUPPORTS = (64, 128, 256, 512, 1024, 2048)
 Samples = tuple[Tensor, Tensor]
+
+
+class HasName(Protocol):
+    """What a column of a table is of."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Named = TypeVar("Named", bound=HasName)
 
 
 @dataclass(frozen=True)
@@ -288,36 +299,49 @@ def memory(source: Source, seed: int, steps: int) -> dict[str, float]:
 
 
 def table(
-    title: str, what: Callable[[Source, int], dict[str, float]], sources: list[Source], seeds: int, digits: int
+    title: str,
+    what: Callable[[Named, int], dict[str, float]],
+    sources: list[Named],
+    seeds: int,
+    digits: int,
+    over: bool = False,
 ) -> None:
-    """One row for each variant, one column for each source."""
+    """One row for each variant, one column for each source. over: with what it is above the first row, in percent."""
     columns = []
     for source in sources:
         begun = time.perf_counter()
         found = [what(source, seed) for seed in range(seeds)]
         print(f"{title}, {source.name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
-        columns.append(
-            {
-                name: f"{statistics.mean(run[name] for run in found):.{digits}f} ± "
-                f"{statistics.stdev(run[name] for run in found):.{digits}f}"
-                for name in found[0]
-            }
-        )
+        first, cells = next(iter(found[0])), {}
+        for name in found[0]:
+            cells[name] = _spread([run[name] for run in found], f".{digits}f")
+            if over and name != first:
+                cells[name] += f" ({_spread([100 * (run[name] / run[first] - 1) for run in found], '+.1f')} %)"
+        columns.append(cells)
     print(f"## {title}\n\n| | {' | '.join(source.name for source in sources)} |\n|{'---|' * (len(sources) + 1)}")
     for name in columns[0]:
         print(f"| {name} | {' | '.join(column[name] for column in columns)} |")
     print(flush=True)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _spread(values: list[float], form: str) -> str:
+    return f"{statistics.mean(values):{form}} ± {statistics.stdev(values):{form.lstrip('+')}}"
+
+
+def arguments(parser: argparse.ArgumentParser, tables: Sequence[str], steps: int) -> argparse.Namespace:
+    """What both ablations are told. steps: of a fit, unless it is said."""
     parser.add_argument("sources", nargs="+", metavar="FILE:SIGMA")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--tables", nargs="+", choices=tables, default=tables)
     args = parser.parse_args()
     if args.seeds < 2:
         parser.error(f"--seeds: needs 2 or more for a standard deviation, found {args.seeds}")
+    return args
+
+
+def main() -> int:
+    args = arguments(argparse.ArgumentParser(description=__doc__.splitlines()[0]), TABLES, 100)
     set_up_process(1)
     real, known = [read_source(text) for text in args.sources], known_mixture()
     steps = args.steps

@@ -260,8 +260,8 @@ def as_user(user: str | None) -> dict[str, object]:
 
 def hand_over(folder: Path, user: str | None) -> None:
     """Give a folder and all in it to this user (root, if none)."""
-    for path, _, files in os.walk(folder):
-        for name in ["", *files]:
+    for path, folders, files in os.walk(folder):
+        for name in ["", *folders, *files]:
             # a job of a former head may still run, and takes its own files away
             with contextlib.suppress(FileNotFoundError):
                 shutil.chown(Path(path, name), user or "root", user or "root")
