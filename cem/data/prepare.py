@@ -1,11 +1,12 @@
 """From raw images to the one file that all later stages read."""
 
+import gc
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def prepare_data(dataset: DatasetSettings, path: str | Path) -> Source:
     if division.shadow_class_names:
         attrs["shadow_class_names"] = list(division.shadow_class_names)
     fitter, digests = Fitter(source, dataset), Digests()
-    with _one_thread(), without_warnings(), write_file(path, kind="dataset", attrs=attrs) as file:
+    with _one_thread(), _what_is_here_kept(), without_warnings(), write_file(path, kind="dataset", attrs=attrs) as file:
         for split in SPLITS:
             shape = (len(rows[split]), dataset.channels, dataset.side, dataset.side)
             images = file.create_dataset(f"{split}/images", shape, np.uint8)
@@ -71,7 +72,7 @@ class Digests:
 
     def add(self, split: str, images: UInt8[np.ndarray, "batch c h w"]) -> None:
         """Count these in."""
-        self.of[split] += [blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+        self.of[split] += [sha256(image).digest() for image in images]
 
     def notes(self) -> list[str]:
         """A sentence for each pair of splits that should share none, and does."""
@@ -97,6 +98,16 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _what_is_here_kept() -> Iterator[None]:
+    """Python's collector leaves alone what exists already, such as the list of the files: many images wake it often."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @dataclass
@@ -186,7 +197,7 @@ def to_shape(images: RawBatch, channels: int, side: int) -> UInt8[np.ndarray, "n
         pixels = torch.einsum("nchw,c->nhw", pixels.float(), torch.tensor(_LUMA))[:, None]
     if pixels.shape[2:] != (side, side):
         pixels = interpolate(pixels.float(), (side, side), mode="bilinear", antialias=True, align_corners=False)
-    return _whole(pixels).expand(-1, channels, -1, -1).numpy()
+    return _whole(pixels).expand(-1, channels, -1, -1).contiguous().numpy()
 
 
 def _whole(pixels: Tensor) -> UInt8[Tensor, "n c h w"]:

@@ -27,6 +27,7 @@ _BY_NAME_ALONE = ("TGA",)  # formats that any bytes may pass for
 _GREY = ("1", "L")
 _MODES = (*_GREY, "P", "RGB", "CMYK", "YCbCr", "LAB", "HSV")
 _CHECKED = 10_000  # images whose header is read before any job starts
+_PIECE = 1 << 16  # bytes asked for at a time, where a file is longer than it says
 _LOOKED_INTO = 100  # images that are read before any job starts, as they do not end as others do
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -130,9 +131,9 @@ def _content(path: str) -> bytes:
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(file).st_size
-        pieces = [os.read(file, size)]
-        while piece := os.read(file, max(size, 1)):  # of what is longer than it says, or than one call gives
-            pieces.append(piece)
+        pieces = [os.read(file, size + 1)]
+        while len(pieces[-1]) > 0 and sum(map(len, pieces)) != size:  # longer than it says, or than one call gives
+            pieces.append(os.read(file, _PIECE))
     finally:
         os.close(file)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
