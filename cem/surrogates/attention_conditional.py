@@ -18,7 +18,7 @@ QUANTISATION = (1 / 255) ** 2 / 12  # variance of what rounding to 8 bits took a
 _HIDDEN = 32  # channels of the first convolution
 _WAVES = 3  # cosines along each axis of the map
 _SMALLEST = 1e-6  # of the largest variance of a feature: one that varies less is not divided by its own
-_TINY = 1e-30  # keeps 1/√0 finite
+_TINY = 1e-20  # least variance that is divided by: of less, 1/√v and its derivative leave float32
 
 
 class Moments(NamedTuple):
@@ -52,7 +52,11 @@ class Moments(NamedTuple):
         mean, target = self.features[:, -1:, :-1], self.cross[:, -1:]
         covariance = self.features[:, :-1, :-1] - mean.mT @ mean
         variance = covariance.diagonal(dim1=1, dim2=2)
-        scale = (variance + _SMALLEST * variance.amax(1, keepdim=True) + _TINY).rsqrt().unsqueeze(2)
+        largest = variance.amax(1, keepdim=True)
+        scale = (variance + _SMALLEST * largest).clamp_min(_TINY).rsqrt()
+        # Where no feature varies but by rounding, what is left of its variance is no unit: the mean is predicted.
+        rounding = torch.finfo(scale.dtype).eps * self.features.diagonal(dim1=1, dim2=2).amax(1, keepdim=True)
+        scale = torch.where(largest > rounding, scale, 0.0).unsqueeze(2)
         ridges = ridge * torch.eye(variance.shape[1], dtype=scale.dtype, device=scale.device)
         # 2. The normal equations. The check of `cholesky` would wait for a GPU; where it fails, the weights predict
         #    badly, and any weights give an upper bound on h(x|z).
@@ -82,7 +86,7 @@ class Features(nn.Module):
 
     def forward(self, z: Smashed) -> Float[Tensor, "batch z_height z_width feature"]:
         variance, mean = torch.var_mean(z, (0, 2, 3), correction=0, keepdim=True)
-        z = ((z - mean) * (variance + _TINY).rsqrt()).contiguous(memory_format=torch.channels_last)
+        z = ((z - mean) * variance.clamp_min(_TINY).rsqrt()).contiguous(memory_format=torch.channels_last)
         near = gelu(self.near(z))
         far = gelu(self.far(near) + self.whole(near.mean((2, 3)))[:, :, None, None])
         return torch.cat([far, self.linear(z)], 1).permute(0, 2, 3, 1)
@@ -96,8 +100,11 @@ class ConditionalEntropy(Surrogate):
     all pixels, or −mean log e over the coefficients of a patch. Its gradient goes through the closed form, so that the
     attacker inside answers every change of the encoder at once. The network's own Adam minimises the same error.
 
-    ½ Σ log(2πe · e), over coefficients, is an upper bound on h(x|z) for any features, and so `conditional_nats`, its
-    negative, is a **lower** bound on I(x; z) − h(x): a bad network under-states the leakage, and can do nothing else.
+    ½ Σ log(2πe · e), over coefficients, is an upper bound on h(x|z) for any features that were not fitted to the images
+    which are scored. So `conditional_nats`, its negative, is then a **lower** bound on I(x; z) − h(x): a bad network
+    under-states the leakage, and can do nothing else. In training the network has met the images in earlier epochs: of a
+    small private set it remembers what z does not say, and the number of a batch is too high. The one of results.csv is
+    of images that nothing was fitted to (`cem.training.conditional`).
     Source: docs/theory.md, "The conditional entropy".
     """
 

@@ -95,6 +95,43 @@ def test_few_rows_of_a_vector_are_no_reason_to_predict_worse_than_the_mean() -> 
     assert float((-terms(make(0.0, shape=(40, 1, 1), features=64, ridge=1e-4), images, z).loss).exp()) > 3 * 0.1**2
 
 
+@pytest.mark.parametrize("shape", [(8, 8, 8), (1, 8, 8), (64, 1, 1)], ids=str)
+@pytest.mark.parametrize("constant", ["one channel", "all"])
+def test_constant_numbers_of_z_have_gradients_and_all_constant_is_the_mean_image(shape, constant) -> None:
+    images = torch.rand(30, 1, 8, 8, generator=generator(2))
+    z = torch.rand(30, *shape, generator=generator(3))
+    z[:, : 1 if constant == "one channel" else shape[0]] = 0.3
+    smashed = z.requires_grad_()
+    surrogate = make(0.0, shape=shape, features=64, ridge=0.5)
+    loss = surrogate(smashed, LABELS[:30], generator(), images).loss
+    assert torch.autograd.grad(loss, smashed)[0].isfinite().all()
+    of_fit = surrogate.fit_loss(smashed.detach(), LABELS[:30], generator(), images)
+    assert all(one.isfinite().all() for one in torch.autograd.grad(of_fit, list(surrogate.parameters())))
+    if constant == "all" and shape == (64, 1, 1):
+        halves = images[::2], images[1::2]
+        error = sum(float((one - other.mean(0)).square().mean()) for one, other in itertools.permutations(halves)) / 2
+        assert float((-loss.detach()).exp()) == pytest.approx(error, rel=1e-4)
+
+
+def test_what_it_remembers_of_few_images_is_no_bound_on_them_and_fresh_ones_show_it() -> None:
+    """z says nothing. Features that were fitted to both halves tell the images of one from those of the other."""
+
+    def sample(seed: int) -> tuple[Tensor, Tensor]:
+        return torch.rand(100, *IMAGE, generator=generator(seed)), torch.randn(100, *SHAPE, generator=generator(-seed))
+
+    surrogate, (images, smashed) = make(0.0, features=64, ridge=0.5), sample(1)
+    least = float((images - images.mean(0)).square().mean())
+    optimizer = torch.optim.Adam(surrogate.parameters(), lr=1e-2)
+    for step in range(150):
+        optimizer.zero_grad()
+        surrogate.fit_loss(smashed, LABELS[:100], generator(step), images).backward()
+        optimizer.step()
+    own, fresh = terms(surrogate, images, smashed), terms(surrogate, *sample(2))
+    assert float((-own.loss).exp()) < 0.5 * least
+    assert float((-fresh.loss).exp()) > 0.95 * least
+    assert fresh.conditional_nats < own.conditional_nats - 0.3 * PIXELS
+
+
 def test_units_of_z_do_not_matter() -> None:
     """Nor do those of single channels, and their origin, where there is no noise of one size."""
     images, smashed = draw(300, 5)
