@@ -1,8 +1,8 @@
 """The metrics: how close a reconstruction is to its image."""
 
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -78,7 +78,7 @@ class Lpips(MetricSettings):
     def check(self) -> None:
         if find_spec("lpips") is None:
             raise ConfigError("metrics: lpips needs the package lpips: pip install lpips, or leave the metric out.")
-        if not Path(self.trunk).is_file():
+        if not os.path.isfile(self.trunk):  # noqa: PTH113 (pathlib raises for a folder that may not be entered)
             raise ConfigError(
                 f"metrics: lpips expects VGG-16's weights, torchvision's vgg16-397923af.pth, in {self.trunk}; there is "
                 "no such file. Put it there, correct `trunk`, or leave the metric out: nothing is downloaded."

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from cem.config import DatasetSettings
-from cem.data.sources.files import content_digest, visible_files
+from cem.data.sources.files import content_digest, kind_of, visible_files
 from cem.storage.records import Record, read_record, write_record
 
 DIGITS = 16
@@ -73,9 +73,9 @@ def record_path(prepared: Path) -> Path:
 
 def _is_there(path: str) -> bool:
     """Whether a file is, or any below a folder: an empty one is what is left of an unmounted disk."""
-    if not Path(path).is_dir():
-        return Path(path).exists()
-    return any(Path(file).exists() for file, _ in visible_files(path))
+    if (kind := kind_of(path)) != "a folder":
+        return kind != "none"
+    return any(kind_of(file) != "none" for file, _ in visible_files(path))
 
 
 def _look(files: list[str]) -> str:

@@ -17,7 +17,8 @@ from torch.nn.functional import interpolate
 
 from cem.config import DatasetSettings
 from cem.data.sources import DataError, Source, read_source
-from cem.data.sources.picture import without_warnings
+from cem.data.sources.files import shown
+from cem.data.sources.picture import Pictures, without_warnings
 from cem.data.sources.source import Raw, several_sizes
 from cem.data.splits import divide
 from cem.storage.hdf5 import SPLITS, write_file
@@ -144,14 +145,19 @@ class Fitter:
         (width, height), count = max(self.sizes.items(), key=lambda item: (item[1], item[0]))
         return f"{len(by_area)} sizes from {smallest} to {largest}, most often {width}×{height} ({count} images)"
 
+    def _called(self, row: int) -> str:
+        files = self.source.images.files if isinstance(self.source.images, Pictures) else None
+        return f"image {row}" if files is None else shown(files[row])
+
     def _note_size(self, row: int, image: Raw) -> None:
         size = (image.shape[1], image.shape[0])
         if not self.sizes:
             self.first = row
         elif self.dataset.fit == "one_size" and size not in self.sizes:
             (other,) = self.sizes
-            named = {other: f"image {self.first}", size: f"image {row}"}
-            raise DataError(f"{self.dataset.name}: {several_sizes(named)}")
+            raise DataError(
+                f"{self.dataset.name}: {several_sizes({other: self._called(self.first), size: self._called(row)})}"
+            )
         self.sizes[size] += 1
 
 

@@ -1,5 +1,6 @@
 """Weights of networks that were trained elsewhere: safetensors and state dicts, tensors and nothing else."""
 
+import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -69,7 +70,7 @@ def _kind(tensor: Tensor) -> str:
 def read_tensors(file: Checkpoint) -> dict[str, Tensor]:
     """Name → tensor, of one file. Raises ModelError where it cannot be read, or holds anything else."""
     path = expanded(file.path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 (pathlib raises for a folder that may not be entered)
         raise ModelError(
             f"{file.path}: expected a file of weights, found none. Correct the path, which is relative to the working "
             "folder"

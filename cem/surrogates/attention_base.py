@@ -1,4 +1,4 @@
-"""What the two statistics with slots of the attention surrogate share: tokens, slots, cross-attention, thresholds, counters."""
+"""What the two statistics with slots share: tokens, slots, cross-attention, thresholds, counters."""
 
 import math
 

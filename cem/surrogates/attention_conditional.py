@@ -102,9 +102,9 @@ class ConditionalEntropy(Surrogate):
 
     ½ Σ log(2πe · e), over coefficients, is an upper bound on h(x|z) for any features that were not fitted to the images
     which are scored. So `conditional_nats`, its negative, is then a **lower** bound on I(x; z) − h(x): a bad network
-    under-states the leakage, and can do nothing else. In training the network has met the images in earlier epochs: of a
-    small private set it remembers what z does not say, and the number of a batch is too high. The one of results.csv is
-    of images that nothing was fitted to (`cem.training.conditional`).
+    under-states the leakage, and can do nothing else. In training the network has met the images in earlier epochs: of
+    a small private set it remembers what z does not say, and the number of a batch is too high. The one of results.csv
+    is of images that nothing was fitted to (`cem.training.conditional`).
     Source: docs/theory.md, "The conditional entropy".
     """
 

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -65,6 +65,10 @@ class Request:
         """The same away from one more node."""
         return replace(self, exclude=tuple(sorted({*self.exclude, node})))
 
+    def with_nodes(self, nodes: Iterable[str]) -> "Request":
+        """The same, where it may use these nodes again."""
+        return replace(self, exclude=tuple(node for node in self.exclude if node not in set(nodes)))
+
     def parameters(self, overhead_mb: int) -> dict[str, Any]:
         """Options of sbatch, name → value, without `extra`."""
         found: dict[str, Any] = {
@@ -105,13 +109,13 @@ def make_request(name: str, resources: Mapping[str, Any], threads: int, settings
     if resources.get("mem_mb_per_cpu"):
         memory_mb = cpus * _count(name, "mem_mb_per_cpu", resources["mem_mb_per_cpu"], least=1)
     else:
-        memory_mb = _count(name, "mem_mb", resources.get("mem_mb") or _FALLBACK_MB, least=1)
+        memory_mb = _count(name, "mem_mb", _given(resources, "mem_mb", _FALLBACK_MB), least=1)
     extra = _extra(name, str(resources.get("slurm_extra") or ""))
     # With the nodes that failed it, since sbatch takes the last --exclude alone.
     excluded = {option: found[1] for option in extra if (found := _EXCLUDE.match(" ".join(shlex.split(option))))}
     return Request(
         memory_mb=memory_mb,
-        minutes=_count(name, "runtime", resources.get("runtime") or _FALLBACK_MIN, least=1),
+        minutes=_count(name, "runtime", _given(resources, "runtime", _FALLBACK_MIN), least=1),
         cpus=cpus,
         gpus=gpus,
         extra=tuple(option for option in extra if option not in excluded),
@@ -127,7 +131,7 @@ def _refuse_unread(job: str, resources: Mapping[str, Any]) -> None:
         why = _REFUSED.get(name, "")
         if name.startswith("slurm_") and name not in _READ:
             why = f"read are {', '.join(sorted(_READ))}; options of sbatch can go into slurm_extra"
-        elif name in _ONE_AT_MOST and value not in (0, 1):
+        elif name in _ONE_AT_MOST and str(value) not in ("0", "1"):
             why = _ONE_PROCESS
         if why and value:
             raise WorkflowError(
@@ -187,6 +191,12 @@ def _extra(job: str, text: str) -> tuple[str, ...]:
                 "Nothing was submitted."
             )
     return tuple(options)
+
+
+def _given(resources: Mapping[str, Any], name: str, absent: int) -> Any:
+    """What a rule says, also where that is 0, which is refused; Snakemake's word for nothing is empty."""
+    value = resources.get(name)
+    return absent if value is None or value == "" else value
 
 
 def _count(job: str, what: str, value: object, least: int) -> int:

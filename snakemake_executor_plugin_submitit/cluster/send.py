@@ -153,6 +153,5 @@ def is_whole(submission: Submission, index: int) -> bool:
 def words_of(answer: Answer) -> str:
     """What sbatch says of a refusal, in a line; a site's own words whole."""
     said = [line.strip() for line in (answer.error or answer.out).splitlines() if line.strip()]
-    lines = list(dict.fromkeys(said))
-    own = [line.removeprefix("sbatch: ") for line in lines if line.startswith("sbatch: ")]
-    return "; ".join(own or lines) or f"exit code {answer.code}"
+    lines = dict.fromkeys(line.removeprefix("sbatch: ") for line in said)
+    return "; ".join(lines) or f"exit code {answer.code}"

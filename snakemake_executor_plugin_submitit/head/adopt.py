@@ -9,7 +9,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ Places = list[tuple[Submission, int]]
 def identity(job: Any, triggers: Collection[str] = TRIGGERS) -> str:
     """Digest of what a job's result depends on, as far as Snakemake's rerun triggers ask for it.
 
-    Always its rule, wildcards and outputs. params; code: the text of its script or command; input: the names of its
-    inputs; mtime: size and time of each input that is not `ancient()` and that no job of its own group makes;
-    software-env: its environment. How it is run is not part of it.
+    Always its rule, wildcards and outputs. params: but those that come from inputs, outputs, threads or resources.
+    code: the text of its script, or of its command before anything is filled in. input: the names of its inputs. mtime:
+    size and time of each input that is not `ancient()` and that no job of its own group makes. software-env: its
+    environment. How it is run is not part of it.
     """
     singles = members_of(job)
     made = {str(path) for single in singles for path in single.output}
@@ -46,10 +47,10 @@ def _describe(job: Any, made: Collection[str], triggers: Collection[str]) -> dic
     }
     inputs = [path for path in job.input if str(path) not in made]
     if "params" in triggers:
-        found["params"] = [plain(value) for value in job.params] + sorted(job.params.keys())
+        found["params"] = [plain(value) for value in job.non_derived_params] + sorted(job.params.keys())
     if "code" in triggers:
         run = str(job.rule.run_func_src) if job.is_run else ""
-        found["code"] = [str(job.shellcmd), run, _script(job.rule)]
+        found["code"] = [str(job.rule.shellcmd), run, _script(job.rule)]
     if "input" in triggers:
         found["inputs"] = sorted(map(str, inputs))
     if "mtime" in triggers:
@@ -68,6 +69,8 @@ def plain(value: Any) -> Any:
         return ["set", *sorted(map(plain, value), key=json.dumps)]
     if isinstance(value, list | tuple):
         return [type(value).__name__, *map(plain, value)]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [type(value).__name__, *(plain([one.name, getattr(value, one.name)]) for one in fields(value))]
     # Arrays and tables, whose repr leaves out the middle of many values.
     tell = getattr(value, "tolist", None) or (getattr(value, "to_dict", None) if hasattr(value, "columns") else None)
     if callable(tell) and not isinstance(value, type):

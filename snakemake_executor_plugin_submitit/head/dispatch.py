@@ -209,11 +209,22 @@ class Dispatcher:
         if error.limit:  # the controller's own word: nothing of it is there
             self.books.discard(submission)
             return
+        avoided = sorted({node for task in tasks for node in task.avoided})
         for member in submission.members:
-            member.state = "cancelled" if error.later else "failed"
-            member.cause = f"not submitted: {error}" if error.later else f"sbatch refused it: {error}"
+            again = error.later or avoided
+            member.state = "cancelled" if again else "failed"
+            member.cause = f"not submitted: {error}" if again else f"sbatch refused it: {error}"
         self.books.save(submission)
         self.unsure.append(submission)
+        if avoided and not error.later:  # there may be no other nodes than those
+            self.reporter.say(
+                f"sbatch refused {_listed(tasks)} away from {', '.join(avoided)} ({error}): sending it again in "
+                f"{self.pause(tasks[0].attempt):.0f} s, also to there"
+            )
+            for task in tasks:
+                task.request, task.avoided = task.request.with_nodes(task.avoided), ()
+                task.not_before = time.time() + self.pause(task.attempt)
+            return
         for task in tasks:
             task.refusals += 1
             if not error.later:

@@ -53,7 +53,7 @@ class Executor(RemoteExecutor):
                 self.say(text)
         self._settings: ExecutorSettings = settings
         self._incoming: queue.Queue[Task] = queue.Queue()
-        self._leave = False
+        self._leave = self._signalled = False
         self._listening = False
         self._code: dict[str, list[Path]] = {}
         self._digests: dict[Path, str] = {}
@@ -128,9 +128,13 @@ class Executor(RemoteExecutor):
         time.sleep(0.05)  # what is put in together is taken out together
 
     def cancel(self) -> None:
-        """End on a signal, an error, or Snakemake's wish: as the settings say, cancel the jobs or leave them."""
+        """End on a signal, as the settings say: cancel the jobs, or leave them.
+
+        Or on an error of Snakemake's own, such as a full disk under .snakemake: nobody asked to end the jobs then.
+        """
         super().shutdown()  # the lock is kept until the jobs are gone
-        if self._follower is not None and self._leave:
+        broken = self._listening and not self._signalled
+        if self._follower is not None and (self._leave or broken):
             # At its end Snakemake removes empty folders of outputs: those that the jobs left behind are to write into.
             self.workflow.dag.cleanup_workdir = lambda: None
             self._follower.leave()
@@ -314,6 +318,7 @@ class Executor(RemoteExecutor):
             signal.signal(number, self._stop)
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self._signalled = True
         self._leave = getattr(self._settings, _SIGNALS[signal.Signals(number)]) == "leave"
         for other in _SIGNALS:
             signal.signal(other, signal.SIG_IGN)  # a second one must not break off what the first began

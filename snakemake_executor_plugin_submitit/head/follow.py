@@ -241,7 +241,7 @@ class Follower:
         pause = 0.0 if saved else self.dispatcher.pause(task.attempt)
         more = f" with {task.request.memory_mb} MB" if cause.kind == "memory" else ""
         if cause.avoid:
-            task.request = task.request.without_node(cause.avoid)
+            task.request, task.avoided = task.request.without_node(cause.avoid), (*task.avoided, cause.avoid)
             more = f", not to {','.join(task.request.exclude)},"
         text = cause.text.rstrip(".")
         self.reporter.say(f"job {task.id} ({task.title}): {text}. Sending it again{more} in {pause:.0f} s. Log: {log}")

@@ -139,6 +139,22 @@ def test_ctrl_c_does_to_the_jobs_what_the_settings_say(study, setting, alive) ->
     assert study.model("a")["epoch"] == 30
 
 
+def test_jobs_are_left_where_snakemake_breaks_off_by_itself(study) -> None:
+    """Its own record of a finished job cannot be written, as on a full disk."""
+    runs = {"a": {"epochs": 2, "epoch_s": 1.0}, "b": {"epochs": 100, "epoch_s": 0.2}}
+    head, metadata = study.start(runs), study.folder / ".snakemake/metadata"
+    study.until(lambda: len(study.starts()) == 2)
+    metadata.rename(metadata.with_name("moved"))
+    metadata.touch()
+    study.end(head, code=1)
+    assert "1 job(s) left on the cluster" in study.output()
+    assert len(study.processes()) == 1
+    metadata.unlink()
+    metadata.with_name("moved").rename(metadata)
+    study.end(study.start(runs))
+    assert study.model("b")["starts"] == [0]
+
+
 def test_a_second_head_is_refused(study) -> None:
     head = study.start({"a": {"epochs": 20, "epoch_s": 0.2}})
     study.until(study.starts)

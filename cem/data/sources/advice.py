@@ -24,6 +24,8 @@ def image_advice(dtype: np.dtype, shape: tuple[int, ...], smallest_side: int) ->
     values = math.prod(shape[1:])
     grey, colour = math.isqrt(values), math.isqrt(values // 3)
     flat = len(shape) < 3 or max(shape[1:]) == values
+    sides = [size for size in shape[1:] if size > 1]
+    side = math.isqrt(max(sides, default=0))
     if len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3):
         said.append("Channels come first: use x.transpose(0, 2, 3, 1).")
     elif flat and grey >= smallest_side and grey**2 == values:
@@ -33,6 +35,10 @@ def image_advice(dtype: np.dtype, shape: tuple[int, ...], smallest_side: int) ->
             f"Flattened colour images: use x.reshape(-1, {colour}, {colour}, 3) or, with channels first, "
             f"x.reshape(-1, 3, {colour}, {colour}).transpose(0, 2, 3, 1)."
         )
+    elif len(sides) == 2 and 3 in sides and side >= smallest_side and side**2 == max(sides):
+        last = sides[1] == 3
+        new = f"x.reshape(-1, {side}, {side}, 3)" if last else f"x.reshape(-1, 3, {side}, {side}).transpose(0, 2, 3, 1)"
+        said.append(f"Flattened colour images: use {new}.")
     elif len(shape) == 4 and shape[3] in (2, 4):
         said.append(
             f"The last channel is transparency: blend it with a background, or leave it out: x[..., :{shape[3] - 1}]."

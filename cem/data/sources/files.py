@@ -13,6 +13,7 @@ JUNK = (  # beside all names that begin with a dot
     *("lost+found", "$RECYCLE.BIN", "System Volume Information"),
 )
 _PIECE = 1 << 20
+BOMB, RATIO = 1 << 30, 300  # bytes, and how many times smaller they are packed: beyond, no images unpack so
 
 
 def local(path: str) -> str:
@@ -28,6 +29,17 @@ def shown(path: str) -> str:
 def printable(name: str) -> str:
     """A file's name in letters that can be printed."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def kind_of(path: str) -> str:
+    """What lies at a path, in words, for an error that expected something else."""
+    try:
+        mode = os.stat(local(path)).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "none"
+    except OSError as error:  # a folder above that may not be entered, a name that is too long
+        return f"one that cannot be looked at ({error.strerror})"
+    return "a folder" if stat.S_ISDIR(mode) else "a file" if stat.S_ISREG(mode) else "a pipe or device"
 
 
 def starting(start: bytes) -> str:

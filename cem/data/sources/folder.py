@@ -1,12 +1,13 @@
 """Images in one folder for each class: which files there are, and which label and part each has."""
 
 import os
+import re
 from itertools import combinations
 
 import numpy as np
 
 from cem.config import ImageFolderDataset
-from cem.data.sources.files import content_digest, entries, is_folder, is_hidden, local, printable, shown, walk
+from cem.data.sources.files import content_digest, entries, is_folder, is_hidden, kind_of, local, printable, shown, walk
 from cem.data.sources.listing import NAMED, Listing, base_name, why_not
 from cem.data.sources.picture import Pictures, check_headers, without_warnings
 from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, check_pixels, make_source
@@ -17,6 +18,7 @@ ROLES = {
     "test": ("test", "testing"),
 }
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+_BETWEEN = 4  # folders of one folder that are looked through: of links there may be circles
 _PART_LIKE = ("train", "test", "val", "dev", "eval")  # how other names of parts begin
 
 
@@ -83,7 +85,7 @@ def _list(dataset: ImageFolderDataset) -> tuple[Listing, Labelling]:
 def _class_folders(root: str) -> list[str]:
     """Names of the folders in a folder that may be classes. Raises DataError where the folder is none."""
     if not os.path.isdir(root):
-        found = "a file" if os.path.exists(root) else "none"
+        found = kind_of(root)
         advice = "Unpack it, and name the folder." if root.lower().endswith(PACKED) else "Check the path."
         raise DataError(f"{shown(root)}: expected a folder of folders, one for each class; found {found}. {advice}")
     return [entry.name for entry in entries(root) if is_folder(entry) and not is_hidden(entry.name)]
@@ -103,18 +105,39 @@ def _plain(root: str, where: str, folders: list[str]) -> Listing:
 
 def _check_no_parts(root: str, where: str, folders: list[str]) -> None:
     """Raise DataError where folders seem to be parts of a data set, under names that are not known: no class is one."""
-    within = {name: _class_folders(os.path.join(root, name)) for name in folders}
+    if all(any(name.lower() in names for names in ROLES.values()) for name in folders):
+        raise DataError(
+            f"{where}: expected folders of classes, or parts that each hold a folder for each class; found "
+            f"{', '.join(folders)}, which are called as parts are and hold none, or one inside another. Put each "
+            "class's images in a folder of its name, in every part. If these are the classes: call them otherwise."
+        )
+    within = {name: _innermost(os.path.join(root, name)) for name in folders}
     for name, inner in within.items():
         twins = [other for other in folders if other != name and within[other] == inner]
-        like = name.lower() == "train" or (name.lower().startswith(_PART_LIKE) and twins)
+        like = name.lower() == "train" or (_is_like_a_part(name) and twins)
         if len(inner) > 1 and like:
             beside = ", ".join(sorted([name, *twins]))
             raise DataError(
                 f"{where}: expected folders of classes, or of the parts train, val and test; found {beside}, which "
                 f"{'hold' if twins else 'holds'} folders such as {inner[0]} and {inner[1]}. If these are the classes: "
-                "call the folders of the parts train and test (and val), or name the training one as path and the "
-                "other as test_path."
+                "call the folders of the parts train and test (and val), or name the one that holds the training "
+                "classes as path and the other as test_path."
             )
+
+
+def _is_like_a_part(name: str) -> bool:
+    """Whether it begins with the name of a part, or has it as a word: seg_train, images-test."""
+    return any(word.startswith(_PART_LIKE) for word in re.split(r"[\W_]+", name.lower()))
+
+
+def _innermost(folder: str) -> list[str]:
+    """Names of the folders in a folder; where it holds one alone, of those in that."""
+    names = _class_folders(folder)
+    for _ in range(_BETWEEN):
+        if len(names) == 1:
+            folder = os.path.join(folder, names[0])
+            names = _class_folders(folder)
+    return names
 
 
 def _check_apart(where: str, one: str, other: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cem.config import IdxDataset
-from cem.data.sources.files import content_digest, local, shown, starting
+from cem.data.sources.files import BOMB, RATIO, content_digest, local, shown, starting
 from cem.data.sources.source import (
     DataError,
     Format,
@@ -46,16 +46,16 @@ def read_idx_labels(dataset: IdxDataset) -> Labelling:
     """Read the labels; of the images the header, against the size of the file, and the first few. Raises DataError."""
     pairs = _pairs(dataset)
     labels = [read_idx(path, 1) for _, path in pairs]
-    shapes = {images: idx_shape(images, 3) for images, _ in pairs}
+    shapes = {shown(images): idx_shape(images, 3) for images, _ in pairs}
     if dataset.fit == "one_size":
         check_one_size(dataset.name, shapes)
     for (images, _), part in zip(pairs, labels, strict=True):
-        shape = shapes[images]
+        shape = shapes[shown(images)]
         check_count(shown(images), shape[0], len(part))
         check_shape(shown(images), np.dtype(np.uint8), shape)
         check_pixels(shown(images), _images(images, shape))
     is_test = np.repeat(np.arange(len(labels)) == 1, [len(part) for part in labels]) if len(labels) > 1 else None
-    return check_labels(dataset.name, np.concatenate(labels), is_test=is_test)
+    return check_labels(" and ".join(shown(path) for _, path in pairs), np.concatenate(labels), is_test=is_test)
 
 
 def _pairs(dataset: IdxDataset) -> list[tuple[str, str]]:
@@ -79,12 +79,14 @@ def read_idx(path: str, dims: int) -> UInt8[np.ndarray, "..."]:
     """
     with _open(path) as file:
         shape = _header(path, file, dims)
-        content, damage = _rest(file)
-    expected = math.prod(shape)
+        expected = math.prod(shape)
+        _check_packing(path, expected)
+        content, damage = _rest(file, expected)
     if damage or len(content) != expected:
+        found = f"{len(content)}{damage}" if len(content) <= expected else "more"
         raise DataError(
             f"{shown(path)}: expected {expected} bytes after the header ({' × '.join(map(str, shape))}), found "
-            f"{len(content)}{damage}. The file is truncated or damaged: fetch it again."
+            f"{found}. The file is truncated or damaged: fetch it again."
         )
     return np.frombuffer(content, np.uint8).reshape(shape)
 
@@ -155,11 +157,21 @@ def _header(path: str, file: io.BufferedIOBase, dims: int) -> tuple[int, ...]:
     return tuple(np.frombuffer(header, ">u4", offset=4).tolist())
 
 
-def _rest(file: io.BufferedIOBase) -> tuple[bytes, str]:
-    """All that can be read, and what then went wrong, if anything: the length says where a file was cut."""
+def _check_packing(path: str, expected: int) -> None:
+    """Raise DataError where a small file would fill the memory with what no images are."""
+    packed = Path(local(path)).stat().st_size
+    if expected > BOMB and expected > RATIO * packed:
+        raise DataError(
+            f"{shown(path)}: expected images, found a header that asks for {expected} bytes in a file of {packed}, "
+            "which no images are packed to. Fetch it again."
+        )
+
+
+def _rest(file: io.BufferedIOBase, expected: int) -> tuple[bytes, str]:
+    """What can be read, up to one byte more than expected, and what then went wrong: the length says where."""
     content = bytearray()
     try:
-        while piece := file.read1(_PIECE):
+        while len(content) <= expected and (piece := file.read1(min(_PIECE, expected + 1 - len(content)))):
             content += piece
     except (EOFError, OSError, zlib.error) as error:
         return bytes(content), f", then damage: {error}"

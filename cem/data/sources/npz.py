@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from cem.config import NpzDataset
-from cem.data.sources.files import content_digest, local, shown, starting
+from cem.data.sources.files import BOMB, RATIO, content_digest, kind_of, local, shown, starting
 from cem.data.sources.source import (
     DataError,
     Format,
@@ -34,7 +34,6 @@ from cem.data.sources.source import (
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _LAYOUTS = ("{}_images", "{}_labels"), ("x_{}", "y_{}")  # of MedMNIST and of Keras
 _PARTS = ("train", "val", "test")
-_BOMB, _RATIO = 1 << 30, 300  # bytes, and how many times smaller they are packed: beyond, no images unpack so
 
 
 # What zipfile, zlib and NumPy raise at damage; a RuntimeError where a member is encrypted.
@@ -127,8 +126,7 @@ def _pairs(where: str, archive: zipfile.ZipFile) -> dict[str, tuple[str, str]]:
 @contextmanager
 def _archive(path: str) -> Iterator[zipfile.ZipFile]:
     where = shown(path)
-    if not Path(local(path)).is_file():
-        found = "a folder" if Path(local(path)).is_dir() else "none"
+    if (found := kind_of(path)) != "a file":
         raise DataError(f"{where}: expected an npz file, found {found}. Check the path.")
     try:
         with zipfile.ZipFile(local(path)) as archive:
@@ -182,12 +180,14 @@ def _check_bytes(where: str, info: zipfile.ZipInfo, header: Header) -> int:
     if header.dtype.hasobject:
         raise DataError(
             f"{where}: expected an array of numbers or text as {info.filename.removesuffix('.npy')!r}, found an object "
-            "array, which is not loaded. NumPy makes one of lists of unequal length: give all one length."
+            "array, which is not loaded. Make text of names with .astype(str), bytes or whole numbers of numbers with "
+            ".astype(numpy.uint8) or .astype(numpy.int64). NumPy makes one of lists of unequal length, too: give all "
+            "one length."
         )
     expected, behind = math.prod(header.shape) * header.dtype.itemsize, info.file_size - header.length
     if expected != behind:
         raise ValueError(f"{list(header.shape)} of {header.dtype} take {expected} bytes, but {behind} follow")
-    if expected > _BOMB and info.file_size > _RATIO * info.compress_size:
+    if expected > BOMB and info.file_size > RATIO * info.compress_size:
         raise ValueError(f"{info.compress_size} bytes unpack to {info.file_size}")
     return expected
 
@@ -228,8 +228,10 @@ def _names(where: str, classes: np.ndarray) -> list[str]:
             f"{where}: expected classes as text, one name for each class, found {classes.dtype} {list(classes.shape)}."
         )
     try:
-        return [name.decode() if isinstance(name, bytes) else str(name) for name in classes.tolist()]
-    except UnicodeDecodeError:
+        names = [name.decode() if isinstance(name, bytes) else str(name) for name in classes.tolist()]
+        "".join(names).encode()  # halves of characters, which Python makes of names of files that are no UTF-8
+        return names
+    except UnicodeError:
         raise DataError(
             f"{where}: expected the names of classes as text or as bytes in UTF-8, found others. Save them as text."
         ) from None

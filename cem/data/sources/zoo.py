@@ -14,7 +14,7 @@ from jaxtyping import Int
 
 from cem.config import TorchvisionDataset
 from cem.config.imports import expanded
-from cem.data.sources.files import content_digest, local, shown
+from cem.data.sources.files import content_digest, kind_of, local, shown
 from cem.data.sources.packages import array_digest
 from cem.data.sources.picture import Pictures, check_headers, without_warnings
 from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, make_source
@@ -68,7 +68,7 @@ def check_torchvision(dataset: TorchvisionDataset) -> Labelling | None:
 
     Raises DataError when files are absent and are not downloaded, or a list of faces is damaged.
     """
-    absent = [place for place in PLACES[dataset.dataset] if not _local(dataset, place).exists()]
+    absent = [place for place in PLACES[dataset.dataset] if kind_of(str(_local(dataset, place))) == "none"]
     if absent:
         if (why := _why_not_fetched(dataset)) is not None:
             raise DataError(_absent(dataset, why))

@@ -55,6 +55,19 @@ def picture(path: Path, value: int, **settings: object) -> None:
     Image.new("L", (16, 16), value).save(path, **settings)
 
 
+def test_rare_formats_are_read(folder: ImageFolderDataset) -> None:
+    pixels = np.arange(12 * 8 * 3, dtype=np.uint8).reshape(8, 12, 3)
+    sun = struct.pack(">8I", 0x59A66A95, 12, 8, 24, 12 * 8 * 3, 1, 0, 0) + pixels[..., ::-1].tobytes()
+    Path(folder.path, "bee", "a.ras").write_bytes(sun)
+    cards = ["SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 2", "NAXIS1  = 12", "NAXIS2  = 8", "END"]
+    fits = "".join(f"{card:80}" for card in cards).ljust(2880).encode() + pixels[::-1, :, 0].tobytes()
+    Path(folder.path, "bee", "b.fits").write_bytes(fits)
+    check_files(folder)
+    found = every(read_source(folder))
+    assert (found[-2] == pixels).all()
+    assert (found[-1] == pixels[..., 0]).all()
+
+
 def test_classes_and_files_come_in_the_order_of_their_names(folder: ImageFolderDataset) -> None:
     check_files(folder)
     source = read_source(folder)
@@ -152,7 +165,9 @@ def test_two_sizes_are_refused_with_both_files(folder: ImageFolderDataset, tmp_p
     Image.new("L", (13, 8)).save(Path(folder.path, "bee", "4.png"))
     with pytest.raises(DataError, match=r"ant's/0.png with 12×8 and .*bee/4.png with 13×8 pixels.*fit: crop"):
         check_files(folder)
-    with pytest.raises(DataError, match=r"insects: expected images of one size, found image \d+ with 1.×8 and image"):
+    with pytest.raises(
+        DataError, match=r"insects: expected images of one size, found /.*png with 1.×8 and /.*png with"
+    ):
         prepare_data(folder, tmp_path / "out.h5")
     assert not (tmp_path / "out.h5").exists()
 
@@ -466,6 +481,31 @@ def test_parts_under_other_names_are_no_classes(tmp_path: Path, names: tuple[str
             for i in range(10):
                 picture(tmp_path / part / name / f"{i}.png", 10 * i + len(name))
     refused(ImageFolderDataset(name="pets", path=str(tmp_path), split=SMALL), "found .*folders such as cats and dogs")
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (["train/{}.png", "test/{}.png"], "found test, train, which are called as parts are"),
+        (["training/{}.png", "val/{}.png", "test/{}.png"], "found test, training, val, which are called as parts are"),
+        (["train/images/a/{}.png", "train/images/b/{}.png", "test/images/a/{}.png"], "found test, train, which are"),
+        (
+            [f"seg_{part}/seg_{part}/{name}/{{}}.png" for part in ("train", "test") for name in ("cats", "dogs")],
+            "found seg_test, seg_train, which hold folders such as cats and dogs",
+        ),
+        (
+            [f"{part}/x/y/{name}/{{}}.png" for part in ("images-train", "images-val") for name in ("cats", "dogs")],
+            "found images-train, images-val, which hold folders such as cats and dogs",
+        ),
+    ],
+)
+def test_parts_without_classes_or_with_folders_between_are_no_classes(
+    tmp_path: Path, paths: list[str], message: str
+) -> None:
+    for offset, path in enumerate(paths):
+        for i in range(10):
+            picture(tmp_path / path.format(i), 10 * i + offset)
+    refused(ImageFolderDataset(name="pets", path=str(tmp_path), split=SMALL), message)
 
 
 def test_classes_may_hold_folders_and_begin_like_a_part(tmp_path: Path) -> None:

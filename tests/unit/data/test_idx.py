@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from cem.config import IdxDataset
 from cem.data.check import check_files
 from cem.data.sources import DataError, read_source
+from cem.data.sources.idx import read_idx
 
 FASHION = [
     Path("/usr/share/datasets/fashion-mnist", name)
@@ -64,7 +66,29 @@ def test_a_truncated_gzip_file_gives_both_counts(idx: IdxDataset) -> None:
 def test_bytes_beyond_the_declared_size_are_refused(idx: IdxDataset) -> None:
     path = Path(idx.images)
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + b"more"))
-    refused(idx, rf"expected {45 * 28 * 20} bytes .*found {45 * 28 * 20 + 4}")
+    refused(idx, rf"expected {45 * 28 * 20} bytes .*found more")
+
+
+@pytest.mark.parametrize("count", [60, 2**20])
+def test_a_small_file_that_unpacks_to_much_does_not_fill_the_memory(idx: IdxDataset, count: int) -> None:
+    path = Path(idx.images)
+    header = b"\0\0\x08\x03" + b"".join(size.to_bytes(4, "big") for size in (count, 28, 200))
+    path.write_bytes(gzip.compress(header + bytes(200 << 20), compresslevel=9))
+    tracemalloc.start()
+    asks = "more. The file is truncated or damaged" if count == 60 else "which no images are packed to"
+    with pytest.raises(DataError, match=asks):
+        read_idx(str(path), 3)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 20 << 20
+
+
+def test_labels_are_named_with_their_file(idx: IdxDataset) -> None:
+    path = Path(idx.labels)
+    content = bytearray(path.read_bytes())
+    content[8:] = bytes([9]) * len(content[8:])  # so that the classes 3 to 8 have no image
+    path.write_bytes(content)
+    refused(idx, re.escape(str(path)))
 
 
 def test_swapped_images_and_labels_are_noticed(idx: IdxDataset) -> None:

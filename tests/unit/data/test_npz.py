@@ -90,6 +90,10 @@ def test_damage_inside_is_refused(npz: Npz) -> None:
             {"x": np.zeros((60, 3072), np.uint8)},
             r"x.reshape\(-1, 32, 32, 3\) or, with channels first",
         ),
+        ({"x": np.zeros((60, 1024, 3), np.uint8)}, r"Flattened colour images: use x.reshape\(-1, 32, 32, 3\)\."),
+        ({"x": np.zeros((60, 1024, 1, 3), np.uint8)}, r"Flattened colour images: use x.reshape\(-1, 32, 32, 3\)\."),
+        ({"x": np.zeros((60, 3, 1024), np.uint8)}, r"use x.reshape\(-1, 3, 32, 32\).transpose\(0, 2, 3, 1\)"),
+        ({"x": np.zeros((60, 1, 1024, 3), np.uint8)}, r"Flattened colour images: use x.reshape\(-1, 32, 32, 3\)\."),
         ({"x": np.zeros((60, 8, 65), np.uint8)}, "at most 8 times as long as wide, found .*8×65"),
         ({"x": np.zeros((60, 8, 8), np.uint8)}, "all are 0 or 1. .*multiply them by 255"),
         ({"x": np.indices((60, 8, 8)).sum(0).astype(np.uint8) % 2}, "all are 0 or 1. .*multiply them by 255"),
@@ -104,6 +108,9 @@ def test_damage_inside_is_refused(npz: Npz) -> None:
         ({"x": np.zeros((60, 8, 8, 4), np.uint8)}, r"found uint8 \[60, 8, 8, 4\]"),
         ({"x": np.zeros((60, 0, 8), np.uint8)}, r"found uint8 \[60, 0, 8\]"),
         ({"x": np.array([None] * 60)}, "expected images as uint8 .*found object"),
+        ({"y": np.array([0, 1, 2] * 20, dtype=object)}, r"as 'y', found an object array.*\.astype\(numpy.int64\)"),
+        ({"classes": np.array(list("abc"), dtype=object)}, r"as 'classes', found an object array.*\.astype\(str\)"),
+        ({"classes": np.array(["a", "b", "caf\udce9"])}, "names of classes as text or as bytes in UTF-8"),
         ({"y": np.array([[0, 1], [2]], dtype=object)}, "as 'y', found an object array.*unequal length"),
         ({"y": np.zeros(60)}, "expected labels as integers"),
         ({"y": np.arange(59) % 3}, "60 images and 59 labels"),
@@ -246,10 +253,17 @@ def test_a_header_that_promises_more_than_follows_is_refused(npz: Npz) -> None:
     refused(dataset, "'y', cannot read it: .*take 8000000000000 bytes, but 3 follow")
 
 
+def test_a_name_that_no_file_can_have_is_an_error_with_its_reason(npz: Npz) -> None:
+    dataset = npz().model_copy(update={"path": f"/tmp/{'a' * 300}.npz"})
+    for refuses in (check_files, read_source):
+        with pytest.raises(DataError, match=r"found one that cannot be looked at \(File name too long"):
+            refuses(dataset)
+
+
 def test_a_decompression_bomb_is_refused(npz: Npz, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = npz()
     np.savez_compressed(dataset.path, x=np.zeros((60, 200, 200), np.uint8), y=np.arange(60) % 3)
-    monkeypatch.setattr("cem.data.sources.npz._BOMB", 10**6)
+    monkeypatch.setattr("cem.data.sources.npz.BOMB", 10**6)
     refused(dataset, r"'x', cannot read it: \d+ bytes unpack to 24\d+")
 
 

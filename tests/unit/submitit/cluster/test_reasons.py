@@ -33,7 +33,15 @@ def test_what_starts_when_others_end_is_not_stuck(reason: str) -> None:
     assert stuck_for("PENDING", reason) is None
 
 
-@pytest.mark.parametrize("reason", ["launch failed requeued held", "job requeued in held state"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "launch failed requeued held",
+        "job requeued in held state",
+        "user env retrieval failed requeued held",
+        "launch failure limit exceeded requeued held",
+    ],
+)
 def test_a_reason_may_have_spaces(reason: str) -> None:
     found = stuck_for("PENDING", reason)
     assert found is not None

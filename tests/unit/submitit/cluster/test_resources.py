@@ -57,7 +57,7 @@ def test_numbers_are_numbers(name: str, value: object) -> None:
         ({"mem_mb_per_cpu": 500, "cpus_per_task": 4, "mem_mb": 2000}, {"mem": "2300MB"}),
         ({"qos": "long", "constraint": "a|b"}, {"qos": "long", "constraint": "a|b"}),
         ({"slurm_wckey": "key"}, {"wckey": "key"}),
-        ({"tasks": 1, "nodes": 1, "tasks_per_gpu": 0, "mpi": False, "slurm_extra": ""}, {}),
+        ({"tasks": 1, "nodes": "1", "tasks_per_gpu": 0, "mpi": False, "slurm_extra": ""}, {}),
     ],
 )
 def test_what_slurms_own_plugin_takes_is_taken(resources: dict, expected: dict) -> None:
@@ -93,6 +93,8 @@ def test_the_number_of_gpus_is_known_however_they_are_asked_for() -> None:
 @pytest.mark.parametrize(
     ("resources", "words"),
     [
+        ({"mem_mb": 0}, "expected mem_mb to be a whole number of at least 1, found 0"),
+        ({"runtime": 0}, "expected runtime to be a whole number of at least 1, found 0"),
         ({"tasks": 2}, "no resource tasks, found 2: a job is one process"),
         ({"nodes": 2}, "no resource nodes"),
         ({"mpi": "mpirun"}, "no resource mpi"),

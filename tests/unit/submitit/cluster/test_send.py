@@ -98,6 +98,10 @@ def test_what_is_sent_is_whole(programs, enter, make_task, settings, request_mad
             "echo welcome; echo 'sbatch: error: QOSMax' >&2; echo 'sbatch: error: no' >&2; exit 1",
             "^error: QOSMax; error: no$",
         ),
+        (
+            "echo 'sbatch: error: no' >&2; echo 'Ask hpc@uni about GPUs' >&2; exit 1",
+            "^error: no; Ask hpc@uni about GPUs$",
+        ),
         ("exit 3", "exit code 3"),
         ("echo hello", "expected the number of a job from sbatch, found 'hello'"),
         ("exec sleep 9", "no answer within"),

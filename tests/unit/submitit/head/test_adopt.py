@@ -95,23 +95,24 @@ class Params(list):
 def job(tmp_path, **changes) -> SimpleNamespace:
     """A job of the rule `slow` with one input."""
     made = {
-        "rule": SimpleNamespace(name="slow", script=None, run_func_src=None),
+        "rule": SimpleNamespace(name="slow", script=None, run_func_src=None, shellcmd="x {params.options} {threads}"),
         "wildcards_dict": {},
         "output": ["slow"],
         "input": [Input(tmp_path / "in")],
         "params": Params([{"a", "b"}]),
-        "shellcmd": "true",
+        "shellcmd": "x a b 1",
         "is_run": False,
         "conda_env_spec": None,
         "container_img_url": None,
         "env_modules": None,
     }
-    return SimpleNamespace(is_group=lambda: False, **made | changes)
+    made |= changes
+    return SimpleNamespace(is_group=lambda: False, non_derived_params=list(made["params"]), **made)
 
 
 CHANGES = {
     "params": {"params": Params([{"a", "c"}])},
-    "code": {"shellcmd": "false"},
+    "code": {"rule": SimpleNamespace(name="slow", script=None, run_func_src=None, shellcmd="y")},
     "input": {"input": [Input("/elsewhere")]},
     "software-env": {"container_img_url": "docker://other"},
 }
@@ -137,10 +138,20 @@ def test_the_time_of_an_input_counts_unless_it_is_ancient_or_no_trigger(tmp_path
     assert after[1] == before[1]
 
 
+def test_a_command_counts_as_it_is_written_and_not_as_it_is_filled_in(tmp_path) -> None:
+    """A set has another order in each process, an attempt more memory: Snakemake reruns nothing for these."""
+    assert identity(job(tmp_path)) == identity(job(tmp_path, shellcmd="x b a 2"))
+    other = job(tmp_path)
+    other.params.append("of 4000 MB")  # which comes from resources
+    assert identity(job(tmp_path)) == identity(other)
+
+
 def test_a_set_and_an_object_are_the_same_in_every_process() -> None:
     code = (
         "from snakemake_executor_plugin_submitit.head.adopt import plain\n"
-        "print(plain([{'a', 'b', 'c', 'd'}, {'x': {'e', 'f'}}, object()]))"
+        "import dataclasses\n"
+        "@dataclasses.dataclass\nclass One:\n    names: object\n"
+        "print(plain([{'a', 'b', 'c', 'd'}, {'x': {'e', 'f'}}, object(), One({'g', 'h'})]))"
     )
     said = {
         subprocess.run(
@@ -166,7 +177,7 @@ def test_arrays_that_differ_where_their_repr_leaves_out_are_not_the_same() -> No
 
 def test_a_script_is_read_where_its_rule_lies(tmp_path) -> None:
     (tmp_path / "scripts").mkdir()
-    rule = SimpleNamespace(name="slow", script="scripts/train.py", run_func_src=None, basedir=tmp_path)
+    rule = SimpleNamespace(name="slow", script="scripts/train.py", run_func_src=None, shellcmd=None, basedir=tmp_path)
     found = []
     for text in ("print(1)", "print(2)"):
         (tmp_path / "scripts" / "train.py").write_text(text)

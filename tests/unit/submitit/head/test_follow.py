@@ -412,6 +412,22 @@ def test_a_job_that_never_started_is_kept_away_from_the_nodes_where_it_did_not(f
     assert task.request.parameters(0)["exclude"] == "c1,c2"
 
 
+def test_where_no_other_nodes_are_it_may_go_to_those_again(
+    follower, cluster, reporter, sbatch, request_made, make_task
+) -> None:
+    task = make_task(request=request_made.without_node("c9"))  # which its rule excludes
+    follower.look([task])
+    cluster.rows, cluster.end = queue(task, state="FAILED"), Ending("0:53", "c1")
+    follower.look([])
+    sbatch.refusals = [RefusedError("error: Requested node configuration is not available")]
+    follower.look([])
+    assert reporter.failures == []
+    assert "away from c1 (error: Requested node configuration is not available): sending it again" in reporter.said[-1]
+    follower.look([])
+    assert task.submission is not None
+    assert task.request.exclude == ("c9",)
+
+
 def test_a_rule_with_retries_of_its_own_says_what_memory_the_next_attempt_gets(
     follower, cluster, reporter, settings, make_task
 ) -> None:
