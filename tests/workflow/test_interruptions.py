@@ -136,12 +136,19 @@ def end_everything(study: Study, training: int) -> None:
     os.killpg(study.head.pid, signal.SIGTERM)
 
 
+def press_ctrl_c(study: Study, training: int) -> None:
+    """A terminal sends it to all of its processes."""
+    assert study.head is not None
+    os.killpg(study.head.pid, signal.SIGINT)
+
+
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
         (kill_the_training, "died with <Signals.SIGKILL: 9>"),
         (end_the_training, "run the same again to go on"),
         (end_everything, "run the same again to go on"),
+        (press_ctrl_c, "run the same again to go on"),
     ],
 )
 def test_a_training_that_is_broken_off_goes_on(
@@ -151,6 +158,7 @@ def test_a_training_that_is_broken_off_goes_on(
     fault(study, study.wait_for_training())
     assert head.wait(120) != 0, study.output
     assert said in study.output
+    assert "Traceback" not in study.output
     study.check_nothing_is_half_written()
     study.run("--until", "train")
     assert "going on from" in study.only("logs/tiny/*/*/none/*/train.log").read_text()

@@ -49,6 +49,18 @@ def test_equal_settings_give_equal_bytes_whatever_the_augmentation(tmp_path: Pat
     assert content["a"] != content["c"]
 
 
+@pytest.mark.parametrize(("setting", "most"), [("_BYTES", 5000), ("_BATCH", 3)])
+def test_batches_are_bounded_by_bytes_and_number_and_change_nothing(tmp_path, monkeypatch, setting, most) -> None:
+    dataset, sizes = SyntheticDataset(images=200), []
+    prepare_data(dataset, tmp_path / "a")
+    monkeypatch.setattr(prepare, setting, most)
+    fit = prepare.fit_batch
+    monkeypatch.setattr(prepare, "fit_batch", lambda images, asked: sizes.append(len(images)) or fit(images, asked))
+    prepare_data(dataset, tmp_path / "b")
+    assert max(sizes) == {"_BYTES": 2, "_BATCH": 3}[setting]  # of 3,072 bytes each
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_real_digits_become_32_pixels_a_side(tmp_path: Path) -> None:
     prepare_data(MlxtendDataset(), tmp_path / "mnist.h5")
     with open_dataset(tmp_path / "mnist.h5") as file:
