@@ -4,7 +4,7 @@ From results of studies, or from rows of them that --keep wrote: each attack on 
 of budgets found on held-out images. --seeds: those alone, and the strengths alone that were measured in each of them,
 since a method is compared over seeds that have all of its strengths.
 Usage: python benchmarks/answer.py results/answer_cifar10 --keep docs/results/answer_cifar10.csv
-       python benchmarks/answer.py docs/results/answer_cifar10.csv --seeds 0 1
+       python benchmarks/answer.py docs/results/answer_cifar10.csv --seeds 0 1 --figure docs/results/answer.svg
 """
 
 import argparse
@@ -20,16 +20,19 @@ from scipy.stats import spearmanr
 from cem.report.equal_accuracy import Comparisons
 from cem.report.equal_tables import markdown, paired_table
 from cem.report.methods import PLAIN
+from cem.report.pictures import finish, look, marker, method_colour, new_figure
 from cem.report.series import NEEDED
 from cem.storage.job_records import AttackRecord
 from cem.storage.records import read_record
 
 POINTS = (2.0, 5.0)
+ROUNDING = 1e-5  # of what --keep writes
 LADDER = ("quarter", "half", "whole")  # held-out errors of the last three budgets, each twice the one before
 KEPT = (
     *NEEDED, "attack_ok", "attack_bound", "attack_weak", "converged", "leakage_nats", "leakage_lower_nats",
     "leakage_lower_saturated", "conditional_nats",
 )  # fmt: skip
+TICKS = (0.005, 0.01, 0.02, 0.03, 0.05)
 LEAKAGE = ("leakage_nats", "leakage_lower_nats", "conditional_nats")
 
 
@@ -43,6 +46,26 @@ def of_study(folder: Path) -> pd.DataFrame:
         for name, rung in zip(reversed(LADDER), reversed(record.ladder), strict=False):
             rows.loc[place, name] = rung.val_mse
     return rows
+
+
+def joined(sources: list[pd.DataFrame]) -> pd.DataFrame:
+    """Rows of several sources, the last one's where several have a row.
+
+    Raises ValueError where they speak of several data sets, whose errors and h(x) do not compare, or where two measured
+    other errors by an attack of one name on one run, as with other budgets.
+    """
+    rows = pd.concat(sources, ignore_index=True)
+    if rows["dataset"].nunique() > 1:
+        raise ValueError(f"expected rows of one data set, found {', '.join(sorted(rows['dataset'].unique()))}")
+    spread = rows.groupby(["run", "attack"])["mse"].agg(["min", "max"])
+    unequal = spread[spread["max"] > spread["min"] * (1 + ROUNDING)]
+    if len(unequal):
+        run, attack = unequal.index[0]
+        raise ValueError(
+            f"expected one error of an attack on a run, found {unequal.iloc[0].tolist()} for {attack} on {run}: give "
+            "sources of equal attacks"
+        )
+    return rows.drop_duplicates(["run", "attack"], keep="last")
 
 
 def of_seeds(rows: pd.DataFrame, seeds: list[int]) -> pd.DataFrame:
@@ -115,24 +138,72 @@ def gains(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def correlations(rows: pd.DataFrame) -> Iterator[str]:
-    """Spearman's rank correlation of each number with the error of the strongest attack, over the same runs.
+    """Spearman's rank correlation of each number with the error of the strongest attack, over the runs that have it.
 
-    A lower bound that says no more than that it is saturated orders nothing.
+    A lower bound that says no more than that it is saturated orders nothing, and is left out.
     """
-    yield "| runs of | runs | " + " | ".join(f"`{name}`" for name in LEAKAGE) + " |"
-    yield "| --- | ---: | ---: | ---: | ---: |"
-    strongest = rows[rows["strongest_of"].notna() & rows[list(LEAKAGE)].notna().all(axis=1)]
-    strongest = strongest.drop_duplicates(["run", "strongest_of"])  # infinite leakage has a rank, too
+    yield "| runs of | " + " | ".join(f"`{name}` (runs)" for name in LEAKAGE) + " |"
+    yield "| --- |" + " ---: |" * len(LEAKAGE)
+    strongest = rows[rows["strongest_of"].notna()].drop_duplicates(["run", "strongest_of"])
     for method, found in [("all methods", strongest), *strongest.groupby("method", sort=False)]:
-        if len(found) > 3:
-            yield f"| {method} | {len(found)} | " + " | ".join(correlation(found, name) for name in LEAKAGE) + " |"
+        yield f"| {method} | " + " | ".join(correlation(found, name) for name in LEAKAGE) + " |"
 
 
 def correlation(rows: pd.DataFrame, name: str) -> str:
-    says = rows[~rows["leakage_lower_saturated"].eq(True)] if name == "leakage_lower_nats" else rows
+    """It, and of how many runs; of three or fewer there is none. An infinite leakage has a rank, too."""
+    says = rows[rows[name].notna()]
+    if name == "leakage_lower_nats":
+        says = says[~says["leakage_lower_saturated"].eq(True)]
+        if says.empty and len(rows):
+            return f"saturated or absent in all {len(rows)}"
     if len(says) <= 3:
-        return f"saturated in {len(rows) - len(says)}"
-    return f"{spearmanr(says[name], says['mse']).statistic:.2f}".replace("-", "−")
+        return f"– ({len(says)})"
+    return f"{spearmanr(says[name], says['mse']).statistic:.2f} ({len(says)})".replace("-", "−")
+
+
+def leakage(rows: pd.DataFrame) -> Iterator[str]:
+    """What z says at least and at most, beside the error that the strongest attack leaves; means over seeds."""
+    yield "| method | strength | at least, nats | at most, nats | `conditional_nats` | MSE | seeds |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+    strongest = rows[rows["strongest_of"].notna()].drop_duplicates(["run", "strongest_of"])
+    for (method, name, strength), found in strongest.groupby(["method", "strength_name", "strength"], sort=False):
+        saturated = "≥ " if found["leakage_lower_saturated"].eq(True).any() else ""
+        least = found["leakage_lower_nats"].mean()
+        yield (
+            (
+                f"| {method} | {name} {strength:g} | {saturated}{least:.1f} | {found['leakage_nats'].mean():.0f} | "
+                f"{found['conditional_nats'].mean():.0f} | {'≤ ' if found['strongest_bound'].eq(True).any() else ''}"
+                f"{found['mse'].mean():.4f} | {len(found)} |"
+            )
+            .replace("inf", "∞")
+            .replace("nan", "–")
+        )
+
+
+def draw(rows: pd.DataFrame) -> bytes:
+    """An SVG: accuracy against the strongest attack's error, each method's strengths joined. Equal rows, equal bytes."""
+    front = Comparisons(rows, points=POINTS).front()
+    with look():
+        figure = new_figure(7.5, 4.5)
+        axes = figure.add_subplot()
+        others = 0
+        for method, found in front.groupby("method", sort=False):
+            plain = method == PLAIN
+            others += not plain
+            means = found.sort_values("strength")
+            style: dict[str, Any] = {
+                "color": "#000000" if plain else method_colour(others - 1),
+                "marker": marker(others),
+            }
+            style |= {"marker": marker(0), "linestyle": "--"} if plain else {}
+            axes.plot(means["mse"], 100 * means["accuracy"], markersize=5, linewidth=1.4, label=str(method), **style)
+        axes.set_xscale("log")
+        axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+        axes.minorticks_off()
+        axes.set_xlabel("MSE of the strongest attack (more is safer)")
+        axes.set_ylabel("test accuracy, %")
+        axes.legend(loc="lower left")
+        return finish(figure, "answer", "svg", "", "").data
 
 
 def tables(rows: pd.DataFrame) -> str:
@@ -148,8 +219,10 @@ def tables(rows: pd.DataFrame) -> str:
         *((f"How that changes with the budget of `{one}`, by its errors on held-out images:", by_budget(rows, one))
           for one in learned),
         ("What the last doubling of the budget took from the held-out error (geometric means over runs):", gains(rows)),
+        ("What z says of the image at least (saturated where ≥: no more can be told with so many images) and at most; "
+         "what `conditional` reads, which is relative to h(x); and the error of the strongest attack:", leakage(rows)),
         ("Spearman's rank correlation with the strongest attack's error, of the upper bound of the leakage, of the "
-         "lower one where it is not saturated, and of what `conditional` reads, over the same runs:",
+         "lower one where it is not saturated, and of what `conditional` reads, each over the runs that have it:",
          correlations(rows)),
     ]  # fmt: skip
     text = markdown(comparisons)
@@ -161,13 +234,17 @@ def main() -> int:
     parser.add_argument("sources", type=Path, nargs="+", help="folders of studies, or what --keep wrote")
     parser.add_argument("--keep", type=Path, help="CSV to write, of all rows")
     parser.add_argument("--seeds", type=int, nargs="+", help="those alone; absent: all")
+    parser.add_argument("--figure", type=Path, help="SVG to write, of accuracy against error")
     options = parser.parse_args()
     read = [of_study(source) if source.is_dir() else pd.read_csv(source) for source in options.sources]
-    rows = pd.concat(read, ignore_index=True).drop_duplicates(["run", "attack"], keep="last")
+    rows = joined(read)
     if options.keep:
         rows.to_csv(options.keep, index=False, lineterminator="\n", float_format="%.6g")
         rows = pd.read_csv(options.keep)
-    print(tables(of_seeds(rows, options.seeds) if options.seeds else rows), end="")
+    asked = of_seeds(rows, options.seeds) if options.seeds else rows
+    if options.figure:
+        options.figure.write_bytes(draw(asked))
+    print(tables(asked), end="")
     return 0
 
 

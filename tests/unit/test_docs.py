@@ -129,11 +129,33 @@ def test_contributing_has_nine_walks():
 
 
 @pytest.mark.parametrize(("file", "script"), [("defenses.md", "defenses.py"), ("results/answer.md", "answer.py")])
-def test_tables_come_again_from_the_rows_that_are_kept(file, script):
+def test_tables_and_figures_come_again_from_the_rows_that_are_kept(file, script, tmp_path):
     page = (ROOT / "docs" / file).read_text(encoding="utf-8")
     command = next(line for line in page.splitlines() if line.startswith(f"python benchmarks/{script} docs/"))
-    made = subprocess.run([sys.executable, *command.split()[1:]], cwd=ROOT, capture_output=True, text=True, check=True)
+    words, drawn = command.split()[1:], tmp_path / "figure.svg"
+    figure = words.index("--figure") + 1 if "--figure" in words else None
+    if figure is not None:
+        kept, words[figure] = ROOT / words[figure], str(drawn)
+        assert f"]({kept.name})" in page
+    made = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=True)
     assert page.endswith(made.stdout)
+    if figure is not None:
+        assert drawn.read_bytes() == kept.read_bytes()
+
+
+def test_rows_of_two_data_sets_or_of_two_budgets_are_not_mixed(tmp_path):
+    kept = ROOT / "docs/results/answer_cifar10.csv"
+    lines = kept.read_text(encoding="utf-8").splitlines()
+    others = {
+        "found cifar10_10k, other": [lines[0], lines[1].replace(",cifar10_10k,", ",other,")],
+        "expected one error of an attack on a run": [lines[0], lines[1].replace(",0.0604376,", ",0.05,")],
+    }
+    for said, rows in others.items():
+        (tmp_path / "other.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        command = [sys.executable, "benchmarks/answer.py", str(kept), str(tmp_path / "other.csv")]
+        made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert made.returncode
+        assert said in made.stderr
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs/results").glob("*.md")), ids=lambda page: page.stem)
