@@ -181,7 +181,7 @@ def leakage(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def draw(rows: pd.DataFrame) -> bytes:
-    """An SVG: accuracy against the strongest attack's error, each method's strengths joined. Equal rows, equal bytes."""
+    """An SVG of accuracy against the strongest attack's error, strengths joined. Equal rows, equal bytes."""
     front = Comparisons(rows, points=POINTS).front()
     with look():
         figure = new_figure(7.5, 4.5)
