@@ -39,12 +39,12 @@ check: .venv/ready
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
-# Compiled on all cores, which pip does on one, and so is cem: where Python may not write, each job would compile it. What
+# Compiled on all cores, which pip does on one, and so are our own: where Python may not write, each job would compile it. What
 # packages hold of other Pythons' files cannot be compiled, and need not.
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, found " + sys.version + ". Say which with: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.lock
 	$(PY) -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --no-build-isolation -e .
-	$(PY) -m compileall -q -j 0 .venv/lib cem > .venv/compiled.log 2>&1 || true
+	$(PY) -m compileall -q -j 0 .venv/lib cem snakemake_executor_plugin_submitit > .venv/compiled.log 2>&1 || true
 	touch .venv/ready

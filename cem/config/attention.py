@@ -20,7 +20,7 @@ class AttentionSurrogate(ThresholdTerm):
     `mixture` predicts a density from one half of the batch and scores the other half: an upper bound on the leakage
     whatever the weights are. `enhanced_variance` is the statistic the first attention version used, for comparison.
     `conditional` regresses the image on learned features of z, on one half of the batch, and scores the other: on
-    images that its features were not fitted to an upper bound on h(x|z), and so a lower bound on the leakage, relative
+    images that its features were not fitted to, an upper bound on h(x|z), and so a lower bound on the leakage, relative
     to h(x), whatever the weights are.
     """
 

@@ -86,7 +86,10 @@ class Features(nn.Module):
 
     def forward(self, z: Smashed) -> Float[Tensor, "batch z_height z_width feature"]:
         variance, mean = torch.var_mean(z, (0, 2, 3), correction=0, keepdim=True)
-        z = ((z - mean) * variance.clamp_min(_TINY).rsqrt()).contiguous(memory_format=torch.channels_last)
+        # A channel that is constant but for rounding says nothing, and has no unit.
+        varies = variance > (2 * torch.finfo(z.dtype).eps * mean).square() + _TINY
+        scale = torch.where(varies, variance.clamp_min(_TINY).rsqrt(), 0.0)
+        z = ((z - mean) * scale).contiguous(memory_format=torch.channels_last)
         near = gelu(self.near(z))
         far = gelu(self.far(near) + self.whole(near.mean((2, 3)))[:, :, None, None])
         return torch.cat([far, self.linear(z)], 1).permute(0, 2, 3, 1)

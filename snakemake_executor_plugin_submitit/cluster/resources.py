@@ -131,7 +131,7 @@ def _refuse_unread(job: str, resources: Mapping[str, Any]) -> None:
         why = _REFUSED.get(name, "")
         if name.startswith("slurm_") and name not in _READ:
             why = f"read are {', '.join(sorted(_READ))}; options of sbatch can go into slurm_extra"
-        elif name in _ONE_AT_MOST and str(value) not in ("0", "1"):
+        elif name in _ONE_AT_MOST and value not in (0, 1, "0", "1"):
             why = _ONE_PROCESS
         if why and value:
             raise WorkflowError(
@@ -205,7 +205,10 @@ def _count(job: str, what: str, value: object, least: int) -> int:
     except (TypeError, ValueError):
         number = least - 1
     if number < least:
-        raise WorkflowError(f"job {job}: expected {what} to be a whole number of at least {least}, found {value!r}.")
+        raise WorkflowError(
+            f"job {job}: expected {what} to be a whole number of at least {least}, found {value!r}. Correct the rule's "
+            "resource, or leave it out. Nothing was submitted."
+        )
     return number
 
 

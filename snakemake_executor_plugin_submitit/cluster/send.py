@@ -43,12 +43,14 @@ class RefusedError(Exception):
     limit: the limit on submitted jobs that forbids it now, else empty; UNNAMED where SLURM does not say which limit.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, by_slurm: str | None = None) -> None:
+        """text: as the user is told. by_slurm: the part of it that is SLURM's own, which decides; absent: all."""
         super().__init__(text)
-        named = _LIMIT.findall(text)
+        own = text if by_slurm is None else by_slurm
+        named = _LIMIT.findall(own)
         count = next((name for name in named if "SubmitJob" in name), "")
-        self.limit = count or (UNNAMED if _POLICY.search(text) and not named else "")
-        self.later = bool(self.limit or _LATER.search(text))
+        self.limit = count or (UNNAMED if _POLICY.search(own) and not named else "")
+        self.later = bool(self.limit or _LATER.search(own))
 
 
 def send_to_slurm(
@@ -68,7 +70,7 @@ def send_to_slurm(
             delayed.dump(path)
         answer = ask("sbatch", "--parsable", str(script), timeout_s=_SBATCH_S)
         if not answer.ok:
-            raise RefusedError(words_of(answer))
+            raise refusal(answer)
         found = re.search(r"^(\d+)(?:;\S*)?$", answer.out.strip(), re.MULTILINE)
         if found is None:
             raise RefusedError(f"expected the number of a job from sbatch, found {answer.out.strip()[:200]!r}")
@@ -150,8 +152,10 @@ def is_whole(submission: Submission, index: int) -> bool:
     return bool(JobPaths(submission.folder, submission.element(index)).submitted_pickle.exists())
 
 
-def words_of(answer: Answer) -> str:
-    """What sbatch says of a refusal, in a line; a site's own words whole."""
-    said = [line.strip() for line in (answer.error or answer.out).splitlines() if line.strip()]
-    lines = dict.fromkeys(line.removeprefix("sbatch: ") for line in said)
-    return "; ".join(lines) or f"exit code {answer.code}"
+def refusal(answer: Answer) -> RefusedError:
+    """What sbatch says of a refusal, in a line; a site's own words whole, though they do not decide what follows."""
+    lines = list(dict.fromkeys(line.strip() for line in (answer.error or answer.out).splitlines() if line.strip()))
+    own = [line for line in lines if line.startswith("sbatch: ")] or lines
+    texts = ("; ".join(line.removeprefix("sbatch: ") for line in some) for some in (lines, own))
+    text, by_slurm = (one or f"exit code {answer.code}" for one in texts)
+    return RefusedError(text, by_slurm)

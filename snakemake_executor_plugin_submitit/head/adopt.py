@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from snakemake_executor_plugin_submitit.books.events import Attempt, has_ended_well, read_attempts
@@ -20,6 +21,7 @@ from snakemake_executor_plugin_submitit.cluster.slurm import Rows, is_alive
 from snakemake_executor_plugin_submitit.head.task import Task, members_of
 
 TRIGGERS = ("mtime", "params", "input", "software-env", "code")  # Snakemake's, all of them
+_OWN = {"input", "output", "params", "wildcards", "threads", "resources", "log", "jobid", "name", "rule", "rulename"}
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 Places = list[tuple[Submission, int]]
 
@@ -47,10 +49,10 @@ def _describe(job: Any, made: Collection[str], triggers: Collection[str]) -> dic
     }
     inputs = [path for path in job.input if str(path) not in made]
     if "params" in triggers:
-        found["params"] = [plain(value) for value in job.non_derived_params] + sorted(job.params.keys())
+        found["params"] = _params(job)
     if "code" in triggers:
         run = str(job.rule.run_func_src) if job.is_run else ""
-        found["code"] = [str(job.rule.shellcmd), run, _script(job.rule)]
+        found["code"] = [str(job.rule.shellcmd), *_filled_in(job), run, _script(job.rule)]
     if "input" in triggers:
         found["inputs"] = sorted(map(str, inputs))
     if "mtime" in triggers:
@@ -58,6 +60,21 @@ def _describe(job: Any, made: Collection[str], triggers: Collection[str]) -> dic
     if "software-env" in triggers:
         found["environment"] = [str(job.conda_env_spec), str(job.container_img_url), plain(job.env_modules)]
     return found
+
+
+def _params(job: Any) -> list[Any]:
+    """Each with its name, but for those that come from inputs, outputs, threads or resources."""
+    given = list(job.params)  # first: it makes the others anew, where inputs were made meanwhile
+    kept = {json.dumps(plain(value)) for value in job.non_derived_params}
+    named = sorted(((name, plain(value)) for name, value in job.params.items()), key=lambda pair: pair[0])
+    values = [value for value in map(plain, given) if json.dumps(value) in kept]
+    return [values, [[name, value] for name, value in named if json.dumps(value) in kept]]
+
+
+def _filled_in(job: Any) -> list[str]:
+    """What a command holds beside the job's own files, numbers and parameters: `config[lr]`, another name."""
+    fields = [field for _, field, _, _ in Formatter().parse(job.rule.shellcmd or "") if field]
+    return [job.format_wildcards(f"{{{field}}}") for field in fields if re.split(r"\W", field)[0] not in _OWN]
 
 
 def plain(value: Any) -> Any:
@@ -70,7 +87,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [type(value).__name__, *map(plain, value)]
     if is_dataclass(value) and not isinstance(value, type):
-        return [type(value).__name__, *(plain([one.name, getattr(value, one.name)]) for one in fields(value))]
+        return [
+            type(value).__name__,
+            *(plain([one.name, getattr(value, one.name)]) for one in fields(value) if one.repr),
+        ]
     # Arrays and tables, whose repr leaves out the middle of many values.
     tell = getattr(value, "tolist", None) or (getattr(value, "to_dict", None) if hasattr(value, "columns") else None)
     if callable(tell) and not isinstance(value, type):

@@ -1,5 +1,6 @@
 """Sending: what is ready goes to the cluster, equal requests together, and again later where sbatch could not."""
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from snakemake_executor_plugin_submitit.node.command import Command
 
 _LONGEST_PAUSE_S = 3600.0
 _FULL_S = 600.0  # the longest time between two tries at a limit on submitted jobs
+_OF_NODES = re.compile(r"\bnodes?\b", re.IGNORECASE)  # in a refusal that other nodes may help against
 _NAMED = 10  # jobs of an array that a line names
 _LATEST_S = 600.0  # an sbatch that failed, or whose head died, may be under way for so long
 
@@ -209,7 +211,7 @@ class Dispatcher:
         if error.limit:  # the controller's own word: nothing of it is there
             self.books.discard(submission)
             return
-        avoided = sorted({node for task in tasks for node in task.avoided})
+        avoided = sorted({node for task in tasks for node in task.avoided}) if _OF_NODES.search(str(error)) else []
         for member in submission.members:
             again = error.later or avoided
             member.state = "cancelled" if again else "failed"
@@ -218,8 +220,8 @@ class Dispatcher:
         self.unsure.append(submission)
         if avoided and not error.later:  # there may be no other nodes than those
             self.reporter.say(
-                f"sbatch refused {_listed(tasks)} away from {', '.join(avoided)} ({error}): sending it again in "
-                f"{self.pause(tasks[0].attempt):.0f} s, also to there"
+                f"sbatch has no nodes for {_listed(tasks)} but {', '.join(avoided)}, where it did not start ({error}). "
+                f"Sending it again, to these, too, in {self.pause(tasks[0].attempt):.0f} s"
             )
             for task in tasks:
                 task.request, task.avoided = task.request.with_nodes(task.avoided), ()

@@ -132,11 +132,12 @@ class Executor(RemoteExecutor):
 
         Or on an error of Snakemake's own, such as a full disk under .snakemake: nobody asked to end the jobs then.
         """
-        super().shutdown()  # the lock is kept until the jobs are gone
-        broken = self._listening and not self._signalled
-        if self._follower is not None and (self._leave or broken):
+        leave = self._leave or (self._listening and not self._signalled)
+        if leave:
             # At its end Snakemake removes empty folders of outputs: those that the jobs left behind are to write into.
             self.workflow.dag.cleanup_workdir = lambda: None
+        super().shutdown()  # the lock is kept until the jobs are gone
+        if self._follower is not None and leave:
             self._follower.leave()
         elif self._follower is not None:
             self._follower.cancel_all(self._drain())

@@ -76,7 +76,7 @@ class Task:
     may_restart: bool = False  # Snakemake would make another attempt of it: the rule's `retries`
     attempt: int = 1
     refusals: int = 0
-    avoided: tuple[str, ...] = ()  # nodes that it is kept away from, as they did not see this folder
+    avoided: tuple[str, ...] = ()  # nodes that it is kept away from, as it did not start there
     turns: int = 0  # it saved, was not requeued, and was sent again so many times
     not_before: float = 0.0
     waits_for: set[tuple[str, str]] = field(default_factory=set)  # id and name of jobs to be gone first

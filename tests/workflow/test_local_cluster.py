@@ -141,7 +141,7 @@ def test_ctrl_c_does_to_the_jobs_what_the_settings_say(study, setting, alive) ->
 
 def test_jobs_are_left_where_snakemake_breaks_off_by_itself(study) -> None:
     """Its own record of a finished job cannot be written, as on a full disk."""
-    runs = {"a": {"epochs": 2, "epoch_s": 1.0}, "b": {"epochs": 100, "epoch_s": 0.2}}
+    runs = {"a": {"epochs": 20, "epoch_s": 0.5}, "b": {"epochs": 200, "epoch_s": 0.2}}
     head, metadata = study.start(runs), study.folder / ".snakemake/metadata"
     study.until(lambda: len(study.starts()) == 2)
     metadata.rename(metadata.with_name("moved"))

@@ -35,7 +35,7 @@ def kind_of(path: str) -> str:
     """What lies at a path, in words, for an error that expected something else."""
     try:
         mode = os.stat(local(path)).st_mode
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # or a name that no file can have
         return "none"
     except OSError as error:  # a folder above that may not be entered, a name that is too long
         return f"one that cannot be looked at ({error.strerror})"

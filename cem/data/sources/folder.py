@@ -111,17 +111,20 @@ def _check_no_parts(root: str, where: str, folders: list[str]) -> None:
             f"{', '.join(folders)}, which are called as parts are and hold none, or one inside another. Put each "
             "class's images in a folder of its name, in every part. If these are the classes: call them otherwise."
         )
-    within = {name: _innermost(os.path.join(root, name)) for name in folders}
-    for name, inner in within.items():
-        twins = [other for other in folders if other != name and within[other] == inner]
-        like = name.lower() == "train" or (_is_like_a_part(name) and twins)
-        if len(inner) > 1 and like:
+    within = {name: _class_folders(os.path.join(root, name)) for name in folders}
+    below = {name: _innermost(os.path.join(root, name)) for name in folders if _is_like_a_part(name)}
+    for name in folders:
+        twins = [other for other in folders if other != name and within[other] == within[name]]
+        others = [other for other in below if name in below and other != name and below[other] == below[name]]
+        like = name.lower() == "train" or (name.lower().startswith(_PART_LIKE) and twins)
+        inner, twins = (within[name], twins) if like else (below.get(name, []), others)
+        if len(inner) > 1 and (like or others):
             beside = ", ".join(sorted([name, *twins]))
             raise DataError(
                 f"{where}: expected folders of classes, or of the parts train, val and test; found {beside}, which "
                 f"{'hold' if twins else 'holds'} folders such as {inner[0]} and {inner[1]}. If these are the classes: "
                 "call the folders of the parts train and test (and val), or name the one that holds the training "
-                "classes as path and the other as test_path."
+                "classes as path and the other as test_path. If those are the classes: rename them."
             )
 
 

@@ -21,7 +21,7 @@ from cem.data.sources.source import LARGEST_ASPECT, SMALLEST_SIDE, DataError, Ra
 # What Pillow reads by itself. Left out: what starts other programs (EPS), and containers of data or films.
 FORMATS = (
     "JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "DIB", "MPO", "ICO", "PCX", "SGI", "PSD",
-    "DDS", "QOI", "IM", "MSP", "XBM", "XPM", "SUN", "BLP", "ICNS", "CUR", "FITS", "TGA",
+    "DDS", "QOI", "IM", "MSP", "XBM", "XPM", "SUN", "BLP", "TGA",
 )  # fmt: skip
 _BY_NAME_ALONE = ("TGA",)  # formats that any bytes may pass for
 _GREY = ("1", "L")

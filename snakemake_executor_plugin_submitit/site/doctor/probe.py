@@ -19,7 +19,7 @@ from submitit.core.utils import JobPaths
 
 from snakemake_executor_plugin_submitit.cluster.reasons import stuck_for
 from snakemake_executor_plugin_submitit.cluster.resources import make_request
-from snakemake_executor_plugin_submitit.cluster.send import RefusedError, script_of, words_of
+from snakemake_executor_plugin_submitit.cluster.send import refusal, script_of
 from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
 from snakemake_executor_plugin_submitit.cluster.slurm import ask
 from snakemake_executor_plugin_submitit.site.doctor.finding import Finding
@@ -72,7 +72,7 @@ def check_node(folder: Path, target: Target, wait_s: float, program: Program) ->
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             answer = ask("sbatch", "--parsable", str(scratch / "job.sh"))
             if not answer.ok:
-                refused = RefusedError(words_of(answer))
+                refused = refusal(answer)
                 if limit := refused.limit:
                     advice = "Jobs wait for their turn with the head; for the probe, try again when fewer are there."
                     yield Finding("warning", "probe", f"a limit on submitted jobs is reached ({limit})", advice)

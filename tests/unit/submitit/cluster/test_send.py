@@ -8,7 +8,8 @@ import pytest
 
 from snakemake_executor_plugin_submitit.cluster import send
 from snakemake_executor_plugin_submitit.cluster.script import batch_script
-from snakemake_executor_plugin_submitit.cluster.send import UNNAMED, RefusedError, is_whole, send_to_slurm
+from snakemake_executor_plugin_submitit.cluster.send import UNNAMED, RefusedError, is_whole, refusal, send_to_slurm
+from snakemake_executor_plugin_submitit.cluster.slurm import Answer
 from snakemake_executor_plugin_submitit.node.command import Command
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -66,6 +67,25 @@ def test_the_batch_file_of_a_hostile_folder_runs_what_it_should(tmp_path) -> Non
 )
 def test_only_what_may_pass_is_tried_again(words: str, limit: str, later: bool) -> None:
     error = RefusedError(words)
+    assert (error.limit, error.later) == (limit, later)
+
+
+@pytest.mark.parametrize(
+    ("site", "slurm", "limit", "later"),
+    [
+        (
+            "Maximum number of jobs reached?",
+            "Batch job submission failed: Job violates accounting/QOS policy",
+            UNNAMED,
+            True,
+        ),
+        ("Note: MaxSubmitJobs per user is 100", "Batch job submission failed: Invalid qos specification", "", False),
+        ("Use an account of the partition standby", "Batch job submission failed: Invalid account", "", False),
+    ],
+)
+def test_a_sites_own_words_are_told_and_decide_nothing(site: str, slurm: str, limit: str, later: bool) -> None:
+    error = refusal(Answer(1, "", f"{site}\nsbatch: error: {slurm}\n"))
+    assert str(error) == f"{site}; error: {slurm}"
     assert (error.limit, error.later) == (limit, later)
 
 

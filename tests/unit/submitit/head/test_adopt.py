@@ -88,8 +88,8 @@ class Input(str):
 class Params(list):
     """Values, and their names."""
 
-    def keys(self) -> list[str]:
-        return ["options"]
+    def items(self) -> list[tuple[str, object]]:
+        return [("options", self[0])]
 
 
 def job(tmp_path, **changes) -> SimpleNamespace:
@@ -144,6 +144,21 @@ def test_a_command_counts_as_it_is_written_and_not_as_it_is_filled_in(tmp_path) 
     other = job(tmp_path)
     other.params.append("of 4000 MB")  # which comes from resources
     assert identity(job(tmp_path)) == identity(other)
+
+
+def test_what_a_command_takes_from_the_configuration_counts(tmp_path) -> None:
+    rule = SimpleNamespace(name="slow", script=None, run_func_src=None, shellcmd="x --lr {config[lr]} > {output}")
+    found = {
+        identity(job(tmp_path, rule=rule, format_wildcards=lambda text, lr=lr: text.format(config={"lr": lr})))
+        for lr in (0.1, 0.2)
+    }
+    assert len(found) == 2
+
+
+def test_which_name_has_which_value_counts(tmp_path) -> None:
+    one, other = Params([1, 2]), Params([1, 2])
+    one.items, other.items = (lambda: [("a", 1), ("b", 2)]), (lambda: [("b", 1), ("a", 2)])
+    assert identity(job(tmp_path, params=one)) != identity(job(tmp_path, params=other))
 
 
 def test_a_set_and_an_object_are_the_same_in_every_process() -> None:

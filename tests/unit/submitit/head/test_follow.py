@@ -422,10 +422,22 @@ def test_where_no_other_nodes_are_it_may_go_to_those_again(
     sbatch.refusals = [RefusedError("error: Requested node configuration is not available")]
     follower.look([])
     assert reporter.failures == []
-    assert "away from c1 (error: Requested node configuration is not available): sending it again" in reporter.said[-1]
+    assert "no nodes for train but c1, where it did not start (error: Requested node" in reporter.said[-1]
     follower.look([])
     assert task.submission is not None
     assert task.request.exclude == ("c9",)
+
+
+def test_an_account_that_is_refused_is_final_whatever_nodes_were_avoided(
+    follower, cluster, reporter, sbatch, make_task
+) -> None:
+    task = make_task()
+    follower.look([task])
+    cluster.rows, cluster.end = queue(task, state="FAILED"), Ending("0:53", "c1")
+    follower.look([])
+    sbatch.refusals = [RefusedError("error: Invalid account or account/partition combination specified")]
+    follower.look([])
+    assert "Invalid account" in reporter.failures[0][1]
 
 
 def test_a_rule_with_retries_of_its_own_says_what_memory_the_next_attempt_gets(
