@@ -88,7 +88,7 @@ def _look(files: list[str]) -> str:
         for file, name in visible_files(path):
             try:
                 status = Path(file).stat()
-            except FileNotFoundError:  # a link whose target is gone
+            except OSError:  # a link whose target is gone; a folder that may be listed but not entered
                 names_and_sizes.update(os.fsencode(f"{number}\0{name}\0absent\0"))
                 continue
             names_and_sizes.update(os.fsencode(f"{number}\0{name}\0{status.st_size}\0"))

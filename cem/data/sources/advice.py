@@ -9,6 +9,8 @@ def label_advice(labels: np.ndarray) -> str:
     """How to make whole numbers of what was found."""
     if labels.dtype.kind in "USO":
         return "From names: classes, y = numpy.unique(names, return_inverse=True)."
+    if labels.dtype.kind == "V":
+        return "Store whole numbers, one for each image."
     if labels.ndim == 2 and ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all():
         return "From one-hot labels, use y.argmax(1)."
     if labels.ndim == 2:

@@ -28,7 +28,8 @@ def shown(path: str) -> str:
 
 def printable(name: str) -> str:
     """A file's name in letters that can be printed."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(f"\\x{ord(one):02x}" if ord(one) < 32 or 127 <= ord(one) < 160 else one for one in text)
 
 
 def kind_of(path: str) -> str:

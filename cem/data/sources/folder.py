@@ -1,25 +1,16 @@
 """Images in one folder for each class: which files there are, and which label and part each has."""
 
 import os
-import re
 from itertools import combinations
 
 import numpy as np
 
 from cem.config import ImageFolderDataset
-from cem.data.sources.files import content_digest, entries, is_folder, is_hidden, kind_of, local, printable, shown, walk
+from cem.data.sources.files import content_digest, entries, local, printable, shown, walk
 from cem.data.sources.listing import NAMED, Listing, base_name, why_not
+from cem.data.sources.parts import check_no_parts, check_no_parts_within, class_folders, roles_of
 from cem.data.sources.picture import Pictures, check_headers, without_warnings
 from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, check_pixels, make_source
-
-ROLES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
-PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
-_BETWEEN = 4  # folders of one folder that are looked through: of links there may be circles
-_PART_LIKE = ("train", "test", "val", "dev", "eval")  # how other names of parts begin
 
 
 @without_warnings()
@@ -61,8 +52,8 @@ def list_image_folder(dataset: ImageFolderDataset) -> Labelling:
 def _list(dataset: ImageFolderDataset) -> tuple[Listing, Labelling]:
     root, where = local(dataset.path), shown(dataset.path)
     notes: list[str] = []
-    folders = _class_folders(root)
-    roles = _roles(root, folders)
+    folders = class_folders(root)
+    roles = roles_of(root, folders)
     if roles is None:
         listing = _plain(root, where, folders)
     else:
@@ -82,65 +73,22 @@ def _list(dataset: ImageFolderDataset) -> tuple[Listing, Labelling]:
     return listing, labelling
 
 
-def _class_folders(root: str) -> list[str]:
-    """Names of the folders in a folder that may be classes. Raises DataError where the folder is none."""
-    if not os.path.isdir(root):
-        found = kind_of(root)
-        advice = "Unpack it, and name the folder." if root.lower().endswith(PACKED) else "Check the path."
-        raise DataError(f"{shown(root)}: expected a folder of folders, one for each class; found {found}. {advice}")
-    return [entry.name for entry in entries(root) if is_folder(entry) and not is_hidden(entry.name)]
-
-
 def _plain(root: str, where: str, folders: list[str]) -> Listing:
     """One folder for each class, whatever folders these hold."""
     if len(folders) < 2:
-        raise DataError(f"{where}: expected at least 2 folders, one for each class, found {len(folders)}.")
-    _check_no_parts(root, where, folders)
+        advice = (
+            f"Name {shown(os.path.join(root, folders[0]))} if the classes are in there."
+            if folders
+            else ("Put the images of each class in a folder of its name.")
+        )
+        raise DataError(f"{where}: expected at least 2 folders, one for each class, found {len(folders)}. {advice}")
+    check_no_parts(root, where, folders)
+    check_no_parts_within(root, where, folders)
     listing = Listing(_readable(where, folders))
     listing.skip_beside(root)
     for label, name in enumerate(folders):
         listing.add(os.path.join(root, name), label, "train")
     return listing
-
-
-def _check_no_parts(root: str, where: str, folders: list[str]) -> None:
-    """Raise DataError where folders seem to be parts of a data set, under names that are not known: no class is one."""
-    if all(any(name.lower() in names for names in ROLES.values()) for name in folders):
-        raise DataError(
-            f"{where}: expected folders of classes, or parts that each hold a folder for each class; found "
-            f"{', '.join(folders)}, which are called as parts are and hold none, or one inside another. Put each "
-            "class's images in a folder of its name, in every part. If these are the classes: call them otherwise."
-        )
-    within = {name: _class_folders(os.path.join(root, name)) for name in folders}
-    below = {name: _innermost(os.path.join(root, name)) for name in folders if _is_like_a_part(name)}
-    for name in folders:
-        twins = [other for other in folders if other != name and within[other] == within[name]]
-        others = [other for other in below if name in below and other != name and below[other] == below[name]]
-        like = name.lower() == "train" or (name.lower().startswith(_PART_LIKE) and twins)
-        inner, twins = (within[name], twins) if like else (below.get(name, []), others)
-        if len(inner) > 1 and (like or others):
-            beside = ", ".join(sorted([name, *twins]))
-            raise DataError(
-                f"{where}: expected folders of classes, or of the parts train, val and test; found {beside}, which "
-                f"{'hold' if twins else 'holds'} folders such as {inner[0]} and {inner[1]}. If these are the classes: "
-                "call the folders of the parts train and test (and val), or name the one that holds the training "
-                "classes as path and the other as test_path. If those are the classes: rename them."
-            )
-
-
-def _is_like_a_part(name: str) -> bool:
-    """Whether it begins with the name of a part, or has it as a word: seg_train, images-test."""
-    return any(word.startswith(_PART_LIKE) for word in re.split(r"[\W_]+", name.lower()))
-
-
-def _innermost(folder: str) -> list[str]:
-    """Names of the folders in a folder; where it holds one alone, of those in that."""
-    names = _class_folders(folder)
-    for _ in range(_BETWEEN):
-        if len(names) == 1:
-            folder = os.path.join(folder, names[0])
-            names = _class_folders(folder)
-    return names
 
 
 def _check_apart(where: str, one: str, other: str) -> None:
@@ -153,21 +101,6 @@ def _check_apart(where: str, one: str, other: str) -> None:
         )
 
 
-def _roles(root: str, folders: list[str]) -> dict[str, str] | None:
-    """Part → its folder, where the folders are parts of a data set that each hold folders of the classes."""
-    roles: dict[str, str] = {}
-    for name in folders:
-        role = next((role for role, names in ROLES.items() if name.lower() in names), None)
-        if role is not None and roles.setdefault(role, name) != name:
-            raise DataError(
-                f"{shown(root)}: expected one folder with the {role} images, found {roles[role]} and {name}. "
-                "Leave one of them."
-            )
-    roles = {role: roles[role] for role in ROLES if role in roles}
-    is_parts = "train" in roles and (len(roles) > 1 or len(folders) == 1)
-    return roles if is_parts and len(_class_folders(os.path.join(root, roles["train"]))) > 1 else None
-
-
 def _in_parts(
     root: str, where: str, roles: dict[str, str], folders: list[str], *, apart: bool
 ) -> tuple[Listing, list[str]]:
@@ -177,7 +110,7 @@ def _in_parts(
     """
     for one, other in combinations(roles.values(), 2):
         _check_apart(where, os.path.join(root, one), os.path.join(root, other))
-    classes = _class_folders(os.path.join(root, roles["train"]))
+    classes = class_folders(os.path.join(root, roles["train"]))
     listing, notes = Listing(_readable(where, classes)), []
     listing.skip_beside(root)
     for name in (one for one in folders if one not in roles.values()):
@@ -202,8 +135,6 @@ def _add_test(listing: Listing, path: str, where: str, training: str) -> None:
     if "test" in listing.parts:
         raise DataError(f"{where}: expected one test part, but it has its own. Leave test_path out.")
     root = local(path)
-    if _class_folders(root) != listing.names:
-        raise DataError(_other_classes(shown(path), _class_folders(root), listing.names))
     _add_part(listing, root, listing.names, "test")
 
 
@@ -213,20 +144,29 @@ def _add_part(listing: Listing, folder: str, classes: list[str], part: str) -> N
     if annotations is not None:
         _add_annotated(listing, folder, annotations, part)
         return
-    found = _class_folders(folder)
+    found = class_folders(folder)
     if found != classes:
         raise DataError(_other_classes(shown(folder), found, classes))
     listing.skip_beside(folder)
+    before = len(listing.files)
     for label, name in enumerate(classes):
         listing.add(os.path.join(folder, name), label, part)
+    if len(listing.files) == before:
+        raise DataError(
+            f"{shown(folder)}: expected images of the {part} part, found none that can be read. Put them there, or "
+            "remove the folder."
+        )
 
 
 def _add_annotated(listing: Listing, folder: str, annotations: str, part: str) -> None:
     """Images whose class stands in a list: file name, tab, class, and more."""
     try:
-        with open(annotations, encoding="utf-8") as file:
+        with open(annotations, encoding="utf-8-sig") as file:
             rows = [line.rstrip("\n").split("\t") for line in file if line.strip()]
         label_of = {row[0]: listing.names.index(row[1]) for row in rows}
+        doubled = [row[0] for row in rows if label_of[row[0]] != listing.names.index(row[1])]
+        if doubled:
+            raise ValueError(f"{doubled[0]} stands in it twice, with two classes")
     except (OSError, UnicodeDecodeError, IndexError, ValueError) as error:
         raise DataError(
             f"{shown(annotations)}: expected lines of file name, tab and class, with classes that are folders of the "
@@ -249,13 +189,15 @@ def _add_annotated(listing: Listing, folder: str, annotations: str, part: str) -
 
 
 def _annotations(folder: str) -> str | None:
-    path = os.path.join(folder, f"{base_name(folder)}_annotations.txt")
-    return path if os.path.isfile(path) else None
+    wanted = f"{base_name(folder)}_annotations.txt".lower()
+    return next((entry.path for entry in entries(folder) if entry.name.lower() == wanted and entry.is_file()), None)
 
 
 def _is_labelled(root: str, name: str, classes: list[str]) -> bool:
+    """Whether a part has labels: a list, or folders of the classes; of other classes, too, which are refused later."""
     folder = os.path.join(root, name)
-    return _annotations(folder) is not None or bool(set(classes) & set(_class_folders(folder)))
+    found = class_folders(folder)
+    return _annotations(folder) is not None or bool(set(classes) & set(found)) or len(found) > 1
 
 
 def _readable(where: str, names: list[str]) -> list[str]:
@@ -263,7 +205,8 @@ def _readable(where: str, names: list[str]) -> list[str]:
     for name in names:
         if printable(name) != name:
             raise DataError(
-                f"{where}: expected folders whose names are text in UTF-8, found {printable(name)}. Rename it."
+                f"{where}: expected folders whose names are text in UTF-8 without control characters, found "
+                f"{printable(name)}. Rename it."
             )
     return names
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cem.config import IdxDataset
-from cem.data.sources.files import BOMB, RATIO, content_digest, local, shown, starting
+from cem.data.sources.files import BOMB, RATIO, content_digest, kind_of, local, shown, starting
 from cem.data.sources.source import (
     DataError,
     Format,
@@ -110,6 +110,8 @@ def idx_shape(path: str, dims: int) -> tuple[int, ...]:
 
 
 def _open(path: str) -> io.BufferedIOBase:
+    if (kind := kind_of(path)) not in ("a file", "none"):
+        raise DataError(f"{shown(path)}: expected an idx file, found {kind}. Check the path.")
     try:
         with open(local(path), "rb") as file:
             packed = file.read(2) == _GZIP

@@ -21,9 +21,16 @@ class Listing:
     labels: list[int] = field(default_factory=list)
     parts: list[str] = field(default_factory=list)  # train, val or test, of each file
     skipped: dict[str, list[str]] = field(default_factory=dict)  # why → files
+    _places: dict[str, str] = field(default_factory=dict)  # folder without links → as it was named
 
     def add(self, folder: str, label: int, part: str) -> None:
-        """All images at any depth below a folder."""
+        """All images at any depth below a folder. Raises DataError where it is another one by a link."""
+        other = self._places.setdefault(os.path.realpath(folder), folder)
+        if other != folder:
+            raise DataError(
+                f"{shown(folder)}: expected a folder of its own for each class and part, found a link to what "
+                f"{shown(other)} is, too. Remove one."
+            )
         for entry in walk(folder):
             if (why := why_not(entry)) is not None:
                 self.skip(why, entry.path)

@@ -132,6 +132,8 @@ def _archive(path: str) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(local(path)) as archive:
             _check_start(where, archive)
             yield archive
+    except PermissionError as error:
+        raise DataError(f"{where}: expected an npz file, cannot read it: {error.strerror}. Allow that.") from None
     except DAMAGE as error:
         found = f"a damaged one: {error}" if zipfile.is_zipfile(local(path)) else _instead(path)
         raise DataError(

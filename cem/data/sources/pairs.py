@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from cem.config import ActivationsDataset
-from cem.data.sources.files import content_digest, local, shown
+from cem.data.sources.files import content_digest, kind_of, local, shown
 from cem.data.sources.npz import DAMAGE
 from cem.data.sources.source import (
     DataError,
@@ -20,6 +20,7 @@ from cem.data.sources.source import (
     check_count,
     check_labels,
     check_one_size,
+    check_pixels,
     check_shape,
     joined,
     make_source,
@@ -55,6 +56,8 @@ def read_pair_labels(dataset: ActivationsDataset) -> Labelling:
         labels = {split: np.atleast_1d(np.asarray(_array(file, split, "y"))) for split in SPLITS}
         shapes = {}
         for split in SPLITS:
+            if labels[split].shape[1:] == (1,):
+                labels[split] = labels[split][:, 0]
             x, z = (_array(file, split, name) for name in "xz")
             check_shape(f"{where}, x of {split}", x.dtype, x.shape)
             check_count(f"{where}, {split}", len(x), len(labels[split]))
@@ -70,11 +73,17 @@ def read_pair_labels(dataset: ActivationsDataset) -> Labelling:
             if len(x) == 0:
                 raise DataError(f"{where}: expected images of {split}, found none. Give each split some.")
             shapes[split] = x.shape
+            check_pixels(f"{where}, x of {split}", (np.asarray(x[row]) for row in range(len(x))))
         _shape(where, {split: _array(file, split, "z").shape for split in SPLITS})
     if dataset.fit == "one_size":
         check_one_size(where, shapes)
     ends = np.cumsum([0, *(len(labels[split]) for split in SPLITS)])
     known = check_labels(where, np.concatenate(list(labels.values())))
+    if missing := sorted(set(known.labels.tolist()) - set(labels["private"].tolist())):
+        raise DataError(
+            f"{where}: expected images of every class in private, found none of {', '.join(map(str, missing[:5]))}. "
+            "Leave those classes out, or move some of their images."
+        )
     given = {split: np.arange(ends[place], ends[place + 1]) for place, split in enumerate(SPLITS)}
     return Labelling(labels=known.labels, is_test=None, class_names=known.class_names, given=given)
 
@@ -108,7 +117,7 @@ def _finite(where: str, split: str, z: np.ndarray) -> Float32[np.ndarray, "*shap
 def _shape(where: str, shapes: dict[str, tuple[int, ...]]) -> tuple[int, int, int]:
     kinds = {shape[1:] for shape in shapes.values()}
     found = next(iter(kinds))
-    if len(kinds) > 1 or len(found) not in (1, 3) or (len(found) == 3 and found[1] != found[2]):
+    if 0 in found or len(kinds) > 1 or len(found) not in (1, 3) or (len(found) == 3 and found[1] != found[2]):
         told = ", ".join(f"{split} {list(shape)}" for split, shape in shapes.items())
         raise DataError(
             f"{where}: expected z as [n, channels, side, side] or [n, d], alike in all splits; found {told}. Lay it "
@@ -125,6 +134,8 @@ def _array(file: Any, split: str, what: str) -> Any:
             found = file[name]
             if isinstance(file, h5py.File):
                 _check_stored(file, name, found)
+            if not hasattr(found, "shape"):
+                raise DataError(f"expected {name} as an array, found other bytes. Store {WANTED}.")
             if not found.shape:
                 raise DataError(f"expected {name} as an array [n, …], found a single value. Store {WANTED}.")
             return found
@@ -143,9 +154,10 @@ def _check_stored(file: h5py.File, name: str, found: Any) -> None:
 @contextmanager
 def _opened(dataset: ActivationsDataset) -> Iterator[Any]:
     """A mapping of names to arrays. Objects are never unpickled."""
-    where = shown(dataset.path)
+    where, path = shown(dataset.path), local(dataset.path)
+    if (kind := kind_of(path)) not in ("a file", "none"):
+        raise DataError(f"{where}: expected an npz or HDF5 file, found {kind}. Correct dataset.path.")
     try:
-        path = local(dataset.path)
         if path.lower().endswith(".npz"):
             file = np.load(path, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):

@@ -29,6 +29,7 @@ _MODES = (*_GREY, "P", "RGB", "CMYK", "YCbCr", "LAB", "HSV")
 _CHECKED = 10_000  # images whose header is read before any job starts
 _PIECE = 1 << 16  # bytes asked for at a time, where a file is longer than it says
 _LOOKED_INTO = 100  # images that are read before any job starts, as they do not end as others do
+_SPREAD = 1000  # and those of formats whose end says nothing, spread evenly
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -159,10 +160,12 @@ def check_headers(files: Sequence[str], *, one_size: bool) -> list[str]:
     several: list[str] = []
     looked_into = 0
     first: tuple[str, tuple[int, int]] | None = None
-    for path in files[:: max(1, -(-len(files) // _CHECKED))]:
+    asked = files[:: max(1, -(-len(files) // _CHECKED))]
+    for number, path in enumerate(asked):
         size, has_more = _header(path)
-        if looked_into < _LOOKED_INTO and not _has_its_end(path):
-            looked_into += 1
+        ends = _has_its_end(path)
+        if (ends is False and looked_into < _LOOKED_INTO) or (ends is None and number % -(-len(asked) // _SPREAD) == 0):
+            looked_into += ends is False
             decoded(path)  # which says what is wrong, if anything is
         if has_more:
             several.append(path)
@@ -176,13 +179,18 @@ _ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82", b"GIF8": b";"}
 
 
 @_naming_the_file
-def _has_its_end(path: str) -> bool:
-    """Whether a file ends as one of its format does; where not, it is cut off, or has something behind the picture."""
+def _has_its_end(path: str) -> bool | None:
+    """Whether a file ends as one of its format does; where not, it is cut off, or has something behind the picture.
+
+    None: of a format whose end says nothing.
+    """
     with open(path, "rb") as file:
         start = file.read(12)
         if start[:4] == b"RIFF":  # WebP: its length is in its header
             return os.path.getsize(path) >= 8 + int.from_bytes(start[4:8], "little")
         end = next((end for begin, end in _ENDS.items() if start.startswith(begin)), b"")
+        if not end:
+            return None
         file.seek(-len(end), os.SEEK_END)
         return file.read() == end
 
@@ -192,7 +200,10 @@ def _header(path: str) -> tuple[tuple[int, int], bool]:
     """Width and height as a viewer shows them, and whether the file holds several pictures."""
     with open(path, "rb") as file, _image(file, path) as image:
         _check(path, image, file)
-        return _upright_size(image), has_several(image)
+        several = has_several(image)
+        if image.format == "PNG" and "exif" not in image.info and _may_turn(file):
+            image.load()  # what turns it stands behind the pixels, or is found by those who have read them
+        return _upright_size(image), several
 
 
 def is_picture_file(path: str) -> bool:
@@ -253,10 +264,25 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height as a viewer shows them, from the header: TIFF's are so; PNG may have its EXIF at the end."""
-    known = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
-    turned = known and _orientation(image) >= 5
-    return image.size[::-1] if turned else image.size
+    """Width and height as a viewer shows them. Those of a TIFF whose own tag turns it are so already."""
+    told = image.format == "TIFF" and Base.Orientation in getattr(image, "tag_v2", {})
+    return image.size[::-1] if not told and _orientation(image) >= 5 else image.size
+
+
+def _may_turn(file: io.BytesIO | io.BufferedReader) -> bool:
+    """Whether a PNG has a part that may say how it is turned: EXIF, or a text that holds EXIF or XMP."""
+    place = file.tell()
+    try:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = int.from_bytes(head[:4], "big"), head[4:]
+            start = file.read(min(length, 24)) if kind in (b"tEXt", b"zTXt", b"iTXt") else b""
+            if kind == b"eXIf" or start.startswith((b"Raw profile type", b"XML:com.adobe.xmp")):
+                return True
+            file.seek(length - len(start) + 4, os.SEEK_CUR)
+        return False
+    finally:
+        file.seek(place)
 
 
 @cache

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int, UInt8
 from cem import CemError
 from cem.data.sources.advice import image_advice, label_advice
 
+_DARKEST, _LOOKED_AT = 31, 1000  # of images whose brightest value is no brighter, so many are looked at
 SMALLEST_SIDE, LARGEST_ASPECT = 8, 8  # pixels, and in parts of the shorter side: beyond, an array is no picture
 Raw = UInt8[np.ndarray, "_ _"] | UInt8[np.ndarray, "_ _ 3"]  # height, width, colour
 
@@ -203,19 +204,29 @@ def is_picture(height: int, width: int) -> bool:
 
 
 def check_pixels(where: str, images: Iterable[np.ndarray]) -> None:
-    """Raise DataError when no value is above 1, or all images are equal. Stops at the image that shows otherwise."""
-    first, bright, differ = None, False, False
-    for image in images:
+    """Raise DataError when no value is above 1, none of the first images' above 31, or all images are equal.
+
+    Stops at the image that shows otherwise.
+    """
+    first, largest, differ = None, 0, False
+    for number, image in enumerate(images):
         first = image if first is None else first
-        bright = bright or bool(image.max() > 1)
+        largest = max(largest, int(image.max()))
         differ = differ or not np.array_equal(image, first)
-        if bright and differ:
-            return
-    if not bright:
+        if differ and (largest > _DARKEST or (largest > 1 and number >= _LOOKED_AT)):
+            break
+    if largest <= 1:
         raise DataError(
             f"{where}: expected values from 0 to 255, but all are 0 or 1. If they run from 0 to 1, multiply them by "
             "255 before they become uint8; black images hold nothing to rebuild."
         )
+    if differ and largest <= _DARKEST:
+        raise DataError(
+            f"{where}: expected values from 0 to 255, but the largest is {largest}. Other scales (0 to 16, classes of "
+            "a mask) must be rescaled first: 255 is white."
+        )
+    if differ:
+        return
     raise DataError(f"{where}: expected images that differ, but all are equal. Check how the data was made.")
 
 

@@ -5,6 +5,7 @@ known before any job starts, without torch.
 """
 
 import importlib.util
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +137,7 @@ def list_lfw(dataset: TorchvisionDataset) -> Faces:
     """The images of all people of LFW, funneled. Raises DataError when the list is damaged."""
     folder = _local(dataset, "lfw-py")
     people = [words for line in _lines(folder / "people.txt") if len(words := line.split("\t")) == 2]
-    if not people or not all(count.strip().isdigit() for _, count in people):
+    if not people or not all(re.fullmatch(r"\s*[0-9]+\s*", count) for _, count in people):
         raise DataError(_damaged(folder / "people.txt", "lines of a name, a tab and how many images there are"))
     pairs = [(name, number) for name, count in sorted(people) for number in range(1, int(count) + 1)]
     files = [str(folder / "lfw_funneled" / name / f"{name}_{number:04d}.jpg") for name, number in pairs]

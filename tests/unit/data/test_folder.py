@@ -1,3 +1,4 @@
+import io
 import os
 import re
 import shutil
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from cem.config import ImageFolderDataset, Split
 from cem.data.check import check_files
@@ -16,6 +17,7 @@ from cem.data.fingerprint import fingerprint
 from cem.data.prepare import prepare_data
 from cem.data.sources import DataError, Source, files, read_labels, read_source
 from cem.data.sources.files import content_digest
+from cem.data.sources.parts import class_folders
 from cem.data.sources.picture import without_warnings
 from cem.storage.hdf5 import open_dataset
 
@@ -53,6 +55,51 @@ def notes(dataset: ImageFolderDataset) -> str:
 def picture(path: Path, value: int, **settings: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (16, 16), value).save(path, **settings)
+
+
+@pytest.mark.parametrize("form", ["ppm", "bmp", "tif", "qoi", "tga"])
+def test_a_cut_image_of_a_format_without_an_end_is_refused_before_any_job(
+    folder: ImageFolderDataset, form: str
+) -> None:
+    path = Path(folder.path, "bee", f"3.{form}")
+    Image.new("RGB", (12, 8), (1, 2, 3)).save(path)
+    Image.effect_noise((12, 8), 50).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refused(folder, f"3.{form}: expected an image")
+
+
+def turned_at_the_end(path: Path) -> None:
+    """A PNG that is stored 8×12 and shown 12×8, by an EXIF part behind the pixels."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = io.BytesIO()
+    Image.new("L", (8, 12), 77).save(content, "PNG")
+    body = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body)) + b"eXIf" + body + struct.pack(">I", zlib.crc32(b"eXIf" + body))
+    end = content.getvalue().index(b"IEND") - 4
+    path.write_bytes(content.getvalue()[:end] + chunk + content.getvalue()[end:])
+
+
+def turned_by_xmp(path: Path) -> None:
+    told = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description tiff:Orientation="6" xmlns:tiff="http://ns.adobe.com/tiff/1.0/"/></rdf:RDF></x:xmpmeta>'
+    )
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", told)
+    Image.new("L", (8, 12), 77).save(path, pnginfo=info)
+
+
+@pytest.mark.parametrize("write", [turned_at_the_end, turned_by_xmp])
+def test_header_and_pixels_agree_on_how_an_image_is_turned(folder: ImageFolderDataset, write: Callable) -> None:
+    write(Path(folder.path, "bee", "3.png"))
+    check_files(folder)
+    assert {image.shape for image in every(read_source(folder))} == {(8, 12)}
+    for path in Path(folder.path).rglob("*.png"):
+        if path.name != "3.png":
+            Image.new("L", (8, 12), 10 * int(path.stem) + len(path.parent.name)).save(path)
+    with pytest.raises(DataError, match="expected images of one size"):
+        check_files(folder)
 
 
 def test_a_rare_format_is_read(folder: ImageFolderDataset) -> None:
@@ -360,7 +407,7 @@ def test_names_may_be_any_bytes_but_those_of_classes(folder: ImageFolderDataset)
         Path(folder.path, "bee", os.fsdecode(b"%d.\xe9" % number)).touch()
     assert r"5 .\xe9" in notes(folder)
     Path(folder.path, os.fsdecode(b"w\xe9")).mkdir()
-    refused(folder, r"expected folders whose names are text in UTF-8, found w\\xe9")
+    refused(folder, r"expected folders whose names are text in UTF-8 .*found w\\xe9")
 
 
 def test_the_home_folder_and_braces_are_part_of_paths(folder: ImageFolderDataset, monkeypatch, tmp_path: Path) -> None:
@@ -440,6 +487,47 @@ def test_tiny_imagenet_lists_the_classes_of_its_val_images(parts: ImageFolderDat
     refused(parts, r"expected the images that val_annotations.txt lists, found none called val_99.JPEG")
     (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn77\n")
     refused(parts, "val_annotations.txt: expected lines of file name, tab and class")
+
+
+@pytest.mark.parametrize("part", ["test", "val"])
+@pytest.mark.parametrize("left", [[], ["a.heic"]], ids=["empty", "unreadable"])
+def test_a_part_without_images_is_refused(parts: ImageFolderDataset, part: str, left: list[str]) -> None:
+    """Else images of another part would be scored in its place."""
+    shutil.rmtree(Path(parts.path, part), ignore_errors=True)
+    for name in class_folders(str(Path(parts.path, "train"))):
+        Path(parts.path, part, name).mkdir(parents=True)
+        for file in left:
+            Path(parts.path, part, name, file).write_bytes(b"none")
+    refused(parts, f"/{part}: expected images of the {part} part, found none that can be read")
+
+
+def test_a_part_of_other_classes_is_no_part_without_labels(parts: ImageFolderDataset) -> None:
+    for name in class_folders(str(Path(parts.path, "test"))):
+        Path(parts.path, "test", name).rename(Path(parts.path, "test", name.upper()))
+    refused(parts, "expected folders of the same classes as the training images")
+
+
+def test_a_class_of_one_part_that_is_a_link_to_another_is_refused(parts: ImageFolderDataset) -> None:
+    name = class_folders(str(Path(parts.path, "test")))[0]
+    shutil.rmtree(Path(parts.path, "test", name))
+    Path(parts.path, "test", name).symlink_to(Path(parts.path, "train", name))
+    refused(parts, "expected a folder of its own for each class and part, found a link")
+
+
+def test_parts_within_each_class_are_refused(tmp_path: Path) -> None:
+    for name in ("cats", "dogs"):
+        for part in ("train", "test"):
+            for i in range(6):
+                picture(tmp_path / name / part / f"{i}.png", 10 * i + len(part))
+    refused(ImageFolderDataset(name="pets", path=str(tmp_path), split=SMALL), "expected the parts above the classes")
+
+
+def test_a_folder_around_the_classes_is_named(folder: ImageFolderDataset, tmp_path_factory) -> None:
+    around = tmp_path_factory.mktemp("around")
+    shutil.copytree(folder.path, around / "inner")
+    refused(
+        folder.model_copy(update={"path": str(around)}), rf"found 1\. Name {around}/inner if the classes are in there"
+    )
 
 
 def test_parts_of_other_classes_are_refused(parts: ImageFolderDataset) -> None:

@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import os
 import re
 import tracemalloc
 from pathlib import Path
@@ -81,6 +82,12 @@ def test_a_small_file_that_unpacks_to_much_does_not_fill_the_memory(idx: IdxData
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 20 << 20
+
+
+def test_a_pipe_is_refused_and_not_waited_for(idx: IdxDataset) -> None:
+    Path(idx.images).unlink()
+    os.mkfifo(idx.images)
+    refused(idx, "expected an idx file, found a pipe or device")
 
 
 def test_labels_are_named_with_their_file(idx: IdxDataset) -> None:

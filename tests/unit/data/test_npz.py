@@ -97,6 +97,7 @@ def test_damage_inside_is_refused(npz: Npz) -> None:
         ({"x": np.zeros((60, 8, 65), np.uint8)}, "at most 8 times as long as wide, found .*8×65"),
         ({"x": np.zeros((60, 8, 8), np.uint8)}, "all are 0 or 1. .*multiply them by 255"),
         ({"x": np.indices((60, 8, 8)).sum(0).astype(np.uint8) % 2}, "all are 0 or 1. .*multiply them by 255"),
+        ({"x": (np.indices((60, 8, 8)).sum(0) % 17).astype(np.uint8)}, "the largest is 16. Other scales"),
         ({"x": np.full((60, 8, 8), 9, np.uint8)}, "expected images that differ, but all are equal"),
         ({"x": np.asfortranarray(np.full((60, 8, 8), 9, np.uint8))}, "expected images that differ, but all are equal"),
         ({"y": np.eye(60)}, r"as integers \[n\], found float64 \[60, 60\].*y.argmax\(1\)"),
@@ -251,6 +252,18 @@ def test_a_header_that_promises_more_than_follows_is_refused(npz: Npz) -> None:
         archive.writestr("x.npy", b"")
         archive.writestr("y.npy", header.getvalue() + b"few")
     refused(dataset, "'y', cannot read it: .*take 8000000000000 bytes, but 3 follow")
+
+
+def test_a_file_that_may_not_be_read_is_an_error_with_its_reason(npz: Npz, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read all."""
+    dataset = npz()
+
+    def refused(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(zipfile, "ZipFile", refused)
+    with pytest.raises(DataError, match=r"npz: expected an npz file, cannot read it: Permission denied\. Allow that"):
+        check_files(dataset)
 
 
 def test_a_name_that_no_file_can_have_is_an_error_with_its_reason(npz: Npz) -> None:

@@ -1,5 +1,6 @@
 """Activations of the user's own: stored as they are given, attacked without a network, and refused with the reason."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -226,3 +227,30 @@ def test_what_needs_a_network_is_refused_with_the_reason(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         planned("z.npz", tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"val/x": lambda x: (x > 90).astype(np.uint8)}, "x of val: expected values from 0 to 255, but all are 0 or 1"),
+        ({"test/x": lambda x: np.full_like(x, 99)}, "x of test: expected images that differ"),
+        ({"private/y": lambda y: np.minimum(y, 1)}, "expected images of every class in private, found none of 2"),
+        ({f"{split}/z": lambda z: z[:, :0, 0, 0] for split in SPLITS}, "expected z as"),
+    ],
+)
+@pytest.mark.parametrize("name", ["mine.npz", "mine.h5"])
+def test_nonsense_is_refused_before_any_job(tmp_path: Path, changes: dict, message: str, name: str) -> None:
+    found = arrays()
+    changed = found | {key: change(found[key]) for key, change in changes.items()}
+    with pytest.raises(DataError, match=message):
+        check_files(ActivationsDataset(name="mine", path=write(tmp_path / name, changed), channels=1))
+
+
+def test_labels_may_be_a_column_and_a_folder_or_pipe_is_no_file(tmp_path: Path) -> None:
+    found = {key: value[:, None] if key.endswith("/y") else value for key, value in arrays().items()}
+    known = check_files(ActivationsDataset(name="mine", path=write(tmp_path / "mine.h5", found), channels=1))
+    assert known.counts["private"].tolist() == [8, 8, 8]
+    os.mkfifo(tmp_path / "pipe.h5")
+    for path, kind in ((tmp_path, "a folder"), (tmp_path / "pipe.h5", "a pipe or device")):
+        with pytest.raises(DataError, match=f"expected an npz or HDF5 file, found {kind}"):
+            check_files(ActivationsDataset(name="mine", path=str(path), channels=1))
