@@ -25,6 +25,7 @@ FORMATS = (
 )  # fmt: skip
 _BY_NAME_ALONE = ("TGA",)  # formats that any bytes may pass for
 _GREY = ("1", "L")
+_JPEG = b"\xff\xd8\xff"  # how it begins
 _MODES = (*_GREY, "P", "RGB", "CMYK", "YCbCr", "LAB", "HSV")
 _CHECKED = 10_000  # images whose header is read before any job starts
 _PIECE = 1 << 16  # bytes asked for at a time, where a file is longer than it says
@@ -115,7 +116,8 @@ def decoded(path: str) -> Picture:
     image = _image(memory, path)
     _check(path, image, memory)
     several = has_several(image)
-    image.load()
+    if image.format != "JPEG":  # whose header says it all; what follows loads it
+        image.load()
     turn = _TURNS.get(_orientation(image))
     upright = image if turn is None else image.transpose(turn)
     grey = image.mode in _GREY
@@ -223,8 +225,16 @@ def has_several(image: Image.Image) -> bool:
 
 
 def _image(file: io.BytesIO | io.BufferedReader, path: str) -> Image.Image:
+    formats = _formats(by_name=True)
     try:
-        return Image.open(file, formats=_formats(by_name=True))
+        start = file.read(3)
+        file.seek(0)
+        if start == _JPEG:  # as Image.open does with most files, which takes it longer to find out
+            return Image.OPEN["JPEG"][0](file, "")
+    except SyntaxError:  # then it says what is wrong
+        file.seek(0)
+    try:
+        return Image.open(file, formats=formats)
     except UnidentifiedImageError:
         content = "it is empty" if not os.path.getsize(path) else "its content is of no kind that is known"
         raise OSError(content) from None
