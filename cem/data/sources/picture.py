@@ -12,10 +12,10 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from PIL.ExifTags import Base
 
 from cem.data.sources.depth import is_of_other_bits
 from cem.data.sources.files import shown
+from cem.data.sources.orientation import TURNS, may_turn, orientation, upright_size
 from cem.data.sources.source import LARGEST_ASPECT, SMALLEST_SIDE, DataError, Raw, is_picture, several_sizes
 
 # What Pillow reads by itself. Left out: what starts other programs (EPS), and containers of data or films.
@@ -31,15 +31,6 @@ _CHECKED = 10_000  # images whose header is read before any job starts
 _PIECE = 1 << 16  # bytes asked for at a time, where a file is longer than it says
 _LOOKED_INTO = 100  # images that are read before any job starts, as they do not end as others do
 _SPREAD = 1000  # and those of formats whose end says nothing, spread evenly
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}  # EXIF's orientation → what a viewer does
 T = TypeVar("T")
 
 
@@ -118,7 +109,7 @@ def decoded(path: str) -> Picture:
     several = has_several(image)
     if image.format != "JPEG":  # whose header says it all; what follows loads it
         image.load()
-    turn = _TURNS.get(_orientation(image))
+    turn = TURNS.get(orientation(image))
     upright = image if turn is None else image.transpose(turn)
     grey = image.mode in _GREY
     if upright.mode != ("L" if grey else "RGB"):
@@ -203,9 +194,9 @@ def _header(path: str) -> tuple[tuple[int, int], bool]:
     with open(path, "rb") as file, _image(file, path) as image:
         _check(path, image, file)
         several = has_several(image)
-        if image.format == "PNG" and "exif" not in image.info and _may_turn(file):
+        if image.format == "PNG" and "exif" not in image.info and may_turn(file):
             image.load()  # what turns it stands behind the pixels, or is found by those who have read them
-        return _upright_size(image), several
+        return upright_size(image), several
 
 
 def is_picture_file(path: str) -> bool:
@@ -261,38 +252,6 @@ def _check(path: str, image: Image.Image, file: io.BytesIO | io.BufferedReader) 
             f"{shown(path)}: expected 8-bit grey or colour without transparency, found Pillow's mode {kind}. "
             "Convert the image first."
         )
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation; 1, upright, where it says nothing that can be read, which is what viewers do."""
-    if image.format == "JPEG" and "exif" not in image.info and "xmp" not in image.info:
-        return 1  # most are so, and Pillow's search takes longer than this
-    try:
-        return int(image.getexif().get(Base.Orientation, 1))
-    except Exception:  # damage in a part that holds no pixels: Pillow raises whatever it leads to
-        return 1
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height as a viewer shows them. Those of a TIFF whose own tag turns it are so already."""
-    told = image.format == "TIFF" and Base.Orientation in getattr(image, "tag_v2", {})
-    return image.size[::-1] if not told and _orientation(image) >= 5 else image.size
-
-
-def _may_turn(file: io.BytesIO | io.BufferedReader) -> bool:
-    """Whether a PNG has a part that may say how it is turned: EXIF, or a text that holds EXIF or XMP."""
-    place = file.tell()
-    try:
-        file.seek(8)
-        while len(head := file.read(8)) == 8:
-            length, kind = int.from_bytes(head[:4], "big"), head[4:]
-            start = file.read(min(length, 24)) if kind in (b"tEXt", b"zTXt", b"iTXt") else b""
-            if kind == b"eXIf" or start.startswith((b"Raw profile type", b"XML:com.adobe.xmp")):
-                return True
-            file.seek(length - len(start) + 4, os.SEEK_CUR)
-        return False
-    finally:
-        file.seek(place)
 
 
 @cache
