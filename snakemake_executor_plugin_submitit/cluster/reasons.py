@@ -23,7 +23,7 @@ _SMALLER = "Ask for less (mem_mb, runtime, threads, gpu), or for another account
 # Tried in this order, on the reason as squeue has it; some squeues put spaces between the words, some underscores.
 _REASONS = {
     r"(?:launch|user.env).+requeued.held": "Its node could not start it. Try again with: scontrol release {job}",
-    r"requeued.in.held.state|requeued.held|JobHoldMaxRequeue|JobHeldUser|ReservationDeleted|_HOLD\b|SPECIAL_EXIT": (
+    r"requeued(?:.in)?.held|JobHoldMaxRequeue|JobHeldUser|Reservation.*[dD]eleted|_HOLD\b|SPECIAL_EXIT": (
         "Let it go with: scontrol release {job}. Or cancel it: scancel {job}"
     ),
     r"JobHeldAdmin": "An administrator holds it: ask why, or cancel it: scancel {job}",

@@ -284,7 +284,7 @@ class Follower:
         for stuck, tasks in found.items():
             names = tasks[0].title if len(tasks) == 1 else ", ".join(sorted({task.name for task in tasks}))
             more, themselves = (f" and {len(tasks) - 1} more", "themselves") if len(tasks) > 1 else ("", "itself")
-            jobs = {task.id.split("_")[0] for task in tasks} if more else {task.id}
+            jobs = {task.id.split("_")[0] if more else task.id for task in tasks}
             self.reporter.say(
                 f"job {tasks[0].id}{more} ({names}) will not start by {themselves}: {stuck.reason}. "
                 f"{stuck.advice_for(' '.join(sorted(jobs)))}"

@@ -155,6 +155,16 @@ def test_what_waits_for_somebody_is_said_once_and_what_saved_goes_on(workflow, c
     assert {member["attempt"] for one in workflow.books() for member in one["members"]} == {1}
 
 
+@pytest.mark.parametrize(("name", "value"), [("nodes", 2), ("slurm_reservation", "night"), ("cpus_per_gpu", 4)])
+def test_a_resource_that_nobody_reads_is_refused_by_name(workflow, shims, name, value) -> None:
+    shims("sbatch", 'exec $REAL "$@"')
+    workflow.profile["set-resources"] = {"greet": {name: value}}
+    head = workflow.head("hosts/1.txt")
+    assert head.wait(30) == 1
+    assert f"expected no resource {name}, found {value!r}" in head.output()
+    assert shims.calls("sbatch") == []
+
+
 def test_resources_reach_the_job(workflow, cluster, limits) -> None:
     """Two GPUs for one job; two jobs of a group that take turns on one; other options of SLURM; a key."""
     cluster.run("sacctmgr", "-iQ", "add", "user", "root", "account=ci", "wckeys=cem_key")

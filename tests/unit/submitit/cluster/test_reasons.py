@@ -40,6 +40,7 @@ def test_what_starts_when_others_end_is_not_stuck(reason: str) -> None:
         "job requeued in held state",
         "user env retrieval failed requeued held",
         "launch failure limit exceeded requeued held",
+        "Reservation maintenance was deleted",
     ],
 )
 def test_a_reason_may_have_spaces(reason: str) -> None:

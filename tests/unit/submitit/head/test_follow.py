@@ -274,6 +274,20 @@ def test_a_job_that_will_never_start_is_told_of_once(follower, cluster, reporter
     assert line.startswith(f"job {task.id} (train)")
 
 
+def test_the_advice_names_the_job_that_is_stuck(follower, cluster, reporter, make_task) -> None:
+    """Not the last of those that are followed: somebody would cancel a job that runs."""
+    tasks = [make_task(str(number)) for number in range(3)]
+    follower.look(tasks)
+    reasons = ["Priority", "JobHeldUser", "Priority"]
+    cluster.rows = {
+        task.id: Row("PENDING", task.place.name, reason) for task, reason in zip(tasks, reasons, strict=True)
+    }
+    follower.look([])
+    (line,) = [line for line in reporter.said if "will not start" in line]
+    assert line.startswith(f"job {tasks[1].id} (")
+    assert line.endswith(f"scontrol release {tasks[1].id}. Or cancel it: scancel {tasks[1].id}")
+
+
 def test_many_jobs_that_will_never_start_for_one_reason_are_one_line(follower, cluster, reporter, make_task) -> None:
     tasks = [make_task(str(number)) for number in range(4)]
     follower.look(tasks)
