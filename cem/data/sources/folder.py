@@ -36,6 +36,7 @@ def read_image_folder(dataset: ImageFolderDataset) -> Source:
 def list_image_folder(dataset: ImageFolderDataset) -> Labelling:
     """Classes and labels from the names; what the headers of up to 10,000 images, spread evenly, say. DataError."""
     listing, labelling = _list(dataset)
+    listing.check_access()  # before any job starts; the job meets what it may not read as it reads
     remarks = check_headers(listing.files, one_size=dataset.fit == "one_size")
     pictures = Pictures(listing.files)
     check_pixels(shown(dataset.path), (pictures[row] for row in range(len(pictures))))

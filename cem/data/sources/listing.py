@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 
 from cem.data.sources.files import entries, is_folder, is_hidden, is_special, printable, shown, walk
 from cem.data.sources.picture import is_picture_file
@@ -10,6 +11,7 @@ from cem.data.sources.source import DataError
 
 NAMED = 3  # files of a kind that a note names
 NO_IMAGE = "no image that can be read"
+_NOT_HASHED = ("hidden", "no regular file")
 
 
 @dataclass
@@ -66,6 +68,13 @@ class Listing:
                 "Convert them to PNG or JPEG first."
             )
 
+    def check_access(self) -> None:
+        """Raise DataError where a file may not be read: they are part of the data's digest, whether images or not."""
+        left_out = (files for why, files in self.skipped.items() if why not in _NOT_HASHED)
+        for path in chain(self.files, *left_out):
+            if not os.access(path, os.R_OK):
+                raise DataError(f"{shown(path)}: expected a file that can be read. Allow that, or remove it.")
+
     def notes(self, root: str) -> list[str]:
         """What was left out, counted and named."""
         return [
@@ -85,8 +94,6 @@ def why_not(entry: os.DirEntry[str]) -> str | None:
         )
     if is_special(entry) or not entry.is_file():
         return "no regular file"
-    if not os.access(entry.path, os.R_OK):  # its bytes are part of the data's digest, whether it is an image or not
-        raise DataError(f"{shown(entry.path)}: expected a file that can be read. Allow that, or remove it.")
     return None if is_picture_file(entry.path) else NO_IMAGE
 
 

@@ -369,11 +369,15 @@ def test_a_pipe_is_left_out_and_not_waited_for(
 
 
 def test_a_file_beside_the_images_that_may_not_be_read_is_refused(folder: ImageFolderDataset, monkeypatch) -> None:
-    """Before any job: its bytes are part of the digest."""
-    Path(folder.path, "bee", "notes.txt").touch()
+    """Before any job: its bytes are part of the digest. Those of a hidden file are not."""
+    Path(folder.path, "bee", ".hidden").touch()
     allowed = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "notes.txt" and allowed(path, mode))
-    refused(folder, r"notes\.txt: expected a file that can be read")
+    unreadable = ("notes.txt", ".hidden")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name not in unreadable and allowed(path, mode))
+    check_files(folder)
+    Path(folder.path, "bee", "notes.txt").touch()
+    with pytest.raises(DataError, match=r"notes\.txt: expected a file that can be read"):
+        check_files(folder)
 
 
 def test_what_a_class_has_in_place_of_images_is_named(folder: ImageFolderDataset) -> None:
