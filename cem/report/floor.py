@@ -20,6 +20,8 @@ from cem.storage.hdf5 import DatasetReader, open_dataset
 MOST_IMAGES = 2000  # of private, and of test: a second of work
 _EDGES = np.array([1, 3, 7, 15, 31, 63])  # of what the neighbours differ by
 _LEVELS = 18  # of the value that the neighbours suggest: 0, 255, and 16 between
+_REGION = np.digitize(np.arange(3 * 255 + 1), _EDGES)  # of each sum of differences: which of them
+_LEVEL = np.concatenate([[0], 1 + np.arange(1, 255) // 16, [_LEVELS - 1]])  # of each suggested value: which of them
 _SMOOTH = 0.05  # counted for each value that a context did not have
 
 
@@ -34,9 +36,9 @@ def image_entropy(private: UInt8[np.ndarray, "n c h w"], test: UInt8[np.ndarray,
     The mean code length of test under a model of each number given those above and left of it and the channels before
     it, fitted to private, less log 255. A worse model gives a larger bound. Source: docs/theory.md, "The error bound".
     """
-    counts = np.zeros((private.shape[1] * (len(_EDGES) + 1) * _LEVELS, 256))
+    contexts = private.shape[1] * (len(_EDGES) + 1) * _LEVELS
     context, surprise = _coded(private)
-    np.add.at(counts, (context, surprise), 1)
+    counts = np.bincount(256 * context + surprise, minlength=256 * contexts).reshape(contexts, 256)
     code = np.log((counts + _SMOOTH) / (counts + _SMOOTH).sum(1, keepdims=True))
     context, surprise = _coded(test)
     return -float(code[context, surprise].mean()) - math.log(255)
@@ -137,7 +139,6 @@ def _coded(images: UInt8[np.ndarray, "n c h w"]) -> tuple[Int[np.ndarray, " numb
     off[:, 1:] = (values - suggested)[:, :-1]
     suggested = np.clip(suggested + off, 0, 255)
     unrest = np.abs(left - corner) + np.abs(above - corner) + np.abs(off)
-    level = np.where(suggested == 0, 0, np.where(suggested == 255, _LEVELS - 1, 1 + suggested // 16))
-    channel = np.broadcast_to(np.arange(values.shape[1])[:, None, None], values.shape)
-    context = (channel * (len(_EDGES) + 1) + np.digitize(unrest, _EDGES)) * _LEVELS + level
+    channel = np.arange(values.shape[1])[:, None, None]
+    context = (channel * (len(_EDGES) + 1) + _REGION[unrest]) * _LEVELS + _LEVEL[suggested]
     return context.ravel(), ((values - suggested) % 256).ravel()

@@ -95,7 +95,7 @@ def finish(figure: Figure, name: str, form: Literal["svg", "png"], caption: str,
     buffer = io.BytesIO()
     metadata = {"Date": None} if form == "svg" else {"Software": None}
     figure.savefig(buffer, format=form, dpi=160, metadata=metadata)
-    figure.set_layout_engine("none")  # it is laid out
+    figure.set_layout_engine(None)  # it is laid out: else it would be drawn once more, to see how
     paper = io.BytesIO()
     figure.savefig(paper, format="pdf", metadata={"CreationDate": None})
     return Picture(f"{name}.{form}", buffer.getvalue(), caption, alt, paper.getvalue())
