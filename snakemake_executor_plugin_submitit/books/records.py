@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 VERSION: Literal[1] = 1
 RECORD = "record.json"
 FOLDER = "submitit"  # of the books, inside Snakemake's own folder
+_OPEN_DAYS = 60.0  # longer than jobs wait and run
 SOURCES = "sources"  # folder in the books with notes of what the code was
 
 State = Literal["open", "done", "failed", "retried", "cancelled"]
@@ -137,7 +138,8 @@ class Books:
         return sorted(found, key=lambda submission: submission.submitted), unreadable
 
     def prune(self, days: float) -> None:
-        """Remove folders that were last written so many days ago; ten times as many where a job is still open.
+        """Remove folders that were last written so many days ago; ten times as many, and two months at least, where a
+        job is still open.
 
         With them go the notes of sources (see `use`) that none of those that stay can refer to.
         """
@@ -148,7 +150,7 @@ class Books:
                 age_s = time.time() - (submission.folder / RECORD).stat().st_mtime
             except OSError:  # another head was faster
                 continue
-            if age_s > days * 86400 * (10 if is_open else 1):
+            if age_s > 86400 * (max(10 * days, _OPEN_DAYS) if is_open else days):
                 shutil.rmtree(submission.folder, ignore_errors=True)  # a later head tries again
             else:
                 oldest = min(oldest, submission.submitted)

@@ -52,7 +52,7 @@ def _accounted(attempt: Attempt, noted: AttemptCost, accounted: list[Cost]) -> A
                 lost=noted.lost,
                 elapsed_s=cost.elapsed_s,
                 cpu_s=cost.cpu_s,
-                gpu_s=cost.elapsed_s * cost.gpus,
+                gpu_s=cost.elapsed_s * (len(attempt.start.gpus) if cost.gpus is None else cost.gpus),
                 max_rss_mb=cost.max_rss_mb if cost.max_rss_mb is not None else noted.max_rss_mb,
             )
     return noted

@@ -102,6 +102,10 @@ class Local:
         _signal([late for pid in pids if _exists(pid) for late in descendants(pid)], signal.SIGKILL)
         return True
 
+    def order(self, ids: Iterable[str], names: Iterable[str]) -> str:
+        """The command with which a person cancels these. A job is never without an id here."""
+        return " ".join(["kill", *sorted(ids)])
+
     def start(self, executor: DetachedLocalExecutor, command: Any) -> str:
         """Start one job and keep its handle."""
         job = executor.submit(command)

@@ -130,7 +130,7 @@ class Cost(NamedTuple):
     started: float
     elapsed_s: float
     cpu_s: float
-    gpus: int
+    gpus: int | None
     max_rss_mb: float | None
 
 
@@ -173,8 +173,7 @@ class Slurm:
         for line in lines:
             step, words, start, elapsed, cpu, memory, resources = line.split("|")
             if step == job:
-                found = re.search(r"gres/gpu=(\d+)", resources)
-                gpus = int(found.group(1)) if found else 0
+                gpus = _gpus(resources)
                 started = float(start) if start.isdigit() else 0.0
                 attempts.append(Cost(words.split()[0], started, float(elapsed or 0), _seconds(cpu), gpus, None))
             elif attempts and step.startswith(f"{job}.") and (peak := _megabytes(memory)) is not None:
@@ -203,6 +202,11 @@ class Slurm:
         wanted = sorted(ids)
         return not wanted or ask("scancel", *wanted).ok
 
+    def order(self, ids: Iterable[str], names: Iterable[str]) -> str:
+        """The command with which a person cancels these."""
+        words = [" ".join(["scancel", *sorted(ids)])] if ids else []
+        return "; ".join([*words, *(f"scancel --name={name}" for name in sorted(names))])
+
     @property
     def accounting(self) -> bool | None:
         """Whether there is a database to ask."""
@@ -225,6 +229,13 @@ def _table(answer: Answer, header: str) -> list[str] | None:
     """The lines below a header; None when the answer is not such a table."""
     lines = answer.out.splitlines()
     return lines[1:] if answer.ok and lines and lines[0].strip() == header else None
+
+
+def _gpus(resources: str) -> int | None:
+    """How many a list of allocated resources has; None where it has none: not every site counts them."""
+    found = re.search(r"gres/gpu=(\d+)", resources)
+    typed = re.findall(r"gres/gpu:[^=,]+=(\d+)", resources)
+    return int(found[1]) if found else sum(map(int, typed)) if typed else None
 
 
 def _seconds(text: str) -> float:

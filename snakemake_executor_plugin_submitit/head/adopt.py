@@ -17,7 +17,7 @@ from typing import Any
 from snakemake_executor_plugin_submitit.books.events import Attempt, has_ended_well, read_attempts
 from snakemake_executor_plugin_submitit.books.records import Member, Submission
 from snakemake_executor_plugin_submitit.cluster.send import is_whole
-from snakemake_executor_plugin_submitit.cluster.slurm import Rows, is_alive
+from snakemake_executor_plugin_submitit.cluster.slurm import PASSING, Rows, is_alive
 from snakemake_executor_plugin_submitit.head.task import Task, members_of
 
 TRIGGERS = ("mtime", "params", "input", "software-env", "code")  # Snakemake's, all of them
@@ -52,7 +52,7 @@ def _describe(job: Any, made: Collection[str], triggers: Collection[str]) -> dic
         found["params"] = _params(job)
     if "code" in triggers:
         run = str(job.rule.run_func_src) if job.is_run else ""
-        found["code"] = [str(job.rule.shellcmd), *_filled_in(job), run, _script(job.rule)]
+        found["code"] = [str(job.rule.shellcmd), *_filled_in(job), run, *_files_of_code(job)]
     if "input" in triggers:
         found["inputs"] = sorted(map(str, inputs))
     if "mtime" in triggers:
@@ -98,12 +98,15 @@ def plain(value: Any) -> Any:
     return _ADDRESS.sub("", repr(value))
 
 
-def _script(rule: Any) -> str:
-    """The text of a rule's script, which lies beside the file that has the rule."""
-    if rule.script is None:
-        return ""
-    path = Path(str(rule.basedir)) / str(rule.script)
-    return path.read_text(encoding="utf-8") if path.is_file() else str(rule.script)
+def _files_of_code(job: Any) -> list[str]:
+    """The text of a rule's script or notebook, which lies beside the file that has the rule; other code by its name."""
+    rule = job.rule
+    found = [str(rule.wrapper), str(rule.cwl)]
+    for name in (rule.script, rule.notebook):
+        if name is not None:
+            path = Path(str(rule.basedir)) / job.format_wildcards(str(name))
+            found.append(path.read_text(encoding="utf-8") if path.is_file() else str(path))
+    return found
 
 
 def _stamp(path: str) -> tuple[str, int, int]:
@@ -139,8 +142,17 @@ class Former:
     def ended_well(self) -> bool:
         return has_ended_well(self.submission.events(self.index))
 
+    def ended_since(self, since: float) -> bool:
+        """Whether it ended well, and after this time."""
+        last = self.last
+        return self.ended_well and last is not None and last.last is not None and last.last.time > since
+
     def is_alive(self, rows: Rows) -> bool:
         return is_alive(rows, self.id, self.submission.name)
+
+    def is_passing(self, rows: Rows) -> bool:
+        """Whether the queue has it in a state of the past that SLURM often follows with a requeue."""
+        return self.id in rows and rows[self.id].name == self.submission.name and rows[self.id].state in PASSING
 
     def find(self, rows: Rows) -> bool:
         """Learn its id by its name, where the earlier head died between sbatch and its note; whether it is news."""
@@ -159,11 +171,11 @@ def classify(task: Task, formers: Iterable[Former], rows: Rows, since: float) ->
     """
     adopted, outdated = None, []
     for former in formers:
-        if not set(former.member.outputs) & set(task.outputs):
+        same = former.member.key == task.key
+        if not set(former.member.outputs) & set(task.outputs) and (former.member.outputs or not same):
             continue
-        last = former.last
-        fresh = former.ended_well and last is not None and last.last is not None and last.last.time > since
-        equal = former.member.key == task.key and former.submission.job_id is not None
+        fresh = former.ended_since(since)
+        equal = same and former.submission.job_id is not None
         if (
             adopted is None
             and equal

@@ -7,6 +7,7 @@ from typing import Literal
 from snakemake_executor_plugin_submitit.books.events import Attempt
 from snakemake_executor_plugin_submitit.cluster.resources import Request
 from snakemake_executor_plugin_submitit.cluster.slurm import Ending
+from snakemake_executor_plugin_submitit.node.command import BEGINS
 
 _NO_LOG = "0:53"  # as SLURM ends a job whose output it cannot open
 SAVED = 75  # EX_TEMPFAIL: the script saved its state and asks to be run again
@@ -51,6 +52,7 @@ def diagnose(
     used_mb: the most memory it was seen to use; the log may say it, too. ending: of a job without attempts.
     """
     word = state.split()[0] if state else ""
+    log = log.rpartition(BEGINS)[2]  # of its last attempt
     last = attempts[-1] if attempts else None
     place = f" on {last.node}" if last else ""
     status = _exit_status(log)

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +57,11 @@ class Dispatcher:
         """Seconds to wait after so many failures in a row."""
         return float(min(self.settings.backoff * 2 ** min(tries - 1, 20), _LONGEST_PAUSE_S))  # a float ends at 2¹⁰²⁴
 
-    def send(self, rows: Rows | None, active: list[Task]) -> list[Task]:
-        """Send what is ready; the tasks that have a place now. rows: the queue, None when it is silent."""
+    def send(self, rows: Rows | None, active: list[Task], left: Sequence[Submission] = ()) -> list[Task]:
+        """Send what is ready; the tasks that have a place now. rows: the queue, None when it is silent.
+
+        left: live jobs of earlier heads that no task has taken over.
+        """
         if rows is not None:
             self._cancel_the_unsure(rows)
         groups: dict[object, list[Task]] = {}
@@ -67,7 +71,7 @@ class Dispatcher:
         sent: list[Task] = []
         for tasks in groups.values():
             if isinstance(self.cluster, Local):
-                sent += self._start_here(self.cluster, tasks, [*active, *sent])
+                sent += self._start_here(self.cluster, tasks, [*(task.place for task in [*active, *sent]), *left])
                 continue
             size = self.settings.max_array_size or self.cluster.max_array_size
             if size is None:
@@ -125,7 +129,13 @@ class Dispatcher:
                 if is_alive(rows, job, name) or not is_over(self.cluster.known(job, name))
             }
             self.cluster.cancel({job for job, _ in task.waits_for})  # the first order may have been lost
-        return not task.waits_for and task.not_before <= time.time()
+        if (
+            task.unsure
+            and rows is not None
+            and not any(row.name == task.unsure and row.state not in OVER for row in rows.values())
+        ):
+            task.unsure = ""  # it was not heard, or is cancelled
+        return not task.waits_for and not task.unsure and task.not_before <= time.time()
 
     def _submit(self, tasks: list[Task], there: int) -> RefusedError | None:
         """Submit one array; why not, if it is not sent. there: this user's jobs on the cluster, as far as ours."""
@@ -146,14 +156,14 @@ class Dispatcher:
         self.reporter.say(f"{what} submitted ({_listed(tasks)}), logs in {submission.folder}")
         return None
 
-    def _start_here(self, local: Local, tasks: list[Task], active: list[Task]) -> list[Task]:
+    def _start_here(self, local: Local, tasks: list[Task], there: list[Submission]) -> list[Task]:
         """Start what this machine has processors and GPUs for; the rest waits for its turn."""
         started: list[Task] = []
         for task in tasks:
-            taken = [*active, *started]
-            free = sorted(set(local.gpus) - {gpu for one in taken for gpu in one.place.extra.gpus})
+            taken = [*there, *(one.place for one in started)]
+            free = sorted(set(local.gpus) - {gpu for one in taken for gpu in one.extra.gpus})
             wanted = min(task.request.gpus, len(local.gpus))
-            cpus = sum(one.request.cpus for one in taken) + task.request.cpus
+            cpus = sum(one.request["cpus"] for one in taken) + task.request.cpus
             if len(free) < wanted or (taken and cpus > local.cpus):
                 continue
             submission = self._enter([task])
@@ -234,6 +244,7 @@ class Dispatcher:
                 self.reporter.failed(task, f"sbatch refused it: {error}", None, "")
             else:
                 task.not_before = time.time() + self.pause(task.refusals)
+                task.unsure = submission.name
         if error.later:
             self.reporter.say(f"sbatch failed ({error}); trying again in {self.pause(tasks[0].refusals):.0f} s")
 

@@ -294,7 +294,8 @@ class Executor(RemoteExecutor):
         assert self._follower is not None
         stale = []
         jobs = {tuple(outputs_of(job)): job for job in self.dag.jobs}
-        for submission, index in self._follower.finished_alone():
+        needed = [str(path) for job in self.dag.needrun_jobs() for path in job.output]
+        for submission, index in self._follower.finished_alone(needed):
             member = submission.members[index]
             job = jobs.get(tuple(member.outputs))
             if job is None or job in self.dag.needrun_jobs():

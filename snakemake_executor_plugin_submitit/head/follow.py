@@ -1,7 +1,8 @@
 """What becomes of the jobs: adopted or sent, followed, sent again, reported. One look at a time, on one thread."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from snakemake_executor_plugin_submitit.books.costs import AttemptCost, goal, hand_over, write_costs
@@ -15,7 +16,7 @@ from snakemake_executor_plugin_submitit.cluster.slurm import OVER, PASSING, Row,
 from snakemake_executor_plugin_submitit.head.adopt import Former, Histories, classify
 from snakemake_executor_plugin_submitit.head.causes import Cause, diagnose
 from snakemake_executor_plugin_submitit.head.dispatch import Dispatcher
-from snakemake_executor_plugin_submitit.head.task import Reporter, Task
+from snakemake_executor_plugin_submitit.head.task import Reporter, Task, ids_of
 
 BORN = time.time()  # Snakemake imports its plugins before it decides what has to run
 _LINES = 30  # jobs of which a line each is printed at the end
@@ -51,10 +52,14 @@ class Follower:
         self.told_of: set[tuple[str, str]] = set()  # jobs whose record cannot be read
         books.prune(settings.keep_days)
 
-    def finished_alone(self) -> Iterable[tuple[Submission, int]]:
-        """Jobs of former heads that ended well while no head was there; they are closed by this call."""
+    def finished_alone(self, needed: Collection[str]) -> Iterable[tuple[Submission, int]]:
+        """Jobs of former heads that ended well while no head was there; they are closed by this call.
+
+        needed: files that Snakemake has decided to make. Whose job ended since then is left to be taken over.
+        """
         for former in list(self.former):
-            if former.ended_well and former.submission.job_id is not None:
+            left = former.ended_since(BORN) and not set(needed).isdisjoint(former.member.outputs)
+            if former.ended_well and former.submission.job_id is not None and not left:
                 history = self.histories.until(former.submission, former.index)
                 self._tell_costs(former.member.rule, former.member.outputs, costs_of(history, self.cluster))
                 self._close(former.submission, former.index, "done")
@@ -74,7 +79,8 @@ class Follower:
         if rows is not None and (told := self._with_hidden(rows)) is not None:
             self._decide(told)
         # Send what is ready, old failures too whose pause is over.
-        self.active += self.dispatcher.send(rows, self.active)
+        left = [former.submission for former in self.former if rows is not None and former.is_alive(rows)]
+        self.active += self.dispatcher.send(rows, self.active, left)
         # See what became of each job that has a place.
         for task in list(self.active):
             self._follow(task, rows)
@@ -139,6 +145,8 @@ class Follower:
     def _outdate(self, former: Former, rows: Rows, why: str) -> bool:
         """Cancel and close an earlier head's job; whether it was alive."""
         alive = former.is_alive(rows)
+        if not alive and former.is_passing(rows):
+            self.cluster.cancel([former.id])  # SLURM may be about to requeue it
         if alive:
             self.reporter.say(
                 f"cancelling job {former.id} of an earlier run: {why} ({' '.join(former.member.outputs)})"
@@ -173,7 +181,9 @@ class Follower:
         task.gone_since = task.gone_since or now
         absent = now - task.gone_since
         patience = self.settings.lost_after
-        if absent < (patience if row is None or row.state in PASSING else min(_SOON_S, patience)):
+        # What SLURM calls completed has succeeded: its word must be on its way.
+        slow = row is None or row.state in PASSING or row.state == "COMPLETED"
+        if absent < (patience if slow else min(_SOON_S, patience)):
             return
         # All who may know must agree before it counts as lost: first the controller, asked for this job alone, ...
         word = self.cluster.known(task.id, task.place.name)
@@ -227,7 +237,7 @@ class Follower:
         log = Path(log_of(task.place, task.index))
         end, attempts = task.log_end(log), task.attempts()
         overhead_mb, ending = self.settings.memory_overhead_mb, None if attempts else self.cluster.ending(task.id)
-        cause = diagnose(attempts, end, state, task.request, overhead_mb, self._memory_mb(task), ending)
+        cause = diagnose(attempts, end, state, task.sent, overhead_mb, self._memory_mb(task), ending)
         self.active.remove(task)
         node = attempts[-1].node if attempts else ending.node if ending else ""
         again = self._again(task, cause)
@@ -269,7 +279,8 @@ class Follower:
         if cause.kind == "memory":
             if self.settings.memory_growth <= 1 or task.may_restart:
                 return False
-            task.request = task.request.with_memory(self.settings.memory_growth)
+            grown = task.sent.with_memory(self.settings.memory_growth)
+            task.request = replace(task.request, memory_mb=max(task.request.memory_mb, grown.memory_mb))
         return True
 
     def _tell_of_stuck(self, rows: Rows | None) -> None:
@@ -284,10 +295,9 @@ class Follower:
         for stuck, tasks in found.items():
             names = tasks[0].title if len(tasks) == 1 else ", ".join(sorted({task.name for task in tasks}))
             more, themselves = (f" and {len(tasks) - 1} more", "themselves") if len(tasks) > 1 else ("", "itself")
-            jobs = {task.id.split("_")[0] if more else task.id for task in tasks}
             self.reporter.say(
                 f"job {tasks[0].id}{more} ({names}) will not start by {themselves}: {stuck.reason}. "
-                f"{stuck.advice_for(' '.join(sorted(jobs)))}"
+                f"{stuck.advice_for(' '.join(ids_of(tasks)))}"
             )
 
     def _note_silence(self, rows: Rows | None) -> None:
@@ -353,9 +363,10 @@ class Follower:
 
     def cancel_all(self, new: list[Task]) -> None:
         """Cancel everything this head has sent, and see it gone."""
-        unsent = len(new) + len(self.deciding) + len(self.dispatcher.waiting)
+        undecided = [*new, *self.deciding]
+        unsent = len(undecided) + len(self.dispatcher.waiting)
         self.deciding, self.dispatcher.waiting = [], []
-        wanted = {task.id.split("_")[0] for task in self.active}
+        wanted = set(ids_of(self.active, brackets=False))
         names = {submission.name for submission in self.dispatcher.unsure}
         deadline, sure = time.monotonic() + 25, True
         while wanted or names:
@@ -364,11 +375,12 @@ class Follower:
             if rows is not None:
                 named = {job for job, row in rows.items() if row.name in names and row.state not in OVER}
                 self.cluster.cancel(named)
-                alive = {job.split("_")[0] for job, row in rows.items() if row.state not in OVER}
+                living = {job for job, row in rows.items() if row.state not in OVER}
+                alive = living | {job.split("_")[0] for job in living}
                 if taken and not wanted & alive and not named:
                     break
             if time.monotonic() > deadline:
-                self.reporter.say(f"some jobs may still be there. Cancel them: scancel {' '.join(sorted(wanted))}")
+                self.reporter.say(f"some jobs may still be there. Cancel them: {self.cluster.order(wanted, names)}")
                 sure = False
                 break
             time.sleep(0.5)
@@ -382,4 +394,11 @@ class Follower:
         self._say_of_each(ends)
         if unsent:
             self.reporter.say(f"{unsent} job(s) were not sent yet")
+        outputs = {path for task in undecided for path in task.outputs}
+        going_on = {one.id for one in self.former if one.submission.job_id and outputs & set(one.member.outputs)}
+        if going_on:
+            self.reporter.say(
+                f"{len(going_on)} job(s) of earlier runs may go on, as this one had not taken them over yet. Run the "
+                f"same command again to do so, or cancel them: {self.cluster.order(going_on, ())}"
+            )
         self.active = []

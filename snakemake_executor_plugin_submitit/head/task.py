@@ -1,16 +1,20 @@
 """A job that this head takes care of, from the moment Snakemake gives it until its end is reported, and to whom."""
 
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from snakemake.resources import GroupResources, Resources
+from snakemake_interface_common.exceptions import WorkflowError
 
 from snakemake_executor_plugin_submitit.books.events import Attempt, read_attempts
 from snakemake_executor_plugin_submitit.books.records import Member, Submission
 from snakemake_executor_plugin_submitit.cluster.resources import Request
 
 _LOG_END = 20_000  # bytes of a log that are looked at
+_OF_EACH = ("mem_mb_per_cpu", "nodes", "tasks", "tasks_per_node", "tasks_per_gpu")
 
 
 def members_of(job: Any) -> list[Any]:
@@ -49,8 +53,13 @@ def resources_of(job: Any, jobs_per_gpu: int = 1) -> Any:
     """
     if not job.is_group():
         return job.resources
-    asked = [single.resources.get("gpu", 0) for single in job.jobs]
-    gpus = max((number for number in asked if isinstance(number, int)), default=0)  # others are refused later
+    in_gres = [str(gres) for single in job.jobs if "gpu" in str(gres := single.resources.get("gres", ""))]
+    if len(in_gres) > 1:
+        raise WorkflowError(
+            f"group {name_of(job)}: expected gpu, the number of GPUs, found gres={in_gres[0]!r}: jobs of a group take "
+            "turns on GPUs by that number. Say gpu (and gpu_model). Nothing was submitted."
+        )
+    gpus = max(_numbers(job, "gpu"), default=0)
     found = GroupResources.basic_layered(
         toposorted_jobs=job.toposorted,
         constraints=Resources.from_mapping({"gpu": max(1, gpus) * jobs_per_gpu}),
@@ -58,7 +67,14 @@ def resources_of(job: Any, jobs_per_gpu: int = 1) -> Any:
         additive_resources=["runtime"],
         sortby=["runtime"],
     )
-    return found | {"gpu": gpus} if gpus else found  # not the sum over those that run side by side
+    # Not the sums over those that run side by side.
+    found |= {name: max(values) for name in _OF_EACH if (values := _numbers(job, name))}
+    return found | {"gpu": gpus} if gpus else found
+
+
+def _numbers(job: Any, name: str) -> list[int]:
+    """What the jobs of a group say of a resource, where it is a number; others are refused later."""
+    return [number for single in job.jobs if isinstance(number := single.resources.get(name), int)]
 
 
 @dataclass(eq=False)
@@ -80,6 +96,7 @@ class Task:
     turns: int = 0  # it saved, was not requeued, and was sent again so many times
     not_before: float = 0.0
     waits_for: set[tuple[str, str]] = field(default_factory=set)  # id and name of jobs to be gone first
+    unsure: str = ""  # the name of its last submission, where sbatch failed: it may have been heard
     submission: Submission | None = None
     index: int = 0
     gone_since: float | None = None
@@ -108,6 +125,12 @@ class Task:
         return self.place.element(self.index)
 
     @property
+    def sent(self) -> Request:
+        """What its job asked for, which an earlier head may have sent."""
+        there = self.place.request
+        return replace(self.request, memory_mb=there["memory_mb"], minutes=there["minutes"])
+
+    @property
     def member(self) -> Member:
         """Its line in the books."""
         return self.place.members[self.index]
@@ -120,15 +143,19 @@ class Task:
         self.history.append((submission, index))
 
     def attempts(self) -> list[Attempt]:
-        """What the nodes said of it; read again when there is more."""
+        """What the nodes said of it; read again when there is more.
+
+        The file is opened for that: what a network file system tells of one that is not may be a minute old.
+        """
         path = self.place.events(self.index)
         try:
-            found = path.stat()
+            with path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                stamp = (found.st_size, found.st_mtime_ns)
+                if stamp != self._stamp:
+                    self._stamp, self._attempts = stamp, read_attempts(path)
         except OSError:
             return []
-        stamp = (found.st_size, found.st_mtime_ns)
-        if stamp != self._stamp:
-            self._stamp, self._attempts = stamp, read_attempts(path)
         return self._attempts
 
     def verdict(self) -> int | None:
@@ -145,6 +172,39 @@ class Task:
                 return file.read().decode(errors="replace")
         except OSError:
             return ""
+
+
+def ids_of(tasks: Iterable[Task], *, brackets: bool = True) -> list[str]:
+    """The tasks' ids as scontrol and scancel take them, and no other job's.
+
+    An array's own id stands for its tasks where these are all of it that is open. brackets: several elements of an
+    array as 7_[0-2,5], else one by one.
+    """
+    places: dict[str, list[Task]] = {}
+    for task in tasks:
+        places.setdefault(task.place.name, []).append(task)
+    found = []
+    for some in places.values():
+        place, indices = some[0].place, sorted(task.index for task in some)
+        is_open = [index for index, member in enumerate(place.members) if member.state == "open"]
+        if len(place.members) == 1 or set(is_open) <= set(indices):
+            found.append(str(place.job_id))
+        elif brackets and len(indices) > 1:
+            found.append(f"{place.job_id}_[{_ranges(indices)}]")
+        else:
+            found += [place.element(index) for index in indices]
+    return sorted(found)
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Sorted numbers as 0-3,7."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][-1] + 1:
+            found[-1] = [found[-1][0], number]
+        else:
+            found.append([number])
+    return ",".join("-".join(map(str, one)) for one in found)
 
 
 class Reporter(Protocol):

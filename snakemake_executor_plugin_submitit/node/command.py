@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import json
 import os
 import re
 import resource
@@ -17,9 +18,11 @@ import submitit
 from submitit.core.utils import UncompletedJobError
 
 from snakemake_executor_plugin_submitit.books.events import Kind, append, has_ended_well
+from snakemake_executor_plugin_submitit.books.records import RECORD
 from snakemake_executor_plugin_submitit.node.sources import edited
 
 _PR_SET_CHILD_SUBREAPER = 36  # orphans below this process become its children, so that it can wait for them
+BEGINS = "submitit: here begins job"  # in a job's log, before what an attempt prints
 STOPPED = 143  # this job was told to end, and leaves no verdict
 _WATCH_S = 5.0  # at most, between two looks for who would save
 _BEFORE_LIMIT_S = 10  # submitit's local controller kills at its limit what it started, and nothing below that
@@ -48,12 +51,15 @@ class Command(submitit.helpers.Checkpointable):
         # The signal came between the command's success and the end of this process, or SLURM requeued what was over.
         if self.done or has_ended_well(Path(self.events)):
             return 0
+        if is_replaced(Path(self.events)):
+            raise SystemExit("submitit: the head has cancelled this job, or sent it again as another: it does not run")
         self.started = time.time()
-        job = submitit.JobEnvironment().job_id
+        job, node = submitit.JobEnvironment().job_id, os.environ.get("SLURMD_NODENAME", socket.gethostname())
+        print(f"{BEGINS} {job} on {node}", flush=True)  # the log may hold earlier attempts
         append(
             Path(self.events),
             "start",
-            node=os.environ.get("SLURMD_NODENAME", socket.gethostname()),
+            node=node,
             job=job,
             restarts=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
             gpus=[gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu],
@@ -163,6 +169,18 @@ class Command(submitit.helpers.Checkpointable):
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "pid": 0, "stopped": False, "ended": False, "asked": False, "listened": float("-inf")}
+
+
+def is_replaced(events: Path) -> bool:
+    """Whether the books say of this member that its head gave it up, though SLURM starts it: requeued, or sent late.
+
+    Two jobs must never write the same files. Where the record cannot be read, nothing is known, and the job runs.
+    """
+    try:
+        members = json.loads((events.parent / RECORD).read_text(encoding="utf-8"))["members"]
+        return members[int(events.stem.removeprefix("events-"))]["state"] in ("retried", "cancelled")
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _is_on_slurm() -> bool:

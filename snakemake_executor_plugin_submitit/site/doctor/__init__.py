@@ -67,4 +67,5 @@ def choose_target(site: Site, settings: dict[str, str], partition: str) -> Targe
     without = settings.get("no-gpu") == "true"
     special = "" if without else settings.get("gpu-partition")
     name = partition or special or settings.get("partition") or standard
-    return Target(name, not without and any(one.name == name and one.gpus for one in site.partitions), settings)
+    with_gpus = {one.name for one in site.partitions if one.gpus}
+    return Target(name, not without and not with_gpus.isdisjoint(name.split(",")), settings)

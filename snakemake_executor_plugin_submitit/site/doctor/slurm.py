@@ -92,15 +92,16 @@ def _check_partitions(site: Site, wanted: str) -> Iterator[Finding]:
         gpus = f"GPUs {', '.join(one.gpus)}" if one.gpus else "no GPUs"
         text = f"{one.name}{' (default)' if one.default else ''}: limit {one.limit}, {one.nodes} node(s), {gpus}"
         up = "" if one.up else ", not up"
-        yield Finding("problem" if up and one.name == wanted else "ok", "partition", text + up)
+        yield Finding("problem" if up and one.name in wanted.split(",") else "ok", "partition", text + up)
     names = [one.name for one in site.partitions]
-    if wanted and wanted not in names:
-        advice = "Correct --partition, or submitit-partition and submitit-gpu-partition in the profile."
-        yield Finding("problem", "partition", f"expected one of {', '.join(names)}, got {wanted!r}", advice)
+    for one_wanted in filter(None, wanted.split(",")):
+        if one_wanted not in names:
+            advice = "Correct --partition, or submitit-partition and submitit-gpu-partition in the profile."
+            yield Finding("problem", "partition", f"expected one of {', '.join(names)}, got {one_wanted!r}", advice)
 
 
 def check_gpus(site: Site, wanted: str, without: bool, program: Program) -> Iterator[Finding]:
-    """wanted: the partition of jobs that ask for GPUs. without: the profile says no-gpu."""
+    """wanted: the partition of jobs that ask for GPUs, or several, with commas. without: the profile says no-gpu."""
     with_gpus = [one.name for one in site.partitions if one.gpus]
     if without:
         text = f"the profile says no-gpu: rules that ask for GPUs run without; {', '.join(with_gpus) or 'no partition'}"
@@ -111,7 +112,7 @@ def check_gpus(site: Site, wanted: str, without: bool, program: Program) -> Iter
             else Finding("ok", "gpus", f"{text} shows any")
         )
         return
-    if site.partitions and wanted not in with_gpus:
+    if site.partitions and set(with_gpus).isdisjoint(wanted.split(",")):
         others = f"; {', '.join(with_gpus)} has some" if with_gpus else ""
         text = f"jobs that ask for a GPU go to {wanted or 'the default partition'}, which shows none{others}"
         elsewhere = f"{program.name} profile install slurm --gpu-partition {with_gpus[0]}" if with_gpus else ""

@@ -10,7 +10,7 @@ import pytest
 from snakemake_executor_plugin_submitit.books.records import Books, Member, Submission
 from snakemake_executor_plugin_submitit.cluster.resources import Request
 from snakemake_executor_plugin_submitit.cluster.settings import ExecutorSettings
-from snakemake_executor_plugin_submitit.cluster.slurm import Cost, Ending, Past, Row
+from snakemake_executor_plugin_submitit.cluster.slurm import Cost, Ending, Past, Row, Slurm
 from snakemake_executor_plugin_submitit.head.task import Task
 
 
@@ -42,6 +42,9 @@ class FakeCluster:
 
     def ending(self, job: str) -> Ending | None:
         return self.end
+
+    def order(self, ids, names) -> str:
+        return Slurm.order(self, ids, names)
 
     def cancel(self, ids) -> bool:
         self.cancelled += sorted(ids)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from snakemake_executor_plugin_submitit.books.costs import AttemptCost, goal, hand_over
-from snakemake_executor_plugin_submitit.books.events import append
+from snakemake_executor_plugin_submitit.books.events import append, read_attempts
 from snakemake_executor_plugin_submitit.cluster.slurm import Cost, Row
 from snakemake_executor_plugin_submitit.head import dispatch, follow
 from snakemake_executor_plugin_submitit.head.adopt import Histories
@@ -105,6 +105,21 @@ def test_a_success_is_told_once_the_accounting_knows_of_it(follower, cluster, re
     assert (cost["source"], cost["elapsed_s"]) == ("accounting", 7)
 
 
+@pytest.mark.parametrize(("counted", "gpu_s"), [(None, 14), (0, 0), (1, 7)])
+def test_gpus_that_the_accounting_does_not_count_are_those_the_job_saw(
+    follower, cluster, make_task, result, counted, gpu_s
+) -> None:
+    head, task = follower(), make_task(outputs=[str(result)])
+    head.look([task])
+    append(task.place.events(0), "start", node="g1", job="1", restarts=0, gpus=["0", "1"])
+    begun = read_attempts(task.place.events(0))[0].start.time
+    append(task.place.events(0), "end", code=0, elapsed_s=5.0)
+    cluster.costs = lambda job: [Cost("COMPLETED", begun, 7.0, 6.0, counted, 300.0)]
+    head.look([])
+    [cost] = json.loads(result.read_text())["costs"]
+    assert cost["gpu_s"] == gpu_s
+
+
 @pytest.mark.parametrize("accounting", [True, False], ids=["silent", "none"])
 def test_without_its_word_the_job_counts_itself(
     follower, cluster, reporter, make_task, result, monkeypatch, accounting
@@ -157,7 +172,7 @@ def test_what_ended_with_no_head_there_is_counted_by_the_next(follower, cluster,
     head.look([task])
     begin(task)
     append(task.place.events(0), "end", code=0)
-    assert len(list(follower().finished_alone())) == 1
+    assert len(list(follower().finished_alone(()))) == 1
     assert len(json.loads(result.read_text())["costs"]) == 1
     assert len((books.root / "costs.jsonl").read_text().splitlines()) == 1
 
@@ -173,7 +188,7 @@ def test_a_head_that_ends_while_it_waits_for_the_accounting_leaves_a_success_to_
     head.look([])
     head.cancel_all([])
     assert task.member.state == "open"
-    assert len(list(follower().finished_alone())) == 1
+    assert len(list(follower().finished_alone(()))) == 1
     assert "costs" in json.loads(result.read_text())
 
 

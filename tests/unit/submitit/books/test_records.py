@@ -155,6 +155,15 @@ def test_old_submissions_go_and_open_ones_stay(books, make_task, enter) -> None:
     assert [submission.name for submission in books.read()[0]] == [still_open.name, new.name]
 
 
+def test_the_books_of_a_job_that_may_live_are_kept_however_short_the_others_are(books, make_task, enter) -> None:
+    """What it is to run lies there, and what it will say of itself."""
+    living = enter(make_task())
+    long_ago = time.time() - 30 * 86400
+    os.utime(living.folder / RECORD, (long_ago, long_ago))
+    books.prune(days=0)
+    assert living.folder.exists()
+
+
 def test_notes_of_sources_go_with_the_last_submission_that_may_refer_to_them(books, make_task, enter) -> None:
     one, two = (note({"a.py": digest}, books.root) for digest in ("1", "2"))
     old, new = enter(make_task("a")), enter(make_task("b"))

@@ -92,7 +92,26 @@ def test_costs_are_those_of_each_attempt(programs) -> None:
     )
     lost, done = Slurm().costs("12_3") or []
     assert (lost.state, lost.elapsed_s, lost.cpu_s, lost.gpus, lost.max_rss_mb) == ("NODE_FAIL", 60, 1.5, 2, 2)
-    assert (done.started, done.cpu_s, done.gpus, done.max_rss_mb) == (2000, 90123, 0, 1536)
+    assert (done.started, done.cpu_s, done.gpus, done.max_rss_mb) == (2000, 90123, None, 1536)
+
+
+@pytest.mark.parametrize(
+    ("said", "gpus"),
+    [
+        ("cpu=2,gres/gpu=2,gres/gpu:a100=2", 2),
+        ("cpu=2,gres/gpu:a100=2,gres/gpu:v100=1", 3),
+        ("cpu=2,mem=1G", None),  # the site counts none, as is SLURM's default: no word on how many there were
+    ],
+)
+def test_gpus_are_counted_as_the_site_counts_them(programs, said: str, gpus: int | None) -> None:
+    header = "JobID|State|Start|ElapsedRaw|TotalCPU|MaxRSS|AllocTRES"
+    programs("sacct", says(header, f"12|COMPLETED|1000|60|00:01||{said}"))
+    assert [one.gpus for one in Slurm().costs("12") or []] == [gpus]
+
+
+def test_a_person_is_given_a_command_that_cancels_all_of_it() -> None:
+    assert Slurm().order({"7", "8_1"}, ["smk-x"]) == "scancel 7 8_1; scancel --name=smk-x"
+    assert Slurm().order(set(), ["smk-x"]) == "scancel --name=smk-x"
 
 
 def test_the_controllers_word_on_one_job(programs) -> None:

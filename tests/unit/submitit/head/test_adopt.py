@@ -92,10 +92,15 @@ class Params(list):
         return [("options", self[0])]
 
 
+def rule_of(**said) -> SimpleNamespace:
+    code = {"script": None, "notebook": None, "wrapper": None, "cwl": None, "run_func_src": None, "shellcmd": None}
+    return SimpleNamespace(name="slow", **code | said)
+
+
 def job(tmp_path, **changes) -> SimpleNamespace:
     """A job of the rule `slow` with one input."""
     made = {
-        "rule": SimpleNamespace(name="slow", script=None, run_func_src=None, shellcmd="x {params.options} {threads}"),
+        "rule": rule_of(shellcmd="x {params.options} {threads}"),
         "wildcards_dict": {},
         "output": ["slow"],
         "input": [Input(tmp_path / "in")],
@@ -112,7 +117,7 @@ def job(tmp_path, **changes) -> SimpleNamespace:
 
 CHANGES = {
     "params": {"params": Params([{"a", "c"}])},
-    "code": {"rule": SimpleNamespace(name="slow", script=None, run_func_src=None, shellcmd="y")},
+    "code": {"rule": rule_of(shellcmd="y")},
     "input": {"input": [Input("/elsewhere")]},
     "software-env": {"container_img_url": "docker://other"},
 }
@@ -147,7 +152,7 @@ def test_a_command_counts_as_it_is_written_and_not_as_it_is_filled_in(tmp_path) 
 
 
 def test_what_a_command_takes_from_the_configuration_counts(tmp_path) -> None:
-    rule = SimpleNamespace(name="slow", script=None, run_func_src=None, shellcmd="x --lr {config[lr]} > {output}")
+    rule = rule_of(shellcmd="x --lr {config[lr]} > {output}")
     found = {
         identity(job(tmp_path, rule=rule, format_wildcards=lambda text, lr=lr: text.format(config={"lr": lr})))
         for lr in (0.1, 0.2)
@@ -190,11 +195,28 @@ def test_arrays_that_differ_where_their_repr_leaves_out_are_not_the_same() -> No
     assert plain(tables[0]) == plain(tables[0].copy())
 
 
-def test_a_script_is_read_where_its_rule_lies(tmp_path) -> None:
+@pytest.mark.parametrize("kind", ["script", "notebook"])
+@pytest.mark.parametrize("name", ["scripts/train.py", "scripts/{wildcards.what}.py"])
+def test_a_script_is_read_where_its_rule_lies(tmp_path, kind, name) -> None:
     (tmp_path / "scripts").mkdir()
-    rule = SimpleNamespace(name="slow", script="scripts/train.py", run_func_src=None, shellcmd=None, basedir=tmp_path)
+    rule = rule_of(**{kind: name}, basedir=tmp_path)
     found = []
     for text in ("print(1)", "print(2)"):
         (tmp_path / "scripts" / "train.py").write_text(text)
-        found.append(identity(job(tmp_path, rule=rule), ["code"]))
+        made = job(tmp_path, rule=rule, format_wildcards=lambda text: text.replace("{wildcards.what}", "train"))
+        found.append(identity(made, ["code"]))
     assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("kind", ["wrapper", "cwl"])
+def test_another_wrapper_is_other_code(tmp_path, kind) -> None:
+    first, second = (identity(job(tmp_path, rule=rule_of(**{kind: f"{n}/x"})), ["code"]) for n in (1, 2))
+    assert first != second
+
+
+def test_a_job_without_outputs_is_known_by_what_it_is(make_task, enter) -> None:
+    """Two of them would do at once what is to be done once."""
+    task = make_task(outputs=[])
+    former, other = Former(enter(task), 0), Former(enter(make_task("b", outputs=[]), job_id="8"), 0)
+    rows = {**row(former.submission), **row(other.submission)}
+    assert classify(task, [other, former], rows, since=0) == (former, [])

@@ -7,6 +7,7 @@ import pytest
 from snakemake_executor_plugin_submitit.books.events import Attempt, Event, Kind
 from snakemake_executor_plugin_submitit.cluster.slurm import Ending
 from snakemake_executor_plugin_submitit.head.causes import diagnose
+from snakemake_executor_plugin_submitit.node.command import BEGINS
 
 START = Event(event="start", time=0.0, node="g1")
 
@@ -89,6 +90,13 @@ def test_causes(request_made, name: str) -> None:
 def test_the_status_of_the_script_is_told_and_not_that_of_what_ran_it(request_made) -> None:
     log = "returned non-zero exit status 2.\nlater: returned non-zero exit status 3."
     assert diagnose([FAILED], log, "", request_made, 0, None).text == "failed on g1 with exit code 3"
+
+
+def test_what_an_earlier_attempt_printed_is_not_of_the_last(request_made) -> None:
+    """The log is appended to: this one had saved, run out of memory, and was requeued, and then failed."""
+    log = f"{BEGINS} 3 on g1\nreturned non-zero exit status 75.\nout of memory\n{BEGINS} 3 on g1\nMissingInputException"
+    cause = diagnose([FAILED], log, "", request_made, 0, None)
+    assert (cause.kind, cause.text) == ("final", "failed on g1 with exit code 1")
 
 
 UNSEEN = Ending("0:53", "c1")

@@ -27,3 +27,21 @@ def test_a_machine_that_cannot_start_a_job_is_asked_again_and_the_head_lives(
     assert books.read() == ([], [])
     monkeypatch.setattr(dispatch, "send_to_this_machine", lambda *_: "41")
     assert [task.id for task in dispatcher.send({}, [])] == ["41"]
+
+
+def test_a_gpu_of_a_job_that_an_earlier_head_left_is_taken(
+    books, settings, reporter, make_task, enter, monkeypatch
+) -> None:
+    """Nobody has asked for that job yet, in this head."""
+    left = enter(make_task("left"))
+    left.extra.gpus = ["0"]
+    given = []
+    monkeypatch.setattr(
+        dispatch, "send_to_this_machine", lambda local, one, command, gpus, *_: given.append(gpus) or "41"
+    )
+    local = Local(books.root, ["0", "1"])
+    local.cpus = 8
+    dispatcher = Dispatcher(books, settings, "scope", local, reporter)
+    dispatcher.waiting += [make_task("a"), make_task("b")]
+    assert len(dispatcher.send({}, [], [left])) == 1
+    assert given == [["1"]]

@@ -1,6 +1,7 @@
 """What becomes of jobs, whatever SLURM says or does not say."""
 
 import errno
+from dataclasses import replace
 
 import pytest
 
@@ -256,6 +257,139 @@ def test_the_end_cancels_what_was_sent_and_sees_it_gone(follower, cluster, make_
     assert [task.member.state for task in tasks] == ["cancelled", "cancelled"]
 
 
+def test_the_end_cancels_no_job_that_this_head_never_took(
+    books, settings, cluster, reporter, sbatch, make_task, enter
+) -> None:
+    """Of an array of three of an earlier head one is asked for."""
+    tasks = [make_task(name) for name in "abc"]
+    submission = enter(*tasks)
+    cluster.rows = {submission.element(index): Row("RUNNING", submission.name, "") for index in range(3)}
+    follower = Follower(books, settings, "scope", reporter)
+    follower.cluster = follower.dispatcher.cluster = cluster
+    follower.look([tasks[0]])
+    cluster.obeys = True
+    follower.cancel_all([])
+    assert cluster.cancelled == ["7_0"]
+    assert [member.state for member in read_record(submission.folder / "record.json").members] == [
+        "cancelled",
+        "open",
+        "open",
+    ]
+
+
+def test_the_end_names_jobs_that_were_to_be_taken_over(
+    books, settings, cluster, reporter, sbatch, make_task, enter
+) -> None:
+    """Before the queue's first answer this head knows nothing of them but the books."""
+    task = make_task()
+    enter(task)
+    cluster.rows = None
+    follower = Follower(books, settings, "scope", reporter)
+    follower.cluster = follower.dispatcher.cluster = cluster
+    follower.look([task])
+    cluster.rows = {}
+    follower.cancel_all([])
+    assert any("1 job(s) of earlier runs may go on" in line and line.endswith("scancel 7") for line in reporter.said)
+
+
+def test_an_end_that_a_network_file_system_tells_late_is_no_loss(
+    follower, cluster, reporter, sbatch, make_task, monkeypatch
+) -> None:
+    """Attributes of a file that nobody opens may be a minute old there; opening it asks for new ones."""
+    task = make_task()
+    follower.look([task])
+    append(task.place.events(0), "start", **START)
+    assert task.verdict() is None
+    old = task.place.events(0).stat()
+    monkeypatch.setattr(type(task.place.events(0)), "stat", lambda *_, **__: old)
+    append(task.place.events(0), "end", code=0)
+    assert task.verdict() == 0
+
+
+def test_what_slurm_calls_completed_is_waited_for(follower, cluster, settings, make_task) -> None:
+    settings.lost_after = 60.0
+    task = make_task()
+    follower.look([task])
+    append(task.place.events(0), "start", **START)
+    cluster.word, cluster.history = "COMPLETED", {task.id: Past("COMPLETED", "COMPLETED")}
+    cluster.rows = queue(task, state="COMPLETED")
+    follower.look([])
+    task.gone_since -= 30
+    follower.look([])
+    assert follower.active == [task]
+
+
+def test_what_sbatch_may_have_done_is_seen_gone_before_it_is_sent_again(
+    follower, cluster, sbatch, reporter, make_task
+) -> None:
+    task = make_task()
+    sbatch.refusals = [RefusedError("Socket timed out on send/recv operation")]
+    follower.look([task])
+    [unsure] = follower.dispatcher.unsure
+    for rows in ({"50": Row("RUNNING", unsure.name, "")}, None):  # it was heard; then there is no answer
+        cluster.rows = rows
+        follower.look([])
+        assert sbatch.sent == []
+    cluster.rows = {"50": Row("CANCELLED", unsure.name, "")}
+    follower.look([])
+    assert cluster.cancelled == ["50"]
+    assert sbatch.sent == [["results/a"]]
+
+
+@pytest.mark.parametrize("state", ["NODE_FAIL", "PREEMPTED"])
+def test_an_earlier_heads_job_that_may_be_requeued_is_cancelled_before_it_is_sent_again(
+    books, settings, cluster, reporter, sbatch, make_task, enter, state
+) -> None:
+    task = make_task()
+    submission = enter(task)
+    cluster.rows, cluster.word = {"7": Row(state, submission.name, "")}, state
+    follower = Follower(books, settings, "scope", reporter)
+    follower.cluster = follower.dispatcher.cluster = cluster
+    follower.look([task])
+    assert cluster.cancelled == ["7"]
+
+
+def test_what_ended_while_snakemake_planned_is_not_run_again(
+    books, settings, cluster, reporter, sbatch, make_task, enter
+) -> None:
+    task = make_task()
+    submission = enter(task)
+    append(submission.events(0), "start", **START)
+    append(submission.events(0), "end", code=0)  # after `follow` was imported, when Snakemake began
+    follower = Follower(books, settings, "scope", reporter)
+    follower.cluster = follower.dispatcher.cluster = cluster
+    assert list(follower.finished_alone(["results/b"])) != []
+    submission.members[0].state = "open"
+    submission.save()
+    follower = Follower(books, settings, "scope", reporter)
+    follower.cluster = follower.dispatcher.cluster = cluster
+    assert list(follower.finished_alone(task.outputs)) == []
+    follower.look([task])
+    assert sbatch.sent == []
+    assert reporter.done == [task]
+
+
+def test_an_adopted_job_is_judged_by_what_it_asked_for(
+    books, settings, cluster, reporter, sbatch, make_task, enter
+) -> None:
+    """Its memory had grown, and the rule's runtime was raised since."""
+    settings.memory_growth = 1.5
+    task = make_task(request=replace(make_task().request, minutes=600))
+    submission = enter(task)
+    submission.request["memory_mb"] = 150
+    submission.save()
+    cluster.rows = {"7": Row("RUNNING", submission.name, "")}
+    follower = Follower(books, settings, "scope", reporter)
+    follower.cluster = follower.dispatcher.cluster = cluster
+    follower.look([task])
+    append(submission.events(0), "start", **START)
+    cluster.rows, cluster.word = {}, "OUT_OF_MEMORY"
+    cluster.history = {"7": Past("OUT_OF_MEMORY", "OUT_OF_MEMORY")}
+    follower.look([])
+    assert any("asked 150 MB" in line and "with 225 MB" in line for line in reporter.said)
+    assert (task.request.memory_mb, task.request.minutes) == (225, 600)
+
+
 def test_what_is_left_stays_open_for_the_next_head(follower, books, settings, cluster, reporter, make_task) -> None:
     task = make_task()
     follower.look([task])
@@ -299,8 +433,8 @@ def test_many_jobs_that_will_never_start_for_one_reason_are_one_line(follower, c
         follower.look([])
     said = [line for line in reporter.said if "will not start" in line]
     assert said == [
-        "job 1_0 and 2 more (train) will not start by themselves: JobHeldUser. Let it go with: scontrol release 1. Or "
-        "cancel it: scancel 1"
+        "job 1_0 and 2 more (train) will not start by themselves: JobHeldUser. Let it go with: scontrol release "
+        "1_[0-2]. Or cancel it: scancel 1_[0-2]"
     ]
 
 

@@ -15,7 +15,7 @@ from snakemake_executor_plugin_submitit.books.events import append, read_attempt
 from snakemake_executor_plugin_submitit.cluster.accounting import costs_of
 from snakemake_executor_plugin_submitit.cluster.slurm import Cost
 from snakemake_executor_plugin_submitit.head.executor import _check_paths
-from snakemake_executor_plugin_submitit.node.command import STOPPED, Command, ignore_request_to_save
+from snakemake_executor_plugin_submitit.node.command import STOPPED, Command, ignore_request_to_save, is_replaced
 from snakemake_executor_plugin_submitit.node.inner import MODULE
 
 NODE = """
@@ -47,6 +47,26 @@ def test_what_has_ended_well_does_not_run_again(events, tmp_path) -> None:
     assert Command(f"touch {tmp_path}/ran", str(tmp_path), str(events), 10)() == 0
     assert not (tmp_path / "ran").exists()
     assert events.read_text() == before
+
+
+@pytest.mark.parametrize("state", ["retried", "cancelled"])
+def test_what_its_head_gave_up_does_not_run(tmp_path, enter, make_task, state) -> None:
+    """SLURM requeues it all the same, or takes late what sbatch was told: another job may write the same files."""
+    submission = enter(make_task("a"), make_task("b"))
+    submission.members[1].state = state
+    submission.save()
+    with pytest.raises(SystemExit, match="sent it again as another"):
+        Command(f"touch {tmp_path}/ran", str(tmp_path), str(submission.events(1)), 10)()
+    assert not (tmp_path / "ran").exists()
+    assert not submission.events(1).exists()
+    assert not is_replaced(submission.events(0))
+
+
+def test_where_the_books_say_nothing_a_job_runs(tmp_path, enter, make_task) -> None:
+    submission = enter(make_task())
+    (submission.folder / "record.json").write_text("{")
+    assert not is_replaced(submission.events(0))
+    assert not is_replaced(tmp_path / "events-0.jsonl")
 
 
 LISTENS = "import signal, sys, time\nsignal.signal(12, lambda *_: sys.exit({code}))\ntime.sleep(30)"

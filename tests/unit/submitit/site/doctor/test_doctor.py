@@ -72,6 +72,8 @@ def test_a_partition_that_is_not_there_is_named_with_the_choices(cluster, levels
     assert levels(found)["partition"] == "problem"
     assert "expected one of cpu, gpu, old, got 'gpus'" in of(found, "partition")
     assert levels(site_findings("old"))["partition"] == "problem"  # not up
+    assert "got 'gpus'" in of(site_findings("cpu,gpus"), "partition")
+    assert "got" not in of(site_findings("cpu,gpu"), "partition")
 
 
 def test_a_silent_controller_is_a_problem(cluster, levels, of) -> None:
@@ -219,6 +221,7 @@ def test_a_finding_is_a_line_and_its_advice() -> None:
     ("gpus", "settings", "level", "words"),
     [
         (True, {"gpu-partition": "gpu"}, "ok", "submitit-gres"),
+        (True, {"gpu-partition": "cpu,gpu"}, "ok", "submitit-gres"),
         (True, {"partition": "cpu"}, "problem", "go to cpu, which shows none; gpu has some"),
         (True, {"no-gpu": "true"}, "warning", "profile install slurm --gpu"),
         (False, {}, "problem", "profile install slurm --no-gpu"),
