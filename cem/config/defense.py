@@ -1,7 +1,7 @@
 """The defences: what acts on z before it leaves the client, or on the encoder's objective."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,6 +10,7 @@ from cem.config.defense_base import DefenseSettings
 from cem.config.model_base import ModelSettings
 from cem.config.registry import Family
 
+_SSIM = 0.5  # of the adversary's images, up to which the client does not pay, where nothing is said
 SMALLEST_SSIM_SIDE = 6  # cem.metrics: its window is reflected at the borders
 
 
@@ -46,6 +47,17 @@ class TopK(DefenseSettings):
     @property
     def label(self) -> str:
         return f"topk{self.fraction:g}" if self.scope == "image" else f"topk_batch{self.fraction:g}"
+
+    def zeros(self, numbers: int) -> int:
+        """How many of so many values are set to zero."""
+        return round(self.fraction * numbers)
+
+    def check_size(self, numbers: int) -> None:
+        if not 0 < self.zeros(numbers) < numbers:
+            raise ValueError(
+                f"topk: fraction {self.fraction:g} of the {numbers} numbers of z sets {self.zeros(numbers)} to zero; "
+                f"expected 1 to {numbers - 1}. Choose a fraction from {1 / numbers:.2g} to {1 - 1 / numbers:.4g}"
+            )
 
 
 class NoPeek(DefenseSettings):
@@ -95,6 +107,14 @@ class Adversarial(DefenseSettings):
         parse_decoder(value)
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _said_or_not(cls, settings: Any) -> Any:
+        """The threshold that it has anyway is not kept, so that one run is not two."""
+        if isinstance(settings, dict) and settings.get("score", "ssim") == "ssim":
+            return {key: one for key, one in settings.items() if key != "threshold" or one != _SSIM}
+        return settings
+
     @model_validator(mode="after")
     def _threshold_of_score(self) -> "Adversarial":
         if self.score != "ssim" and (self.threshold is None or self.threshold <= 0):
@@ -109,7 +129,7 @@ class Adversarial(DefenseSettings):
     def limit(self) -> float:
         """What the decoder's loss has to lie below for the client to pay: of −SSIM, MSE or log MSE."""
         if self.score == "ssim":
-            return -0.5 if self.threshold is None else -self.threshold
+            return -(_SSIM if self.threshold is None else self.threshold)
         assert self.threshold is not None
         return self.threshold if self.score == "mse" else math.log(self.threshold)
 

@@ -69,6 +69,7 @@ def _folder(name: str, what: str, place: str, get: str, terms: str, more: str) -
 
 
 _TORONTO = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_APART = "An attacker who owns pictures of other people: split: {by: identity}"
 _RESEARCH = "non-commercial research only, by its agreement"
 SETS = (
     Known(
@@ -87,7 +88,8 @@ SETS = (
     ),
     _torchvision(
         "lfw", "13,233 faces of 5,749 people, 250×250 colour",
-        "not offered for download any more: place lfw-funneled.tgz, unpacked too, and its lists there by hand",
+        "not offered for download any more: place lfw-funneled.tgz, unpacked too, and its lists there by hand. "
+        + _APART,
         Known.terms, ", min_images: 20",
     ),
     _converted(
@@ -114,7 +116,7 @@ SETS = (
     _folder(
         "facescrub", "faces of 530 people, colour; only addresses of the pictures are published", "data/facescrub",
         "ask for the list at https://vintage.winklerbros.net/facescrub.html, fetch the pictures, and put the faces, "
-        "cut out, into a folder for each person below data/facescrub", Known.terms, ", side: 48, fit: stretch",
+        "cut out, into a folder for each person below data/facescrub. " + _APART, Known.terms, ", side: 48, fit: stretch",
     ),
 )  # fmt: skip
 

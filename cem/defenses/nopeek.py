@@ -10,7 +10,7 @@ from cem.config import NoPeek
 from cem.defenses.base import Mechanism
 from cem.types import Images, Labels, Smashed
 
-_TINY = 1e-9  # keeps the roots differentiable at zero
+_TINY, _TINIER = 1e-9, 1e-12  # keep the roots differentiable at zero
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,12 @@ def distance_correlation(images: Images, clean: Smashed) -> Float[Tensor, ""]:
     """
     a, b = _centred_distances(images.flatten(1)), _centred_distances(clean.flatten(1))
     covariance, variance = (a * b).mean(), (a * a).mean() * (b * b).mean()
-    return torch.sqrt(covariance.clamp_min(0) / torch.sqrt(variance + _TINY) + _TINY)
+    return torch.sqrt(covariance.clamp_min(0) / torch.sqrt(variance + _TINIER) + _TINY)
 
 
 def _centred_distances(points: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    squared = (points.unsqueeze(0) - points.unsqueeze(1)).square().sum(-1)
-    distances = torch.sqrt(squared + _TINY)
+    """In units of the mean distance: the statistic has no scale, and a small ẑ must not be lost beside `_TINIER`."""
+    distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    scale = distances.detach().mean()
+    distances = distances / torch.where(scale > 0, scale, 1)
     return distances - distances.mean(0, keepdim=True) - distances.mean(1, keepdim=True) + distances.mean()

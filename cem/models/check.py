@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -70,8 +71,10 @@ def check_model(run: Run, attacks: Sequence[AttackSettings], num_classes: int | 
             raise ModelError(
                 f"{trains} trains an encoder like the client's, and cannot: {reasons[0]}. Leave {trains} out"
             )
-        z = output_shape(encoder, image_shape)[1]
+        shape = output_shape(encoder, image_shape)
+        z = shape[1]
         for defense in run.defenses:
+            defense.check_size(prod(shape))
             defense.check_z(run.model, z, side)
         for attack in attacks:
             attack.check_z(run.model, z, side)

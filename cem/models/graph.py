@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from operator import getitem
 from typing import Any
 
 import torch
@@ -112,6 +113,7 @@ class Graph:
         ]:
             raise ValueError(f"its graph needs {strange[0]}, which is none of its parameters and buffers")
         *self.nodes, end = self.graph.nodes
+        self.parameters = {name for name, _ in whole.named_parameters()}
         self.entry = next(node for node in self.nodes if node.op == "placeholder")
         (self.end,) = end.all_input_nodes
 
@@ -152,25 +154,44 @@ class Graph:
 
     def _sides(self, at: fx.Node) -> tuple[set[fx.Node], set[fx.Node], set[fx.Node]]:
         """What a node needs, itself too; what the logits need beyond; what the latter need of the former but it."""
-        client = self._up_to(at)
-        server = self._up_to(self.end) - client
-        return client, server, {one for node in server for one in node.all_input_nodes if one in client} - {at}
+        client, needed = self._up_to(at), self._up_to(self.end)
+        # How many images there are is known on both sides.
+        server = (needed - client) | {node for node in needed if self._counts_images(node)}
+        around = {one for node in server for one in self._inputs(node) if one in client and one not in server}
+        return client, server, around - {at}
+
+    def _inputs(self, node: fx.Node) -> list[fx.Node]:
+        """What a node needs; nothing where it only tells how many images there are."""
+        return [] if self._counts_images(node) else node.all_input_nodes
+
+    def _counts_images(self, node: fx.Node) -> bool:
+        """Whether it is `x.size(0)`, `x.size()[0]` or `x.shape[0]` of the images x."""
+        if node.op == "call_method" and node.target == "size":
+            return node.args == (self.entry, 0) and not node.kwargs
+        if node.op != "call_function" or node.target is not getitem or node.args[1] != 0:
+            return False
+        whole = node.args[0]
+        return isinstance(whole, fx.Node) and (
+            (whole.op, whole.target, whole.args) == ("call_method", "size", (self.entry,))
+            or (whole.op, whole.target, whole.args) == ("call_function", getattr, (self.entry, "shape"))
+        )
 
     def _learns(self, nodes: set[fx.Node]) -> bool:
         """Whether parameters are among what these nodes use."""
         parts = (self.whole.get_submodule(str(node.target)) for node in nodes if node.op == "call_module")
-        return any(True for part in parts for _ in part.parameters())
+        used = {str(node.target) for node in nodes if node.op == "get_attr"}  # by the code of a user's own layers
+        return any(True for part in parts for _ in part.parameters()) or bool(self.parameters & used)
 
     def _advice(self, module: str) -> str:
         around = [name for name in self.modules() if module.startswith(f"{name}.")]
         near = around[:1] or get_close_matches(module, self.modules(), SHOWN) or self.modules()[:SHOWN]
-        return f"Cut at {' or '.join(near)}."
+        return f"Cut at {' or '.join(near)}." if near else "It can be cut at none of its modules."
 
     def _up_to(self, node: fx.Node) -> set[fx.Node]:
         """A node and all that it needs."""
         found, open_ = {node}, [node]
         while open_:
-            fresh = [one for one in open_.pop().all_input_nodes if one not in found]
+            fresh = [one for one in self._inputs(open_.pop()) if one not in found]
             found.update(fresh)
             open_ += fresh
         return found
@@ -179,7 +200,9 @@ class Graph:
         graph = fx.Graph()
         copies = {entry: graph.placeholder("x")}
         for node in self.nodes:
-            if node in nodes and node is not entry:
+            if node in nodes and self._counts_images(node):
+                copies[node] = graph.call_method("size", (copies[entry], 0))
+            elif node in nodes and node is not entry:
                 copies[node] = graph.node_copy(node, copies.__getitem__)
         graph.output(copies[end])
         return fx.GraphModule(self.whole, graph)

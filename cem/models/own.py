@@ -1,30 +1,22 @@
 """A network of the user's own, from the Python file that the study names, cut at one of its modules."""
 
-import hashlib
-import importlib.machinery
-import importlib.util
 import inspect
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from functools import partial
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from cem.config import OwnModel
-from cem.config.imports import expanded, imported_beside
 from cem.models.checkpoint import load_weights
 from cem.models.dropout import seed_dropout
-from cem.models.graph import DRAWS, EVAL_ONLY, SHOWN, Graph, Part, pieces, resumable
+from cem.models.graph import DRAWS, EVAL_ONLY, Graph, Part, pieces, resumable
+from cem.models.own_file import function_of
 from cem.models.split import Architecture, ImageShape, ModelError
 
 GIVEN = ("num_classes", "image_shape")  # what a function that makes a network may take
-_siblings: set[str] = set()  # names of modules that lie beside the file which was run last
 
 
 class Standardise(nn.Module):
@@ -80,6 +72,7 @@ def build_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> Archi
                 f"{cfg.path}: cut at {cfg.cut}, the network gives other logits than in one piece: its forward draws at "
                 "random, or changes what it keeps. Make it the same at every call in evaluation mode"
             )
+        _check_each_alone(halves, images, cfg)
         eval_only = _untrainable(whole, graph, images, cfg)
         graph.whole.to("meta")
     first: list[nn.Module] = [Standardise(cfg.mean, cfg.std)] if cfg.mean else []
@@ -90,6 +83,21 @@ def build_own(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> Archi
         if isinstance(part, Part):
             part.eval_only = eval_only
     return Architecture([[*first, *stage]], found_pieces.head)
+
+
+@torch.no_grad()
+def _check_each_alone(halves: tuple[nn.Module, nn.Module], images: Tensor, cfg: OwnModel) -> None:
+    """Raise ModelError where what the network gives for an image depends on the others of its batch."""
+    both, alone = halves[0](images.clone()), halves[0](images[:1].clone())
+    if not isinstance(both, Tensor):
+        return  # which is refused elsewhere
+    for several, one in ((both, alone), (halves[1](both.clone()), halves[1](alone.clone()))):
+        if not torch.allclose(several[:1], one, rtol=1e-3, atol=1e-4):
+            raise ModelError(
+                f"{cfg.path}: gives other numbers for an image alone than beside another one, as batch normalisation "
+                "without running statistics does, or a mean over the batch: attacks would see what nobody else sees. "
+                "Let each image stand for itself in evaluation mode"
+            )
 
 
 @torch.no_grad()
@@ -157,7 +165,7 @@ def make_network(cfg: OwnModel, image_shape: ImageShape, num_classes: int, *, wi
 
 def _made(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> nn.Module:
     """What the function in the file gives. Raises ModelError where it fails, or gives no network."""
-    make, given = _function(cfg), dict(zip(GIVEN, (num_classes, image_shape), strict=True))
+    make, given = function_of(cfg), dict(zip(GIVEN, (num_classes, image_shape), strict=True))
     taken = inspect.signature(make).parameters.values()
     everything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken)
     unknown = [
@@ -180,78 +188,10 @@ def _made(cfg: OwnModel, image_shape: ImageShape, num_classes: int) -> nn.Module
         raise ModelError(f"{cfg.path}: {cfg.make} failed: {type(error).__name__}: {error}. Correct it") from error
     if not isinstance(found, nn.Module):
         raise ModelError(f"{cfg.path}: expected an nn.Module of {cfg.make}, found {type(found).__name__}. Return one")
+    if any(is_lazy(one) for one in (*found.parameters(), *found.buffers())):  # their sizes come from the first images
+        _run(found.eval(), torch.zeros(2, *image_shape), cfg)
+        found.train()
     return found
-
-
-def _function(cfg: OwnModel) -> Callable[..., Any]:
-    """What the file calls `make`.
-
-    The file is run anew where its contents, those of what it imports from beside it, or its folder, are not what they
-    were.
-    """
-    path = expanded(cfg.path)
-    try:
-        # The folder, too: what lies beside two files that are alike may differ, and not all of it can be told.
-        contents = [path.read_bytes(), *(expanded(one).read_bytes() for one in imported_beside(cfg.path))]
-        digest = hashlib.sha256(b"\0".join([bytes(path.resolve().parent), *contents])).hexdigest()
-    except OSError as error:
-        raise ModelError(
-            f"{cfg.path}: expected a Python file with a function {cfg.make}; cannot read it: {error.strerror}. Correct "
-            "the path, which is relative to the working folder"
-        ) from None
-    name = f"cem_own_{digest}"
-    if name not in sys.modules:
-        _execute(name, path)
-    module = sys.modules[name]
-    make = getattr(module, cfg.make, None)
-    if not callable(make):
-        own = [one for one, value in vars(module).items() if getattr(value, "__module__", None) == name]
-        near = get_close_matches(cfg.make, own, SHOWN) or own[:SHOWN]
-        has = f"it has {', '.join(near)}" if near else "it has none"
-        raise ModelError(
-            f"{cfg.path}: make: expected a function or class {cfg.make!r} in it; {has}. Name one that gives the network"
-        )
-    found: Callable[..., Any] = make
-    return found
-
-
-def _execute(name: str, path: Path) -> None:
-    """Run a file as the module of this name; what lies beside it can be imported by it.
-
-    Modules that an earlier file has imported from beside it are forgotten: these of the same names are others.
-    """
-    while _siblings:
-        sys.modules.pop(_siblings.pop(), None)
-    importlib.invalidate_caches()
-    spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path)))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    folder, before, writes = path.resolve().parent, set(sys.modules), sys.dont_write_bytecode
-    sys.path.insert(0, str(folder))
-    sys.dont_write_bytecode = True  # beside the user's files nothing is left
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's own code raises
-        del sys.modules[name]
-        raise ModelError(f"{path}: cannot be run: {type(error).__name__}: {error}. Correct it") from error
-    finally:
-        sys.path.remove(str(folder))
-        sys.dont_write_bytecode = writes
-        _siblings.update(one for one in set(sys.modules) - before - {name} if _lies_in(folder, sys.modules[one]))
-
-
-def _lies_in(folder: Path, module: ModuleType) -> bool:
-    file = getattr(module, "__file__", None)
-    return file is not None and Path(file).is_relative_to(folder)
-
-
-class _Loader(importlib.machinery.SourceFileLoader):
-    """Leaves no compiled file beside the user's."""
-
-    def set_data(self, *arguments: Any, **named: Any) -> None:
-        """Nothing is written."""
 
 
 def _run(whole: nn.Module, images: Tensor, cfg: OwnModel) -> Tensor:

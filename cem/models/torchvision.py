@@ -13,6 +13,7 @@ from cem.models.graph import SHOWN, UNTRACEABLE, Graph, pieces, resumable
 from cem.models.split import Architecture, ImageShape, ModelError
 
 CHANNELS = 3  # that each of them takes
+_SEVERAL_HEADS = ("googlenet", "inception_v3")  # in training, unless they are told not to
 
 
 class Classifier(Graph):
@@ -27,8 +28,6 @@ class Classifier(Graph):
         try:
             with torch.device("meta"):
                 whole = self.make()
-            if getattr(whole, "aux_logits", False):
-                raise ValueError("it has more than one head")
             super().__init__(name, whole)
         except UNTRACEABLE as error:
             raise ModelError(f"classifier {name}: cannot be cut: {error}. Choose another.") from error
@@ -36,7 +35,8 @@ class Classifier(Graph):
 
 def _make(name: str, num_classes: int) -> nn.Module:
     """The classifier with random weights, whose dropout can be resumed."""
-    made = resumable(torchvision.models.get_model(name, weights=None, num_classes=num_classes))
+    one_head = {"aux_logits": False, "init_weights": True} if name in _SEVERAL_HEADS else {}
+    made = resumable(torchvision.models.get_model(name, weights=None, num_classes=num_classes, **one_head))
     for part in list(made.modules()):
         for place, child in part.named_children():
             if isinstance(child, torchvision.ops.StochasticDepth):

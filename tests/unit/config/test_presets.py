@@ -62,7 +62,23 @@ def test_a_row_has_a_preset_of_its_own_and_may_drop_the_studys(study):
 def test_the_data_set_decides_by_its_name_also_as_a_copy():
     assert published_dataset("cifar10") == published_dataset("cifar10_jpeg") == "cifar10"
     assert published_dataset("cifar100") == "cifar100"
-    assert published_dataset("cifar10x") is published_dataset("mnist5k") is None
+    for spelt in ("tiny_imagenet", "TinyImageNet", "tiny-imagenet-200", "tinyimagenet64"):
+        assert published_dataset(spelt) == "tinyimagenet"
+    assert published_dataset("FaceScrub") == published_dataset("facescrub48") == "facescrub"
+    assert published_dataset("CIFAR-10") == "cifar10"
+    for other in ("cifar10x", "cifar1000", "mnist5k", "imagenet", "facescrubbed"):
+        assert published_dataset(other) is None
+
+
+def test_a_threshold_that_is_so_anyway_is_the_same_run_said_or_not(study):
+    adversary = {"kind": "adversarial", "weight": 0.3}
+    (said,), (unsaid,), (preset,) = (
+        study(defenses=[adversary | {"threshold": 0.5}], noise_std=0.01).runs(),
+        study(defenses=[adversary], noise_std=0.01).runs(),
+        study(preset="ResSFL", defenses=[adversary]).runs(),
+    )
+    assert said.id == unsaid.id
+    assert preset.defenses == unsaid.defenses
 
 
 def test_what_differs_elsewhere_is_of_a_data_set_and_a_preset_that_exist():

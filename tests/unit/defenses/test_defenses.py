@@ -84,6 +84,35 @@ def test_distance_correlation_is_that_of_another_package() -> None:
         assert float(distance_correlation(images, clean)) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.1, 1e-3, 1e-6, 1e6])
+def test_distance_correlation_has_no_scale(scale: float) -> None:
+    """After a sigmoid ẑ may vary by little; an encoder must not leave the penalty by shrinking."""
+    images = torch.rand(60, 1, 5, 5, generator=generator(7))
+    clean = images[:, :, :3, :3] ** 2 + 0.1 * torch.rand(60, 1, 3, 3, generator=generator(8))
+    expected = plain_distance_correlation(images.flatten(1), clean.flatten(1))
+    assert float(distance_correlation(images, scale * clean)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_constant_has_no_distance_correlation_and_finite_gradients() -> None:
+    clean = torch.full((8, 1, 2, 2), 0.5, requires_grad=True)
+    found = distance_correlation(torch.rand(8, 1, 4, 4, generator=generator(9)), clean)
+    found.backward()
+    assert float(found.detach()) < 1e-4
+    assert torch.isfinite(clean.grad).all()
+
+
+@pytest.mark.parametrize(("fraction", "numbers", "zeros"), [(0.29, 100, 29), (0.57, 100, 57), (0.8, 512, 410)])
+def test_topk_zeroes_the_nearest_number(fraction: float, numbers: int, zeros: int) -> None:
+    z = make_defense(0.0, [TopK(fraction=fraction)]).corrupt(torch.rand(3, numbers, 1, 1) + 1, generator())
+    assert (z == 0).sum(1).flatten().tolist() == [zeros] * 3
+
+
+@pytest.mark.parametrize(("fraction", "numbers"), [(0.001, 400), (0.1, 3), (0.9, 2)])
+def test_topk_that_would_zero_none_or_all_is_refused(fraction: float, numbers: int) -> None:
+    with pytest.raises(ValueError, match=rf"of the {numbers} numbers of z sets .* to zero; expected 1 to"):
+        TopK(fraction=fraction).check_size(numbers)
+
+
 def test_nopeek_is_a_penalty_with_a_gradient_and_nothing_else_is() -> None:
     clean = CLEAN.clone().requires_grad_()
     images = torch.rand(64, 1, 8, 8, generator=generator(6))

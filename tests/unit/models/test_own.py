@@ -49,6 +49,50 @@ class Auxiliary(Net):
 def auxiliary():
     return Auxiliary(10)
 
+class Counting(Net):
+    def forward(self, x):
+        images = x.size(0)
+        return self.head(self.features(x).view(images, -1))
+
+def counting():
+    return Counting(10)
+
+class Shaped(Net):
+    def forward(self, x):
+        images, _, _, _ = x.shape
+        return self.head(self.features(x).view(images, -1))
+
+def shaped():
+    return Shaped(10)
+
+class Standard(nn.Conv2d):
+    def forward(self, x):
+        return F.conv2d(x, self.weight - self.weight.mean(), self.bias, padding=1)
+
+def standard():
+    net = Net(10)
+    net.features[0] = Standard(3, 4, 3)
+    return net
+
+def lazy():
+    net = Net(10)
+    net.features[0] = nn.LazyConv2d(4, 3, padding=1)
+    net.head = nn.LazyLinear(10)
+    return net
+
+def no_statistics():
+    net = Net(10)
+    net.features[1] = nn.BatchNorm2d(4, track_running_stats=False)
+    return net
+
+class Less(Net):
+    def forward(self, x):
+        out = super().forward(x)
+        return out - out.mean(0)
+
+def less():
+    return Less(10)
+
 class Branching(Net):
     def forward(self, x):
         return super().forward(x if x.sum() > 0 else -x)
@@ -444,3 +488,32 @@ def test_layers_of_the_users_own_stay_what_they_are(folder: Path) -> None:
     torch.save(state() | {"head.bias": torch.zeros(10)}, folder / "w.pt")
     plain, hooked = (found(own(folder, make=make, weights=str(folder / "w.pt"))) for make in ("pooled", "hooked"))
     torch.testing.assert_close(hooked, 6 * plain, rtol=1e-5, atol=1e-4)  # a pooling times 3, and a hook times 2
+
+
+@pytest.mark.parametrize("make", ["counting", "shaped"])
+def test_how_many_images_there_are_may_be_asked_before_the_cut_and_used_after_it(folder: Path, make: str) -> None:
+    cfg = OwnModel(path=str(folder / "net.py"), make=make, cut="features.3")
+    encoder, classifier = make_split(cfg, (3, 32, 32), 10, torch.Generator().manual_seed(0))
+    assert classifier.eval()(encoder.eval()(torch.rand(5, 3, 32, 32))).shape == (5, 10)
+    checked(cfg, trained=True)
+
+
+def test_parameters_that_a_layers_own_code_uses_are_learned(folder: Path) -> None:
+    cfg = OwnModel(path=str(folder / "net.py"), make="standard", cut="features.0")
+    encoder, _ = make_split(cfg, (3, 32, 32), 10, torch.Generator().manual_seed(0))
+    assert sum(one.numel() for one in encoder.parameters()) == 3 * 4 * 9 + 4
+
+
+def test_lazy_layers_take_their_sizes_from_the_images(folder: Path) -> None:
+    cfg = OwnModel(path=str(folder / "net.py"), make="lazy", cut="features.3")
+    checked(cfg, trained=True)
+    encoder, classifier = make_split(cfg, (3, 32, 32), 10, torch.Generator().manual_seed(0))
+    assert classifier.eval()(encoder.eval()(torch.rand(2, 3, 32, 32))).shape == (2, 10)
+
+
+@pytest.mark.parametrize("make", ["no_statistics", "less"])
+def test_a_network_whose_answer_depends_on_the_batch_is_refused(folder: Path, make: str) -> None:
+    """Attacks and stored activations have other batches than whoever uses it."""
+    cfg = OwnModel(path=str(folder / "net.py"), make=make, cut="features.3")
+    with pytest.raises(ModelError, match="gives other numbers for an image alone than beside another one"):
+        checked(cfg, trained=True)

@@ -149,3 +149,14 @@ def test_a_study_is_told_before_any_job(settings) -> None:
     )
     with pytest.raises(ModelError, match="decoder cannot attack torchvision-resnet18-layer3"):
         check(large.runs()[0], large.attacks)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "module", "side"), [("googlenet", "maxpool1", 64), ("inception_v3", "maxpool1", 96)]
+)
+def test_classifiers_with_further_heads_are_made_without(classifier: str, module: str, side: int) -> None:
+    cfg = Torchvision(classifier=classifier, module=module)
+    encoder, classes = make_split(cfg, (3, side, side), 5, torch.Generator().manual_seed(0))
+    for part in (encoder, classes):
+        seed_dropout(part.train(), torch.Generator())
+    assert classes(encoder(torch.rand(2, 3, side, side))).shape == (2, 5)
