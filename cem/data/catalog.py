@@ -116,7 +116,8 @@ SETS = (
     _folder(
         "facescrub", "faces of 530 people, colour; only addresses of the pictures are published", "data/facescrub",
         "ask for the list at https://vintage.winklerbros.net/facescrub.html, fetch the pictures, and put the faces, "
-        "cut out, into a folder for each person below data/facescrub. " + _APART, Known.terms, ", side: 48, fit: stretch",
+        "cut out, into a folder for each person below data/facescrub. " + _APART, Known.terms,
+        ", side: 48, fit: stretch",
     ),
 )  # fmt: skip
 
