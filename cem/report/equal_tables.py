@@ -37,7 +37,8 @@ ELSEWHERE = (
 FRONT = (
     "front: of the means, no other row has more accuracy at no less error, or more error at no less accuracy. A row "
     "whose error is an upper limit puts none off it, and may itself be on it or not (not known). Points lost: of "
-    "accuracy, against the undefended network of the same seed. times noise: at the accuracy of the row itself."
+    "accuracy, against the undefended network of the same seed. times noise: at the accuracy of the row itself. ±: "
+    "over seeds alone, for other trainings on these test images; tables of attacks have it for other images, too."
 )
 PAIR = (
     "error, times: paired by training seed (mean of logarithms), 95 % interval in brackets, of each row by itself. p: "

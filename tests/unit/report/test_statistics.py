@@ -27,11 +27,19 @@ def draws(seeds: int, deviations: tuple[float, float, float]) -> np.ndarray:
     return table + left * random.normal(size=(REPETITIONS, seeds, IMAGES))
 
 
-@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_interval_holds_the_truth_in_95_of_100_repetitions(seeds: int, kind: str) -> None:
     found = [crossed(table) for table in draws(seeds, KINDS[kind])]
-    assert 0.93 <= np.mean([one.low <= 0 <= one.high for one in found]) <= 0.97
+    # Of two seeds an interval may be too wide, and never too narrow.
+    most = 0.97 if seeds > 2 else 0.99
+    assert 0.93 <= np.mean([one.low <= 0 <= one.high for one in found]) <= most
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_an_interval_for_other_images_too_is_no_narrower_than_one_for_other_seeds_alone(seeds: int) -> None:
+    for table in draws(seeds, KINDS["images too"])[:500]:
+        assert crossed(table).half >= over_seeds(table.mean(axis=1)).half
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
