@@ -178,7 +178,7 @@ def ids_of(tasks: Iterable[Task], *, brackets: bool = True) -> list[str]:
     """The tasks' ids as scontrol and scancel take them, and no other job's.
 
     An array's own id stands for its tasks where these are all of it that is open. brackets: several elements of an
-    array as 7_[0-2,5], else one by one.
+    array as '7_[0-2,5]', quoted for a shell, else one by one.
     """
     places: dict[str, list[Task]] = {}
     for task in tasks:
@@ -190,7 +190,7 @@ def ids_of(tasks: Iterable[Task], *, brackets: bool = True) -> list[str]:
         if len(place.members) == 1 or set(is_open) <= set(indices):
             found.append(str(place.job_id))
         elif brackets and len(indices) > 1:
-            found.append(f"{place.job_id}_[{_ranges(indices)}]")
+            found.append(f"'{place.job_id}_[{_ranges(indices)}]'")
         else:
             found += [place.element(index) for index in indices]
     return sorted(found)

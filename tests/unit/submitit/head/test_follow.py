@@ -434,7 +434,7 @@ def test_many_jobs_that_will_never_start_for_one_reason_are_one_line(follower, c
     said = [line for line in reporter.said if "will not start" in line]
     assert said == [
         "job 1_0 and 2 more (train) will not start by themselves: JobHeldUser. Let it go with: scontrol release "
-        "1_[0-2]. Or cancel it: scancel 1_[0-2]"
+        "'1_[0-2]'. Or cancel it: scancel '1_[0-2]'"
     ]
 
 
