@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from cem.config.base import Slug
-from cem.config.decoder import Fit, Network, doubles
+from cem.config.decoder import Fit, Network
 from cem.config.model_base import ModelSettings
 from cem.config.registry import Member
 
@@ -121,11 +121,11 @@ class AttackSettings(Member):
 
     def check_z(self, model: ModelSettings, z: int, side: int) -> None:
         """Raise ValueError where it cannot be run on this network, whose z have side `z` for images of this side."""
-        if any(one.of_z for one in self._networks.values()) and not doubles(z, side):
+        if any(one.of_z for one in self._networks.values()) and z > side:
             raise ValueError(
-                f"{self.id} cannot attack {model.label} cut at layer {model.cut_layer}: its network doubles the side "
-                f"of z until it is the image's, which must be 1, 2, 4, 8, … times that of z; found z of {z}×{z} and "
-                f"images of {side}×{side}. Choose another side, cut_layer or bottleneck, or leave the attack out."
+                f"{self.id} cannot attack {model.label} cut at layer {model.cut_layer}: its network enlarges z until "
+                f"it is an image; found z of {z}×{z} and images of {side}×{side}. Choose another side, cut_layer or "
+                "bottleneck, or leave the attack out."
             )
 
     def check_split(self, by: str) -> None:

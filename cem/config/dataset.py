@@ -29,7 +29,9 @@ class DatasetSettings(Member):
 
     real: ClassVar[bool] = True
 
-    side: int = Field(32, ge=32, le=512, description="images become side × side pixels")
+    side: int = Field(
+        32, ge=8, le=512, description="images become side × side pixels; the networks of this program take 32 or more"
+    )
     channels: Literal[1, 3] = Field(3, description="1: grey; 3: colour (grey images are repeated)")
     fit: Literal["one_size", "stretch", "crop", "pad"] = Field(
         "one_size",

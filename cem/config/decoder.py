@@ -29,10 +29,16 @@ def parse_decoder(text: str) -> tuple[int | None, int]:
     return int(found["blocks"]) if "blocks" in found else None, int(found["channels"])
 
 
-def doubles(z: int, side: int) -> bool:
-    """Whether a decoder, which doubles the side of z until it is the image's, gets there."""
-    ratio = side // z
-    return ratio * z == side and ratio.bit_count() == 1
+def grid_of(z: int, side: int) -> tuple[int, int]:
+    """The side to which a decoder brings z, by resampling, and how often it then doubles it, until it is the image's.
+
+    That is the side of z itself where 1, 2, 4, 8, … times it are the image's; else the next larger one of which this
+    holds: 12 of 28 become 14. Raises ValueError where z is larger than the image.
+    """
+    if z > side:
+        raise ValueError(f"expected a z no larger than the image, found {z} of {side} pixels a side")
+    halvings = next(k for k in range(side.bit_length(), -1, -1) if side % (1 << k) == 0 and side >> k >= z)
+    return side >> halvings, halvings
 
 
 class Loss(Settings):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cem.config.decoder import doubles, parse_decoder
+from cem.config.decoder import parse_decoder
 from cem.config.defense_base import DefenseSettings
 from cem.config.model_base import ModelSettings
 from cem.config.registry import Family
@@ -134,12 +134,11 @@ class Adversarial(DefenseSettings):
         return self.threshold if self.score == "mse" else math.log(self.threshold)
 
     def check_z(self, model: ModelSettings, z: int, side: int) -> None:
-        if not doubles(z, side):
+        if z > side:
             raise ValueError(
-                f"{self.member} cannot train its decoder at {model.label} cut at layer {model.cut_layer}: it doubles "
-                f"the side of z until it is the image's, which must be 1, 2, 4, 8, … times that of z; found z of "
-                f"{z}×{z} and images of {side}×{side}. Choose another side, cut_layer or bottleneck, or leave the "
-                "defence out."
+                f"{self.member} cannot train its decoder at {model.label} cut at layer {model.cut_layer}: it enlarges "
+                f"z until it is an image; found z of {z}×{z} and images of {side}×{side}. Choose another side, "
+                "cut_layer or bottleneck, or leave the defence out."
             )
         if self.score == "ssim" and side < SMALLEST_SSIM_SIDE:
             raise ValueError(

@@ -8,6 +8,7 @@ from cem.config.bottleneck import parse_bottleneck
 from cem.config.registry import Member
 
 DEFAULT_ARCH = "vgg11"  # where a study names none
+SMALLEST_SIDE = 32  # pixels of images, for the networks of this program: their poolings halve it five times
 
 
 class ModelSettings(Member):
@@ -113,6 +114,11 @@ class ModelSettings(Member):
     def check_side(self, side: int) -> None:
         """Raise ValueError when images of this side do not reach the cut, or cannot pass the bottleneck."""
         if not self.needs_network:
+            if side < SMALLEST_SIDE:
+                raise ValueError(
+                    f"{self.arch} takes images of {SMALLEST_SIDE}×{SMALLEST_SIDE} pixels or more, found dataset.side: "
+                    f"{side}. Smaller ones are for a network or activations of one's own"
+                )
             self.check_features(self.side_at_cut(side), side)
 
     def check_features(self, pooled: int, side: int) -> None:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cem.config import parse_decoder
-from cem.models.decoder import HALVINGS, ResidualBlock, Shape, doublings_of
+from cem.models.decoder import HALVINGS, ResidualBlock, Shape, to_grid
 from cem.models.init import allocate, initialise
 from cem.types import Images, Smashed
 
@@ -39,10 +39,14 @@ class TimedBlock(nn.Module):
 
 
 class Condition(nn.Module):
-    """What z says, once for all times: residual blocks at its resolution, then up to that of the velocity's U-Net."""
+    """What z says, once for all times: residual blocks at its resolution, then up to that of the velocity's U-Net.
 
-    def __init__(self, channels_in: int, channels: int, doublings: int) -> None:
+    fit: as of a decoder.
+    """
+
+    def __init__(self, channels_in: int, channels: int, doublings: int, fit: nn.Module) -> None:
         super().__init__()
+        self.fit = fit
         layers: list[nn.Module] = [ResidualBlock(channels_in, channels), ResidualBlock(channels, channels)]
         for _ in range(doublings):
             layers += [
@@ -52,7 +56,7 @@ class Condition(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Smashed) -> Features:
-        features: Tensor = self.layers(z)
+        features: Tensor = self.layers(self.fit(z))
         return features
 
 
@@ -103,12 +107,12 @@ def make_velocity(
     """The velocity `unet_C{channels}` of images [channels, h, w], and what it is told of z; None where there is none.
 
     The generator draws the initial weights and decides the device. Raises ValueError for a name of another form,
-    DecoderError unless H/h = W/w is a power of two.
+    DecoderError where z is larger than the image.
     """
     blocks, channels = parse_decoder(name)
     if blocks is not None:
         raise ValueError(f"expected unet_C<channels>, such as unet_C32; found {name!r}")
-    doublings = None if smashed_shape is None else doublings_of(smashed_shape, image_shape)
+    fit, doublings = (nn.Identity(), None) if smashed_shape is None else to_grid(smashed_shape, image_shape)
     even = all(side % 2 == 0 for side in image_shape[1:]) if doublings is None else doublings > 0
     patch = 2 if even else 1
     with torch.device("meta"):  # whose constructors have nothing to draw from the global generator
@@ -116,7 +120,7 @@ def make_velocity(
         velocity = Velocity(channels, image_shape[0], min(image_shape[1:]), patch, told)
         condition = None
         if smashed_shape is not None and doublings is not None:
-            condition = Condition(smashed_shape[0], channels, doublings - (patch - 1))
+            condition = Condition(smashed_shape[0], channels, doublings - (patch - 1), fit)
     for module in (velocity, condition):
         if module is not None:
             allocate(module, generator.device)

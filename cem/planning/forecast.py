@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from cem.config import Adversarial, DatasetSettings, ModelSettings, Run, parse_bottleneck, parse_decoder
+from cem.config.decoder import grid_of
 from cem.config.presets import IMAGES, published_dataset
 from cem.data.check import check_files, count_prepared
 from cem.data.sources import DataError
@@ -227,7 +228,8 @@ def _channels_of_z(model: ModelSettings) -> int:
 def _multiplications(net: str, z: int, side: int) -> int:
     """Of a decoder for one image, from z of this side: blocks of two convolutions there, one at each doubling."""
     blocks, channels = parse_decoder(net)
-    doublings = sum((z << times) ** 2 for times in range((side // z).bit_length() - 1))
+    z, times = grid_of(min(z, side), side)
+    doublings = sum((z << time) ** 2 for time in range(times))
     return 9 * channels**2 * (2 * (UNET_BLOCKS if blocks is None else blocks) * z**2 + doublings)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate, mse_loss
 
-from cem.config import Adversarial, MobileNetV2, Run, SyntheticDataset, Torchvision, Vgg11
+from cem.config import Adversarial, MobileNetV2, Run, SyntheticDataset, TopK, Torchvision, Vgg11
 from cem.defenses import Place
 from cem.defenses.adversarial import AdversarialDefense
 from cem.metrics import ssim
@@ -107,14 +107,10 @@ def test_settings_that_mean_nothing_are_refused(settings, message) -> None:
 
 
 def test_a_z_that_no_decoder_maps_to_the_image_is_refused_with_the_run() -> None:
-    settings = {"noise_std": 0.1, "defenses": (Adversarial(),)}
-    model, images = MobileNetV2(cut_layer=6, bottleneck=None), SyntheticDataset(side=36)
-    message = "adversarial cannot train its decoder at mobilenet_v2 .* found z of 18×18 and images of 36×36"
-    assert Run(dataset=images, model=model, **settings).id
-    narrow = MobileNetV2(cut_layer=16, bottleneck=None)
-    with pytest.raises(ValueError, match=message.replace("18×18", "5×5")):
-        Run(dataset=images, model=narrow, **settings)
-    assert Run(dataset=images, model=narrow, noise_std=0.1).id, "without the defence the network is fine"
+    narrow = MobileNetV2(cut_layer=16, bottleneck=None)  # z of 5×5, which doubling alone does not bring to 36×36
+    assert Run(dataset=SyntheticDataset(side=36), model=narrow, noise_std=0.1, defenses=(Adversarial(),)).id
+    with pytest.raises(ValueError, match=r"adversarial cannot train its decoder .* z of 40×40 and images of 36×36"):
+        Adversarial().check_z(narrow, 40, 36)
     with pytest.raises(ValueError, match="needs images of 6×6 pixels at least; found 4×4"):
         Adversarial().check_z(Vgg11(), 2, 4)
     Adversarial(score="mse", threshold=0.1).check_z(Vgg11(), 2, 4)
@@ -122,13 +118,13 @@ def test_a_z_that_no_decoder_maps_to_the_image_is_refused_with_the_run() -> None
 
 def test_a_network_that_has_to_be_built_is_checked_before_any_job() -> None:
     model = Torchvision(classifier="shufflenet_v2_x0_5", module="stage2", bottleneck=None)
-    fine, bad = (
-        Run(dataset=SyntheticDataset(side=side), model=model, noise_std=0.1, defenses=(Adversarial(),))
-        for side in (32, 36)
-    )
-    check_model(fine, [])
-    with pytest.raises(ModelError, match="adversarial cannot train its decoder"):
-        check_model(bad, [])
+    for defense in (Adversarial(), TopK(fraction=1e-6)):
+        run = Run(dataset=SyntheticDataset(side=36), model=model, noise_std=0.1, defenses=(defense,))
+        if defense.member == "adversarial":
+            check_model(run, [])
+        else:
+            with pytest.raises(ModelError, match=r"topk: fraction 1e-06 of the \d+ numbers of z sets 0 to zero"):
+                check_model(run, [])
 
 
 def test_labels_are_short_and_tell_the_scores_apart() -> None:

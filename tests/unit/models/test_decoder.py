@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from cem.models.decoder import DecoderError, make_decoder
+from cem.config.decoder import grid_of
+from cem.models.decoder import DecoderError, Resample, make_decoder, to_grid
 
 
 def count(module):
@@ -18,9 +19,10 @@ def test_a_block_more_adds_two_convolutions_and_two_normalisations():
     assert more == 2 * (16 * 16 * 9 + 16) + 2 * 2 * 16
 
 
-@pytest.mark.parametrize(("side", "image_side"), [(16, 16), (8, 16), (4, 32), (12, 48)])
-def test_output_is_an_image_in_the_unit_interval(side, image_side):
-    decoder = make_decoder("res_normN1C4", (2, side, side), (3, image_side, image_side))
+@pytest.mark.parametrize(("side", "image_side"), [(16, 16), (8, 16), (4, 32), (12, 48), (12, 28), (11, 32), (13, 27)])
+@pytest.mark.parametrize("net", ["res_normN1C4", "unet_C4"])
+def test_output_is_an_image_in_the_unit_interval(net, side, image_side):
+    decoder = make_decoder(net, (2, side, side), (3, image_side, image_side))
     z = 100 * torch.randn(2, 2, side, side, generator=torch.Generator().manual_seed(0))
     image = decoder(z)
     assert image.shape == (2, 3, image_side, image_side)
@@ -28,9 +30,29 @@ def test_output_is_an_image_in_the_unit_interval(side, image_side):
     assert image.max() <= 1
 
 
-@pytest.mark.parametrize("z", [(2, 10, 10), (2, 64, 64), (2, 11, 11), (2, 8, 16)])
-def test_sides_that_doubling_cannot_reach_are_refused(z):
-    with pytest.raises(DecoderError, match=r"1, 2, 4, 8.*found z \(2, .*image \(3, 32, 32\)"):
+@pytest.mark.parametrize(
+    ("z", "side", "grid"),
+    [(8, 32, (8, 2)), (12, 48, (12, 2)), (1, 32, (1, 5)), (12, 28, (14, 1)), (10, 32, (16, 1)), (13, 27, (27, 0))],
+)
+def test_z_is_brought_to_the_next_side_that_doubling_leads_from(z, side, grid):
+    assert grid_of(z, side) == grid
+    fit, doublings = to_grid((2, z, z), (1, side, side))
+    assert doublings == grid[1]
+    assert isinstance(fit, torch.nn.Identity) == (grid[0] == z)
+
+
+@pytest.mark.parametrize(("before", "after"), [((5, 7), (9, 14)), ((12, 12), (14, 14)), ((4, 4), (4, 4))])
+def test_resampling_is_that_of_torch_and_loses_nothing(before, after):
+    x = torch.rand(2, 3, *before, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = torch.nn.functional.interpolate(x, after, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(Resample(after)(x), expected)
+    each = torch.eye(before[0] * before[1]).view(-1, 1, *before)
+    assert torch.linalg.matrix_rank(Resample(after)(each).flatten(1)) == before[0] * before[1]
+
+
+@pytest.mark.parametrize("z", [(2, 64, 64), (2, 8, 16)])
+def test_a_z_that_is_larger_or_of_another_form_than_the_image_is_refused(z):
+    with pytest.raises(DecoderError, match=r"found z \(2, .*image \(3, 32, 32\)"):
         make_decoder("res_normN1C4", z, (3, 32, 32))
 
 

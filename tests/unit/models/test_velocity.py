@@ -67,5 +67,12 @@ def test_seed_decides_the_weights_and_the_global_generator_is_untouched():
 def test_what_cannot_be_made_is_refused():
     with pytest.raises(ValueError, match="expected unet_C<channels>"):
         make_velocity("res_normN1C4", (1, 16, 16), (2, 4, 4), generator())
-    with pytest.raises(DecoderError, match="1, 2, 4, 8"):
-        make_velocity("unet_C4", (1, 32, 32), (2, 10, 10), generator())
+    with pytest.raises(DecoderError, match="enlarges z until it is an image"):
+        make_velocity("unet_C4", (1, 32, 32), (2, 40, 40), generator())
+
+
+@pytest.mark.parametrize(("z", "side"), [(12, 28), (10, 32), (13, 27)])
+def test_z_of_any_smaller_side_is_told(z, side):
+    velocity, condition = make_velocity("unet_C4", (1, side, side), (2, z, z), generator())
+    features = condition(torch.rand(3, 2, z, z))
+    assert velocity(torch.rand(3, 1, side, side), torch.rand(3), features).shape == (3, 1, side, side)
