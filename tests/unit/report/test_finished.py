@@ -120,6 +120,17 @@ def test_nothing_of_an_earlier_report_stays_beside_the_new_one(plan: Plan) -> No
     assert {path.name for path in (plan.folder / "tables").iterdir()} == kept
 
 
+def test_where_nothing_is_finished_any_more_no_number_of_an_earlier_report_stays(plan: Plan) -> None:
+    names = ("results.csv", "runs.csv", "results.parquet", "tables/summary.tex", "figures/front.svg")
+    for path in (plan.folder / name for name in names):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    for number in range(8):
+        lose(plan, number)
+    report_finished(plan)
+    assert [name for name in names if (plan.folder / name).exists()] == []
+
+
 def test_a_missing_attack_is_named_with_the_command_that_makes_it(plan: Plan) -> None:
     name, run = next(iter(plan.asked.items()))
     shutil.rmtree(plan.attack(run, "decoder"))
