@@ -11,6 +11,8 @@ from cem.planning.steps import steps_of
 from cem.planning.workflow import run_command
 from cem.report.inputs import read_training
 
+CODE = ("workflow", "snakemake_executor_plugin_submitit", "Snakefile")  # beside the package, in a checkout
+
 
 def command() -> str:
     """What makes a study, from the working folder."""
@@ -30,12 +32,17 @@ def provenance(plan: Plan) -> dict[str, str]:
 
 
 def code_version(folder: Path) -> str:
-    """The version, and the commit where the folder is part of a checkout, with whether it has changes since."""
+    """The version, and the commit where the package is part of a checkout, with whether that has changes since.
+
+    All that is tracked there counts, and new files where code is: a study of one's own beside it is none.
+    """
     version = f"cem {cem.__version__}"
     # A package that is installed in some other project's folder is not of that project's commit.
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return f"{version}; commit not known: not a git checkout, or git is not installed"
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", ".")
+    checkout, code = folder.parent, (folder.name, *CODE)
+    changed = _git(checkout, "status", "--porcelain", "--untracked-files=no", ".")
+    changed = changed or _git(checkout, "ls-files", "--others", "--exclude-standard", "--", *code)
     return f"{version}, commit {_git(folder, 'rev-parse', 'HEAD')}" + (
         ", with changes not committed" if changed else ""
     )

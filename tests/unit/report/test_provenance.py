@@ -25,17 +25,33 @@ def test_a_commit_is_told_with_what_has_changed_since(tmp_path: Path) -> None:
         found = subprocess.run(["git", "-C", tmp_path, *own, *words], check=True, capture_output=True, text=True)
         return found.stdout.strip()
 
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
+    def write(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    package, changed = tmp_path / "package", ", with changes not committed"
+    write("package/__init__.py", "")
+    write("workflow/rules/train.smk", "")
     assert "commit not known" in code_version(package)
     git("init")
     assert "commit not known" in code_version(package)  # installed in a checkout of something else
+    write(".gitignore", "results\n")
     git("add", ".")
     git("commit", "-m", "first")
-    assert code_version(package).endswith(f", commit {git('rev-parse', 'HEAD')}")
-    (package / "__init__.py").write_text("x = 1")
-    assert code_version(package).endswith(f", commit {git('rev-parse', 'HEAD')}, with changes not committed")
+    for name in ("config/mine.yaml", "results/x/workflow/a.py"):  # studies and results are no code
+        write(name, "a: 1")
+    clean = code_version(package)
+    assert clean.endswith(f", commit {git('rev-parse', 'HEAD')}")
+    for name in ("package/__init__.py", "workflow/rules/train.smk"):
+        write(name, "x = 1")
+        assert code_version(package) == clean + changed
+        git("checkout", name)
+    for name in ("package/new.py", "workflow/scripts/new.py", "snakemake_executor_plugin_submitit/new.py", "Snakefile"):
+        write(name, "")
+        assert code_version(package) == clean + changed, name
+        (tmp_path / name).unlink()
+    assert code_version(package) == clean
 
 
 def test_without_git_no_commit_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
