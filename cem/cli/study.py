@@ -78,7 +78,7 @@ def status(
     one object a line.
     """
     planned = Plan(load_study(file), results)
-    found = _look(planned)
+    found = _look(planned, file)
     try:
         while watch and not found.ended:
             if as_json:
@@ -86,7 +86,7 @@ def status(
             else:
                 say((CLEAR if sys.stdout.isatty() else "") + found.text() + f"\n{time.strftime('%H:%M:%S')}\n")
             time.sleep(every)
-            found = _look(planned)
+            found = _look(planned, file)
     except KeyboardInterrupt:
         end(FOUND if found.failed else OK)
     if as_json:
@@ -96,10 +96,10 @@ def status(
     end(FOUND if found.failed else OK)
 
 
-def _look(planned: Plan) -> Status:
+def _look(planned: Plan, file: Path) -> Status:
     submissions, unread = Books(BOOKS).read()
     jobs = find_cluster_jobs(planned, (job for submission in submissions for job in submission.members))
-    return Status.of(planned, jobs, unread)
+    return Status.of(planned, file, jobs, unread)
 
 
 def report(file: File = FILE, results: Results = RESULTS) -> None:

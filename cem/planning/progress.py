@@ -9,14 +9,16 @@ from cem.planning.cluster import ClusterJobs
 from cem.planning.plan import Plan
 from cem.planning.status import RunStatus, State, Unfinished, newer_than_report, study_status, unfinished
 from cem.planning.text import aligned
+from cem.planning.workflow import report_command
 from cem.report.verdicts import FAILED, FailedAttack, read_verdicts
 
 
 @dataclass(frozen=True)
 class Status:
-    """Of a study. unread: damaged records of the cluster's jobs. newer: runs with a file newer than the report."""
+    """Of the study in a file. unread: damaged records of cluster jobs. newer: runs newer than the report."""
 
     plan: Plan
+    file: Path
     runs: list[RunStatus]
     unfinished: list[Unfinished]
     orphans: list[Path]
@@ -26,11 +28,11 @@ class Status:
     newer: list[str]
 
     @classmethod
-    def of(cls, plan: Plan, cluster: ClusterJobs, unread: list[str]) -> "Status":
+    def of(cls, plan: Plan, file: Path, cluster: ClusterJobs, unread: list[str]) -> "Status":
         """As it is now."""
         states, verdicts = study_status(plan), read_verdicts(plan)
         left = (unfinished(plan), plan.orphans())
-        return cls(plan, states, *left, verdicts, cluster, unread, newer_than_report(plan))
+        return cls(plan, file, states, *left, verdicts, cluster, unread, newer_than_report(plan))
 
     @property
     def failed(self) -> bool:
@@ -129,7 +131,8 @@ class Status:
         path = self.plan.report
         if not path.is_file():
             return "report: not made yet"
-        older = f" (older than the results of {len(self.newer)} runs: run the workflow, or cem report)"
+        again = report_command(self.file, self.plan.root)
+        older = f" (older than the results of {len(self.newer)} runs: run the workflow, or {again})"
         return f"report: {path}" + (older if self.newer else "")
 
 

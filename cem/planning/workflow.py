@@ -8,6 +8,7 @@ from cem.config import ConfigError
 WORKFLOW = Path(__file__).resolve().parents[2] / "Snakefile"  # of a checkout
 OF_CEM = Path("workflow/rules/common.smk")  # beside it, in any checkout
 PROFILE = Path("profiles/local")
+RESULTS = Path("results")  # below the working folder; the workflow writes nowhere else
 
 
 def find_workflow() -> Path:
@@ -32,3 +33,9 @@ def run_command(study: Path) -> str:
         return f"snakemake --profile {PROFILE} --configfile {shlex.quote(str(study))}"
     snakefile = WORKFLOW if WORKFLOW.is_file() else Path("CHECKOUT/Snakefile")
     return f"snakemake --snakefile {shlex.quote(str(snakefile))} --cores all --configfile {shlex.quote(str(study))}"
+
+
+def report_command(study: Path, results: Path) -> str:
+    """What a shell is given to make the report of a study of what is finished."""
+    elsewhere = "" if results == RESULTS else f" --results {shlex.quote(str(results))}"
+    return f"cem report {shlex.quote(str(study))}{elsewhere}"

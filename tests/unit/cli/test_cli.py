@@ -271,9 +271,10 @@ def test_a_report_that_is_older_than_a_result_is_told(cem, file, plan):
     make(plan.report)
     make(plan.run(first) / "model.safetensors")
     os.utime(plan.report, (1, 1))
-    assert cem("status", file)[1].splitlines()[-1] == (
-        "report: results/test/report.html (older than the results of 1 runs: run the workflow, or cem report)"
-    )
+    older = "older than the results of 1 runs: run the workflow, or cem report study.yaml"
+    assert cem("status", file)[1].splitlines()[-1] == f"report: results/test/report.html ({older})"
+    file, place = file.rename("my study.yaml"), Path("results").rename("other")
+    assert "or cem report 'my study.yaml' --results other)" in cem("status", file, "--results", place)[1]
 
 
 def test_a_report_of_nothing_names_the_runs(cem, file, plan):
