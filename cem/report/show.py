@@ -1,6 +1,5 @@
 """One run in a terminal: what `cem show` says of it. From its own files alone: it need not be finished."""
 
-import csv
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from cem.config.paths import dotted
 from cem.planning.steps import LOGS
 from cem.planning.text import aligned
 from cem.report.inputs import SCOPES
+from cem.report.rows import AGAIN, read_csv
 from cem.storage.files import StoreError
 from cem.storage.hdf5 import Reader
 from cem.storage.job_records import AttackRecord, TrainRecord
@@ -169,8 +169,7 @@ def _curves(path: Path) -> dict[str, list[float]]:
     """What was measured in every epoch; an epoch without a value is left out."""
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path, "Delete it and rerun train.")
     try:
         curves = {name: [float(row[name]) for row in rows if row.get(name)] for name in CURVES}
     except ValueError as error:
@@ -199,9 +198,11 @@ def _verdicts(path: Path, run: str) -> dict[str, str]:
     """Attack → what the results say of whether its number counts; none before they are made."""
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("run") == run and row.get("scope") == "infer"]
-    return {row["attack"]: row.get("attack_verdict") or "counts" for row in rows}
+    rows = read_csv(path)
+    if rows and not {"run", "scope", "attack", "attack_verdict"} <= rows[0].keys():
+        raise StoreError(f"{path}: expected the verdict on each attack, found none. {AGAIN}")
+    mine = [row for row in rows if row["run"] == run and row["scope"] == "infer"]
+    return {row["attack"]: row["attack_verdict"] or "counts" for row in mine}
 
 
 def _attack(path: Path, verdicts: dict[str, str]) -> ShownAttack:

@@ -229,7 +229,7 @@ def test_results_without_verdicts_are_named(cem, file, plan):
     (plan.folder / "results.csv").write_text("run,attack,scope\na,b,infer\n")
     code, _, err = cem("status", file)
     assert code == 2
-    assert "results.csv: expected the verdict on each attack, found none. Delete it and rerun aggregate." in err
+    assert "results.csv: expected the verdict on each attack, found none. Make it anew: cem report FILE" in err
 
 
 def test_orphans_and_unfinished_trainings_are_listed(cem, file, plan):
