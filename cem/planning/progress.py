@@ -99,10 +99,15 @@ class Status:
             now = self.plan.renamed(path)
             why = f"made by an earlier version, and now called {now}" if now else "not in this study"
             orphans.append(f"orphan: {path} ({why}, so in no table; may be deleted)")
-        return orphans + [
-            f"unfinished: {one.makes} ({'running now' if one.alive else 'the next run goes on from'}: {one.folder})"
-            for one in self.unfinished
-        ]
+        return orphans + [f"unfinished: {one.makes} ({self._goes_on(one)}: {one.folder})" for one in self.unfinished]
+
+    def _goes_on(self, one: Unfinished) -> str:
+        if one.alive:
+            return "running now"
+        planned = self.plan.plans(one.makes)
+        return (
+            "the next run goes on from" if planned else "not in this study, so nothing goes on from it; may be deleted"
+        )
 
     def _cluster(self) -> list[str]:
         lines = []

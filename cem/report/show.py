@@ -109,6 +109,7 @@ def show_run(folder: Path) -> ShownRun:
     makers = {"model.safetensors": "model", "history.csv": "curves", "train.json": "training"}
     absent = [what for name, what in makers.items() if not (folder / name).is_file()]
     attacks, verdicts = sorted(folder.glob("attacks/*/attack.json")), _verdicts(study / "results.csv", run)
+    made = (study / "results.csv").stat().st_mtime if (study / "results.csv").is_file() else 0.0
     return ShownRun(
         folder,
         study.name,
@@ -117,7 +118,7 @@ def show_run(folder: Path) -> ShownRun:
         _training(folder / "train.json"),
         _curves(folder / "history.csv"),
         _leakage(folder),
-        [_attack(path, verdicts) for path in attacks],
+        [_attack(path, verdicts, made) for path in attacks],
         files,
         absent + ([] if attacks else ["attacks"]),
     )
@@ -205,7 +206,8 @@ def _verdicts(path: Path, run: str) -> dict[str, str]:
     return {row["attack"]: row["attack_verdict"] or "counts" for row in mine}
 
 
-def _attack(path: Path, verdicts: dict[str, str]) -> ShownAttack:
+def _attack(path: Path, verdicts: dict[str, str], made: float) -> ShownAttack:
+    """made: when the verdicts were."""
     about, scored = read_record(path, AttackRecord, "attack"), path.with_name("metrics.parquet")
     scores: dict[str, dict[str, float]] = {}
     if scored.is_file():
@@ -219,7 +221,8 @@ def _attack(path: Path, verdicts: dict[str, str]) -> ShownAttack:
         for scope in (one for one in SCOPES if (scopes == one).any()):
             scores[scope] = {name: float(np.array(table[name], float)[scopes == scope].mean()) for name in _SCORES}
     curve = [float(point["val_mse"]) for point in about.curve if "val_mse" in point]
-    verdict = verdicts.get(about.attack, "not known before aggregate")
+    absent = "in no table: no longer planned, or its run is unfinished"
+    verdict = verdicts.get(about.attack, absent if path.stat().st_mtime <= made else "not known before aggregate")
     return ShownAttack(about.attack, about.converged, about.failure, verdict, scores, curve)
 
 

@@ -246,6 +246,20 @@ def test_orphans_and_unfinished_trainings_are_listed(cem, file, plan):
     assert state == f"unfinished: {plan.run(first)} (the next run goes on from: results/.state/0123456789abcdef)"
 
 
+def test_an_attack_that_is_no_longer_planned_is_an_orphan_and_nothing_goes_on_from_its_state(cem, file, plan):
+    (first, *_) = plan.runs.values()
+    make(plan.run(first) / "model.safetensors")
+    for name in ("decoder", "gan"):
+        make(plan.attack(first, name) / "metrics.parquet")
+        name_work(plan.root / ".state" / name, plan.attack(first, name))
+    out = cem("status", file)[1]
+    (orphan,) = lines_with(out, "orphan")
+    assert orphan.startswith(f"orphan: {plan.attack(first, 'gan')} (not in this study")
+    planned, other = lines_with(out, "unfinished")
+    assert planned == f"unfinished: {plan.attack(first, 'decoder')} (the next run goes on from: results/.state/decoder)"
+    assert "not in this study, so nothing goes on from it; may be deleted: results/.state/gan)" in other
+
+
 def test_a_failed_run_is_told_with_its_log_and_is_the_exit_code(cem, file, plan):
     first, *_ = plan.runs
     log = Path("logs/test") / first / "train.log"
