@@ -14,6 +14,7 @@ from cem.jobs.work import read_work
 from cem.planning.plan import Plan
 from cem.planning.status import LOCKS, is_alive
 from cem.planning.text import size_text
+from cem.planning.workflow import run_command
 
 STATES = ".state"
 
@@ -62,7 +63,7 @@ def find_leftover(files: Iterable[Path], results: Path) -> Leftover:
     if any(LOCKS.glob("*")):
         raise CleanError(
             f"{LOCKS}: expected no workflow at work in this folder, found its lock. Wait for it; after a crash, "
-            "snakemake --unlock takes the lock away."
+            f"this takes the lock away: {run_command(files[0])} --unlock"
         )
     asked = [Plan(load_study(file), results) for file in files]
     names = {plan.study.name for plan in asked}

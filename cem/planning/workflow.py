@@ -27,12 +27,14 @@ def find_workflow() -> Path:
     return here
 
 
-def run_command(study: Path) -> str:
-    """What a shell is given to run a study: in a checkout with its profile, in another folder with its Snakefile."""
-    if OF_CEM.is_file() and PROFILE.is_dir():
-        return f"snakemake --profile {PROFILE} --configfile {shlex.quote(str(study))}"
-    snakefile = WORKFLOW if WORKFLOW.is_file() else Path("CHECKOUT/Snakefile")
-    return f"snakemake --snakefile {shlex.quote(str(snakefile))} --cores all --configfile {shlex.quote(str(study))}"
+def run_command(study: Path, target: Path | None = None) -> str:
+    """What a shell is given to run a study, or to make one file of it: in a checkout with its profile, in another
+    folder with its Snakefile."""
+    words = ["snakemake", "--profile", str(PROFILE)]
+    if not (OF_CEM.is_file() and PROFILE.is_dir()):
+        snakefile = WORKFLOW if WORKFLOW.is_file() else Path("CHECKOUT/Snakefile")
+        words = ["snakemake", "--snakefile", str(snakefile), "--cores", "all"]
+    return shlex.join([*words, "--configfile", str(study), *([] if target is None else ["--", str(target)])])
 
 
 def report_command(study: Path, results: Path) -> str:

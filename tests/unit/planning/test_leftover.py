@@ -139,6 +139,7 @@ def test_nothing_is_deleted_while_a_workflow_is_at_work(plan, clean):
     code, _, err = clean("--yes")
     assert code == 2
     assert "expected no workflow at work" in err
+    assert "Snakefile --cores all --configfile config/config.yaml --unlock" in err
     assert Path(f"results/test/runs/{OLD}").is_dir()
 
 
