@@ -11,7 +11,7 @@ import typer
 from cem.cli.app import FILE, FOUND, OK, RESULTS, AsJson, File, Results, end, say, say_json
 from cem.config import load_study
 from cem.planning.cluster import find_cluster_jobs
-from cem.planning.differences import settings_that_differ
+from cem.planning.differences import Absent, settings_that_differ, value_text
 from cem.planning.forecast import Forecast
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start
@@ -48,12 +48,14 @@ def plan(
     added = [name for name in planned.runs if name not in planned.asked]
     if as_json:
         rows = [
-            {"run": name, "added": name in added, **{setting: values[place] for setting, values in differing.items()}}
+            {"run": name, "added": name in added}
+            | {setting: values[place] for setting, values in differing.items() if values[place] is not Absent}
             for place, name in enumerate(planned.runs)
         ]
         say_json({"study": planned.study.name, "runs": rows, "jobs": dict(jobs), "forecast": forecast.as_json()})
         return
-    rows_of_text = zip(planned.runs, *differing.values(), strict=True)
+    texts = [[value_text(value) for value in values] for values in differing.values()]
+    rows_of_text = zip(planned.runs, *texts, strict=True)
     typer.echo(aligned([("run", *differing), *rows_of_text]))
     typer.echo("\n" + aligned([("rule", "jobs"), *((rule, str(count)) for rule, count in jobs.items() if count)]))
     typer.echo("")

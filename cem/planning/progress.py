@@ -1,6 +1,8 @@
 """What `cem status` says: how far each run is, what failed, what is left over, and whether the report is up to date."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from cem.planning.status import RunStatus, State, Unfinished, newer_than_report,
 from cem.planning.text import aligned
 from cem.planning.workflow import report_command
 from cem.report.verdicts import FAILED, FailedAttack, read_verdicts
+
+STAGES = ("model", "activations", "leakage")  # of each run; its attacks follow
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,27 @@ class Status:
         return {
             "study": self.plan.study.name,
             "failed": self.failed,
-            "runs": [asdict(one) for one in self.runs],
+            "done": {
+                "runs": {"done": self._ended(), "of": len(self.runs)},
+                **self._by_name([{"done": done, "of": of} for done, of in self._counts()]),
+            },
+            "runs": [asdict(one) | self._by_name(self._done[one.run]) for one in self.runs],
             "attacks": [asdict(one) for one in self.attacks],
             "unfinished": [
-                {"folder": str(one.folder), "makes": str(one.makes), "alive": one.alive} for one in self.unfinished
+                {
+                    "folder": str(one.folder),
+                    "makes": str(one.makes),
+                    "alive": one.alive,
+                    "planned": self.plan.plans(one.makes),
+                }
+                for one in self.unfinished
             ],
-            "orphans": [str(path) for path in self.orphans],
-            "cluster": {"open": self.cluster.open, "failed": [asdict(job) for job in self.cluster.failed]},
+            "orphans": [{"path": str(path), "why": self._why(path)} for path in self.orphans],
+            "cluster": {
+                "open": self.cluster.open,
+                "failed": [asdict(job) for job in self.cluster.failed],
+                "unread": self.unread,
+            },
             "report": {"path": report, "older_than": self.newer},
         }
 
@@ -67,21 +85,37 @@ class Status:
             [self._table(), *self._runs(), *self._left_over(), *self._cluster(), *self._attacks(), self._report()]
         )
 
+    @cached_property
+    def _done(self) -> dict[str, list[bool | None]]:
+        """Run → whether each stage, then each attack, is done; None for an attack that it is not scored by."""
+        attacks = [attack.id for attack in self.plan.study.attacks]
+        return {name: _stages(self.plan, name, run, attacks) for name, run in self.plan.runs.items()}
+
+    def _counts(self) -> list[tuple[int, int]]:
+        """How many runs have each stage, then each attack, of how many."""
+        columns = [
+            [ready for ready in column if ready is not None] for column in zip(*self._done.values(), strict=True)
+        ]
+        return [(sum(column), len(column)) for column in columns]
+
+    def _ended(self) -> int:
+        return sum(one.state in (State.DONE, State.CHANGED) for one in self.runs)
+
+    def _by_name(self, values: Sequence[Any]) -> dict[str, dict[str, Any]]:
+        """What is known of each stage, then each attack, by name."""
+        attacks = [attack.id for attack in self.plan.study.attacks]
+        return {
+            "stages": dict(zip(STAGES, values, strict=False)),
+            "attacks": dict(zip(attacks, values[len(STAGES) :], strict=True)),
+        }
+
     def _table(self) -> str:
         """Which stages of each run are done."""
-        attacks = [attack.id for attack in self.plan.study.attacks]
-        done = {name: _stages(self.plan, name, run, attacks) for name, run in self.plan.runs.items()}
         words = {True: "done", False: "-", None: ""}
-        states = [str(one.state) for one in self.runs]
-        marks = [
-            (name, state, *(words[ready] for ready in row))
-            for (name, row), state in zip(done.items(), states, strict=True)
-        ]
-        columns = [[ready for ready in column if ready is not None] for column in zip(*done.values(), strict=True)]
-        counts = [f"{sum(column)}/{len(column)}" for column in columns]
-        ended = sum(one.state in (State.DONE, State.CHANGED) for one in self.runs)
-        total = ("all", f"{ended}/{len(states)}", *counts)
-        return aligned([("run", "state", "model", "activations", "leakage", *attacks), *marks, total])
+        marks = [(one.run, str(one.state), *(words[ready] for ready in self._done[one.run])) for one in self.runs]
+        counts = [f"{done}/{of}" for done, of in self._counts()]
+        total = ("all", f"{self._ended()}/{len(self.runs)}", *counts)
+        return aligned([("run", "state", *STAGES, *(one.id for one in self.plan.study.attacks)), *marks, total])
 
     def _runs(self) -> list[str]:
         """What there is to say of runs beyond their state."""
@@ -94,12 +128,12 @@ class Status:
         return lines
 
     def _left_over(self) -> list[str]:
-        orphans = []
-        for path in self.orphans:
-            now = self.plan.renamed(path)
-            why = f"made by an earlier version, and now called {now}" if now else "not in this study"
-            orphans.append(f"orphan: {path} ({why}, so in no table; may be deleted)")
+        orphans = [f"orphan: {path} ({self._why(path)}, so in no table; may be deleted)" for path in self.orphans]
         return orphans + [f"unfinished: {one.makes} ({self._goes_on(one)}: {one.folder})" for one in self.unfinished]
+
+    def _why(self, orphan: Path) -> str:
+        now = self.plan.renamed(orphan)
+        return f"made by an earlier version, and now called {now}" if now else "not in this study"
 
     def _goes_on(self, one: Unfinished) -> str:
         if one.alive:

@@ -175,6 +175,12 @@ def test_the_status_follows_the_stages(cem, file, plan):
     assert lines_with(out, second.id)[0].split()[1:] == ["waiting", "done", "-", "-", "-", "-"]
     assert lines_with(out, "all ")[0].split()[1:] == ["0/3", "2/3", "1/3", "1/3", "0/3", "1/3"]
     assert out.splitlines()[-1] == "report: results/test/report.html"
+    told = json.loads(cem("status", file, "--json")[1])
+    assert told["runs"][0]["stages"] == {"model": True, "activations": True, "leakage": True}
+    assert told["runs"][0]["attacks"] == {"mean_image": False, "decoder": True}
+    assert told["done"]["runs"] == {"done": 0, "of": 3}
+    assert told["done"]["stages"]["model"] == {"done": 2, "of": 3}
+    assert told["done"]["attacks"]["decoder"] == {"done": 1, "of": 3}
 
 
 def write_verdicts(plan: Plan, *rows: tuple[str, str, bool, bool, str]) -> None:
@@ -254,6 +260,9 @@ def test_an_attack_that_is_no_longer_planned_is_an_orphan_and_nothing_goes_on_fr
         name_work(plan.root / ".state" / name, plan.attack(first, name))
     out = cem("status", file)[1]
     (orphan,) = lines_with(out, "orphan")
+    told = json.loads(cem("status", file, "--json")[1])
+    assert told["orphans"] == [{"path": str(plan.attack(first, "gan")), "why": "not in this study"}]
+    assert [one["planned"] for one in told["unfinished"]] == [True, False]
     assert orphan.startswith(f"orphan: {plan.attack(first, 'gan')} (not in this study")
     planned, other = lines_with(out, "unfinished")
     assert planned == f"unfinished: {plan.attack(first, 'decoder')} (the next run goes on from: results/.state/decoder)"
@@ -275,6 +284,8 @@ def test_a_failed_run_is_told_with_its_log_and_is_the_exit_code(cem, file, plan)
     assert told["runs"][0] == {
         "run": first, "state": "failed", "rule": "train", "cause": "TrainingError: epoch 1: [bold]nan[/bold]",
         "log": str(log), "epoch": None, "epochs": None, "eta_s": None,
+        "stages": {"model": False, "activations": False, "leakage": False},
+        "attacks": {"mean_image": False, "decoder": False},
     }  # fmt: skip
     assert [one["state"] for one in told["runs"][1:]] == ["waiting", "waiting"]
     assert told["report"] == {"path": None, "older_than": []}
@@ -325,6 +336,8 @@ def test_failed_and_open_cluster_jobs_are_in_the_status(cem, file, plan):
     assert f"failed on the cluster: train of {first.id} on g1, attempt 2: time limit on g1\n  log: a b/log.out\n" in out
     assert lines_with(out, "open on the cluster")[0].startswith("open on the cluster: 1 ")
     assert "smk-2/record.json: expected a record of version 1" in lines_with(out, "record not read")[0]
+    (unread,) = json.loads(cem("status", file, "--json")[1])["cluster"]["unread"]
+    assert "smk-2/record.json: expected a record of version 1" in unread
 
 
 def test_the_cuts_of_an_architecture_are_shown(cem):
@@ -364,6 +377,8 @@ def test_a_profile_is_installed_and_shown(cem, tmp_path, monkeypatch):
     assert "cem profile install slurm" in err
     assert cem("profile", "install", "slurm", "--account", "lab") == (0, f"{path} installed\n", "")
     assert cem("profile", "show")[1] == f"file: {path}\naccount: lab\nstate: as installed\n"
+    told = {"file": str(path), "settings": {"account": "lab"}, "state": "as installed"}
+    assert json.loads(cem("profile", "show", "--json")[1]) == told
     path.write_text(path.read_text() + "\n")
     assert cem("profile", "install", "slurm")[0] == 2
     assert cem("profile", "show")[1].endswith("state: edited, or not installed by cem\n")
