@@ -113,6 +113,6 @@ def report(file: File = FILE, results: Results = RESULTS) -> None:
     from cem.report.finished import describe, report_finished  # pandas and figures: other commands do without
 
     planned = Plan(load_study(file), results)
-    missing = report_finished(planned)
+    missing = report_finished(planned, file=file)
     say(describe(planned, missing))
     end(FOUND if missing else OK)

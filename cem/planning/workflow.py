@@ -27,11 +27,11 @@ def find_workflow() -> Path:
     return here
 
 
-def run_command(study: Path, target: Path | None = None) -> str:
-    """What a shell is given to run a study, or to make one file of it: in a checkout with its profile, in another
-    folder with its Snakefile."""
+def run_command(study: Path, target: Path | None = None, folder: Path = Path()) -> str:
+    """What a shell in a folder is given to run a study, or to make one file of it: in a checkout with its profile, in
+    another folder with its Snakefile."""
     words = ["snakemake", "--profile", str(PROFILE)]
-    if not (OF_CEM.is_file() and PROFILE.is_dir()):
+    if not ((folder / OF_CEM).is_file() and (folder / PROFILE).is_dir()):
         snakefile = WORKFLOW if WORKFLOW.is_file() else Path("CHECKOUT/Snakefile")
         words = ["snakemake", "--snakefile", str(snakefile), "--cores", "all"]
     return shlex.join([*words, "--configfile", str(study), *([] if target is None else ["--", str(target)])])

@@ -50,13 +50,13 @@ class Finished(Plan):
         return self.leakage(run).is_file() and all((self.run(run) / name).is_file() for name in names)
 
 
-def report_finished(plan: Plan, *, at_work: bool | None = None) -> list[RunStatus]:
+def report_finished(plan: Plan, *, at_work: bool | None = None, file: Path | None = None) -> list[RunStatus]:
     """Write results.csv, runs.csv and the report from what is finished; give the runs that are not.
 
     results.parquet, which only the whole study has, is taken away where runs are missing, so that the workflow makes
     everything again when it can. Where the workflow has done so meanwhile, its report stays. Where nothing is finished
     the report says so, and which commands make it. Results, tables and figures that an earlier report had and this one
-    has not are taken away. at_work: see `study_status`.
+    has not are taken away. at_work: see `study_status`. file: the study's, which the page's commands name.
     Raises ReportError or StoreError when a file that is there is damaged.
     """
     missing = [one for one in study_status(plan, at_work=at_work) if one.state not in (State.DONE, State.CHANGED)]
@@ -65,7 +65,7 @@ def report_finished(plan: Plan, *, at_work: bool | None = None) -> list[RunStatu
         for path in (whole, *(plan.folder / name for name in NUMBERS)):
             path.unlink(missing_ok=True)
         _take_away(plan, set())
-        write_missing(plan, missing, plan.report)
+        write_missing(plan, missing, plan.report, file)
         return missing
     if missing:
         whole.unlink(missing_ok=True)
@@ -75,7 +75,8 @@ def report_finished(plan: Plan, *, at_work: bool | None = None) -> list[RunStatu
         folder = Path(name)
         write_tables(results, runs, *(folder / name for name in NUMBERS))
         figures, tables = (folder / name for name in FOLDERS)
-        write_page(finished, results, folder / plan.report.name, figures, tables, whole=plan, missing=missing)
+        page = folder / plan.report.name
+        write_page(finished, results, page, figures, tables, whole=plan, missing=missing, file=file)
         if not (missing and whole.exists()):
             new = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
             for path in sorted(new):

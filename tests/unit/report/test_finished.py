@@ -104,7 +104,7 @@ def test_of_nothing_the_report_says_what_is_missing_and_which_command_makes_it(p
     text = Page(plan.report).text
     assert "None of 8 runs has a result: there are no numbers to show." in text
     for name in plan.runs:
-        assert f"{command()} -- {plan.folder}/runs/{name}/train.json" in text
+        assert f"{command()} -- results/fake/runs/{name}/train.json" in text
     assert "report of the 0 finished of 8 runs" in describe(plan, missing)
     assert not (plan.folder / "results.csv").exists()
 
@@ -137,4 +137,4 @@ def test_a_missing_attack_is_named_with_the_command_that_makes_it(plan: Plan) ->
     (missing,) = report_finished(plan)
     text = Page(plan.report).text
     assert f"{name} {missing.text}" in text
-    assert f"{command()} -- {plan.attack(run, 'decoder')}/metrics.parquet" in text
+    assert f"{command()} -- results/fake/runs/{name}/attacks/decoder/metrics.parquet" in text
