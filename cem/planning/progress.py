@@ -1,5 +1,6 @@
 """What `cem status` says: how far each run is, what failed, what is left over, and whether the report is up to date."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from cem.planning.cluster import ClusterJobs
 from cem.planning.plan import Plan
 from cem.planning.status import RunStatus, State, Unfinished, newer_than_report, study_status, unfinished
 from cem.planning.text import aligned
-from cem.planning.workflow import report_command
+from cem.planning.workflow import RESULTS, report_command
 from cem.report.verdicts import FAILED, FailedAttack, read_verdicts
 
 STAGES = ("model", "activations", "leakage")  # of each run; its attacks follow
@@ -49,6 +50,15 @@ class Status:
         """Whether no run is waiting or running."""
         return not any(one.state in (State.WAITING, State.RUNNING) for one in self.runs)
 
+    @property
+    def elsewhere(self) -> Path | None:
+        """The folder of the study's file, or above it, that has results of the study; None where this folder has some,
+        or another place was named."""
+        if self.plan.root != RESULTS or self.plan.folder.is_dir():
+            return None
+        above = self.file.resolve().parents
+        return next((folder for folder in above if (folder / self.plan.folder).is_dir()), None)
+
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         report = str(self.plan.report) if self.plan.report.is_file() else None
@@ -77,13 +87,18 @@ class Status:
                 "unread": self.unread,
             },
             "report": {"path": report, "older_than": self.newer},
+            "elsewhere": None if self.elsewhere is None else str(self.elsewhere),
         }
 
     def text(self) -> str:
         """For people."""
-        return "\n".join(
-            [self._table(), *self._runs(), *self._left_over(), *self._cluster(), *self._attacks(), self._report()]
-        )
+        told = [*self._runs(), *self._left_over(), *self._cluster(), *self._attacks(), self._report()]
+        if self.elsewhere is not None:
+            folder = shlex.quote(str(self.elsewhere))
+            told.append(
+                f"results of this study: none here, but there are some in {self.elsewhere / RESULTS}: cd {folder}"
+            )
+        return "\n".join([self._table(), *told])
 
     @cached_property
     def _done(self) -> dict[str, list[bool | None]]:

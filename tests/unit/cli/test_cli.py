@@ -316,6 +316,20 @@ def test_the_results_may_be_elsewhere(cem, file, tmp_path):
     assert cem("status", file, "--results", tmp_path / "other place")[1].endswith(f"report: {plan.report}\n")
 
 
+def test_results_that_lie_beside_the_study_and_not_here_are_told(cem, file, plan, tmp_path, monkeypatch):
+    make(plan.run(next(iter(plan.runs.values()))) / "model.safetensors")
+    make(Path("config/study.yaml"))
+    file = file.rename("config/study.yaml").absolute()
+    assert "none here" not in cem("status", file)[1]
+    assert json.loads(cem("status", file, "--json")[1])["elsewhere"] is None
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    said = f"results of this study: none here, but there are some in {tmp_path}/results: cd {tmp_path}"
+    assert cem("status", file)[1].splitlines()[-1] == said
+    assert json.loads(cem("status", file, "--json")[1])["elsewhere"] == str(tmp_path)
+    assert "none here" not in cem("status", file, "--results", "elsewhere")[1]
+
+
 def test_a_command_that_does_not_exist_is_an_error(cem):
     code, _, err = cem("validat")
     assert code == 2
