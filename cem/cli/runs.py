@@ -70,7 +70,7 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete what studies no longer need: runs and warm-ups that none of them plans, and states nothing goes on from.
+    """Delete what studies no longer need: runs, warm-ups and attacks that none plans, states nothing goes on from.
 
     Shows all of it first, with its size, and asks. Only folders below the results are deleted, and of runs only those
     of the named studies. What other studies beside the files plan, or name as a file to start from, is kept. With

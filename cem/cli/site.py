@@ -71,13 +71,19 @@ def install(
 
 
 @profile.command()
-def show(name: Annotated[str, typer.Argument(help="name or path of a profile")] = "slurm") -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="name or path of a profile")] = "slurm", as_json: AsJson = False
+) -> None:
     """Show which file `snakemake --profile NAME` reads, and its settings of the site."""
     path = profiles.find(name)
     if path is None:
         raise profiles.ProfileError(
             f"{name}: expected a profile in {profiles.user_folder()} or here, found none. cem profile install {name}"
         )
+    if as_json:
+        state = profiles.describe(name, path, CEM).removeprefix("state: ")
+        say_json({"file": str(path.absolute()), "settings": profiles.site_settings(path), "state": state})
+        return
     typer.echo(f"file: {path.absolute()}")
     for key, value in profiles.site_settings(path).items():
         typer.echo(f"{key}: {value}")

@@ -11,7 +11,7 @@ import typer
 from cem.cli.app import FILE, FOUND, OK, RESULTS, AsJson, File, Results, end, say, say_json
 from cem.config import load_study
 from cem.planning.cluster import find_cluster_jobs
-from cem.planning.differences import settings_that_differ
+from cem.planning.differences import Absent, settings_that_differ, value_text
 from cem.planning.forecast import Forecast
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start
@@ -48,12 +48,14 @@ def plan(
     added = [name for name in planned.runs if name not in planned.asked]
     if as_json:
         rows = [
-            {"run": name, "added": name in added, **{setting: values[place] for setting, values in differing.items()}}
+            {"run": name, "added": name in added}
+            | {setting: values[place] for setting, values in differing.items() if values[place] is not Absent}
             for place, name in enumerate(planned.runs)
         ]
         say_json({"study": planned.study.name, "runs": rows, "jobs": dict(jobs), "forecast": forecast.as_json()})
         return
-    rows_of_text = zip(planned.runs, *differing.values(), strict=True)
+    texts = [[value_text(value) for value in values] for values in differing.values()]
+    rows_of_text = zip(planned.runs, *texts, strict=True)
     typer.echo(aligned([("run", *differing), *rows_of_text]))
     typer.echo("\n" + aligned([("rule", "jobs"), *((rule, str(count)) for rule, count in jobs.items() if count)]))
     typer.echo("")
@@ -78,7 +80,7 @@ def status(
     one object a line.
     """
     planned = Plan(load_study(file), results)
-    found = _look(planned)
+    found = _look(planned, file)
     try:
         while watch and not found.ended:
             if as_json:
@@ -86,7 +88,7 @@ def status(
             else:
                 say((CLEAR if sys.stdout.isatty() else "") + found.text() + f"\n{time.strftime('%H:%M:%S')}\n")
             time.sleep(every)
-            found = _look(planned)
+            found = _look(planned, file)
     except KeyboardInterrupt:
         end(FOUND if found.failed else OK)
     if as_json:
@@ -96,10 +98,10 @@ def status(
     end(FOUND if found.failed else OK)
 
 
-def _look(planned: Plan) -> Status:
+def _look(planned: Plan, file: Path) -> Status:
     submissions, unread = Books(BOOKS).read()
     jobs = find_cluster_jobs(planned, (job for submission in submissions for job in submission.members))
-    return Status.of(planned, jobs, unread)
+    return Status.of(planned, file, jobs, unread)
 
 
 def report(file: File = FILE, results: Results = RESULTS) -> None:
@@ -111,6 +113,6 @@ def report(file: File = FILE, results: Results = RESULTS) -> None:
     from cem.report.finished import describe, report_finished  # pandas and figures: other commands do without
 
     planned = Plan(load_study(file), results)
-    missing = report_finished(planned)
+    missing = report_finished(planned, file=file)
     say(describe(planned, missing))
     end(FOUND if missing else OK)

@@ -19,7 +19,7 @@ from cem.evaluation.tuning import as_tuned
 from cem.evaluation.victim import Victim, load_network, sends_a_constant
 from cem.jobs.interruption import resumable
 from cem.jobs.process import device_name, peak_memory_mb, set_up_process
-from cem.jobs.state import StateStore, state_folder
+from cem.jobs.state import CountingStore, StateStore, state_folder
 from cem.jobs.work import name_work
 from cem.storage.files import sha256, whole_or_absent
 from cem.storage.hdf5 import open_activations, open_dataset, write_file
@@ -112,12 +112,14 @@ def run_attacks(
     splits = sorted({*SCOPES.values(), *(cfg.data for cfg in attacks)})
     constant = sends_a_constant(victim.activations, splits)
     pair = pair_metrics(min(victim.data.image_shape[1:]), metrics, victim.device)
+    device = device_name(victim.device)
     for cfg in attacks:
         place = (Path(folder) / cfg.id, num_images, pair, evaluator)
         if state_of is None or not cfg.trained:
-            _run_attack(cfg, victim, *place, StateStore(), constant)
+            # Of a job that several attacks share, each counts its own part.
+            _run_attack(cfg, victim, *place, CountingStore(device, torch.cuda.device_count()), constant)
         else:
-            with resumable(state_of(cfg), device_name(victim.device)) as store:
+            with resumable(state_of(cfg), device) as store:
                 name_work(state_of(cfg), place[0])
                 _run_attack(cfg, victim, *place, store, constant)
 

@@ -23,6 +23,23 @@ class AttemptsError(CemError):
     """A record of attempts that is damaged."""
 
 
+class Counted:
+    """One start of some work in this process, counted from here on."""
+
+    def __init__(self, device: str, gpus: int) -> None:
+        self._began, self._used_before = time.monotonic(), _used()[0]
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.attempt = Attempt(node=socket.gethostname(), device=device, started=started, gpus=gpus)
+
+    def end(self, how: str) -> Attempt:
+        """What it used up to now."""
+        seconds = time.monotonic() - self._began
+        cpu_seconds, max_rss_mb = _used()
+        cpu_seconds -= self._used_before  # of other work in this process
+        changes = {"seconds": seconds, "ended": how, "cpu_seconds": cpu_seconds, "max_rss_mb": max_rss_mb}
+        return self.attempt.model_copy(update=changes | {"gpu_seconds": _gpu_seconds(self.attempt, seconds)})
+
+
 class Attempts:
     """The attempts of one job, kept in its state folder, the present one last.
 
@@ -39,11 +56,9 @@ class Attempts:
             self.all[-1] = self._killed(self.all[-1])
         if not any(folder.glob(states)):
             self.all = [one.model_copy(update={"lost_seconds": one.seconds}) for one in self.all]
-        self._began = self._saved = time.monotonic()
-        self._used_before = _used()[0]
-        self._beaten = -math.inf
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        self.all.append(Attempt(node=socket.gethostname(), device=device, started=started, gpus=gpus))
+        self._saved, self._beaten = time.monotonic(), -math.inf
+        self._present = Counted(device, gpus)
+        self.all.append(self._present.attempt)
         self._write()
 
     def beat(self) -> None:
@@ -61,12 +76,8 @@ class Attempts:
 
     def end(self, how: str) -> list[Attempt]:
         """Close the present attempt; give all of them."""
-        last, now = self.all[-1], time.monotonic()
-        cpu_seconds, max_rss_mb = _used()
-        cpu_seconds -= self._used_before  # of other work in this process
-        changes = {"seconds": now - self._began, "ended": how, "cpu_seconds": cpu_seconds, "max_rss_mb": max_rss_mb}
-        changes |= {"lost_seconds": 0.0 if how == "done" else now - self._saved}
-        self.all[-1] = last.model_copy(update=changes | {"gpu_seconds": _gpu_seconds(last, now - self._began)})
+        lost = 0.0 if how == "done" else time.monotonic() - self._saved
+        self.all[-1] = self._present.end(how).model_copy(update={"lost_seconds": lost})
         self._write()
         return self.all
 

@@ -13,7 +13,7 @@ from cem.config import DATASETS, ConfigError, parse_study
 from cem.data.catalog import SETS
 from cem.planning.plan import Plan
 from cem.planning.preflight import check_before_start
-from cem.planning.workflow import find_workflow
+from cem.planning.workflow import find_workflow, run_command
 from cem.storage.files import write_text
 
 WRITTEN = "# Written by `cem audit`, which may write it anew: under another name it is yours.\n"
@@ -67,7 +67,9 @@ def audit(
     for note in check_before_start(planned):
         typer.echo(note)
     typer.echo(f"{path}: {len(planned.runs)} runs, {planned.jobs().total()} jobs", err=True)
-    if run:
+    if not run:
+        typer.echo(f"to run it: {run_command(path)}")
+    else:
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(find_workflow()), "--configfile", str(path)]
         sys.stdout.flush()
         # It takes this program's place, so that signals reach it directly.

@@ -11,13 +11,17 @@ from cem.config.paths import dotted
 ABSENT = "-"
 
 
-def settings_that_differ(runs: Sequence[Run]) -> dict[str, list[str]]:
+class Absent:
+    """Stands for the value of a setting that a run does not have."""
+
+
+def settings_that_differ(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """Setting, by its dotted path → its value in each run, of those whose value is not the same in all runs that have
-    it; `-` where a run has no such setting.
+    it; Absent where a run has no such setting.
 
     A setting that says which member of a family is used has the family's name.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Any]] = {}
     for field in Run.model_fields:
         values: list[Hashable] = [getattr(run, field) for run in runs]
         distinct = list(dict.fromkeys(values))  # a study of thousands of runs has few of each
@@ -25,9 +29,8 @@ def settings_that_differ(runs: Sequence[Run]) -> dict[str, list[str]]:
             continue
         parts = dict(zip(distinct, _named(field, distinct), strict=True))
         for name in dict.fromkeys(name for part in parts.values() for name in part):
-            texts = {value: _text(part[name]) if name in part else ABSENT for value, part in parts.items()}
-            if len({texts[value] for value, part in parts.items() if name in part}) > 1:
-                found[name] = [texts[value] for value in values]
+            if len({value_text(part[name]) for part in parts.values() if name in part}) > 1:
+                found[name] = [parts[value].get(name, Absent) for value in values]
     return found
 
 
@@ -49,7 +52,10 @@ def _short(name: str) -> str:
     return family if tag in TAGS else name
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """As the table shows it."""
+    if value is Absent:
+        return ABSENT
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -21,6 +21,7 @@ STEPS = {
 }
 DECODER = 15069  # images per second of fitting res_normN8C64 from z of 8×8 to images of 32×32, there
 _DECODER_SHAPE = ("res_normN8C64", 8, 32)
+NOT_COUNTED = ["what defences add (adversarial is)", "searches", "scoring", "measuring leakage", "waiting"]
 UNET_BLOCKS = 4  # a U-Net takes as long as a decoder of so many blocks (120 and 116 ms a step, docs/attacks.md)
 _SCORE_BYTES = 100  # of an attack's scores of one image
 _MODEL_MB = 40  # of a VGG-11 of width 1, the largest network of the paper
@@ -52,17 +53,27 @@ class Forecast:
             return [f"what it takes is not known: {unknown}. Say --images N, the private images of each data set"]
 
     def _shared(self) -> str:
+        shared = self._warmups()
+        return (
+            f"warm-ups: {shared['count']}, shared by {shared['runs']} runs: {shared['epochs_saved']} epochs saved, "
+            f"{_time(shared['gpu_seconds_saved'])} of one GPU"
+        )
+
+    def _warmups(self) -> dict[str, Any]:
         runs, warmups = list(self.plan.runs.values()), list(self.plan.warmups.values())
         epochs = sum(run.training.warmup_epochs for run in runs) - sum(run.training.warmup_epochs for run in warmups)
         saved = sum(self._warming(run) for run in runs) - sum(self._warming(run) for run in warmups)
-        return f"warm-ups: {len(warmups)}, shared by {len(runs)} runs: {epochs} epochs saved, {_time(saved)} of one GPU"
+        return {"count": len(warmups), "runs": len(runs), "epochs_saved": epochs, "gpu_seconds_saved": float(saved)}
 
     def as_json(self) -> dict[str, Any]:
-        """For programs: seconds of one GPU and bytes of disk, by what takes them; why they are not known, where so."""
+        """For programs: seconds of one GPU and bytes of disk, by what takes them, what warm-ups save, and what it rests
+        on; why they are not known, where so."""
+        basis = {"measured_on": MEASURED_ON, "images_per_second": self.rate, "not_counted": NOT_COUNTED}
         try:
-            return {"gpu_seconds": self.seconds(), "disk_bytes": self.bytes()}
+            known = {"gpu_seconds": self.seconds(), "disk_bytes": self.bytes(), "warm_ups": self._warmups()}
         except UnknownSize as unknown:
-            return {"unknown": str(unknown)}
+            return {"unknown": str(unknown), "basis": basis}
+        return known | {"basis": basis}
 
     def seconds(self) -> dict[str, float]:
         """Of one GPU, by stage. Raises UnknownSize."""
@@ -91,8 +102,7 @@ class Forecast:
             f"time of one GPU: {_time(sum(parts.values()))}: "
             + ", ".join(f"{stage} {_time(taken)}" for stage, taken in parts.items()),
             f"  by the throughput of {MEASURED_ON}{said}; another GPU: --images-per-second N, of a training step",
-            "  without a surrogate. Not counted: what defences add (adversarial is), searches, scoring, measuring",
-            "  leakage, waiting",
+            f"  without a surrogate. Not counted: {', '.join(NOT_COUNTED)}",
         ]
 
     def _space(self) -> str:

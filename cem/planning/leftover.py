@@ -1,4 +1,4 @@
-"""What `cem clean` may delete: runs that no study plans any more, and states that no job goes on from."""
+"""What `cem clean` may delete: runs and attacks that no study plans any more, and states that no job goes on from."""
 
 import fcntl
 import re
@@ -14,6 +14,7 @@ from cem.jobs.work import read_work
 from cem.planning.plan import Plan
 from cem.planning.status import LOCKS, is_alive
 from cem.planning.text import size_text
+from cem.planning.workflow import run_command
 
 STATES = ".state"
 
@@ -62,13 +63,13 @@ def find_leftover(files: Iterable[Path], results: Path) -> Leftover:
     if any(LOCKS.glob("*")):
         raise CleanError(
             f"{LOCKS}: expected no workflow at work in this folder, found its lock. Wait for it; after a crash, "
-            "snakemake --unlock takes the lock away."
+            f"this takes the lock away: {run_command(files[0])} --unlock"
         )
     asked = [Plan(load_study(file), results) for file in files]
     names = {plan.study.name for plan in asked}
     beside, kept = _beside(files, names, results)
     plans = [*asked, *beside]
-    wanted = {plan.folder / name for plan in plans for name in plan.trained}
+    wanted = {folder for plan in plans for folder in plan.folders}
     named = {Path(path).resolve() for plan in plans for path in _named(plan.study.sparse())}
     orphans: list[Folder] = []
     for path in sorted({path for plan in asked for path in plan.orphans()} - wanted):
@@ -81,7 +82,7 @@ def find_leftover(files: Iterable[Path], results: Path) -> Leftover:
             kept.append(f"{path}: folders that studies plan are in it; delete its model.safetensors by hand")
         else:
             orphans.append(Folder(path, "no study plans it", _size(path)))
-    return Leftover(results, orphans + _states(asked, wanted, results), kept)
+    return Leftover(results, orphans + _states(asked, plans, results), kept)
 
 
 def remove(leftover: Leftover) -> str:
@@ -105,9 +106,9 @@ def remove(leftover: Leftover) -> str:
     return size_text(sum(one.size for one in leftover.folders))
 
 
-def _states(plans: list[Plan], wanted: set[Path], results: Path) -> list[Folder]:
-    """States of the studies' jobs that nothing goes on from: of what none plans, or older than another of the same."""
-    folders = {plan.folder for plan in plans}
+def _states(asked: list[Plan], plans: list[Plan], results: Path) -> list[Folder]:
+    """States of the asked studies' jobs that nothing goes on from: none plans it, or another of the same is newer."""
+    folders = {plan.folder for plan in asked}
     of: dict[Path, list[Path]] = {}
     for folder in results.glob(f"{STATES}/*/"):
         makes = read_work(folder)
@@ -117,7 +118,7 @@ def _states(plans: list[Plan], wanted: set[Path], results: Path) -> list[Folder]
     for makes, states in sorted(of.items()):
         *older, newest = sorted(states, key=lambda path: path.stat().st_mtime)
         found += [Folder(one, f"an older state of {makes}", _size(one)) for one in older]
-        if not any(makes.is_relative_to(place) for place in wanted):
+        if not any(plan.plans(makes) for plan in plans):
             found.append(Folder(newest, f"the state of {makes}, which no study plans", _size(newest)))
     return found
 

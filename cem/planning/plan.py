@@ -183,12 +183,27 @@ class Plan:
         found = [planned for planned in self.trained if planned.startswith(name) and len(planned) > len(name)]
         return found[0] if len(found) == 1 else None
 
+    @cached_property
+    def folders(self) -> set[Path]:
+        """Of everything that is trained, and of each attack on it."""
+        attacks = {self.attack(run, attack.id) for run in self.runs.values() for attack in self.attacks(run)}
+        return {self.folder / name for name in self.trained} | attacks
+
+    def plans(self, path: Path) -> bool:
+        """Whether a file or folder is of what this study plans; an attack on a planned run is planned by itself."""
+        places = (path, *path.parents)
+        return (
+            next((one for one in places if one in self.folders or one.parent.name == "attacks"), None) in self.folders
+        )
+
     def orphans(self) -> list[Path]:
-        """Folders of trained runs and warm-ups that this study no longer plans."""
+        """Folders that this study no longer plans: of runs and warm-ups, and of attacks on runs that it does plan."""
         found = {
             path.parent for kind in ("runs", "warmup") for path in self.folder.glob(f"{kind}/**/model.safetensors")
         }
-        return sorted(found - {self.folder / name for name in self.trained})
+        for run in self.runs.values():
+            found |= {path.parent for path in self.run(run).glob("attacks/*/*") if path.name in ATTACK_FILES}
+        return sorted(found - self.folders)
 
 
 def _base_key(run: Run) -> tuple[Any, ...]:

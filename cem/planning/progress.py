@@ -1,6 +1,9 @@
 """What `cem status` says: how far each run is, what failed, what is left over, and whether the report is up to date."""
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +12,18 @@ from cem.planning.cluster import ClusterJobs
 from cem.planning.plan import Plan
 from cem.planning.status import RunStatus, State, Unfinished, newer_than_report, study_status, unfinished
 from cem.planning.text import aligned
+from cem.planning.workflow import RESULTS, report_command
 from cem.report.verdicts import FAILED, FailedAttack, read_verdicts
+
+STAGES = ("model", "activations", "leakage")  # of each run; its attacks follow
 
 
 @dataclass(frozen=True)
 class Status:
-    """Of a study. unread: damaged records of the cluster's jobs. newer: runs with a file newer than the report."""
+    """Of the study in a file. unread: damaged records of cluster jobs. newer: runs newer than the report."""
 
     plan: Plan
+    file: Path
     runs: list[RunStatus]
     unfinished: list[Unfinished]
     orphans: list[Path]
@@ -26,11 +33,11 @@ class Status:
     newer: list[str]
 
     @classmethod
-    def of(cls, plan: Plan, cluster: ClusterJobs, unread: list[str]) -> "Status":
+    def of(cls, plan: Plan, file: Path, cluster: ClusterJobs, unread: list[str]) -> "Status":
         """As it is now."""
         states, verdicts = study_status(plan), read_verdicts(plan)
         left = (unfinished(plan), plan.orphans())
-        return cls(plan, states, *left, verdicts, cluster, unread, newer_than_report(plan))
+        return cls(plan, file, states, *left, verdicts, cluster, unread, newer_than_report(plan))
 
     @property
     def failed(self) -> bool:
@@ -43,43 +50,87 @@ class Status:
         """Whether no run is waiting or running."""
         return not any(one.state in (State.WAITING, State.RUNNING) for one in self.runs)
 
+    @property
+    def elsewhere(self) -> Path | None:
+        """The folder of the study's file, or above it, that has results of the study; None where this folder has some,
+        or another place was named."""
+        if self.plan.root != RESULTS or self.plan.folder.is_dir():
+            return None
+        above = self.file.resolve().parents
+        return next((folder for folder in above if (folder / self.plan.folder).is_dir()), None)
+
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         report = str(self.plan.report) if self.plan.report.is_file() else None
         return {
             "study": self.plan.study.name,
             "failed": self.failed,
-            "runs": [asdict(one) for one in self.runs],
+            "done": {
+                "runs": {"done": self._ended(), "of": len(self.runs)},
+                **self._by_name([{"done": done, "of": of} for done, of in self._counts()]),
+            },
+            "runs": [asdict(one) | self._by_name(self._done[one.run]) for one in self.runs],
             "attacks": [asdict(one) for one in self.attacks],
             "unfinished": [
-                {"folder": str(one.folder), "makes": str(one.makes), "alive": one.alive} for one in self.unfinished
+                {
+                    "folder": str(one.folder),
+                    "makes": str(one.makes),
+                    "alive": one.alive,
+                    "planned": self.plan.plans(one.makes),
+                }
+                for one in self.unfinished
             ],
-            "orphans": [str(path) for path in self.orphans],
-            "cluster": {"open": self.cluster.open, "failed": [asdict(job) for job in self.cluster.failed]},
+            "orphans": [{"path": str(path), "why": self._why(path)} for path in self.orphans],
+            "cluster": {
+                "open": self.cluster.open,
+                "failed": [asdict(job) for job in self.cluster.failed],
+                "unread": self.unread,
+            },
             "report": {"path": report, "older_than": self.newer},
+            "elsewhere": None if self.elsewhere is None else str(self.elsewhere),
         }
 
     def text(self) -> str:
         """For people."""
-        return "\n".join(
-            [self._table(), *self._runs(), *self._left_over(), *self._cluster(), *self._attacks(), self._report()]
-        )
+        told = [*self._runs(), *self._left_over(), *self._cluster(), *self._attacks(), self._report()]
+        if self.elsewhere is not None:
+            folder = shlex.quote(str(self.elsewhere))
+            told.append(
+                f"results of this study: none here, but there are some in {self.elsewhere / RESULTS}: cd {folder}"
+            )
+        return "\n".join([self._table(), *told])
+
+    @cached_property
+    def _done(self) -> dict[str, list[bool | None]]:
+        """Run → whether each stage, then each attack, is done; None for an attack that it is not scored by."""
+        attacks = [attack.id for attack in self.plan.study.attacks]
+        return {name: _stages(self.plan, name, run, attacks) for name, run in self.plan.runs.items()}
+
+    def _counts(self) -> list[tuple[int, int]]:
+        """How many runs have each stage, then each attack, of how many."""
+        columns = [
+            [ready for ready in column if ready is not None] for column in zip(*self._done.values(), strict=True)
+        ]
+        return [(sum(column), len(column)) for column in columns]
+
+    def _ended(self) -> int:
+        return sum(one.state in (State.DONE, State.CHANGED) for one in self.runs)
+
+    def _by_name(self, values: Sequence[Any]) -> dict[str, dict[str, Any]]:
+        """What is known of each stage, then each attack, by name."""
+        attacks = [attack.id for attack in self.plan.study.attacks]
+        return {
+            "stages": dict(zip(STAGES, values, strict=False)),
+            "attacks": dict(zip(attacks, values[len(STAGES) :], strict=True)),
+        }
 
     def _table(self) -> str:
         """Which stages of each run are done."""
-        attacks = [attack.id for attack in self.plan.study.attacks]
-        done = {name: _stages(self.plan, name, run, attacks) for name, run in self.plan.runs.items()}
         words = {True: "done", False: "-", None: ""}
-        states = [str(one.state) for one in self.runs]
-        marks = [
-            (name, state, *(words[ready] for ready in row))
-            for (name, row), state in zip(done.items(), states, strict=True)
-        ]
-        columns = [[ready for ready in column if ready is not None] for column in zip(*done.values(), strict=True)]
-        counts = [f"{sum(column)}/{len(column)}" for column in columns]
-        ended = sum(one.state in (State.DONE, State.CHANGED) for one in self.runs)
-        total = ("all", f"{ended}/{len(states)}", *counts)
-        return aligned([("run", "state", "model", "activations", "leakage", *attacks), *marks, total])
+        marks = [(one.run, str(one.state), *(words[ready] for ready in self._done[one.run])) for one in self.runs]
+        counts = [f"{done}/{of}" for done, of in self._counts()]
+        total = ("all", f"{self._ended()}/{len(self.runs)}", *counts)
+        return aligned([("run", "state", *STAGES, *(one.id for one in self.plan.study.attacks)), *marks, total])
 
     def _runs(self) -> list[str]:
         """What there is to say of runs beyond their state."""
@@ -92,15 +143,20 @@ class Status:
         return lines
 
     def _left_over(self) -> list[str]:
-        orphans = []
-        for path in self.orphans:
-            now = self.plan.renamed(path)
-            why = f"made by an earlier version, and now called {now}" if now else "not in this study"
-            orphans.append(f"orphan: {path} ({why}, so in no table; may be deleted)")
-        return orphans + [
-            f"unfinished: {one.makes} ({'running now' if one.alive else 'the next run goes on from'}: {one.folder})"
-            for one in self.unfinished
-        ]
+        orphans = [f"orphan: {path} ({self._why(path)}, so in no table; may be deleted)" for path in self.orphans]
+        return orphans + [f"unfinished: {one.makes} ({self._goes_on(one)}: {one.folder})" for one in self.unfinished]
+
+    def _why(self, orphan: Path) -> str:
+        now = self.plan.renamed(orphan)
+        return f"made by an earlier version, and now called {now}" if now else "not in this study"
+
+    def _goes_on(self, one: Unfinished) -> str:
+        if one.alive:
+            return "running now"
+        planned = self.plan.plans(one.makes)
+        return (
+            "the next run goes on from" if planned else "not in this study, so nothing goes on from it; may be deleted"
+        )
 
     def _cluster(self) -> list[str]:
         lines = []
@@ -129,7 +185,8 @@ class Status:
         path = self.plan.report
         if not path.is_file():
             return "report: not made yet"
-        older = f" (older than the results of {len(self.newer)} runs: run the workflow, or cem report)"
+        again = report_command(self.file, self.plan.root)
+        older = f" (older than the results of {len(self.newer)} runs: run the workflow, or {again})"
         return f"report: {path}" + (older if self.newer else "")
 
 

@@ -42,12 +42,12 @@ def compare(method: Curve, other: Curve) -> list[Comparison]:
 
     Whether it is said, `told` decides, by all comparisons of a page.
     """
-    found = [_at_point(point, other, False) for point in method.points]
-    if not any(found):
-        found = [_at_point(point, method, True) for point in other.points]
-    interpolated = [comparison for comparison in found if comparison is not None]
-    if interpolated:
-        return interpolated
+    for points, curve in ((method.points, other), (other.points, method)):
+        found = [_at_point(point, curve, curve is method) for point in points]
+        interpolated = [comparison for comparison in found if comparison is not None]
+        if interpolated:
+            outside = [point for point, one in zip(points, found, strict=True) if one is None]
+            return interpolated + [Comparison(method.label, other.label, why=_outside(outside, curve))] * bool(outside)
     made = [one for mine in method.points for theirs in other.points if (one := _dominance(mine, theirs))]
     sure = [one for one in made if one.how]
     first, *rest = sure or [Comparison(method.label, other.label, why=_why_not(method, other))]
@@ -84,6 +84,17 @@ def _at_point(point: Point, other: Curve, turned: bool) -> Comparison | None:
     doubts = [*point.doubts, *(doubt for one in place.counted for doubt in one.doubts)]
     how = f"interpolated along {other.by}"
     return _judged(method, against, how, over_seeds(point.accuracy(place.seeds)), log, doubts)
+
+
+def _outside(points: Sequence[Point], curve: Curve) -> tuple[Doubt, ...]:
+    """Why points are not held against a curve of which others are."""
+    why = f"no two neighbouring strengths of {curve.label} ({_range(curve)}) have its test accuracy between them"
+    doubts = [
+        doubt
+        for point in points
+        for doubt in point.doubts or [(f"{why} in every seed", f"{point.group.label} ({_accuracy(point)})")]
+    ]
+    return tuple(dict.fromkeys(doubts))
 
 
 def _judged(method: str, other: str, how: str, accuracy: Estimate, log: LogErrors, doubts: list[Doubt]) -> Comparison:
@@ -139,6 +150,10 @@ def _undecided(method: Curve, other: Curve, seeds: int) -> Doubt:
     why = "test accuracies differ, and neither is surely the better one in accuracy and error"
     where = f"{method.label} {_range(method)}, {other.label} {_range(other)}"
     return (f"{why} (more values of {by} would tell)", where)
+
+
+def _accuracy(point: Point) -> str:
+    return f"{100 * float(point.rows['accuracy'].mean()):.1f} %"
 
 
 def _range(curve: Curve) -> str:

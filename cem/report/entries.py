@@ -1,15 +1,16 @@
 """What `cem compare` holds against each other: runs of one study that differ only in their seed, or one run."""
 
-import csv
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from cem import CemError
 from cem.config import Run
 from cem.config.base import TAGS
+from cem.report.rows import AGAIN, read_csv
 from cem.report.statistics import Estimate, over_seeds
 
 # Column of runs.csv → title and scale of the metrics that are compared.
@@ -56,20 +57,25 @@ class Entry:
 
 
 def read_rows(study: Path) -> list[Row]:
-    """The rows of runs.csv in the folder of a study's results. Raises CompareError where there are none."""
+    """The rows of runs.csv in the folder of a study's results.
+
+    Raises CompareError where there are none, or others than those of runs, StoreError where it is no table.
+    """
     path = study / "runs.csv"
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_csv(path)
     except FileNotFoundError:
         raise CompareError(
             f"{path}: expected the results of {study.name}, found none. Run the study, or make them of what is "
             "finished: cem report FILE"
         ) from None
     if not rows or not {"run", "threat_model", "seed", *SHOWN} <= rows[0].keys():
-        raise CompareError(
-            f"{path}: expected rows of runs with their scores, found others. Make it anew: cem report FILE"
-        )
+        raise CompareError(f"{path}: expected rows of runs with their scores, found others. {AGAIN}")
+    try:
+        for row, name in product(rows, SHOWN):
+            _value(row[name])
+    except ValueError:
+        raise CompareError(f"{path}: expected numbers under {name}, found {row[name]!r}. {AGAIN}") from None
     return rows
 
 

@@ -11,6 +11,7 @@ from cem.report.page import write_missing, write_page
 from cem.report.results import gather, write_tables
 
 FOLDERS = ("figures", "tables")  # that lie beside the page
+NUMBERS = ("results.csv", "runs.csv")
 
 
 class Finished(Plan):
@@ -49,19 +50,22 @@ class Finished(Plan):
         return self.leakage(run).is_file() and all((self.run(run) / name).is_file() for name in names)
 
 
-def report_finished(plan: Plan, *, at_work: bool | None = None) -> list[RunStatus]:
+def report_finished(plan: Plan, *, at_work: bool | None = None, file: Path | None = None) -> list[RunStatus]:
     """Write results.csv, runs.csv and the report from what is finished; give the runs that are not.
 
     results.parquet, which only the whole study has, is taken away where runs are missing, so that the workflow makes
     everything again when it can. Where the workflow has done so meanwhile, its report stays. Where nothing is finished
-    the report says so, and which commands make it. Tables and figures that an earlier report had and this one has not
-    are taken away. at_work: see `study_status`.
+    the report says so, and which commands make it. Results, tables and figures that an earlier report had and this one
+    has not are taken away. at_work: see `study_status`. file: the study's, which the page's commands name.
     Raises ReportError or StoreError when a file that is there is damaged.
     """
     missing = [one for one in study_status(plan, at_work=at_work) if one.state not in (State.DONE, State.CHANGED)]
     finished, whole = Finished(plan), plan.folder / "results.parquet"
     if not finished.asked:
-        write_missing(plan, missing, plan.report)
+        for path in (whole, *(plan.folder / name for name in NUMBERS)):
+            path.unlink(missing_ok=True)
+        _take_away(plan, set())
+        write_missing(plan, missing, plan.report, file)
         return missing
     if missing:
         whole.unlink(missing_ok=True)
@@ -69,19 +73,24 @@ def report_finished(plan: Plan, *, at_work: bool | None = None) -> list[RunStatu
     # Beside what is there: the page takes a while, in which a workflow at work may make that of the whole study.
     with TemporaryDirectory(dir=plan.folder, prefix=".report-") as name:
         folder = Path(name)
-        write_tables(results, runs, folder / "results.csv", folder / "runs.csv")
+        write_tables(results, runs, *(folder / name for name in NUMBERS))
         figures, tables = (folder / name for name in FOLDERS)
-        write_page(finished, results, folder / plan.report.name, figures, tables, whole=plan, missing=missing)
+        page = folder / plan.report.name
+        write_page(finished, results, page, figures, tables, whole=plan, missing=missing, file=file)
         if not (missing and whole.exists()):
             new = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
             for path in sorted(new):
                 (plan.folder / path).parent.mkdir(exist_ok=True)
                 (folder / path).replace(plan.folder / path)
-            former = [path for name in FOLDERS for path in (plan.folder / name).glob("*") if path.is_file()]
-            for path in former:
-                if path.relative_to(plan.folder) not in new:
-                    path.unlink()
+            _take_away(plan, new)
     return missing
+
+
+def _take_away(plan: Plan, new: set[Path]) -> None:
+    """Tables and figures of an earlier report. new: paths of this one's, below the study's folder."""
+    for path in [path for name in FOLDERS for path in (plan.folder / name).glob("*") if path.is_file()]:
+        if path.relative_to(plan.folder) not in new:
+            path.unlink()
 
 
 def describe(plan: Plan, missing: list[RunStatus]) -> str:

@@ -66,8 +66,12 @@ def write_page(
     *,
     whole: Plan | None = None,
     missing: Sequence[RunStatus] = (),
+    file: Path | None = None,
 ) -> None:
-    """As `write_report`, from results as they are. whole: all that is planned; missing: runs of it without a result."""
+    """As `write_report`, from results as they are. whole: all that is planned; missing: runs of it without a result.
+
+    file: the study's, which the commands for these runs name.
+    """
     whole, groups, scores = whole or plan, group_plan(plan), Scores(plan)
     frames = Comparisons(results, lambda run, attack: scores.images(run, attack, "infer", "mse")).frames()
     with look(), threadpool_limits(1):  # more threads add up in another order, which moves points on the maps
@@ -102,7 +106,7 @@ def write_page(
         pictures=pictures,
         data=[about_data(plan, name) for name in plan.datasets],
         trained=provenance(plan) | _about_training(plan),
-        remedies=remedies(whole, missing),
+        remedies=remedies(whole, missing, file),
         settings=settings_text(plan),
         warnings=warnings_of(plan, groups),
         absent=absent_metrics(plan, results),
@@ -128,10 +132,10 @@ def write_page(
     write_text(out_html, html)
 
 
-def write_missing(plan: Plan, missing: Sequence[RunStatus], out_html: str | Path) -> None:
+def write_missing(plan: Plan, missing: Sequence[RunStatus], out_html: str | Path, file: Path | None = None) -> None:
     """The page of a study of which nothing is finished: what is missing, and the commands that make it."""
     facts = {"study": plan.study, "planned": len(plan.runs), "missing": missing}
-    html = render("missing.html", **facts, remedies=remedies(plan, missing), settings=settings_text(plan))
+    html = render("missing.html", **facts, remedies=remedies(plan, missing, file), settings=settings_text(plan))
     write_text(out_html, html)
 
 

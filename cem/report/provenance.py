@@ -1,5 +1,6 @@
 """Where a page comes from: which code, which machines, when, and the command that makes it again."""
 
+import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +9,16 @@ import cem
 from cem.planning.plan import Plan
 from cem.planning.status import RunStatus
 from cem.planning.steps import steps_of
-from cem.planning.workflow import run_command
+from cem.planning.workflow import RESULTS, run_command
 from cem.report.inputs import read_training
+
+STUDY = Path("STUDY.yaml")  # as a page calls the study that it shows
+CODE = ("workflow", "snakemake_executor_plugin_submitit", "Snakefile")  # beside the package, in a checkout
 
 
 def command() -> str:
     """What makes a study, from the working folder."""
-    return run_command(Path("STUDY.yaml"))
+    return run_command(STUDY)
 
 
 def provenance(plan: Plan) -> dict[str, str]:
@@ -30,12 +34,17 @@ def provenance(plan: Plan) -> dict[str, str]:
 
 
 def code_version(folder: Path) -> str:
-    """The version, and the commit where the folder is part of a checkout, with whether it has changes since."""
+    """The version, and the commit where the package is part of a checkout, with whether that has changes since.
+
+    All that is tracked there counts, and new files where code is: a study of one's own beside it is none.
+    """
     version = f"cem {cem.__version__}"
     # A package that is installed in some other project's folder is not of that project's commit.
     if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return f"{version}; commit not known: not a git checkout, or git is not installed"
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", ".")
+    checkout, code = folder.parent, (folder.name, *CODE)
+    changed = _git(checkout, "status", "--porcelain", "--untracked-files=no", ".")
+    changed = changed or _git(checkout, "ls-files", "--others", "--exclude-standard", "--", *code)
     return f"{version}, commit {_git(folder, 'rev-parse', 'HEAD')}" + (
         ", with changes not committed" if changed else ""
     )
@@ -55,12 +64,27 @@ def _git(folder: Path, *words: str) -> str | None:
     return found.stdout.strip() if found.returncode == 0 else None
 
 
-def remedies(plan: Plan, missing: Sequence[RunStatus]) -> dict[str, str]:
-    """Run → the command that makes the first thing that it lacks; under "" what makes all. plan: of the whole study."""
-    found = {"": command()}
+def remedies(plan: Plan, missing: Sequence[RunStatus], file: Path | None = None) -> dict[str, str]:
+    """Run → the command that makes the first thing that it lacks; under "" what makes all. plan: of the whole study.
+
+    file: the study's, where it is known. No command, empty texts, where no workflow writes to these results.
+    """
+    found = {"": _command(plan, file)}
     for one in missing:
         lacking = [
             path for step in steps_of(plan, one.run, plan.runs[one.run]) for path in step.outputs if not path.is_file()
         ]
-        found[one.run] = f"{command()} -- {lacking[0]}" if lacking else command()
+        found[one.run] = _command(plan, file, lacking[0] if lacking else None)
     return found
+
+
+def _command(plan: Plan, file: Path | None, target: Path | None = None) -> str:
+    """From the working folder, or from that whose `results` these are: the workflow writes nowhere else."""
+    study, results = file or STUDY, plan.root.absolute()
+    target = None if target is None else RESULTS / target.relative_to(plan.root)
+    if results.resolve() == RESULTS.resolve():
+        return run_command(study, target)
+    if results.name != RESULTS.name:
+        return ""
+    study = study if file is None else study.absolute()
+    return f"cd {shlex.quote(str(results.parent))} && {run_command(study, target, results.parent)}"

@@ -1,6 +1,5 @@
 """One run in a terminal: what `cem show` says of it. From its own files alone: it need not be finished."""
 
-import csv
 import json
 import math
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from cem.config.paths import dotted
 from cem.planning.steps import LOGS
 from cem.planning.text import aligned
 from cem.report.inputs import SCOPES
+from cem.report.rows import AGAIN, read_csv
 from cem.storage.files import StoreError
 from cem.storage.hdf5 import Reader
 from cem.storage.job_records import AttackRecord, TrainRecord
@@ -109,6 +109,7 @@ def show_run(folder: Path) -> ShownRun:
     makers = {"model.safetensors": "model", "history.csv": "curves", "train.json": "training"}
     absent = [what for name, what in makers.items() if not (folder / name).is_file()]
     attacks, verdicts = sorted(folder.glob("attacks/*/attack.json")), _verdicts(study / "results.csv", run)
+    made = (study / "results.csv").stat().st_mtime if (study / "results.csv").is_file() else 0.0
     return ShownRun(
         folder,
         study.name,
@@ -117,7 +118,7 @@ def show_run(folder: Path) -> ShownRun:
         _training(folder / "train.json"),
         _curves(folder / "history.csv"),
         _leakage(folder),
-        [_attack(path, verdicts) for path in attacks],
+        [_attack(path, verdicts, made) for path in attacks],
         files,
         absent + ([] if attacks else ["attacks"]),
     )
@@ -169,8 +170,7 @@ def _curves(path: Path) -> dict[str, list[float]]:
     """What was measured in every epoch; an epoch without a value is left out."""
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path, "Delete it and rerun train.")
     try:
         curves = {name: [float(row[name]) for row in rows if row.get(name)] for name in CURVES}
     except ValueError as error:
@@ -199,12 +199,15 @@ def _verdicts(path: Path, run: str) -> dict[str, str]:
     """Attack → what the results say of whether its number counts; none before they are made."""
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("run") == run and row.get("scope") == "infer"]
-    return {row["attack"]: row.get("attack_verdict") or "counts" for row in rows}
+    rows = read_csv(path)
+    if rows and not {"run", "scope", "attack", "attack_verdict"} <= rows[0].keys():
+        raise StoreError(f"{path}: expected the verdict on each attack, found none. {AGAIN}")
+    mine = [row for row in rows if row["run"] == run and row["scope"] == "infer"]
+    return {row["attack"]: row["attack_verdict"] or "counts" for row in mine}
 
 
-def _attack(path: Path, verdicts: dict[str, str]) -> ShownAttack:
+def _attack(path: Path, verdicts: dict[str, str], made: float) -> ShownAttack:
+    """made: when the verdicts were."""
     about, scored = read_record(path, AttackRecord, "attack"), path.with_name("metrics.parquet")
     scores: dict[str, dict[str, float]] = {}
     if scored.is_file():
@@ -218,7 +221,8 @@ def _attack(path: Path, verdicts: dict[str, str]) -> ShownAttack:
         for scope in (one for one in SCOPES if (scopes == one).any()):
             scores[scope] = {name: float(np.array(table[name], float)[scopes == scope].mean()) for name in _SCORES}
     curve = [float(point["val_mse"]) for point in about.curve if "val_mse" in point]
-    verdict = verdicts.get(about.attack, "not known before aggregate")
+    absent = "in no table: no longer planned, or its run is unfinished"
+    verdict = verdicts.get(about.attack, absent if path.stat().st_mtime <= made else "not known before aggregate")
     return ShownAttack(about.attack, about.converged, about.failure, verdict, scores, curve)
 
 

@@ -1,10 +1,10 @@
 """What results.csv says of attacks whose numbers do not count, for the command line: read without pandas."""
 
-import csv
 from dataclasses import dataclass
 
 from cem import CemError
 from cem.planning.plan import Plan
+from cem.report.rows import AGAIN, read_csv
 
 FAILED = "attack failed"
 _MARKS = {"attack_bound": "upper limit", "attack_weak": "weak attack"}  # column of results.csv → what is said
@@ -31,20 +31,16 @@ class FailedAttack:
 def read_verdicts(plan: Plan) -> list[FailedAttack]:
     """Of the planned runs and attacks, those that results.csv says failed; nothing where it is not made yet.
 
-    Raises VerdictError when it has no verdicts.
+    Raises VerdictError when it has no verdicts, StoreError when it is no table.
     """
     path = plan.folder / "results.csv"
     if not path.is_file():
         return []
     planned = {(name, attack.id) for name, run in plan.runs.items() for attack in plan.attacks(run)}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     found = []
-    for row in rows:
-        if not {"attack_ok", *_MARKS, "attack_verdict"} <= {key for key, value in row.items() if value is not None}:
-            raise VerdictError(
-                f"{path}: expected the verdict on each attack, found none. Delete it and rerun aggregate."
-            )
+    for row in read_csv(path):
+        if not {"run", "attack", "scope", "attack_ok", *_MARKS, "attack_verdict"} <= row.keys():
+            raise VerdictError(f"{path}: expected the verdict on each attack, found none. {AGAIN}")
         if row["scope"] == "infer" and row["attack_ok"] != "True" and (row["run"], row["attack"]) in planned:
             marks = (mark for column, mark in _MARKS.items() if row[column] == "True")
             found.append(FailedAttack(row["run"], row["attack"], row["attack_verdict"], next(marks, FAILED)))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cem.planning.workflow import run_command
 from cem.storage.files import StoreError, sha256, whole_or_absent
 from cem.storage.job_records import AttackRecord
 from cem.storage.records import read_record
@@ -55,7 +56,7 @@ def export(run: Path, attack: str, target: Path) -> tuple[WeightsHeader, str]:
         there = sorted(path.parent.name for path in run.glob("attacks/*/attack.json"))
         raise ExportError(
             f"{folder}: expected a finished attack, found no attack.json. {_listed('Finished on this run', there)} One "
-            f"that the study has is made by: snakemake --cores all [--configfile FILE] -- {folder / 'attack.json'}"
+            f"that the study has is made by: {run_command(Path('FILE'), folder / 'attack.json')}"
         )
     found, source = read_record(folder / "attack.json", AttackRecord, "attack"), folder / NAME
     again = f"delete {folder / 'attack.json'} and run the study again"

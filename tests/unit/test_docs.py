@@ -54,6 +54,18 @@ def test_pointers_into_the_pages_lead_to_headings():
     assert [(where, name) for where, page, name in found if name not in headings(ROOT / f"docs/{page}.md")] == []
 
 
+def test_a_study_is_run_by_commands_that_snakemake_starts():
+    """Without a profile or cores it refuses. A command in a line of text may be broken across lines."""
+    told, paths = [], tracked(".md", ".yaml", ".sbatch")
+    for path in (path for path in paths if path.name != "CHANGELOG.md"):
+        text = path.read_text(encoding="utf-8")
+        told += re.findall(r"^(?:# +)?(snakemake [^#`\n]*)", text, re.MULTILINE)
+        told += re.findall(r"`(snakemake [^`]*)`", " ".join(text.replace("\n#", " ").split()))
+    run = [one for one in told if "--configfile" in one]
+    assert len(run) > 10
+    assert [one for one in run if not re.search(r" --(profile|cores)\b| -n\b", one)] == []
+
+
 def test_nothing_cites_a_page_that_is_not_in_the_repository():
     mark = "REFERENCE" + " §"
     assert [path for path in tracked(".py", ".md", ".smk", ".yaml") if mark in path.read_text(encoding="utf-8")] == []

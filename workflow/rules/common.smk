@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from functools import cache
+from pathlib import Path
 
 import cem
 from cem.config import parse_study, read_settings
@@ -244,6 +245,14 @@ def tell_where_the_report_is():
         print(f"report: {PLAN.report.absolute()}", file=sys.stderr)
 
 
+def study_file():
+    """The study's file, as a command in this folder names it; None where there are several."""
+    if len(workflow.configfiles) != 1:
+        return None
+    path = Path(workflow.configfiles[0])
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def report_what_is_finished():
     """After a failed job: the report of what is finished, and the runs that are not. An interruption makes none."""
     scheduler = getattr(workflow, "scheduler", None)
@@ -253,7 +262,7 @@ def report_what_is_finished():
     from cem.report.finished import describe, report_finished
 
     try:
-        missing = report_finished(PLAN, at_work=False)
+        missing = report_finished(PLAN, at_work=False, file=study_file())
     except cem.CemError as error:
         print(f"no report of what is finished: {error}", file=sys.stderr)
     else:

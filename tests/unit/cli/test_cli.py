@@ -175,6 +175,12 @@ def test_the_status_follows_the_stages(cem, file, plan):
     assert lines_with(out, second.id)[0].split()[1:] == ["waiting", "done", "-", "-", "-", "-"]
     assert lines_with(out, "all ")[0].split()[1:] == ["0/3", "2/3", "1/3", "1/3", "0/3", "1/3"]
     assert out.splitlines()[-1] == "report: results/test/report.html"
+    told = json.loads(cem("status", file, "--json")[1])
+    assert told["runs"][0]["stages"] == {"model": True, "activations": True, "leakage": True}
+    assert told["runs"][0]["attacks"] == {"mean_image": False, "decoder": True}
+    assert told["done"]["runs"] == {"done": 0, "of": 3}
+    assert told["done"]["stages"]["model"] == {"done": 2, "of": 3}
+    assert told["done"]["attacks"]["decoder"] == {"done": 1, "of": 3}
 
 
 def write_verdicts(plan: Plan, *rows: tuple[str, str, bool, bool, str]) -> None:
@@ -229,7 +235,7 @@ def test_results_without_verdicts_are_named(cem, file, plan):
     (plan.folder / "results.csv").write_text("run,attack,scope\na,b,infer\n")
     code, _, err = cem("status", file)
     assert code == 2
-    assert "results.csv: expected the verdict on each attack, found none. Delete it and rerun aggregate." in err
+    assert "results.csv: expected the verdict on each attack, found none. Make it anew: cem report FILE" in err
 
 
 def test_orphans_and_unfinished_trainings_are_listed(cem, file, plan):
@@ -244,6 +250,23 @@ def test_orphans_and_unfinished_trainings_are_listed(cem, file, plan):
     assert "in no table; may be deleted" in orphan
     (state,) = lines_with(out, "unfinished")
     assert state == f"unfinished: {plan.run(first)} (the next run goes on from: results/.state/0123456789abcdef)"
+
+
+def test_an_attack_that_is_no_longer_planned_is_an_orphan_and_nothing_goes_on_from_its_state(cem, file, plan):
+    (first, *_) = plan.runs.values()
+    make(plan.run(first) / "model.safetensors")
+    for name in ("decoder", "gan"):
+        make(plan.attack(first, name) / "metrics.parquet")
+        name_work(plan.root / ".state" / name, plan.attack(first, name))
+    out = cem("status", file)[1]
+    (orphan,) = lines_with(out, "orphan")
+    told = json.loads(cem("status", file, "--json")[1])
+    assert told["orphans"] == [{"path": str(plan.attack(first, "gan")), "why": "not in this study"}]
+    assert [one["planned"] for one in told["unfinished"]] == [True, False]
+    assert orphan.startswith(f"orphan: {plan.attack(first, 'gan')} (not in this study")
+    planned, other = lines_with(out, "unfinished")
+    assert planned == f"unfinished: {plan.attack(first, 'decoder')} (the next run goes on from: results/.state/decoder)"
+    assert "not in this study, so nothing goes on from it; may be deleted: results/.state/gan)" in other
 
 
 def test_a_failed_run_is_told_with_its_log_and_is_the_exit_code(cem, file, plan):
@@ -261,6 +284,8 @@ def test_a_failed_run_is_told_with_its_log_and_is_the_exit_code(cem, file, plan)
     assert told["runs"][0] == {
         "run": first, "state": "failed", "rule": "train", "cause": "TrainingError: epoch 1: [bold]nan[/bold]",
         "log": str(log), "epoch": None, "epochs": None, "eta_s": None,
+        "stages": {"model": False, "activations": False, "leakage": False},
+        "attacks": {"mean_image": False, "decoder": False},
     }  # fmt: skip
     assert [one["state"] for one in told["runs"][1:]] == ["waiting", "waiting"]
     assert told["report"] == {"path": None, "older_than": []}
@@ -271,9 +296,10 @@ def test_a_report_that_is_older_than_a_result_is_told(cem, file, plan):
     make(plan.report)
     make(plan.run(first) / "model.safetensors")
     os.utime(plan.report, (1, 1))
-    assert cem("status", file)[1].splitlines()[-1] == (
-        "report: results/test/report.html (older than the results of 1 runs: run the workflow, or cem report)"
-    )
+    older = "older than the results of 1 runs: run the workflow, or cem report study.yaml"
+    assert cem("status", file)[1].splitlines()[-1] == f"report: results/test/report.html ({older})"
+    file, place = file.rename("my study.yaml"), Path("results").rename("other")
+    assert "or cem report 'my study.yaml' --results other)" in cem("status", file, "--results", place)[1]
 
 
 def test_a_report_of_nothing_names_the_runs(cem, file, plan):
@@ -288,6 +314,20 @@ def test_the_results_may_be_elsewhere(cem, file, tmp_path):
     plan = Plan(load_study(file), tmp_path / "other place")
     make(plan.report)
     assert cem("status", file, "--results", tmp_path / "other place")[1].endswith(f"report: {plan.report}\n")
+
+
+def test_results_that_lie_beside_the_study_and_not_here_are_told(cem, file, plan, tmp_path, monkeypatch):
+    make(plan.run(next(iter(plan.runs.values()))) / "model.safetensors")
+    make(Path("config/study.yaml"))
+    file = file.rename("config/study.yaml").absolute()
+    assert "none here" not in cem("status", file)[1]
+    assert json.loads(cem("status", file, "--json")[1])["elsewhere"] is None
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    said = f"results of this study: none here, but there are some in {tmp_path}/results: cd {tmp_path}"
+    assert cem("status", file)[1].splitlines()[-1] == said
+    assert json.loads(cem("status", file, "--json")[1])["elsewhere"] == str(tmp_path)
+    assert "none here" not in cem("status", file, "--results", "elsewhere")[1]
 
 
 def test_a_command_that_does_not_exist_is_an_error(cem):
@@ -310,6 +350,8 @@ def test_failed_and_open_cluster_jobs_are_in_the_status(cem, file, plan):
     assert f"failed on the cluster: train of {first.id} on g1, attempt 2: time limit on g1\n  log: a b/log.out\n" in out
     assert lines_with(out, "open on the cluster")[0].startswith("open on the cluster: 1 ")
     assert "smk-2/record.json: expected a record of version 1" in lines_with(out, "record not read")[0]
+    (unread,) = json.loads(cem("status", file, "--json")[1])["cluster"]["unread"]
+    assert "smk-2/record.json: expected a record of version 1" in unread
 
 
 def test_the_cuts_of_an_architecture_are_shown(cem):
@@ -349,6 +391,8 @@ def test_a_profile_is_installed_and_shown(cem, tmp_path, monkeypatch):
     assert "cem profile install slurm" in err
     assert cem("profile", "install", "slurm", "--account", "lab") == (0, f"{path} installed\n", "")
     assert cem("profile", "show")[1] == f"file: {path}\naccount: lab\nstate: as installed\n"
+    told = {"file": str(path), "settings": {"account": "lab"}, "state": "as installed"}
+    assert json.loads(cem("profile", "show", "--json")[1]) == told
     path.write_text(path.read_text() + "\n")
     assert cem("profile", "install", "slurm")[0] == 2
     assert cem("profile", "show")[1].endswith("state: edited, or not installed by cem\n")

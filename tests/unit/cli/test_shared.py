@@ -71,6 +71,18 @@ def test_a_plan_in_json_has_runs_jobs_and_what_it_takes(capsys, file):
     assert found["jobs"] == dict(plan.jobs())
     assert found["forecast"]["disk_bytes"]["images"] == 5000 * 32 * 32
     assert found["forecast"]["gpu_seconds"]["training"] > 0
+    assert found["forecast"]["warm_ups"].keys() == {"count", "runs", "epochs_saved", "gpu_seconds_saved"}
+    assert "H100" in found["forecast"]["basis"]["measured_on"]
+
+
+def test_settings_in_json_are_what_they_are_in_the_study_and_absent_where_a_run_has_none(capsys, file, settings):
+    """Numbers are numbers, and null is a value."""
+    surrogates = [{"kind": "none"}, {"kind": "gmm", "weight": 0.5}, {"kind": "gmm", "weight": 2}]
+    file.write_text(yaml.safe_dump(settings(surrogates=surrogates, seeds=[0, 1])))
+    rows = json.loads(call(capsys, "plan", file, "--json")[1])["runs"]
+    found = {(row["surrogate"], row.get("surrogate.weight", "absent"), row["seed"]) for row in rows if not row["added"]}
+    assert found == {(*one, seed) for one in (("none", "absent"), ("gmm", 0.5), ("gmm", 2.0)) for seed in (0, 1)}
+    assert all(type(row["seed"]) is int for row in rows)
 
 
 def test_numbers_that_json_lacks_are_refused():

@@ -1,5 +1,6 @@
 import json
 import math
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -130,6 +131,21 @@ def test_every_attack_leaves_one_row_an_image_its_images_and_its_record(tmp_path
         assert len(record["curve"]) == (2 if cfg is DECODER else 0)
         assert record["converged"] is None
         assert record["peak_memory_mb"] > 0
+
+
+def test_each_attack_of_a_job_counts_its_own_part_of_it(tmp_path):
+    files, began = write_run(tmp_path), time.monotonic()
+    out = attack(tmp_path, MeanImage(), Linear(), files=files)
+    whole, parts = time.monotonic() - began, []
+    for name in ("mean_image", "linear"):
+        record = read_record(out / name / "attack.json", AttackRecord, "attack")
+        (part,) = record.attempts
+        assert (part.ended, part.lost_seconds, record.lost_seconds) == ("done", 0, 0)
+        assert part.seconds >= record.fit_seconds + record.score_seconds
+        assert part.cpu_seconds > 0
+        assert part.gpu_seconds == part.seconds * torch.cuda.device_count()
+        parts.append(part.seconds)
+    assert sum(parts) <= whole
 
 
 def test_stored_images_are_the_first_and_their_error_is_the_scored_one(tmp_path):

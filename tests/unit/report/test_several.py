@@ -115,6 +115,7 @@ def test_programs_get_json(compared, plan):
         (["gmm-bound-w0.1/s0", "gmm-bound-w0.1/s0"], "expected runs that differ"),
         (["empty"], "empty/runs.csv: expected the results of empty, found none"),
         (["damaged"], "damaged/runs.csv: expected rows of runs with their scores, found others"),
+        (["comma"], "comma/runs.csv: expected numbers under accuracy, found '0,97'"),
         (["nothing", "at all"], "found none for 'nothing'"),
     ],
 )
@@ -122,6 +123,7 @@ def test_what_cannot_be_compared_is_refused(compared, plan, words, message):
     for name in ("empty", "damaged"):
         (plan.root / name / "runs").mkdir(parents=True)
     (plan.root / "damaged" / "runs.csv").write_text("run,seed\na,1\n")
+    other_study(plan, "comma", accuracy="0,97")
     code, out, err = compared(*words)
     assert (code, out) == (2, "")
     assert message in err

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -55,6 +56,18 @@ def test_verdicts_are_those_of_the_results(shown, plan):
     out = shown(gmm(plan))[1]
     assert "not known before aggregate" not in out
     assert "mse there" in out.lower() or "counts" in out
+
+
+def test_an_attack_that_the_results_lack_is_said_to_be_in_no_table(shown, plan):
+    """It is older than they are: no workflow will put it there."""
+    results, runs = gather(plan)
+    results = results[results["attack"] != "decoder"]
+    write_tables(results, runs, plan.folder / "results.csv", plan.folder / "runs.csv")
+    assert "in no table: no longer planned" in shown(gmm(plan))[1]
+    os.utime(plan.folder / "results.csv", (1, 1))
+    out = shown(gmm(plan))[1]
+    assert "in no table" not in out
+    assert "not known before aggregate" in out
 
 
 def test_a_part_that_several_have_or_none_is_refused_with_the_choices(shown, plan):

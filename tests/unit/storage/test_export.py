@@ -1,6 +1,7 @@
 """`cem attack export`: the weights of a finished attack as a file, or what is there instead and what to do."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from cem.attacks import Fitted
 from cem.attacks.weights import Weights, save_weights
 from cem.cli import main
+from cem.planning.workflow import WORKFLOW
 from cem.storage.files import sha256
 from cem.storage.weights import NetworkFacts, read_header
 
@@ -89,7 +91,8 @@ def test_another_file_is_not_overwritten(cem, run) -> None:
         (
             RUN,
             "flow",
-            f"is made by: snakemake --cores all [--configfile FILE] -- results/mine/runs/{RUN}/attacks/flow/attack",
+            f"is made by: snakemake --snakefile {shlex.quote(str(WORKFLOW))} --cores all --configfile FILE -- "
+            f"results/mine/runs/{RUN}/attacks/flow/attack.json",
         ),
         (RUN, "../attacks/decoder", "expected a finished attack"),
         (RUN, "linear", "expected an attack that fits networks (decoder, gan, flow, prior_search), found linear"),
