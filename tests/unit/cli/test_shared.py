@@ -122,15 +122,15 @@ def test_a_shell_completes_commands():
 def test_watching_ends_when_no_run_is_open(capsys, file, monkeypatch):
     looks = []
 
-    def look(planned):
-        found = real(planned)
+    def look(planned, named):
+        found = real(planned, named)
         looks.append(found)
         if len(looks) == 3:
             for run in planned.runs:
                 log = Path("logs") / "test" / run / "train.log"
                 log.parent.mkdir(parents=True, exist_ok=True)
                 log.write_text("TrainingError: no\n")
-            return real(planned)
+            return real(planned, named)
         return found
 
     real = study._look
