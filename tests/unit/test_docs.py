@@ -142,7 +142,14 @@ def test_contributing_has_nine_walks():
     assert len([line for line in section.splitlines() if line.startswith("| ")]) - 1 == len(WALKS) == 9
 
 
-@pytest.mark.parametrize(("file", "script"), [("defenses.md", "defenses.py"), ("results/answer.md", "answer.py")])
+PAGES = [
+    ("defenses.md", "defenses.py"),
+    ("results/defenses_mnist.md", "defenses.py"),
+    ("results/answer.md", "answer.py"),
+]
+
+
+@pytest.mark.parametrize(("file", "script"), PAGES)
 def test_tables_and_figures_come_again_from_the_rows_that_are_kept(file, script, tmp_path):
     page = (ROOT / "docs" / file).read_text(encoding="utf-8")
     command = next(line for line in page.splitlines() if line.startswith(f"python benchmarks/{script} docs/"))
