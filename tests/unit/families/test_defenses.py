@@ -128,7 +128,8 @@ def test_a_penalty_is_a_finite_number_with_a_gradient_or_none(cfg: DefenseSettin
         assert penalty.shape == ()
         assert penalty.isfinite()
         assert gradient.isfinite().all()
-        assert gradient.any() or (clean == 1).all()
+        # Two images have one distance: whatever it is, its correlation is 1.
+        assert gradient.any() or (clean == 1).all() or (cfg.member == "nopeek" and len(clean) == 2)
 
 
 @EACH
