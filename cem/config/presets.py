@@ -79,9 +79,8 @@ ATTACKS: dict[str, Settings] = {
     },
 }  # fmt: skip
 
-
 # How people spell them, with what they add: Tiny-ImageNet, facescrub48, CIFAR10_jpeg.
-_SPELT = {
+SPELT = {
     "cifar10": r"cifar[\W_]*10(?![a-z0-9])", "cifar100": r"cifar[\W_]*100(?![a-z0-9])",
     "tinyimagenet": r"tiny[\W_]*image[\W_]*net(?![a-z])", "facescrub": r"face[\W_]*scrub(?![a-z])",
 }  # fmt: skip
@@ -89,7 +88,7 @@ _SPELT = {
 
 def published_dataset(name: str) -> str | None:
     """The data set of the tables that one is, or is a copy of, such as `cifar10_jpeg`; None where it is none."""
-    return next((known for known, spelt in _SPELT.items() if re.match(spelt, name.lower())), None)
+    return next((known for known, spelt in SPELT.items() if re.match(spelt, name.lower())), None)
 
 
 def preset_settings(name: object, dataset: str) -> Settings:

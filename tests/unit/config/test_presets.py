@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from cem.config import ConfigError, NoPeek, Study, load_study, parse_study
-from cem.config.presets import ASSUMED, ELSEWHERE, PRESETS, SHARED, preset_settings, published_dataset
+from cem.config.presets import ASSUMED, ELSEWHERE, PRESETS, SHARED, SPELT, preset_settings, published_dataset
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -82,7 +82,8 @@ def test_a_threshold_that_is_so_anyway_is_the_same_run_said_or_not(study):
 
 
 def test_what_differs_elsewhere_is_of_a_data_set_and_a_preset_that_exist():
-    assert set(ELSEWHERE) <= set(SHARED)
+    assert set(ELSEWHERE) <= set(SHARED) == set(SPELT)
+    assert all(published_dataset(name) == name for name in SHARED)
     assert {name for found in ELSEWHERE.values() for name in found} <= set(PRESETS)
     assert set(ASSUMED) <= set(PRESETS)
 

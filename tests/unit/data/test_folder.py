@@ -1,3 +1,4 @@
+import builtins
 import io
 import os
 import re
@@ -378,6 +379,16 @@ def test_a_file_beside_the_images_that_may_not_be_read_is_refused(folder: ImageF
     Path(folder.path, "bee", "notes.txt").touch()
     with pytest.raises(DataError, match=r"notes\.txt: expected a file that can be read"):
         check_files(folder)
+    opened = builtins.open
+
+    def forbidden(path, *args, **settings):
+        if not isinstance(path, int) and Path(path).name in unreadable:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *args, **settings)
+
+    monkeypatch.setattr(builtins, "open", forbidden)
+    with pytest.raises(DataError, match=r"notes\.txt: expected a file, cannot read it: Permission denied"):
+        read_source(folder).sha256  # noqa: B018 (as the job reads it)
 
 
 def test_what_a_class_has_in_place_of_images_is_named(folder: ImageFolderDataset) -> None:

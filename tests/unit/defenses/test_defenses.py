@@ -111,6 +111,7 @@ def test_topk_zeroes_the_nearest_number(fraction: float, numbers: int, zeros: in
 def test_topk_that_would_zero_none_or_all_is_refused(fraction: float, numbers: int) -> None:
     with pytest.raises(ValueError, match=rf"of the {numbers} numbers of z sets .* to zero; expected 1 to"):
         TopK(fraction=fraction).check_size(numbers)
+    TopK(fraction=fraction, scope="batch").check_size(numbers)
 
 
 def test_nopeek_is_a_penalty_with_a_gradient_and_nothing_else_is() -> None:
