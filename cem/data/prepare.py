@@ -127,8 +127,10 @@ class Fitter:
         """
         start, taken = 0, 0
         batch: list[Raw] = []
-        for stop, row in enumerate(rows.tolist(), 1):
-            image = self.source.images[row]
+        order: list[int] = rows.tolist()
+        images = self.source.images
+        each = images.each(order) if isinstance(images, Pictures) else map(images.__getitem__, order)
+        for stop, (row, image) in enumerate(zip(order, each, strict=True), 1):
             self._note_size(row, image)
             batch.append(image)
             taken += image.nbytes
@@ -151,9 +153,11 @@ class Fitter:
 
     def _note_size(self, row: int, image: Raw) -> None:
         size = (image.shape[1], image.shape[0])
-        if not self.sizes:
+        if size in self.sizes:
+            pass
+        elif not self.sizes:
             self.first = row
-        elif self.dataset.fit == "one_size" and size not in self.sizes:
+        elif self.dataset.fit == "one_size":
             (other,) = self.sizes
             raise DataError(
                 f"{self.dataset.name}: {several_sizes({other: self._called(self.first), size: self._called(row)})}"

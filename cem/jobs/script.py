@@ -1,5 +1,6 @@
 """What every job's script does around its one call: the log, and errors that say what to do."""
 
+import gc
 import os
 import signal
 import sys
@@ -28,5 +29,21 @@ def job(log: str) -> Iterator[None]:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped by Ctrl-C: run the same command again to go on")
+    finally:
+        gc.freeze()  # or Python, as it ends, walks through all that is left
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the work is done: being stopped while Python ends would undo it
     print(DONE, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def imports() -> Iterator[None]:
+    """Import what a job needs; Python's collector of garbage does not walk through it.
+
+    It would, again and again while all that is made, and at times ever after; that is a quarter of a job's start.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

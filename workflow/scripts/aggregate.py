@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from cem.jobs.script import job
+from cem.jobs.script import imports, job
 
 with job(snakemake.log[0]):
-    from cem.config import parse_study
-    from cem.planning.plan import Plan
-    from cem.report.results import aggregate
+    with imports():
+        from cem.config import parse_study
+        from cem.planning.plan import Plan
+        from cem.report.results import aggregate
 
     plan = Plan(parse_study(snakemake.params.study, "the study's configuration"))
     aggregate(plan, Path(snakemake.output.parquet), Path(snakemake.output.csv), Path(snakemake.output.runs))

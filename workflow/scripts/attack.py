@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from cem.jobs.script import job
+from cem.jobs.script import imports, job
 
 with job(snakemake.log[0]):
-    from pydantic import TypeAdapter
+    with imports():
+        from pydantic import TypeAdapter
 
-    from cem.config import Attack, Metric, Run
-    from cem.evaluation import attack_run
+        from cem.config import Attack, Metric, Run
+        from cem.evaluation import attack_run
 
     # What stands for the contents of files only decides when the job runs again.
     attacks = [{k: v for k, v in one.items() if k != "weights files"} for one in snakemake.params.attacks]

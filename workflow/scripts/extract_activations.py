@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from cem.jobs.script import job
+from cem.jobs.script import imports, job
 
 with job(snakemake.log[0]):
-    from cem.config import Run
-    from cem.training import extract_activations, import_activations
+    with imports():
+        from cem.config import Run
+        from cem.training import extract_activations, import_activations
 
     run, dtype, out = Run.model_validate(snakemake.params.run), snakemake.params.dtype, Path(snakemake.output[0])
     data, model = Path(snakemake.input.data), Path(snakemake.input.model)

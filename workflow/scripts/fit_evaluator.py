@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from cem.jobs.script import job
+from cem.jobs.script import imports, job
 
 with job(snakemake.log[0]):
-    from pydantic import TypeAdapter
+    with imports():
+        from pydantic import TypeAdapter
 
-    from cem.config import Dataset
-    from cem.evaluation import fit_evaluator
+        from cem.config import Dataset
+        from cem.evaluation import fit_evaluator
 
     fit_evaluator(
         TypeAdapter(Dataset).validate_python(snakemake.params.dataset),

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from cem.jobs.script import job
+from cem.jobs.script import imports, job
 
 with job(snakemake.log[0]):
-    from cem.config import MixtureFit, Run
-    from cem.training import measure_mixture
+    with imports():
+        from cem.config import MixtureFit, Run
+        from cem.training import measure_mixture
 
     measure_mixture(
         Run.model_validate(snakemake.params.run),

@@ -3,14 +3,15 @@
 import sys
 from pathlib import Path
 
-from cem.jobs.script import job
+from cem.jobs.script import imports, job
 
 with job(snakemake.log[0]):
-    from pydantic import TypeAdapter
+    with imports():
+        from pydantic import TypeAdapter
 
-    from cem.config import Dataset
-    from cem.data.fingerprint import remember
-    from cem.data.prepare import prepare_data
+        from cem.config import Dataset
+        from cem.data.fingerprint import remember
+        from cem.data.prepare import prepare_data
 
     settings, path = dict(snakemake.params.dataset), Path(snakemake.output[0])
     fingerprint = settings.pop("raw files", "")

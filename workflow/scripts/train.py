@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from cem.jobs.script import job
+from cem.jobs.script import imports, job
 
 with job(snakemake.log[0]):
-    from cem.config import Run
-    from cem.training import ranks_for, take_as_given, train
+    with imports():
+        from cem.config import Run
+        from cem.training import ranks_for, take_as_given, train
 
     # What stands for the contents of files only decides when the job runs again.
     run = Run.model_validate({k: v for k, v in snakemake.params.run.items() if k != "network files"})

@@ -7,9 +7,10 @@ import numpy as np
 
 from cem.config import ImageFolderDataset
 from cem.data.sources.files import content_digest, entries, local, printable, shown, walk
+from cem.data.sources.headers import check_headers
 from cem.data.sources.listing import NAMED, Listing, base_name, why_not
 from cem.data.sources.parts import check_no_parts, check_no_parts_within, class_folders, roles_of
-from cem.data.sources.picture import Pictures, check_headers, without_warnings
+from cem.data.sources.picture import Pictures, without_warnings
 from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, check_pixels, make_source
 
 

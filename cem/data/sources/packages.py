@@ -9,7 +9,8 @@ import numpy as np
 
 from cem.config import MlxtendDataset, NimfaDataset
 from cem.data.sources.files import content_digest
-from cem.data.sources.picture import Pictures, check_headers, without_warnings
+from cem.data.sources.headers import check_headers
+from cem.data.sources.picture import Pictures, without_warnings
 from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, make_source
 
 

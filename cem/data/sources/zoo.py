@@ -16,8 +16,9 @@ from jaxtyping import Int
 from cem.config import TorchvisionDataset
 from cem.config.imports import expanded
 from cem.data.sources.files import content_digest, kind_of, local, shown
+from cem.data.sources.headers import check_headers
 from cem.data.sources.packages import array_digest
-from cem.data.sources.picture import Pictures, check_headers, without_warnings
+from cem.data.sources.picture import Pictures, without_warnings
 from cem.data.sources.source import DataError, Format, Labelling, Source, check_labels, make_source
 
 PLACES = {  # where torchvision looks below `root`; of the faces, the lists and then the folder of the images

@@ -16,7 +16,8 @@ from cem.config import IdxDataset, ImageFolderDataset, NpzDataset, Split
 from cem.data.check import check_files
 from cem.data.prepare import prepare_data
 from cem.data.sources import DataError
-from cem.data.sources.picture import Pictures, check_headers
+from cem.data.sources.headers import check_headers
+from cem.data.sources.picture import Pictures
 
 RNG = np.random.default_rng(20)
 SPLIT = Split(val=2, shadow=2, test=2)

@@ -17,9 +17,10 @@ from cem.data.check import check_files
 from cem.data.fingerprint import fingerprint
 from cem.data.prepare import prepare_data
 from cem.data.sources import DataError, Source, files, read_labels, read_source
+from cem.data.sources import picture as picture_module
 from cem.data.sources.files import content_digest
 from cem.data.sources.parts import class_folders
-from cem.data.sources.picture import without_warnings
+from cem.data.sources.picture import Pictures, without_warnings
 from cem.storage.hdf5 import open_dataset
 
 SMALL = Split(val=4, shadow=4, test=4)
@@ -239,6 +240,34 @@ def test_sizes_may_differ_where_the_study_says_how_images_become_square(tmp_path
     assert abs(images[~square].mean((1, 2, 3)) - mean).max() < 1
     above = images[:, :, :3].max((1, 2, 3))
     assert (above[index % 4 == 0] == 0).all() == (fit == "pad")
+
+
+def test_images_read_together_are_those_read_one_by_one_and_few_are_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, most, held = np.random.default_rng(0), 1 << 20, []
+    paths = []
+    for i, side in enumerate([16] * 70 + [600] * 4 + [16] * 3):
+        paths.append(str(tmp_path / f"{i:02}.{'png' if i % 3 else 'jpg'}"))
+        Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(paths[-1])
+    decode = picture_module._decode
+
+    def watched(opened: list) -> list:
+        held.append(len(opened))
+        return decode(opened)
+
+    monkeypatch.setattr(picture_module, "_decode", watched)
+    monkeypatch.setattr(picture_module, "_BYTES", most)
+    with without_warnings():
+        together, alone = Pictures(paths), Pictures(paths)
+        order = rng.permutation(len(paths)).tolist()
+        for row, image in zip(order, together.each(order), strict=True):
+            assert np.array_equal(image, alone[row])
+    assert together.digests == alone.digests
+    assert max(held) == 32  # small ones
+    held.clear()
+    list(together.each(range(len(paths))))
+    assert held == [32, 32, 7, 1, 1, 1, 3]  # the first large one comes at the end of a few small ones
 
 
 def test_a_damaged_image_is_named(folder: ImageFolderDataset) -> None:

@@ -72,9 +72,10 @@ def test_distance_correlation_is_the_textbooks() -> None:
     assert float(distance_correlation(images, 3 * images + 1)) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_distance_correlation_is_that_of_another_package() -> None:
-    # Here and not above: numba compiles dcor at its first import, up to a minute in a new environment, and several
-    # processes that do so at the same time, into one cache, crash (LLVM aborts). Every process collects this file.
+def test_distance_correlation_is_that_of_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    # numba would compile dcor as it is imported, up to a minute in a new environment, and several processes that do so
+    # at the same time, into one cache, crash (LLVM aborts). Here and not above: every process collects this file.
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     import dcor
 
     images = torch.rand(60, 1, 5, 5, generator=generator(7), dtype=torch.float64)
