@@ -80,7 +80,7 @@ class Decoder(TunedFit, AttackSettings):
 
 
 class Gan(Network, AttackSettings):
-    """A decoder trained against a critic (WGAN-GP) and towards the image; the published settings are the defaults."""
+    """A decoder trained against a critic (WGAN-GP) and towards the image; rates and weights as published."""
 
     kind: Literal["gan"] = "gan"
     implementation = "cem.attacks.gan:GanAttack"

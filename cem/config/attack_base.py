@@ -52,7 +52,11 @@ class AttackSettings(Member):
     scored: int | None = Field(
         None, ge=2, description="images of each scope that are scored at most, the first of each; absent: all"
     )
-    labels: bool = Field(False, description="whether the attacker knows the classes of its images and of those sent")
+    labels: bool = Field(
+        False,
+        description="whether the attacker knows the classes of its images and of those sent; only class_mean and "
+        "shadow_model use them, for others only the threat model changes",
+    )
 
     possible_encoder: ClassVar[tuple[Encoder, ...]] = ("weights", "query", "none")
     needs_labels: ClassVar[bool] = False

@@ -18,7 +18,8 @@ class AttentionSurrogate(ThresholdTerm):
     """Slot attention and gated cross-attention, and a regression of the image on z.
 
     `mixture` predicts a density from one half of the batch and scores the other half: an upper bound on the leakage
-    whatever the weights are. `enhanced_variance` is the statistic the first attention version used, for comparison.
+    for weights that were not fitted to the images it scores (in training they were, in earlier epochs).
+    `enhanced_variance` is the statistic the first attention version used, for comparison.
     `conditional` regresses the image on learned features of z, on one half of the batch, and scores the other: on
     images that its features were not fitted to, an upper bound on h(x|z), and so a lower bound on the leakage, relative
     to h(x), whatever the weights are.

@@ -52,10 +52,13 @@ class TopK(DefenseSettings):
         """How many of so many values are set to zero."""
         return round(self.fraction * numbers)
 
-    def check_size(self, numbers: int) -> None:
-        if self.scope == "image" and not 0 < self.zeros(numbers) < numbers:  # how large a batch is, is not known
+    def check_size(self, numbers: int, batch: int) -> None:
+        of_several = self.scope == "batch"
+        numbers *= batch if of_several else 1
+        if not 0 < self.zeros(numbers) < numbers:
             raise ValueError(
-                f"topk: fraction {self.fraction:g} of the {numbers} numbers of z sets {self.zeros(numbers)} to zero; "
+                f"topk: fraction {self.fraction:g} of the {numbers} numbers of z"
+                f"{f' of {batch} images' if of_several else ''} sets {self.zeros(numbers)} to zero; "
                 f"expected 1 to {numbers - 1}. Choose a fraction from {1 / numbers:.2g} to {1 - 1 / numbers:.4g}"
             )
 

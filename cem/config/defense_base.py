@@ -46,8 +46,8 @@ class DefenseSettings(Member):
         if not model.needs_network:
             self.check_z(model, model.side_of_z(side), side)
 
-    def check_size(self, numbers: int) -> None:
-        """Raise ValueError where it cannot act on a z of so many numbers."""
+    def check_size(self, numbers: int, batch: int) -> None:
+        """Raise ValueError where it cannot act on a z of so many numbers, sent in batches of so many images."""
 
     def check_z(self, model: ModelSettings, z: int, side: int) -> None:
         """Raise ValueError where it cannot act on this network, whose z have side `z` for images of this side."""

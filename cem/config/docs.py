@@ -133,7 +133,8 @@ def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined or field.description is None:
         return "required"
     if isinstance(field.default, Settings):
-        return "its defaults"
+        given = field.default.sparse()
+        return f"`{json.dumps(given, ensure_ascii=False)}`" if given else "its defaults"
     return f"`{json.dumps(_plain(field.default), ensure_ascii=False)}`"
 
 

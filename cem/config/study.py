@@ -109,7 +109,11 @@ class Study(Settings):
     extra_runs: list[dict[str, Any]] = Field(
         [], alias="runs", description="single rows: what differs from the study; without a seed, one for every seed"
     )
-    leakage: MixtureFit = Field(MixtureFit(fit="em"), description="mixture that measures the leakage of a trained run")
+    leakage: MixtureFit = Field(
+        MixtureFit(fit="em"),
+        description="mixture that measures the leakage of a trained run; what is given replaces all of the "
+        "default: say `fit: em` again",
+    )
     smashed_dtype: Literal["auto", "float16", "float32"] = Field(
         "auto",
         description="number format of stored activations; auto: float16 where it is off by at most σ/100, else float32",

@@ -109,7 +109,7 @@ class GaussianSurrogate(ThresholdTerm):
 
 
 class PairSurrogate(SurrogateTerm):
-    """An upper and a lower bound at once: their losses, each times its own weight λ, are added.
+    """An estimate of an upper and one of a lower bound at once: their losses, each times its own weight λ, are added.
 
     `weight` multiplies both. `schedule` is of both; theirs stay constant. In the `warmup_epochs` of either, λ of both
     is 0.

@@ -16,7 +16,9 @@ class Threshold(Settings):
         "warm-up ends with; schedule: from start to end over the epochs after the warm-up",
     )
     tau: float = Field(0.125, gt=0, description="τ of a coupled threshold")
-    value: float = Field(0.001, gt=0, description="a fixed threshold, in units of z squared")
+    value: float = Field(
+        0.001, gt=0, description="a fixed threshold, in units of z squared; enhanced_variance adds 0.001 to each"
+    )
     quantile: float = Field(0.5, gt=0, lt=1, description="which quantile of the intra-class variances")
     start: float = Field(0.01, gt=0, description="first value of a scheduled threshold, in units of z squared")
     end: float = Field(0.001, gt=0, description="last value of a scheduled threshold, in units of z squared")

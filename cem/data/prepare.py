@@ -104,11 +104,13 @@ def _one_thread() -> Iterator[None]:
 @contextmanager
 def _what_is_here_kept() -> Iterator[None]:
     """Python's collector leaves alone what exists already, such as the list of the files: many images wake it often."""
+    kept = gc.get_freeze_count() > 0  # as in a job: then that stays so
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not kept:
+            gc.unfreeze()
 
 
 @dataclass
@@ -129,7 +131,7 @@ class Fitter:
         batch: list[Raw] = []
         order: list[int] = rows.tolist()
         images = self.source.images
-        each = images.each(order) if isinstance(images, Pictures) else map(images.__getitem__, order)
+        each = images.each(order) if type(images) is Pictures else map(images.__getitem__, order)
         for stop, (row, image) in enumerate(zip(order, each, strict=True), 1):
             self._note_size(row, image)
             batch.append(image)

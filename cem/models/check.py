@@ -74,7 +74,7 @@ def check_model(run: Run, attacks: Sequence[AttackSettings], num_classes: int | 
         shape = output_shape(encoder, image_shape)
         z = shape[1]
         for defense in run.defenses:
-            defense.check_size(prod(shape))
+            defense.check_size(prod(shape), run.training.batch_size)
             defense.check_z(run.model, z, side)
         for attack in attacks:
             attack.check_z(run.model, z, side)

@@ -118,6 +118,7 @@ def write_page(
             results=("results.csv", "runs.csv") if missing else ("results.csv", "runs.csv", "results.parquet"),
             figures=_beside(figures_dir, Path(out_html).parent),
             tables=_beside(tables_dir, Path(out_html).parent),
+            frames=tuple(f"{name}.csv" for name in frames),
         ),
     )
     drawn = [picture for one in sections for picture in (one.tradeoff, one.floor, *_files(one.galleries)) if picture]
@@ -146,6 +147,7 @@ class Files:
     results: tuple[str, ...]
     figures: str
     tables: str
+    frames: tuple[str, ...]  # in tables
 
 
 def _beside(path: str | Path | None, folder: Path) -> str:

@@ -196,9 +196,9 @@ def totals_table(plan: Plan) -> Table:
         memory = "unavailable" if most is None else f"{most:.0f}"
         rows.append((name, f"{len(costs)} of {len(records)}", wall, cpu, gpu, memory, lost))
     notes = (
-        "Of the jobs that are counted, all attempts together. ≥: of some of them it is not known. Data, warm-ups, "
-        "activations and leakage are not in it. Attacks that need no training share a job: each counts its own part of "
-        "it, without the job's start. Those of an older version of cem are not counted.",
+        "Of the jobs that are counted, all attempts together. ≥: of some of them it is not known. Data, evaluator, "
+        "warm-ups, activations and leakage are not in it. Attacks that need no training share a job: each counts its "
+        "own part of it, without the job's start. Those of an older version of cem are not counted.",
     )
     return Table("totals", header, rows, notes)
 

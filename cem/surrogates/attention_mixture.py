@@ -61,8 +61,8 @@ class MixtureAttention(SlotCrossAttentionCEM):
 
     The parameters of q depend on the support and on nothing of the sample that is scored, not even through the choice
     of the halves, which goes by labels and order. So the number is an upper bound on I(x; z) for any weights of the
-    module: training them only tightens it. Source: docs/theory.md, "A bound from any density" and
-    "The attention mixture".
+    module that were not fitted to the images it scores; in training they were, in earlier epochs.
+    Source: docs/theory.md, "A bound from any density" and "The attention mixture".
     """
 
     def __init__(

@@ -91,6 +91,11 @@ class _Opened(NamedTuple):
     image: Image.Image
     several: bool
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes: of the file, of Pillow's pixels (four each) and of ours (three)."""
+        return len(self.content) + 7 * self.image.width * self.image.height
+
 
 def naming_the_file(read: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str, P], T]:
     """What reads a file, so that whatever Pillow raises becomes a DataError that names the file."""
@@ -119,19 +124,23 @@ def decoded(paths: Iterable[str]) -> Iterator[tuple[str, Picture]]:
     opened: list[_Opened] = []
     taken = 0
     for path in paths:
-        one = _open(path)
-        opened.append(one)
-        taken += len(one.content) + 3 * one.image.width * one.image.height
+        opened.append(_open(path))
+        taken += opened[-1].size
         if len(opened) == _TOGETHER or taken >= _BYTES:
             yield from _decode(opened)
-            opened, taken = [], 0
+            taken = 0
     yield from _decode(opened)
 
 
-def _decode(opened: Sequence[_Opened]) -> list[tuple[str, Picture]]:
-    for one in opened:
-        _load(one.path, one.image)
-    return [(one.path, _picture(*one)) for one in opened]
+def _decode(opened: list[_Opened]) -> list[tuple[str, Picture]]:
+    """What these hold; the list is emptied: each is let go of as soon as its pixels are there."""
+    for place in range(len(opened)):
+        _load(opened[place].path, opened[place].image)
+    opened.reverse()
+    found = []
+    while opened:
+        found.append((opened[-1].path, _picture(*opened.pop())))
+    return found
 
 
 @naming_the_file

@@ -76,6 +76,9 @@ def test_distance_correlation_is_that_of_another_package(monkeypatch: pytest.Mon
     # numba would compile dcor as it is imported, up to a minute in a new environment, and several processes that do so
     # at the same time, into one cache, crash (LLVM aborts). Here and not above: every process collects this file.
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    import numba
+
+    monkeypatch.setattr(numba, "guvectorize", lambda *_, **__: lambda function: function)  # which has no such switch
     import dcor
 
     images = torch.rand(60, 1, 5, 5, generator=generator(7), dtype=torch.float64)
@@ -111,8 +114,10 @@ def test_topk_zeroes_the_nearest_number(fraction: float, numbers: int, zeros: in
 @pytest.mark.parametrize(("fraction", "numbers"), [(0.001, 400), (0.1, 3), (0.9, 2)])
 def test_topk_that_would_zero_none_or_all_is_refused(fraction: float, numbers: int) -> None:
     with pytest.raises(ValueError, match=rf"of the {numbers} numbers of z sets .* to zero; expected 1 to"):
-        TopK(fraction=fraction).check_size(numbers)
-    TopK(fraction=fraction, scope="batch").check_size(numbers)
+        TopK(fraction=fraction).check_size(numbers, 1)
+    with pytest.raises(ValueError, match=rf"of the {numbers} numbers of z of 1 images sets"):
+        TopK(fraction=fraction, scope="batch").check_size(numbers, 1)
+    TopK(fraction=fraction, scope="batch").check_size(numbers, 1 << 20)
 
 
 def test_nopeek_is_a_penalty_with_a_gradient_and_nothing_else_is() -> None:

@@ -244,7 +244,12 @@ def test_the_page_needs_nothing_beside_it(shown: tuple[Plan, Path]) -> None:
     assert page.addresses
     outside = [address for address in page.addresses if not address.startswith(("data:image/", "#"))]
     runs = {f"runs/{name}" for name in shown[0].runs}
-    assert {*outside} == runs | {"results.csv", "runs.csv", "results.parquet", "figures", "tables", f"figures/{CHART}"}
+    files = {"results.csv", "runs.csv", "results.parquet", "figures", "tables/paper.tex", f"figures/{CHART}"}
+    assert {*outside} >= runs | files | {"tables/summary.tex", "tables/attacks.tex"}
+    beside = {*outside} - runs
+    assert [name for name in beside if not (shown[1] / name).exists()] == []
+    written = {str(path.relative_to(shown[1])) for path in shown[1].glob("[ft]*s/*") if path.suffix != ".png"}
+    assert written <= beside
     assert "@import" not in page.source
     assert not re.search(r"url\((?!#)", page.source)
     assert page.tags.count("script") == 1
