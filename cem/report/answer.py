@@ -41,7 +41,7 @@ def answer(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scor
     said = [one for one in found if not one.why]
     reasons = [Unsaid(f"{one.method} against {one.other}", _merged(one.why)) for one in found if one.why]
     verdicts = [_sentence(one) for one in said] or [_nothing(found)]
-    left = _left(groups, results, threat)
+    left = _left(groups, results, threat, scores)
     interval = tuple(one for one in found if one.log.n)
     return Answer(threat, tuple(verdicts), tuple(reasons), left, interval, bool(said))
 
@@ -83,7 +83,7 @@ def _sentence(one: Comparison) -> str:
     return (
         f"{one.method}: {less} is rebuilt than under {one.other}. The strongest attack's error is "
         f"{one.log.factor_text()} times as large ({one.log.n} seeds, 95 % interval in brackets; p {p_text(one.p)}), at "
-        f"a test accuracy of {_percent(one.accuracy.mean)}; {one.how}."
+        f"a test accuracy of {one.accuracy.percent_text()} %; {one.how}."
     )
 
 
@@ -93,7 +93,7 @@ def _nothing(found: list[Comparison]) -> str:
     return "Nothing can be said about what these methods change."
 
 
-def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> str:
+def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> str:
     """Of the runs whose error is the largest part of the mean image's; numbers come before upper limits."""
     found: list[tuple[bool, float, Group, pd.DataFrame]] = []
     for group in groups:
@@ -113,22 +113,29 @@ def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> st
         where = "where the error is largest among those that are no upper limits"
     at_least = "" if sure else "at least "
     told = []
+
+    def percent(column: str) -> str:
+        """With an interval where one is known: not of a limit, nor of one given network, which leaves out training."""
+        if sure and not best.one_network:
+            return f"{scores.estimate(rows, column, 100.0).text(4)} %"
+        return f"{100 * rows[column].mean():.1f} %"
+
     if rows[["recognised", "recognised_original"]].notna().all(axis=None):
         told.append(
             f"that a classifier which had no part in the run recognises in {at_least}"
-            f"{_percent(rows['recognised'].mean())} (of the images themselves "
-            f"{_percent(rows['recognised_original'].mean())})"
+            f"{percent('recognised')} (of the images themselves "
+            f"{100 * rows['recognised_original'].mean():.1f} %)"
         )
     if rows["rank1"].notna().all():
-        told.append(
-            f"that are nearer to their own image than to 99 others in {at_least}{_percent(rows['rank1'].mean())}"
-        )
+        told.append(f"that are nearer to their own image than to 99 others in {at_least}{percent('rank1')}")
     ratio = over_seeds(rows["mse_ratio_to_mean_image"])
     # Of one network that is given no interval is known: its seeds leave out training.
     error = ratio.text() if sure and not best.one_network else f"{'' if sure else 'at most '}{ratio.mean:.3g}"
     told.append(f"whose error is {error} times that of answering with the mean image, which needs no z")
     known = rows["accuracy"].notna().all()
-    task = f"test accuracy {_percent(rows['accuracy'].mean())}" if known else "accuracy not known"
+    accuracy = over_seeds(rows["accuracy"])
+    shown = f"{100 * accuracy.mean:.1f}" if best.one_network else accuracy.percent_text()
+    task = f"test accuracy {shown} %" if known else "accuracy not known"
     return (
         f"What protection is left: {where} ({best.label}; {task}), the strongest attack "
         f"({attack_names(rows['attack'])}) gives reconstructions "
@@ -140,7 +147,3 @@ def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel) -> st
 def seeds(count: int) -> str:
     """`1 seed`, `3 seeds`."""
     return "1 seed" if count == 1 else f"{count} seeds"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -1,5 +1,6 @@
 """Files that are whole or absent: written under another name, flushed to disk, renamed."""
 
+import errno
 import hashlib
 import json
 import os
@@ -46,7 +47,15 @@ def whole_or_absent(path: str | Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise StoreError(f"{path}: cannot write it: {error}. Free or choose another disk, and run again.") from error
+        raise StoreError(f"{path}: cannot write it: {error}. {_advice(error)}, and run again.") from error
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Allow that, or name another place"
+    if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
+        return "Name another file"
+    return "Free or choose another disk"
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -155,14 +155,14 @@ def test_a_real_disk_that_fills_leaves_the_old_file_whole(tmp_path, writer):
 
 def test_a_folder_that_cannot_be_made_is_an_error_that_says_what_to_do(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"cannot write it.*choose another disk"):
+    with pytest.raises(StoreError, match=r"cannot write it.*Name another file"):
         write_text(tmp_path / "file" / "below", "x")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_an_error_that_says_what_to_do(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(StoreError, match=r"cannot write it.*choose another disk"):
+    with pytest.raises(StoreError, match=r"cannot write it.*Name another file"):
         write_text(tmp_path / "x", "x")
 
 
