@@ -131,6 +131,7 @@ class Fitter:
         batch: list[Raw] = []
         order: list[int] = rows.tolist()
         images = self.source.images
+        # No subclass, which may give another image for a row.
         each = images.each(order) if type(images) is Pictures else map(images.__getitem__, order)
         for stop, (row, image) in enumerate(zip(order, each, strict=True), 1):
             self._note_size(row, image)
@@ -155,15 +156,13 @@ class Fitter:
 
     def _note_size(self, row: int, image: Raw) -> None:
         size = (image.shape[1], image.shape[0])
-        if size in self.sizes:
-            pass
-        elif not self.sizes:
-            self.first = row
-        elif self.dataset.fit == "one_size":
-            (other,) = self.sizes
-            raise DataError(
-                f"{self.dataset.name}: {several_sizes({other: self._called(self.first), size: self._called(row)})}"
-            )
+        if size not in self.sizes:
+            if not self.sizes:
+                self.first = row
+            elif self.dataset.fit == "one_size":
+                (other,) = self.sizes
+                found = several_sizes({other: self._called(self.first), size: self._called(row)})
+                raise DataError(f"{self.dataset.name}: {found}")
         self.sizes[size] += 1
 
 

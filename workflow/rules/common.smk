@@ -21,7 +21,7 @@ from cem.planning.preflight import (
 from snakemake.exceptions import WorkflowError
 
 # Python's collector of garbage need not walk through what was imported, again and again, nor as Python ends through
-# anything: a fifth of the time that the Snakemake inside each job takes to start.
+# anything: a fifth of the time that `snakemake -n` takes on the default study.
 gc.freeze()
 atexit.register(gc.freeze)
 
