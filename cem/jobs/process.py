@@ -21,8 +21,27 @@ def set_up_process(threads: int) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
+    _leave_the_compiler_out()
     _keep_freed_memory()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _leave_the_compiler_out() -> None:
+    """Let torch's optimizers work without torch.compile, which nothing here calls.
+
+    They import all of it, some 900 files, to tell it at every step that it need not look at them: 2 s of CPU
+    time in every job, and more where the files lie on a network. What they compute stays as it is. An optimizer that
+    is not built as those of torch 2.14 are is left alone, and does import it.
+    """
+    for kind in (each for each in vars(torch.optim).values() if isinstance(each, type)):
+        for name, method in list(vars(kind).items()):
+            code, inner = getattr(method, "__code__", None), getattr(method, "__wrapped__", None)
+            if code is None or inner is None:
+                continue
+            if code.co_filename == torch._compile.__file__:
+                inner.__dynamo_disable = inner  # where its wrapper keeps what torch.compile would have made of it
+            elif name == "step" and code.co_name == "_use_grad":
+                setattr(kind, name, torch.no_grad()(inner))
 
 
 def _keep_freed_memory() -> None:

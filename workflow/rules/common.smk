@@ -18,12 +18,17 @@ from cem.planning.preflight import (
     network_files,
     started_from,
 )
+from snakemake import benchmark as benchmarks
 from snakemake.exceptions import WorkflowError
 
 # Python's collector of garbage need not walk through what was imported, again and again, nor as Python ends through
 # anything: a fifth of the time that `snakemake -n` takes on the default study.
 gc.freeze()
 atexit.register(gc.freeze)
+
+# Snakemake looks at a job's memory for its `benchmark:` file 30 times at this interval, then twice a minute. At its own, half a
+# second, that takes as much CPU time as all else that Snakemake does; what is lost is a peak that lasted less than this.
+benchmarks.BENCHMARK_INTERVAL_SHORT = 5
 
 try:
     # Refuses what Snakemake would read without a word, such as a key given twice.
