@@ -10,7 +10,8 @@ from cem.planning.plan import Plan
 from cem.planning.status import RunStatus
 from cem.planning.steps import steps_of
 from cem.planning.workflow import RESULTS, run_command
-from cem.report.inputs import read_training
+from cem.report.inputs import read_attack, read_training
+from cem.storage.job_records import JobRecord
 
 STUDY = Path("STUDY.yaml")  # as a page calls the study that it shows
 CODE = ("workflow", "snakemake_executor_plugin_submitit", "Snakefile")  # beside the package, in a checkout
@@ -22,15 +23,26 @@ def command() -> str:
 
 
 def provenance(plan: Plan) -> dict[str, str]:
-    """Facts in words: of the code that wrote the page, and of the jobs that trained its runs."""
-    attempts = [attempt for run in plan.runs.values() for attempt in read_training(plan, run).attempts]
+    """Facts in words: of the code that wrote the page, and of the jobs that trained its runs and attacked them."""
     facts = {"code of this page": code_version(Path(cem.__file__).parent), "to make it again": command()}
-    if attempts:
-        started = [attempt.started for attempt in attempts]
-        facts["trainings started"] = " to ".join(dict.fromkeys((min(started), max(started))))
-        machines = dict.fromkeys(f"{attempt.node} ({attempt.device})" for attempt in attempts)
-        facts["trained on"] = ", ".join(machines)
+    runs = plan.runs.values()
+    facts |= _facts_of_jobs("trainings started", "trained on", [read_training(plan, run) for run in runs])
+    attacks = [read_attack(plan, run, attack.id) for run in runs for attack in plan.attacks(run)]
+    facts |= _facts_of_jobs("attacks started", "attacked on", attacks)
+    if attacks:
+        facts["version of torch, attacks"] = ", ".join(dict.fromkeys(record.torch for record in attacks))
+        facts["numerics, attacks"] = ", ".join(dict.fromkeys(str(record.numerics[-1]) for record in attacks))
     return facts
+
+
+def _facts_of_jobs(when: str, where: str, records: Sequence[JobRecord]) -> dict[str, str]:
+    """When their attempts started, first and last, and on which machines; nothing where none is recorded."""
+    attempts = [attempt for record in records for attempt in record.attempts]
+    if not attempts:
+        return {}
+    started = [attempt.started for attempt in attempts]
+    machines = dict.fromkeys(f"{attempt.node} ({attempt.device})" for attempt in attempts)
+    return {when: " to ".join(dict.fromkeys((min(started), max(started)))), where: ", ".join(machines)}
 
 
 def code_version(folder: Path) -> str:

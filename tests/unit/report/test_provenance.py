@@ -1,5 +1,6 @@
 """Where a page comes from."""
 
+import json
 import shlex
 import subprocess
 from pathlib import Path
@@ -14,9 +15,17 @@ from cem.report.provenance import code_version, command, provenance, remedies
 
 
 def test_the_page_says_which_machines_when_and_how(plan: Plan) -> None:
+    run = next(iter(plan.runs.values()))
+    for attack, node, started in (("linear", "m", "08:59:00"), ("decoder", "o", "09:01:00")):
+        path = plan.attack(run, attack) / "attack.json"
+        attempts = [{"node": node, "device": "cpu", "started": f"2026-11-27T{started}+00:00"}]
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"attempts": attempts}))
     facts = provenance(plan)
     assert facts["trained on"] == "n (cpu)"
     assert facts["trainings started"] == "2026-11-27T08:53:31+00:00"
+    assert facts["attacked on"] == "m (cpu), o (cpu)"
+    assert facts["attacks started"] == "2026-11-27T08:59:00+00:00 to 2026-11-27T09:01:00+00:00"
+    assert (facts["version of torch, attacks"], facts["numerics, attacks"]) == ("2", "2")
     assert facts["to make it again"] == run_command(Path("STUDY.yaml"))
     assert facts["code of this page"].startswith("cem ")
 
