@@ -8,6 +8,7 @@ Usage: python benchmarks/answer.py results/answer_cifar10 --keep docs/results/an
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,16 +169,19 @@ def leakage(rows: pd.DataFrame) -> Iterator[str]:
     strongest = rows[rows["strongest_of"].notna()].drop_duplicates(["run", "strongest_of"])
     for (method, name, strength), found in strongest.groupby(["method", "strength_name", "strength"], sort=False):
         saturated = "≥ " if found["leakage_lower_saturated"].eq(True).any() else ""
-        least = found["leakage_lower_nats"].mean()
-        yield (
-            (
-                f"| {method} | {name} {strength:g} | {saturated}{least:.1f} | {found['leakage_nats'].mean():.0f} | "
-                f"{found['conditional_nats'].mean():.0f} | {'≤ ' if found['strongest_bound'].eq(True).any() else ''}"
-                f"{found['mse'].mean():.4f} | {len(found)} |"
-            )
-            .replace("inf", "∞")
-            .replace("nan", "–")
+        least, most, conditional, mse = (
+            found[name].mean() for name in ("leakage_lower_nats", "leakage_nats", "conditional_nats", "mse")
         )
+        bound = "≤ " if found["strongest_bound"].eq(True).any() else ""
+        yield (
+            f"| {method} | {name} {strength:g} | {saturated}{_told(least, 1)} | {_told(most)} | {_told(conditional)} | "
+            f"{bound}{_told(mse, 4)} | {len(found)} |"
+        )
+
+
+def _told(value: float, digits: int = 0) -> str:
+    """A number of a table; a sign where it is infinite, or was not measured."""
+    return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.{digits}f}"
 
 
 def draw(rows: pd.DataFrame) -> bytes:
