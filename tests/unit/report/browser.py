@@ -113,6 +113,14 @@ class Browser:
             raise RuntimeError(f"{code}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
+    def saved(self, code: str, folder: Path) -> Path:
+        """The file that an expression in the page makes the browser save, when it is whole."""
+        self.ask("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder), eventsEnabled=True)
+        self.run(code)
+        while not any(event["state"] == "completed" for event in self.said("Browser.downloadProgress")):
+            self.events.append(self._next())
+        return folder / self.said("Browser.downloadWillBegin")[-1]["suggestedFilename"]
+
     def said(self, *methods: str) -> list[dict[str, Any]]:
         """What was told by events of these names."""
         return [event["params"] for event in self.events if event["method"] in methods]

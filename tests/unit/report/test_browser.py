@@ -79,14 +79,12 @@ def search(browser: Browser, words: str) -> None:
     browser.run(typed + "one.dispatchEvent(new Event('input'))}")
 
 
-def csv(browser: Browser) -> list[str]:
+def csv(browser: Browser, folder: Path) -> list[str]:
     """The lines of the file that the summary's button saves."""
-    saved = "window.saved = ''; URL.createObjectURL = (blob) => { window.blob = blob; return 'blob:x'; };"
-    browser.run(saved + "HTMLAnchorElement.prototype.click = function () { window.saved = this.download; }")
     buttons = "[...document.querySelectorAll('[data-name=summary] .tools button')]"
-    browser.run(f"{buttons}.find((one) => one.textContent === 'CSV').click()")
-    assert browser.run("window.saved") == "summary.csv"
-    return list(browser.run("window.blob.text()").splitlines())
+    saved = browser.saved(f"{buttons}.find((one) => one.textContent === 'CSV').click()", folder)
+    assert saved.name == "summary.csv"
+    return saved.read_text().splitlines()
 
 
 def dot(place: int) -> str:
@@ -144,7 +142,7 @@ def test_the_policy_lets_no_other_script_run(plan: Plan, browser: Browser) -> No
     assert browser.run("window.run") is None
 
 
-def test_tables_fold_sort_filter_and_give_csv(plan: Plan, browser: Browser) -> None:
+def test_tables_fold_sort_filter_and_give_csv(plan: Plan, browser: Browser, tmp_path: Path) -> None:
     browser.open(plan.report)
     summary = "document.querySelector('[data-name=summary]')"
     heads = (
@@ -167,7 +165,7 @@ def test_tables_fold_sort_filter_and_give_csv(plan: Plan, browser: Browser) -> N
     assert "strongest attack" not in browser.run(heads)
     search(browser, "GMM w0.3")
     assert column(browser, "summary", 0) == ["gmm-bound-w0.3"]
-    lines = csv(browser)
+    lines = csv(browser, tmp_path)
     assert len(lines) == 2
     assert lines[0].startswith('runs,strongest attack,seeds,"accuracy, %",')
     assert lines[1].startswith("gmm-bound-w0.3,decoder †,2,")
@@ -195,7 +193,9 @@ def test_the_front_names_the_run_under_the_pointer_and_is_filtered_by_its_legend
 
 
 @pytest.mark.parametrize("width", [375, 1600])
-def test_a_sweep_of_lambda_is_one_line_in_the_order_of_lambda(sweep: Plan, browser: Browser, width: int) -> None:
+def test_a_sweep_of_lambda_is_one_line_in_the_order_of_lambda(
+    sweep: Plan, browser: Browser, tmp_path: Path, width: int
+) -> None:
     browser.open(sweep.report, width=width)
     assert browser.run("document.documentElement.scrollWidth") <= width
     assert browser.run(WIDE) == []
@@ -221,7 +221,7 @@ def test_a_sweep_of_lambda_is_one_line_in_the_order_of_lambda(sweep: Plan, brows
     assert hover(browser, dot(2)).startswith("gmm-bound-w0.1\ntest accuracy 91.95")
     search(browser, "gmm w0.03")
     assert column(browser, "summary", 0) == ["gmm-bound-w0.03"]
-    assert [line.split(",")[0] for line in csv(browser)] == ["runs", "gmm-bound-w0.03"]
+    assert [line.split(",")[0] for line in csv(browser, tmp_path)] == ["runs", "gmm-bound-w0.03"]
     browser.run("document.querySelectorAll('.legend input')[1].click()")
     assert browser.run(f"{dot(2)}.getBoundingClientRect().width") == 0
     assert told(browser) == []
