@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -13,12 +14,13 @@ from cem import CemError, __version__
 from snakemake_executor_plugin_submitit.site.program import SiteError
 
 # docs/cli.md holds the same table.
-OK, FOUND, REFUSED, INTERRUPTED = 0, 1, 2, 130
+OK, FOUND, REFUSED, CRASHED, INTERRUPTED = 0, 1, 2, 70, 130
 EXITS = {
     OK: "done, and nothing is wrong",
     FOUND: "done, and something is wrong: a run, or an attack that is trained, failed (status), runs are missing "
     "(report), the cluster lacks something (doctor); or the question was answered with no (clean)",
     REFUSED: "not done: an option, a study or a file is not as it should be; the message is on standard error",
+    CRASHED: "cem itself is at fault: its traceback is on standard error, and is what a report of the fault needs",
     INTERRUPTED: "stopped by Ctrl-C (but for status --watch, whose code is that of what it showed last)",
 }
 _COLOURS = {
@@ -76,9 +78,18 @@ def end(code: int) -> NoReturn:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; exit code 2, and a message without a traceback, for what the user can put right."""
+    """Run a command; exit code 2, and a message without a traceback, for what the user can put right.
+
+    Python's own code for all else that goes wrong would be 1, which is that of a command that found something.
+    """
     try:
         app(arguments, prog_name="cem")
     except (CemError, SiteError) as error:
         typer.echo(str(error), err=True)
         sys.exit(REFUSED)
+    except Exception:
+        traceback.print_exc()
+        typer.echo(
+            f"The fault above is one of cem {__version__}, not of a study. Report it with these lines.", err=True
+        )
+        sys.exit(CRASHED)

@@ -40,6 +40,19 @@ def test_the_table_of_exit_codes_is_that_of_the_code():
     assert {int(code): meaning for code, meaning in rows} == EXITS
 
 
+def test_a_fault_of_the_program_is_no_finding(capsys, file, monkeypatch):
+    """A script must not take it for a run that failed, whose code Python's own for a traceback is."""
+
+    def faulty(path: Path) -> None:
+        raise ZeroDivisionError(path)
+
+    monkeypatch.setattr(study, "load_study", faulty)
+    code, out, err = call(capsys, "status", file)
+    assert (code, out) == (70, "")
+    assert "Traceback" in err
+    assert "ZeroDivisionError: study.yaml\nThe fault above is one of cem" in err
+
+
 def test_every_command_is_in_the_docs(capsys):
     text = DOCS.read_text(encoding="utf-8")
     names = [command.callback.__name__ for command in app.registered_commands]
