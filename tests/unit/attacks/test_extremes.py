@@ -22,7 +22,7 @@ ATTACKS = [  # and the parts of the mean image's error that it may make
     (Flow(**FLOW, samples=32), 1.5),
     (Flow(**FLOW, samples=1), 3),  # a sample of the prior is off by its own spread and by that of the image
     (PriorSearch(**FLOW, samples=32), 1.5),
-    (Optimization(steps=20, tv=(0.0, 0.1)), 4),
+    (Optimization(steps=20, tv=(0.0, 0.1), selection_images=8), 4),
 ]
 CIFAR = Path(__file__).parents[4] / "shared/data/cifar10_jpeg.npz"  # beside the repository
 

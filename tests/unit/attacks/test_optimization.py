@@ -267,11 +267,11 @@ def test_the_most_probable_image_of_gaussian_ones_is_the_mean_given_z(shaped):
 @pytest.mark.parametrize("sigma", [0.0, 0.3])
 def test_from_a_decoder_to_the_most_probable_image_is_closer_with_and_without_noise(encoder, sigma):
     knowledge = real.make_knowledge(real.small_digits(600), encoder, real.noise(sigma))
-    test = real.make_knowledge(real.small_digits(200, start=1000), encoder, real.noise(sigma))
+    test = real.make_knowledge(real.small_digits(100, start=1000), encoder, real.noise(sigma))
     alone = make_attack(Decoder(**SMALL.model_dump()))
     alone.fit(knowledge)
-    changes = {"start": "decoder", "decoder": SMALL, "selection_images": 60}
-    both, record = fitted(knowledge, posterior=(1.0, 3.0, 10.0, 100.0, 1000.0), lr=50.0, **changes)
+    changes = {"start": "decoder", "decoder": SMALL, "selection_images": 30}
+    both, record = fitted(knowledge, posterior=(3.0, 30.0, 1000.0), lr=50.0, **changes)
     assert record.choices["way"].startswith("posterior")
     assert record.choices["steps"] > 0
     assert real.mse(both, test) < 0.98 * real.mse(alone, test)

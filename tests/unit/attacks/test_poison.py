@@ -40,7 +40,9 @@ ATTACKS = {
         Nearest(),
         Decoder(**SMALL, epochs=2, lr_sweep=(1e-3, 1e-2)),
         Gan(**SMALL, epochs=2, critic_steps=2),
-        Optimization(steps=5, tv=(0.0, 0.1), start="decoder", decoder=START),
+        Optimization(
+            steps=5, tv=(0.0, 0.1), start="decoder", decoder=START, posterior=(1.0, 100.0), selection_images=8
+        ),
         Flow(**FLOW),
         PriorSearch(**FLOW, iterations=2),
         ShadowModel(encoder_steps=4, decoder=START),

@@ -17,6 +17,7 @@ DECODER = {"net": "res_normN0C4", "epochs": 2, "batch_size": 16, "lr": 0.01}
 NETWORK = {"embedding": 16, "reduced": 16, "slots": 3, "components": 2}
 CONDITIONAL = {"kind": "attention", "statistic": "conditional", "features": 8}
 FLOW = {"net": "unet_C4", "epochs": 2, "batch_size": 16, "lr": 0.01, "samples": 2, "steps": 2, "selection_images": 4}
+SEARCH = {"posterior": [1.0, 100.0], "selection_images": 4}
 OWN = {"path": str(Path(__file__).with_name("own_net.py"))}
 EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family → member → its settings
     "surrogate": {
@@ -77,8 +78,8 @@ EXAMPLES: dict[str, dict[str, list[dict[str, Any]]]] = {  # family → member �
         "prior_search": [FLOW | {"iterations": 3}],
         "gan": [{"net": "res_normN0C4", "epochs": 2, "batch_size": 16, "critic_steps": 2}],
         "optimization": [
-            {"steps": 5, "tv": [0.0, 0.1], "start": "decoder", "decoder": DECODER},
-            {"steps": 5, "tv": [0.0], "start": "random", "restarts": 2},
+            {"steps": 5, "tv": [0.0, 0.1], "start": "decoder", "decoder": DECODER, **SEARCH},
+            {"steps": 5, "tv": [0.0], "start": "random", "restarts": 2, **SEARCH},
         ],
         "shadow_model": [{"encoder_steps": 8, "encoder_batch_size": 16, "decoder": DECODER}],
     },
