@@ -1,7 +1,5 @@
 """What several tables say alike: cells, and the notes that explain the marks in them."""
 
-import math
-
 import pandas as pd
 
 from cem.report.groups import Group
@@ -68,12 +66,12 @@ def attack_cell(rows: pd.DataFrame, scores: Scores) -> str:
 
 
 def lower_text(rows: pd.DataFrame, prefix: str = "") -> str:
-    """The lower bound of runs; `≥ log K (saturated)` where it says no more than that in any of them."""
+    """The lower bound of runs; marked as saturated where it says no more than that it is about log K in any of them."""
     values = rows[f"{prefix}leakage_lower_nats"]
     if values.isna().any():
         return "not measured"
     if not prefix and rows["leakage_lower_saturated"].fillna(False).any():
-        return f"≥ log {math.exp(rows['leakage_lower_ceiling'].max()):.0f} (saturated)"
+        return f"≥ {values.mean():.2f} (saturated)"  # no ±: what chance does to it is cut off at log K
     return over_seeds(values).text()
 
 

@@ -47,7 +47,9 @@ def compare(method: Curve, other: Curve) -> list[Comparison]:
         interpolated = [comparison for comparison in found if comparison is not None]
         if interpolated:
             outside = [point for point, one in zip(points, found, strict=True) if one is None]
-            return interpolated + [Comparison(method.label, other.label, why=_outside(outside, curve))] * bool(outside)
+            names = " / ".join(point.group.label for point in outside)
+            pair = (names, other.label) if curve is other else (method.label, names)
+            return interpolated + [Comparison(*pair, why=_outside(outside, curve))] * bool(outside)
     made = [one for mine in method.points for theirs in other.points if (one := _dominance(mine, theirs))]
     sure = [one for one in made if one.how]
     first, *rest = sure or [Comparison(method.label, other.label, why=_why_not(method, other))]
@@ -62,11 +64,12 @@ def told(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _by_chance(one: Comparison) -> Comparison:
-    """With the doubt that the factor may be 1, where that is so and nothing else speaks against a verdict."""
-    if one.why or math.isnan(one.p) or one.p <= 1 - LEVEL:
+    """With the doubt that the factor may be 1, where that is so, beside whatever else speaks against a verdict."""
+    if math.isnan(one.p) or one.p <= 1 - LEVEL:
         return one
     by = "by its interval" if one.log.low <= 0 <= one.log.high else f"after Holm: p {one.p:.3f}"
-    return replace(one, why=((f"the factor of the errors may be 1 {by}", f"{one.method}: {one.log.factor_text()}"),))
+    doubt = (f"the factor of the errors may be 1 {by}", f"{one.method}: {one.log.factor_text()}")
+    return replace(one, why=(*one.why, doubt))
 
 
 def _at_point(point: Point, other: Curve, turned: bool) -> Comparison | None:
@@ -89,12 +92,8 @@ def _at_point(point: Point, other: Curve, turned: bool) -> Comparison | None:
 def _outside(points: Sequence[Point], curve: Curve) -> tuple[Doubt, ...]:
     """Why points are not held against a curve of which others are."""
     why = f"no two neighbouring strengths of {curve.label} ({_range(curve)}) have its test accuracy between them"
-    doubts = [
-        doubt
-        for point in points
-        for doubt in point.doubts or [(f"{why} in every seed", f"{point.group.label} ({_accuracy(point)})")]
-    ]
-    return tuple(dict.fromkeys(doubts))
+    doubts = [(f"{why} in every seed", f"{point.group.label} ({_accuracy(point)})") for point in points]
+    return tuple(dict.fromkeys(doubts + [doubt for point in points for doubt in point.doubts]))
 
 
 def _judged(method: str, other: str, how: str, accuracy: Estimate, log: LogErrors, doubts: list[Doubt]) -> Comparison:

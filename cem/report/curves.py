@@ -1,5 +1,6 @@
 """Curves of accuracy against error: the same method at several strengths, and plain noise at several σ."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -89,11 +90,20 @@ class Point:
             share = 100 * self.rows["majority_accuracy"].iloc[0]
             always = f"always the most frequent class {share:.1f} %"
             found.append(("near chance", f"{name} (test accuracy {lowest:.1f} % in one seed, {always})"))
-        if limits := int(self.rows["strongest_bound"].sum()):
-            found.append(("the error is only an upper limit (≤)", f"{name} ({limits} of {len(self.rows)} seeds)"))
+        for why, limits in self._limits().items():
+            found.append((why, f"{name} ({limits} of {len(self.rows)} seeds)"))
         if self.exact:
             found.append(("every pixel is rebuilt, and no factor of an error of 0 can be given", name))
         return found
+
+    def _limits(self) -> Counter[str]:
+        """Seeds whose error is only an upper limit, by why it is one, where the strongest attack itself says it."""
+        limits = self.rows[self.rows["strongest_bound"]]
+        return Counter(
+            "the error is only an upper limit (≤"
+            + (f"; {row['attack']} {row['attack_verdict']})" if row["attack_bound"] else ")")
+            for _, row in limits.iterrows()
+        )
 
 
 @dataclass(frozen=True)

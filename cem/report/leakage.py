@@ -42,10 +42,15 @@ class Swap:
 
 @dataclass(frozen=True)
 class Orders:
-    """swaps: pairs that the two orders rank differently. agreeing: pairs that both rank alike, beyond chance."""
+    """swaps: pairs that the two orders rank differently. agreeing: pairs that both rank alike, beyond chance.
+
+    compared: pairs that were looked at. doubtful: groups that were not, since nothing can be said of their errors.
+    """
 
     swaps: tuple[Swap, ...]
     agreeing: int
+    compared: int
+    doubtful: int
 
 
 def compare_orders(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> Orders:
@@ -54,17 +59,20 @@ def compare_orders(groups: list[Group], results: pd.DataFrame, threat: ThreatMod
     A saturated lower bound ranks nothing. Pairs of which an interval holds "no difference" are in neither count.
     """
     swaps: list[Swap] = []
-    agreeing = 0
+    agreeing, compared, doubtful = 0, 0, set[str]()
     for arena in arenas(groups, results, threat, scores):
         curves = (*arena.methods, *([arena.plain] if arena.plain else []))
-        points = [point for curve in curves for point in curve.points if not point.doubts]
+        every = [point for curve in curves for point in curve.points]
+        doubtful |= {point.group.label for point in every if point.doubts}
+        points = [point for point in every if not point.doubts]
         for sign in BOUNDS:
             for first, second in combinations([point for point in points if _ranks(point, sign)], 2):
                 found = _swap(first, second, sign)
                 if isinstance(found, Swap):
                     swaps.append(found)
                 agreeing += found is True
-    return Orders(tuple(sorted(swaps, key=lambda swap: -swap.log.mean)), agreeing)
+                compared += 1
+    return Orders(tuple(sorted(swaps, key=lambda swap: -swap.log.mean)), agreeing, compared, len(doubtful))
 
 
 def _swap(first: Point, second: Point, sign: str) -> Swap | bool:

@@ -78,6 +78,10 @@ BETWEEN = [
 ]
 
 
+# Of a decoder whose fit had not converged.
+LIMIT = "the error is only an upper limit (≤; decoder had not converged: a larger budget would make it stronger)"
+
+
 def about(found: Answer) -> str:
     return " | ".join(reason for one in found.unsaid for reason in one.why)
 
@@ -132,7 +136,7 @@ def test_strengths_that_are_not_interpolated_are_told_beside_those_that_are(tmp_
         "seed: gmm-bound-w0.2 (80.0 %)"
     )
     (unsaid,) = [one for one in found.unsaid if why in one.why]
-    assert unsaid.about == "gmm-bound-w0.1 / gmm-bound-w0.2 against plain noise"
+    assert unsaid.about == "gmm-bound-w0.2 against plain noise"
     assert [one.log.n for one in found.comparisons] == [3]  # what is not compared counts in no family
 
 
@@ -177,12 +181,29 @@ def test_a_limit_is_never_ranked_above_a_number(tmp_path: Path) -> None:
     }
     found = answered(tmp_path, facts, late="attention-mixture-w0.1")
     assert [one.partition(":")[0] for one in found.verdicts] == ["gmm-bound-w0.1"]
-    assert "the error is only an upper limit (≤): attention-mixture-w0.1 (3 of 3 seeds)" in about(found)
+    assert f"{LIMIT}: attention-mixture-w0.1 (3 of 3 seeds)" in about(found)
     assert "where the error is largest among those that are no upper limits (gmm-bound-w0.1;" in found.left
     assert "at most" not in found.left
     can_be_said = {row[0]: row[3] for row in comparisons_table(found).rows if row[1].endswith("and none")}
-    late = "no: the error is only an upper limit (≤)"
+    late = f"no: {LIMIT}"
     assert can_be_said == {"gmm-bound-w0.1": "yes", "attention-mixture-w0.1": late}
+
+
+def test_what_speaks_against_a_verdict_is_told_in_full(tmp_path: Path) -> None:
+    """A limit whose factor may be 1 all the same, and one at an accuracy that plain noise has not."""
+    facts: Facts = {
+        ("none", 0.1): (0.9, [0.010, 0.0105, 0.011]),
+        ("gmm-bound-w0.1", 0.1): (0.95, [0.010, 0.02, 0.005]),
+        ("gmm-bound-w0.2", 0.1): (0.8, [0.02, 0.021, 0.022]),
+    }
+    for late, outside in (("gmm-bound-w0.1", 1), ("gmm-bound-w0.2", 2)):
+        (tmp_path / late).mkdir()
+        found = answered(tmp_path / late, facts, late=late)
+        between, beyond = (one for one in found.unsaid if one.about.startswith("gmm"))
+        assert [LIMIT in why for why in between.why].count(True) == 2 - outside
+        assert "the factor of the errors may be 1 by its interval" in between.why[-1]
+        assert beyond.why[0].startswith("no two neighbouring strengths of plain noise (90.0 to 99.0 %) have its")
+        assert len(beyond.why) == outside
 
 
 def test_where_no_attack_counts_that_is_said(tmp_path: Path) -> None:
@@ -269,7 +290,7 @@ def test_where_no_seed_is_shared_that_is_the_reason(tmp_path: Path) -> None:
 def test_where_every_run_is_doubtful_nothing_is_said_of_accuracies(tmp_path: Path) -> None:
     facts: Facts = {("none", 0.1): (0.96, [0.02] * 3), ("gmm-bound-w0.1", 0.1): (0.96, [0.03, 0.031, 0.032])}
     reasons = about(answered(tmp_path, facts, late="gmm-bound-w0.1"))
-    assert "the error is only an upper limit (≤): gmm-bound-w0.1 (3 of 3 seeds)" in reasons
+    assert f"{LIMIT}: gmm-bound-w0.1 (3 of 3 seeds)" in reasons
     assert "accuracies differ" not in reasons
 
 

@@ -91,7 +91,9 @@ def test_an_error_that_is_only_a_limit_ranks_nothing(tmp_path: Path) -> None:
         LABELS[1]: (0.03, bounds(217, 219, 218)),
         LABELS[2]: (0.04, bounds(115, 114, 116)),
     }
-    assert measured(tmp_path, facts, late=LABELS[1])[0].swaps == ()
+    orders, *_ = measured(tmp_path, facts, late=LABELS[1])
+    assert orders.swaps == ()
+    assert (orders.compared, orders.doubtful) == (3, 1)  # the two others and the reference, by the upper bound
 
 
 def test_a_saturated_lower_bound_ranks_nothing_and_an_unsaturated_one_does(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_the_table_names_the_density_and_measures_where_pairs_are_not_saturated(
     assert table is not None
     rows = [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in table.rows]
     assert rows[0][:4] == [LABELS[0], "0.1", "k1-pca32-em", "3"]
-    assert rows[0][4:] == ["≥ log 1000 (saturated)", "158 ± 2", "6.91"]
+    assert rows[0][4:] == ["≥ 6.79 (saturated)", "158 ± 2", "6.91"]
     assert rows[1] == [LABELS[0], "0.4", "k8-diag-em", "3", "5.00 ± 0.00", "20.0 ± 0.0", "6.91"]
     assert rows[2][:6] == [LABELS[1], "0.1", "k1-pca32-em", "3", "4.99 ± 0.02", "18.0 ± 2.5"]
     assert rows[3][0] == LABELS[2]  # no second row for what is not saturated
