@@ -10,9 +10,12 @@ import pandas as pd
 from cem.report.compare import Comparison, compare, told
 from cem.report.curves import Arena, Doubt, arenas
 from cem.report.groups import Group
+from cem.report.methods import PLAIN
 from cem.report.scores import Scores
 from cem.report.statistics import near_chance, over_seeds, p_text
 from cem.report.threat import ThreatModel
+
+_MOST = 8  # methods whose costs are told at the top
 
 
 @dataclass(frozen=True)
@@ -25,25 +28,30 @@ class Unsaid:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found under one threat model. verdicts: sentences. left: what protection is left, one sentence."""
+    """What was found under one threat model. verdicts: sentences. left: what protection is left, one sentence.
+
+    costs: what each method takes from the task and adds to the training; empty where that is not known.
+    """
 
     threat: ThreatModel
     verdicts: tuple[str, ...]
     unsaid: tuple[Unsaid, ...]
     left: str
+    costs: str
     comparisons: tuple[Comparison, ...]
     said: bool
 
 
 def answer(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> Answer:
     """Of one threat model: each method held against plain noise, and against the other methods."""
-    found = _comparisons(arenas(groups, results, threat, scores))
+    compared = arenas(groups, results, threat, scores)
+    found = _comparisons(compared)
     said = [one for one in found if not one.why]
     reasons = [Unsaid(f"{one.method} against {one.other}", _merged(one.why)) for one in found if one.why]
     verdicts = [_sentence(one) for one in said] or [_nothing(found)]
     left = _left(groups, results, threat, scores)
     interval = tuple(one for one in found if one.log.n)
-    return Answer(threat, tuple(verdicts), tuple(reasons), left, interval, bool(said))
+    return Answer(threat, tuple(verdicts), tuple(reasons), left, _costs(compared), interval, bool(said))
 
 
 def attack_names(names: pd.Series) -> str:
@@ -91,6 +99,32 @@ def _nothing(found: list[Comparison]) -> str:
     if not found:
         return "Nothing is compared: the study has no method beside plain noise."
     return "Nothing can be said about what these methods change."
+
+
+def _costs(found: list[Arena]) -> str:
+    """Of each method, the range over its strengths, of means over seeds."""
+    told = []
+    for arena in found:
+        plain = [] if arena.plain is None else [point.rows["train_seconds"].mean() for point in arena.plain.points]
+        for curve in (*arena.methods, *([arena.plain] if arena.plain else [])):
+            points = [point for point in curve.points if not (point.group.reference or point.group.one_network)]
+            lost = [100 * (point.rows["reference_accuracy"] - point.rows["accuracy"]).mean() for point in points]
+            if not points or any(map(math.isnan, lost)):
+                continue
+            text = f"{curve.name if points == list(curve.points) else PLAIN}: {_range(lost, '.1f')} points"
+            if curve is not arena.plain and plain:
+                times = [point.rows["train_seconds"].mean() / (sum(plain) / len(plain)) for point in points]
+                text += f", {_range(times, '.1f')} times as long in training as under noise alone"
+            told.append(text)
+    against = "points of accuracy: against the undefended network of the same seed; means over seeds"
+    more = f"; {len(told) - _MOST} more methods are in the tables" if len(told) > _MOST else ""
+    return f"What it costs ({against}): {'; '.join(told[:_MOST])}{more}." if told else ""
+
+
+def _range(values: list[float], form: str) -> str:
+    """From the least to the most, once where they are written alike."""
+    ends = (format(value, form).replace("-", "\N{MINUS SIGN}") for value in (min(values), max(values)))
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _left(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> str:

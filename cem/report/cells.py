@@ -35,7 +35,8 @@ ONE_NETWORK = (
 )
 INTERVAL = (
     "±: half the 95 % interval over training seeds (Student's t of the seed means, n − 1), for scores together with "
-    "that over test images, which all seeds share."
+    "that over test images, which all seeds share. Of two seeds it is 12.7 standard errors, and may reach beyond what "
+    "is possible."
 )
 
 

@@ -134,6 +134,7 @@ def training_curves(plan: Plan, groups: list[Group]) -> Picture:
     """Validation accuracy, cross-entropy, and the surrogate's own bound beside the probe's, epoch by epoch."""
     figure = new_figure(10.0, 3.2 + 0.2 * (len(groups) / 3))
     panels = dict(zip(PANELS, figure.subplots(1, len(PANELS)), strict=True))
+    drawn: dict[str, list[str]] = {"own": [], "probe": [], "neither": []}
     for index, group in enumerate(groups):
         histories = [read_history(plan, run) for run in group.runs]
         for name, axes in panels.items():
@@ -141,6 +142,12 @@ def training_curves(plan: Plan, groups: list[Group]) -> Picture:
             curves = [scale * _finite(history.set_index("epoch")[name]) for history in histories]
             _draw(axes, curves, index, group.label)
         _draw_probes(panels["leakage_nats"], histories, index)
+        own, probe = (
+            any(_finite(one[name]).notna().any() for one in histories)
+            for name in ("leakage_nats", "probe_leakage_nats")
+        )
+        for kind, there in {"own": own, "probe": probe, "neither": not (own or probe)}.items():
+            drawn[kind] += [group.label] * there
     for name, axes in panels.items():
         axes.set_title(PANELS[name])
         axes.set_xlabel("epoch")
@@ -148,14 +155,24 @@ def training_curves(plan: Plan, groups: list[Group]) -> Picture:
             empty(axes, "not measured in training")
     handles, labels = panels["val_accuracy"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(groups)))
-    caption = (
-        "Training. Strong lines: mean over seeds; faint lines: single runs. In the right-hand panel, lines are each "
-        "surrogate's own estimate on the batches it trained on, not comparable between surrogates; dotted lines with "
-        "crosses are the probe's: a mixture fitted to the private images and scored on val, the same for all. A "
-        "surrogate that fools itself shows as a gap between its two curves."
-    )
+    caption = "Training. Strong lines: mean over seeds; faint lines: single runs." + _about_leakage(drawn)
     alt = "Charts over epochs. " + _ends(panels["val_accuracy"], "accuracy on val at the end", "%")
     return finish(figure, "training", "svg", caption, alt)
+
+
+def _about_leakage(drawn: dict[str, list[str]]) -> str:
+    """What the right-hand panel of the training shows. drawn: the rows of which it has which kind of line."""
+    if not drawn["own"] and not drawn["probe"]:
+        return ""
+    own = "each surrogate's own estimate on the batches it trained on, not comparable between surrogates"
+    probe = "the probe's: a mixture fitted to the private images and scored on val, the same for all"
+    lines = [f"lines are {own}"] * bool(drawn["own"]) + [f"dotted lines are {probe}"] * bool(drawn["probe"])
+    text = f" In the right-hand panel, {'; '.join(lines)}."
+    if set(drawn["own"]) & set(drawn["probe"]):
+        text += " A surrogate that fools itself shows as a gap between its two curves."
+    if drawn["neither"]:
+        text += f" Not drawn there, since no finite leakage was measured in training: {', '.join(drawn['neither'])}."
+    return text
 
 
 def term_curves(plan: Plan, groups: list[Group]) -> Picture | None:
@@ -193,7 +210,7 @@ def _draw_probes(axes: Axes, histories: list[pd.DataFrame], index: int) -> None:
     """The held-out leakage, mean over seeds, at the epochs that have one."""
     probes = [_finite(history.set_index("epoch")["probe_leakage_nats"]).dropna() for history in histories]
     mean = pd.concat(probes, axis=1).mean(axis=1)
-    axes.plot(mean.index, mean, color=colour(index), linestyle=":", marker="x", linewidth=1.2)
+    axes.plot(mean.index, mean, color=colour(index), linestyle=":", marker=marker(index), linewidth=1.2)
 
 
 def attack_curves(plan: Plan, groups: list[Group]) -> list[Picture]:
@@ -242,7 +259,7 @@ def _ends(axes: Axes, what: str, unit: str) -> str:
     """In words where each group's curve ends."""
     curves = {str(line.get_label()): np.asarray(line.get_ydata(), float) for line in axes.lines}
     ends = (f"{name} {y[-1]:.3g} {unit}".rstrip() for name, y in curves.items() if y.size and not name.startswith("_"))
-    return f"{what.capitalize()}: {'; '.join(ends)}."
+    return f"{what[0].upper()}{what[1:]}: {'; '.join(ends)}."
 
 
 def _curve(record: AttackRecord) -> pd.Series:

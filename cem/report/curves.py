@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import takewhile
 
 import numpy as np
 import pandas as pd
@@ -91,7 +92,7 @@ class Point:
             always = f"always the most frequent class {share:.1f} %"
             found.append(("near chance", f"{name} (test accuracy {lowest:.1f} % in one seed, {always})"))
         for why, limits in self._limits().items():
-            found.append((why, f"{name} ({limits} of {len(self.rows)} seeds)"))
+            found.append((why, name if limits == len(self.rows) else f"{name} ({limits} of {len(self.rows)} seeds)"))
         if self.exact:
             found.append(("every pixel is rebuilt, and no factor of an error of 0 can be given", name))
         return found
@@ -115,6 +116,16 @@ class Curve:
     points: tuple[Point, ...]
     strengths: tuple[float, ...]  # how much of `by` each point has
     setting: str = ""  # what tells its arena from others of the study
+
+    @property
+    def name(self) -> str:
+        """What the labels of its points share, with … for what differs, and the range of its strength."""
+        labels = [point.group.label for point in self.points]
+        if len(labels) == 1:
+            return labels[0]
+        start = _shared(labels).rstrip("0123456789.")
+        end = _shared([label[len(start) :][::-1] for label in labels])[::-1].lstrip("0123456789.")
+        return f"{start}…{end} ({self.by} {self.strengths[0]:g} to {self.strengths[-1]:g})"
 
     @cached_property
     def along(self) -> Callable[[tuple[int, ...]], tuple[tuple[Point, ...], Along]]:
@@ -235,3 +246,9 @@ def place_at(curve: Curve, point: Point) -> Between | None:
 def common_seeds(*points: Point) -> list[int]:
     """Seeds that all of these have."""
     return sorted(frozenset.intersection(*(point.seeds for point in points)))
+
+
+def _shared(words: list[str]) -> str:
+    """What all of these begin with."""
+    alike = (len(set(letters)) == 1 for letters in zip(*words, strict=False))
+    return words[0][: len(list(takewhile(bool, alike)))]

@@ -186,7 +186,7 @@ def _why_not(series: Series, points: float) -> str:
     part = "" if len(missed) == len(wanted) else f" in {len(missed)} of {len(wanted)} seeds"
     if len(series.strengths) == 1:
         return f"not reached{part}: its only strength loses {weak:.1f} points"
-    return f"not reached{part}: it loses {weak:.1f} to {strong:.1f} points"
+    return f"not reached{part}: it loses {weak:.1f} to {strong:.1f} points".replace("-", "\N{MINUS SIGN}")
 
 
 def _strengths(series: Series, plain: Series | None) -> Iterator[Row]:

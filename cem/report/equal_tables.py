@@ -194,8 +194,8 @@ def _mean(row: Row, name: str, digits: int = 3) -> str:
 def _error(row: Row) -> str:
     if math.isnan(row.error):
         return "–"
-    interval = "" if math.isnan(row.error_low) else f" [{row.error_low:.3g}, {row.error_high:.3g}]"
-    return f"{'≤ ' if row.own_limit else ''}{row.error:.3g}{interval}"
+    interval = "" if math.isnan(row.error_low) else f" [{row.error_low:#.3g}, {row.error_high:#.3g}]"
+    return f"{'≤ ' if row.own_limit else ''}{row.error:#.3g}{interval}"
 
 
 def _factor(row: Row, name: str) -> str:

@@ -70,13 +70,15 @@ def floor_picture(
     shown: the groups that are named. shapes: of each data set's id a bound on h(x)/d_x, and d_x. None where no group
     has a finite leakage and an attack.
     """
-    points, lower = [], {}
+    points, lower, undrawn = [], {}, []
     for index, group in enumerate(groups):
         rows = group.headline(results, threat)
         if not rows.empty and np.isfinite(rows["leakage_nats"].astype(float)).all():
             points.append((over_seeds(rows["leakage_nats"]).mean, scores.estimate(rows, "mse").mean, index, group))
             if not group.masked and rows["leakage_lower_nats"].notna().all():
                 lower[index] = max(0.0, over_seeds(rows["leakage_lower_nats"]).mean)
+        elif group in shown:
+            undrawn.append(group.label)
     if not points:
         return None
     figure = new_figure(8.2, max(3.8, 0.25 * len(shown) + 1.2))
@@ -114,6 +116,8 @@ def floor_picture(
     )
     times = f"{float(f'{least:.2g}'):,g}"
     caption += f"Even so it is {times} times below the nearest attack." if least > 1 else "Some attacks lie below it."
+    if undrawn:
+        caption += f" Not drawn, with no finite leakage (no noise) or no attack that counts: {', '.join(undrawn)}."
     ranges = {index: f"{low:.3g} to " for index, low in lower.items()}
     told = (
         f"{group.label}: {ranges.get(index, 'at most ')}{leakage:.3g} nats, MSE {error:.3g}"

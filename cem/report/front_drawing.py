@@ -6,7 +6,6 @@ Of the same numbers as `charts.accuracy_against_error`, which is the file for pa
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from itertools import takewhile
 
 import pandas as pd
 from matplotlib.ticker import LogLocator, MaxNLocator
@@ -176,30 +175,14 @@ def _dot(one: _Measured, curve: Curve, x: Callable[[float], float], y: Callable[
     single = tuple((x(accuracy), y(error)) for accuracy, error in places) if len(rows) > 1 else ()
     several = curve.by and len(curve.points) > 1
     strength = next(much for point, much in zip(curve.points, curve.strengths, strict=True) if point is one.point)
-    return Dot(*middle, text, f"{strength:g}" if several else "", tuple(bars), single, limit)
+    return Dot(*middle, text, f"{curve.by} {strength:g}" if several else "", tuple(bars), single, limit)
 
 
 def _named(one: Drawn) -> str:
     """A family as the legend has it: plain noise with what tells its arena from others."""
     if not one.plain:
-        return _name(one.curve)
+        return one.curve.name
     return f"{one.curve.setting}: {PLAIN}" if one.curve.setting else PLAIN
-
-
-def _name(curve: Curve) -> str:
-    """What the labels of a curve's points share, with … for what differs, and the range of its strength."""
-    labels = [point.group.label for point in curve.points]
-    if len(labels) == 1:
-        return labels[0]
-    start = _shared(labels).rstrip("0123456789.")
-    end = _shared([label[len(start) :][::-1] for label in labels])[::-1].lstrip("0123456789.")
-    return f"{start}…{end} ({curve.by} {curve.strengths[0]:g} to {curve.strengths[-1]:g})"
-
-
-def _shared(words: list[str]) -> str:
-    """What all of these begin with."""
-    alike = (len(set(letters)) == 1 for letters in zip(*words, strict=False))
-    return words[0][: len(list(takewhile(bool, alike)))]
 
 
 def _alt(found: list[tuple[Drawn, list[_Measured]]], log: bool) -> str:

@@ -117,7 +117,8 @@ def _gallery(rows: list[Row], choice: _Choice, about: str, name: str) -> Gallery
         strips = _strips(rows, count)
     caption = (
         f"{about}: {choice.caption}, and what the strongest attack on each group rebuilds of them (first seed of the "
-        "group); the group whose error is least first. MSE and SSIM are means over all scored test images of that run, "
+        f"group); the group whose error is least first. Upper line: originals{'' if same else ', each group its own'}; "
+        "lower line: what is rebuilt. MSE and SSIM are means over all scored test images of that run, "
         "not only those shown. Pixels are enlarged without smoothing."
     )
     if count < len(first):

@@ -85,8 +85,8 @@ def paper_table(
         PACKAGE,
         f"% Attackers: {threat.label}; the strongest attack of each row, scored on test images.",
         "% +-: half the 95 % interval. Bold: the best row for the defender, and those whose interval overlaps its own;",
-        "% none in a column where a row has one seed, and no row whose number is a limit (<=, >=) or whose network is",
-        "% given, as its intervals say nothing of other trainings. References: last.",
+        "% none in a column where a row has one seed or all would be bold, and no row whose number is a limit (<=, >=)",
+        "% or whose network is given, as its intervals say nothing of other trainings. References: last.",
         "% A lower bound on leakage is left out where it is saturated, or where a mask hides part of what it is of.",
     ]
     body = [r"\toprule", header, r"\midrule", *asked, *([r"\midrule", *apart] if apart else []), r"\bottomrule"]
@@ -117,7 +117,8 @@ def _best(cells: Sequence[Cell], groups: Sequence[Group], column: Column) -> lis
     if column.higher is None or len(there) < 2 or any(math.isnan(estimate.half) for estimate in there):
         return [False] * len(cells)
     best = max(there, key=lambda estimate: estimate.mean if column.higher else -estimate.mean)
-    return [one is not None and one.low <= best.high and best.low <= one.high for one in judged]
+    found = [one is not None and one.low <= best.high and best.low <= one.high for one in judged]
+    return found if sum(found) < len(there) else [False] * len(cells)  # of a column without differences none is
 
 
 def _cell(estimate: Estimate, sign: str, bold: bool) -> str:

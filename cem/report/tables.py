@@ -75,7 +75,7 @@ def comparisons_table(answer: Answer) -> Table:
 
 
 def _can_be_said(one: Comparison) -> str:
-    why = "; ".join(dict.fromkeys(reason for reason, _ in one.why))
+    why = "; ".join(dict.fromkeys(reason.partition(" (≤; ")[0] for reason, _ in one.why))
     return f"no: {why}" if why else "yes"
 
 
@@ -158,7 +158,7 @@ def budget_table(plan: Plan, results: pd.DataFrame) -> Table:
 def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
     """One row per group: what the jobs that trained it used, all attempts; means over seeds with intervals."""
     header = (
-        "runs", "counted by", "seeds", "training, s", "GPU, s", "CPU, s", "memory, MB", "broken off, s", "attempts",
+        "runs", "counted by", "seeds", "epochs, s", "GPU, s", "CPU, s", "memory, MB", "broken off, s", "attempts",
         "lost, s",
     )  # fmt: skip
     names = ("train_seconds", "train_gpu_seconds", "train_cpu_seconds", "train_max_rss_mb", "train_lost_seconds")
@@ -172,7 +172,8 @@ def costs_table(groups: list[Group], results: pd.DataFrame) -> Table:
         rows.append((group.label, ", ".join(sorted(set(known["cost_source"]))), seeds_text(group), *cells))
     notes = (
         "All attempts of the training's job together, counted by a cluster's accounting or by the job itself. "
-        "training: wall time of the run's epochs alone, without start-up and the warm-up it shares.",
+        "epochs: wall time of the run's epochs alone, without the job's start and the warm-up it shares; CPU and GPU: "
+        "of the whole job.",
         "Broken off: time of attempts that ended without a result; lost: the part of their work that no later attempt "
         "could go on from, by the job's own record.",
     )

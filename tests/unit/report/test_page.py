@@ -234,7 +234,7 @@ def test_the_top_of_the_page_says_what_cannot_be_said_and_what_is_left(shown: tu
     assert top.startswith("The attacker owns the defender's private images, gets z for its own images, sees z of each ")
     assert "Nothing can be said about what these methods change." in top
     assert "gmm-bound-w0.1 against plain noise" in top
-    assert "a larger budget would make it stronger): gmm-bound-w0.1 (2 of 2 seeds)" in top
+    assert "a larger budget would make it stronger): gmm-bound-w0.1" in top
     assert "What protection is left: where the upper limit of the error is largest" in top
     assert not re.search(r"rose most|[0-9.]+ times that without", text)
 
