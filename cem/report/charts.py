@@ -12,7 +12,8 @@ from cem.report.curves import Drawn, drawn
 from cem.report.front_drawing import is_wide
 from cem.report.groups import Group
 from cem.report.inputs import read_attack, read_history
-from cem.report.pictures import PLAIN, Picture, colour, empty, finish, line_style, marker, method_colour, new_figure
+from cem.report.looks import Look, looks_of
+from cem.report.pictures import Picture, empty, finish, marker, new_figure
 from cem.report.scores import Scores
 from cem.report.statistics import Estimate, over_seeds
 from cem.report.threat import ThreatModel
@@ -104,14 +105,12 @@ def accuracy_against_error(
 
 def _looks(groups: list[Group], curves: list[Drawn]) -> dict[str, tuple[str, str]]:
     """Label of a group → colour and marker of its method; of its own where it is on no curve."""
-    found: dict[str, tuple[str, str]] = {}
-    for one in curves:
-        look = (PLAIN, marker(0)) if one.plain else (method_colour(one.method), marker(one.method + 1))
-        for point in one.points:
-            found.setdefault(point.group.label, look)
-    first = sum(not one.plain for one in curves)
-    others = [group.label for group in groups if group.label not in found]
-    return found | {label: (method_colour(first + i), marker(first + i + 1)) for i, label in enumerate(others)}
+    looks = looks_of(groups)
+    places = {point.group.label: 0 if one.plain else one.method + 1 for one in curves for point in one.points}
+    last = max(places.values(), default=0)
+    others = [label for label in looks if label not in places]
+    places |= {label: last + 1 + place for place, label in enumerate(others)}
+    return {label: (looks[label].colour, marker(place)) for label, place in places.items()}
 
 
 def _label_at_edge(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
@@ -130,18 +129,18 @@ def _label_at_edge(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) ->
         )  # fmt: skip
 
 
-def training_curves(plan: Plan, groups: list[Group]) -> Picture:
+def training_curves(plan: Plan, groups: list[Group], looks: dict[str, Look]) -> Picture:
     """Validation accuracy, cross-entropy, and the surrogate's own bound beside the probe's, epoch by epoch."""
     figure = new_figure(10.0, 3.2 + 0.2 * (len(groups) / 3))
     panels = dict(zip(PANELS, figure.subplots(1, len(PANELS)), strict=True))
     drawn: dict[str, list[str]] = {"own": [], "probe": [], "neither": []}
-    for index, group in enumerate(groups):
+    for group in groups:
         histories = [read_history(plan, run) for run in group.runs]
         for name, axes in panels.items():
             scale = 100 if name == "val_accuracy" else 1
             curves = [scale * _finite(history.set_index("epoch")[name]) for history in histories]
-            _draw(axes, curves, index, group.label)
-        _draw_probes(panels["leakage_nats"], histories, index)
+            _draw(axes, curves, looks[group.label], group.label)
+        _draw_probes(panels["leakage_nats"], histories, looks[group.label])
         own, probe = (
             any(_finite(one[name]).notna().any() for one in histories)
             for name in ("leakage_nats", "probe_leakage_nats")
@@ -175,7 +174,7 @@ def _about_leakage(drawn: dict[str, list[str]]) -> str:
     return text
 
 
-def term_curves(plan: Plan, groups: list[Group]) -> Picture | None:
+def term_curves(plan: Plan, groups: list[Group], looks: dict[str, Look]) -> Picture | None:
     """A panel for each term of the objective beside the cross-entropy, and for each term's gradient; None without."""
     histories = {run.id: read_history(plan, run).set_index("epoch") for group in groups for run in group.runs}
     measured = [
@@ -187,10 +186,10 @@ def term_curves(plan: Plan, groups: list[Group]) -> Picture | None:
     figure = new_figure(10.0, 2.6 * rows + 0.2 * (len(groups) / 3) + 0.5)
     panels = np.ravel(figure.subplots(rows, 3, squeeze=False))
     for name, axes in zip(measured, panels, strict=False):
-        for index, group in enumerate(groups):
+        for group in groups:
             known = [histories[run.id] for run in group.runs if name in histories[run.id]]
             if curves := [curve for one in known if (curve := _finite(one[name])).notna().any()]:
-                _draw(axes, curves, index, group.label)
+                _draw(axes, curves, looks[group.label], group.label)
         axes.set_title(TERMS[name])
         axes.set_xlabel("epoch")
     for axes in panels[len(measured) :]:
@@ -206,19 +205,19 @@ def term_curves(plan: Plan, groups: list[Group]) -> Picture | None:
     return finish(figure, "terms", "svg", caption, alt + _ends(panels[0], f"{TERMS[measured[0]]} at the end", ""))
 
 
-def _draw_probes(axes: Axes, histories: list[pd.DataFrame], index: int) -> None:
+def _draw_probes(axes: Axes, histories: list[pd.DataFrame], look: Look) -> None:
     """The held-out leakage, mean over seeds, at the epochs that have one."""
     probes = [_finite(history.set_index("epoch")["probe_leakage_nats"]).dropna() for history in histories]
     mean = pd.concat(probes, axis=1).mean(axis=1)
-    axes.plot(mean.index, mean, color=colour(index), linestyle=":", marker=marker(index), linewidth=1.2)
+    axes.plot(mean.index, mean, color=look.colour, linestyle=":", marker=look.marker, linewidth=1.2)
 
 
-def attack_curves(plan: Plan, groups: list[Group]) -> list[Picture]:
+def attack_curves(plan: Plan, groups: list[Group], looks: dict[str, Look]) -> list[Picture]:
     """One picture a learned attack: the error on the attacker's own held-out images, by budget or epoch by epoch."""
-    return [picture for attack in plan.learned if (picture := _attack_curve(plan, groups, attack)) is not None]
+    return [picture for attack in plan.learned if (picture := _attack_curve(plan, groups, looks, attack)) is not None]
 
 
-def _attack_curve(plan: Plan, groups: list[Group], attack: str) -> Picture | None:
+def _attack_curve(plan: Plan, groups: list[Group], looks: dict[str, Look], attack: str) -> Picture | None:
     found = {
         run.id: read_attack(plan, run, attack)
         for group in groups
@@ -232,10 +231,10 @@ def _attack_curve(plan: Plan, groups: list[Group], attack: str) -> Picture | Non
     figure = new_figure(8.2, 3.4)
     axes = figure.add_subplot()
     undrawn = []
-    for index, group in enumerate(groups):
+    for group in groups:
         own = {run.seed: curves[run.id] for run in group.runs if run.id in curves}
         if seen := [curve for curve in own.values() if curve.notna().any()]:
-            _draw(axes, seen, index, group.label, shared=by_budget)
+            _draw(axes, seen, looks[group.label], group.label, shared=by_budget)
         undrawn += [f"{group.label}, seed {seed}" for seed, curve in own.items() if not curve.notna().any()]
     axes.set_xlabel("budget of the attack, epochs" if by_budget else "epoch of the attack")
     axes.set_ylabel("MSE on held-out images")
@@ -275,13 +274,13 @@ def _finite(values: pd.Series) -> pd.Series:
     return pd.to_numeric(values).astype(float).replace([np.inf, -np.inf], np.nan)
 
 
-def _draw(axes: Axes, curves: list[pd.Series], index: int, label: str, shared: bool = False) -> None:
+def _draw(axes: Axes, curves: list[pd.Series], look: Look, label: str, shared: bool = False) -> None:
     """A group's curves and their mean. shared: it ends where the first of them does, as a mean of fewer would jump."""
-    style: Any = {"color": colour(index), "linestyle": line_style(index)}
+    style: Any = {"color": look.colour, "linestyle": look.line}
     if len(curves) > 1:
         for curve in curves:
             axes.plot(curve.index, curve, **style, alpha=0.3, linewidth=0.8)
     together = pd.concat(curves, axis=1)
     mean = (together.dropna() if shared else together).mean(axis=1)
-    dots: Any = {"marker": marker(index), "markersize": 4} if len(mean) < 25 else {}
+    dots: Any = {"marker": look.marker, "markersize": 4} if len(mean) < 25 else {}
     axes.plot(mean.index, mean, **style, **dots, linewidth=1.8, label=label)

@@ -151,8 +151,19 @@ class Arena:
     methods: tuple[Curve, ...]
 
 
-def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> list[Arena]:
-    """All of a study, in its order."""
+@dataclass(frozen=True)
+class Family:
+    """Groups of one method, by its strength, the least first. plain: of noise alone."""
+
+    groups: tuple[Group, ...]
+    strengths: tuple[float, ...]
+    plain: bool
+    by: str
+    setting: str
+
+
+def families_of(groups: list[Group]) -> list[list[Family]]:
+    """Of each arena its families, plain noise first; all else in the order of the study."""
     methods = methods_of(
         [group.first for group in groups if not group.reference],
         [group.first for group in groups if group.reference],
@@ -163,27 +174,39 @@ def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scor
         if method.inside or not group.reference:  # another network's reference is in no curve
             found.setdefault(method.arena, {}).setdefault(method.id, []).append(group)
 
-    def curve(members: list[Group]) -> Curve:
+    def family(members: list[Group]) -> Family:
         ordered = sorted(members, key=lambda group: methods[group.first.id].strength)
-        points = tuple(Point(one, one.headline(results, threat), scores) for one in ordered)
         method = methods[ordered[0].first.id]
-        label = PLAIN if method.plain else " / ".join(one.label for one in ordered)
         strengths = tuple(methods[one.first.id].strength for one in ordered)
-        return Curve(label, method.by, points, strengths, method.setting)
+        return Family(tuple(ordered), strengths, method.plain, method.by, method.setting)
 
-    found_arenas = []
-    for families in found.values():
-        plain = [curve(members) for members in families.values() if methods[members[0].first.id].plain]
-        others = (curve(members) for members in families.values() if not methods[members[0].first.id].plain)
-        found_arenas.append(Arena(plain[0] if plain else None, tuple(others)))
-    return found_arenas
+    return [
+        sorted((family(members) for members in families.values()), key=lambda one: not one.plain)
+        for families in found.values()
+    ]
+
+
+def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> list[Arena]:
+    """All of a study, in its order."""
+
+    def curve(family: Family) -> Curve:
+        points = tuple(Point(one, one.headline(results, threat), scores) for one in family.groups)
+        label = PLAIN if family.plain else " / ".join(one.label for one in family.groups)
+        return Curve(label, family.by, points, family.strengths, family.setting)
+
+    found = []
+    for families in families_of(groups):
+        plain = [curve(one) for one in families if one.plain]
+        others = (curve(one) for one in families if not one.plain)
+        found.append(Arena(plain[0] if plain else None, tuple(others)))
+    return found
 
 
 @dataclass(frozen=True)
 class Drawn:
     """A curve as charts have it. points: those whose accuracy and error are known. plain: of noise alone.
 
-    method: its place among the other methods, which chooses its colour.
+    method: its place among the other methods of the study, drawn or not, which chooses its colour.
     """
 
     curve: Curve
@@ -195,12 +218,13 @@ class Drawn:
 def drawn(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> list[Drawn]:
     """All curves of a study that have a known point, in its order; plain noise first in each arena."""
     found: list[Drawn] = []
+    method = 0
     for arena in arenas(groups, results, threat, scores):
         for curve in (*([arena.plain] if arena.plain else []), *arena.methods):
             points = tuple(one for one in curve.points if not one.rows.empty and one.rows["accuracy"].notna().all())
             if points:
-                method = sum(not one.plain for one in found)
                 found.append(Drawn(curve, points, curve is arena.plain, method))
+            method += curve is not arena.plain
     return found
 
 

@@ -11,7 +11,8 @@ from matplotlib.ticker import LogFormatter
 from cem.config import Dataset
 from cem.planning.plan import Plan
 from cem.report.groups import Group
-from cem.report.pictures import Picture, colour, finish, marker, new_figure
+from cem.report.looks import looks_of
+from cem.report.pictures import Picture, finish, new_figure
 from cem.report.scores import Scores
 from cem.report.statistics import over_seeds
 from cem.report.threat import ThreatModel
@@ -89,12 +90,14 @@ def floor_picture(
         entropy, pixels = shapes[dataset]
         floor = [error_floor(entropy, one, pixels) for one in nats]
         axes.plot(nats, floor, color="#555555", linestyle=("-", "--", ":")[place % 3], label=f"floor, {called}")
+    looks = looks_of(groups)
     for leakage, error, index, group in points:
-        style: Any = {"color": colour(index), "marker": marker(index), "linestyle": "none"}
+        hue, mark = looks[group.label].colour, looks[group.label].marker
+        style: Any = {"color": hue, "marker": mark, "linestyle": "none"}
         axes.plot(leakage, error, **style, label=group.label if group in shown else None)
         if index in lower:
-            axes.plot([lower[index], leakage], [error, error], color=colour(index), linewidth=1.2, alpha=0.6)
-            axes.plot(lower[index], error, color=colour(index), marker="|", markersize=9)
+            axes.plot([lower[index], leakage], [error, error], color=hue, linewidth=1.2, alpha=0.6)
+            axes.plot(lower[index], error, color=hue, marker="|", markersize=9)
     axes.set_yscale("log")
     axes.margins(y=0.12)
     # The usual formatter writes formulas, which the report's look does not draw.

@@ -19,6 +19,7 @@ from cem.report.groups import group_plan
 from cem.report.images import Gallery
 from cem.report.inputs import read_results, read_test, read_training
 from cem.report.ladder import ladder_table
+from cem.report.looks import looks_of
 from cem.report.maps import smashed_maps
 from cem.report.paper import paper_table
 from cem.report.pictures import Picture, look
@@ -73,6 +74,7 @@ def write_page(
     file: the study's, which the commands for these runs name.
     """
     whole, groups, scores = whole or plan, group_plan(plan), Scores(plan)
+    looks = looks_of(groups)
     frames = Comparisons(results, lambda run, attack: scores.images(run, attack, "infer", "mse")).frames()
     with look(), threadpool_limits(1):  # more threads add up in another order, which moves points on the maps
         threats = threat_models(whole)
@@ -83,9 +85,9 @@ def write_page(
             for number, threat in enumerate(threats, 1)
         ]
         pictures = {
-            "training": [training_curves(plan, shown), *_found(term_curves(plan, shown))],
+            "training": [training_curves(plan, shown, looks), *_found(term_curves(plan, shown, looks))],
             "costs": _found(timeline(plan)) if len(shown) == len(groups) else [],
-            "attacks": attack_curves(plan, shown),
+            "attacks": attack_curves(plan, shown, looks),
             "smashed": [smashed_maps(plan, mapped_groups(groups, shown, results, threats[0]), len(groups))],
         }
     tables = {"attacks": attacks_table(plan, groups, results, scores)}

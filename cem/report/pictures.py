@@ -102,7 +102,7 @@ def finish(figure: Figure, name: str, form: Literal["svg", "png"], caption: str,
 
 
 def colour(index: int) -> str:
-    """Colour of the group with this index; no other has it. Beyond the palette they are harder to tell apart."""
+    """Colour number `index`; no other is like it. Beyond the palette they are harder to tell apart."""
     if index < len(COLOURS):
         return COLOURS[index]
     more = index - len(COLOURS)
@@ -115,13 +115,8 @@ def method_colour(index: int) -> str:
     return COLOURS[index] if index < len(COLOURS) - 1 else colour(index + 1)
 
 
-def line_style(index: int) -> str:
-    """Line of the group with this index: changes when the colours start again."""
-    return LINES[index // len(COLOURS) % len(LINES)]
-
-
 def marker(index: int) -> str:
-    """Marker of the group with this index."""
+    """Marker number `index`; after the last comes the first again."""
     return MARKERS[index % len(MARKERS)]
 
 

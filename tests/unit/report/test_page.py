@@ -18,6 +18,7 @@ from cem.planning.plan import Plan
 from cem.report import charts
 from cem.report.groups import group_plan
 from cem.report.inputs import ReportError
+from cem.report.looks import looks_of
 from cem.report.maps import principal_components
 from cem.report.page import _about_training, settings_text, write_report
 from cem.report.pictures import Picture, look
@@ -305,7 +306,7 @@ def test_the_probe_is_drawn_beside_the_surrogates_own_leakage(plan: Plan, monkey
     figures, finish = [], charts.finish
     monkeypatch.setattr(charts, "finish", lambda figure, *rest: figures.append(figure) or finish(figure, *rest))
     groups = group_plan(plan)
-    charts.training_curves(plan, groups)
+    charts.training_curves(plan, groups, looks_of(groups))
     panel = figures[0].axes[-1]
     probes = [line for line in panel.lines if line.get_linestyle() == ":"]
     assert [list(line.get_ydata()) for line in probes] == [
@@ -323,12 +324,12 @@ def test_runs_without_the_error_that_a_chart_draws_are_named_below_it(
     figures, finish = [], charts.finish
     monkeypatch.setattr(charts, "finish", lambda figure, *rest: figures.append(figure) or finish(figure, *rest))
     groups = group_plan(plan)
-    (picture,) = charts.attack_curves(plan, groups)
+    (picture,) = charts.attack_curves(plan, groups, looks_of(groups))
     assert "Not drawn" not in picture.caption
     path = plan.attack(groups[0].runs[0], "decoder") / "attack.json"
     rungs = [{"epochs": epochs, "val_mse": 0.1 / epochs, "seconds": 1.0} for epochs in (4, 8)]
     path.write_text(json.dumps(json.loads(path.read_text()) | {"ladder": rungs}))
-    (picture,) = charts.attack_curves(plan, groups)
+    (picture,) = charts.attack_curves(plan, groups, looks_of(groups))
     (drawn,) = figures[1].axes[0].lines
     assert (drawn.get_label(), list(drawn.get_xdata())) == ("none", [4, 8])
     named = "Not drawn, as they tried no budgets: none, seed 1; gmm-bound-w0.1, seed 0; gmm-bound-w0.1, seed 1; "

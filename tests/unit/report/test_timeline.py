@@ -7,6 +7,7 @@ import pandas as pd
 from cem.planning.plan import Plan
 from cem.report.charts import term_curves
 from cem.report.groups import group_plan
+from cem.report.looks import looks_of
 from cem.report.timeline import _lanes, timeline
 
 
@@ -31,13 +32,13 @@ def test_the_timeline_tells_what_all_attempts_took_and_lost(plan: Plan) -> None:
 
 def test_terms_of_the_objective_are_drawn_where_they_are_measured(plan: Plan) -> None:
     groups = group_plan(plan)
-    assert term_curves(plan, groups) is None
+    assert term_curves(plan, groups, looks_of(groups)) is None
     for run in groups[1].runs:
         path = plan.run(run) / "history.csv"
         history = pd.read_csv(path)
         history["surrogate_loss"], history["surrogate_grad_norm"] = [3.0, 2.0, 1.5], [0.1, 0.2, 0.3]
         history.to_csv(path, index=False)
-    picture = term_curves(plan, groups)
+    picture = term_curves(plan, groups, looks_of(groups))
     assert picture is not None
     assert "surrogate's term, unweighted, gradient at ẑ: surrogate's term." in picture.alt
     assert f"{groups[1].label} 1.5" in picture.alt
