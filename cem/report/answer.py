@@ -105,15 +105,17 @@ def _costs(found: list[Arena]) -> str:
     """Of each method, the range over its strengths, of means over seeds."""
     told = []
     for arena in found:
-        plain = [] if arena.plain is None else [point.rows["train_seconds"].mean() for point in arena.plain.points]
+        noise = [point.rows["train_seconds"].mean() for point in arena.plain.points] if arena.plain else []
+        noise = [seconds for seconds in noise if seconds > 0]  # not of a network that is given, or without an attack
         for curve in (*arena.methods, *([arena.plain] if arena.plain else [])):
             points = [point for point in curve.points if not (point.group.reference or point.group.one_network)]
             lost = [100 * (point.rows["reference_accuracy"] - point.rows["accuracy"]).mean() for point in points]
             if not points or any(map(math.isnan, lost)):
                 continue
-            text = f"{curve.name if points == list(curve.points) else PLAIN}: {_range(lost, '.1f')} points"
-            if curve is not arena.plain and plain:
-                times = [point.rows["train_seconds"].mean() / (sum(plain) / len(plain)) for point in points]
+            name = ": ".join(filter(None, (curve.setting, PLAIN))) if curve is arena.plain else curve.name
+            text = f"{name}: {_range(lost, '.1f')} points"
+            if curve is not arena.plain and noise:
+                times = [point.rows["train_seconds"].mean() / (sum(noise) / len(noise)) for point in points]
                 text += f", {_range(times, '.1f')} times as long in training as under noise alone"
             told.append(text)
     against = "points of accuracy: against the undefended network of the same seed; means over seeds"
