@@ -42,6 +42,7 @@ def audit(
     noise: Annotated[float, typer.Option(min=0, help="σ of the Gaussian noise that the client adds")] = 0.0,
     attacks: Annotated[str, typer.Option(help="quick, standard, paper, or a list [{kind: …}]")] = "quick",
     side: Annotated[int | None, typer.Option(help="images become side × side pixels; absent: the data set's")] = None,
+    fit: Annotated[str, typer.Option(help="how images of several shapes become square: crop, pad, stretch")] = "",
     channels: Annotated[int | None, typer.Option(help="1: grey; 3: colour; absent: the data set's")] = None,
     name: Annotated[str, typer.Option(help="of the study, and of the folder of its results")] = "audit",
     cores: Annotated[str, typer.Option(help="CPU cores, or all")] = "all",
@@ -54,7 +55,8 @@ def audit(
     of_file = {"cut": cut, "make": make, "mean": mean, "std": std, "weights": weights, "reference": reference}
     _check_options(network, [option for option, value in of_file.items() if value])
     dataset = _activations(network, data) if network.lower().endswith(ACTIVATIONS) else _dataset(data)
-    dataset |= {key: value for key, value in (("side", side), ("channels", channels)) if value is not None}
+    asked = {"side": side, "fit": fit or None, "channels": channels}
+    dataset |= {key: value for key, value in asked.items() if value is not None}
     study: Settings = {"name": name, "dataset": dataset, "model": _model(network, cut, make, mean, std)}
     files = {"weights": weights, "reference": reference}
     study["model"] |= {key: [_read(one, key) for one in named] for key, named in files.items() if named}
@@ -66,7 +68,8 @@ def audit(
     _write(path, study)
     for note in check_before_start(planned):
         typer.echo(note)
-    typer.echo(f"{path}: {len(planned.runs)} runs, {planned.jobs().total()} jobs", err=True)
+    runs = f"{len(planned.runs)} run{'s' if len(planned.runs) > 1 else ''}"
+    typer.echo(f"{path}: {runs}, {planned.jobs().total()} jobs", err=True)
     if not run:
         typer.echo(f"to run it: {run_command(path)}")
     else:

@@ -3,9 +3,12 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
+from cem import CemError
 from cem.config import ConfigError
 from cem.planning import audit as module
 from cem.planning import workflow
@@ -75,6 +78,20 @@ def test_nothing_is_written_of_a_study_that_cannot_be_run(folder: Path) -> None:
     with pytest.raises(ConfigError, match="side"):
         audit("torchvision:resnet18@layer1", data="synthetic", side=-1, run=False)
     assert not list(folder.iterdir())
+
+
+def test_photographs_of_several_shapes_become_square_as_it_is_said(folder: Path) -> None:
+    for name in ("cats", "dogs"):
+        for number in range(30):
+            path = folder / "photos" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            grey = np.random.default_rng(number).integers(0, 256, (40, 40 + number), dtype=np.uint8)
+            Image.fromarray(grey).save(path)
+    options = {"data": "photos", "attacks": "[{kind: mean_image}]", "run": False}
+    with pytest.raises(CemError, match=r"expected images of one size.* fit: crop"):
+        audit("torchvision:resnet18@layer1", **options)
+    audit("torchvision:resnet18@layer1", **options, fit="crop")
+    assert yaml.safe_load((folder / "audit.yaml").read_text())["dataset"]["fit"] == "crop"
 
 
 def test_a_file_that_cannot_be_written_is_told(folder: Path) -> None:
