@@ -387,7 +387,7 @@ LOWER = {"leakage_lower_nats": 4.0, "leakage_lower_nats_sem": 0.1, "leakage_lowe
     ("saturated", "more", "shown"),
     [
         (False, "", "4.00\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.00"),
-        (True, "", "≥ log 60 (saturated)"),  # the spread of what cannot be larger is no spread
+        (True, "", "≥ 4.00 (saturated)"),  # the spread of what cannot be larger is no spread
         (False, "defenses: [{kind: dropout}]\n", "not measured behind the mask"),
         (False, "defenses: [{kind: nopeek}]\n", "4.00\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.00"),
     ],
