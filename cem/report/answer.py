@@ -108,14 +108,15 @@ def _costs(found: list[Arena]) -> str:
         noise = [point.rows["train_seconds"].mean() for point in arena.plain.points] if arena.plain else []
         noise = [seconds for seconds in noise if seconds > 0]  # not of a network that is given, or without an attack
         for curve in (*arena.methods, *([arena.plain] if arena.plain else [])):
-            points = [point for point in curve.points if not (point.group.reference or point.group.one_network)]
-            lost = [100 * (point.rows["reference_accuracy"] - point.rows["accuracy"]).mean() for point in points]
-            if not points or any(map(math.isnan, lost)):
+            trained = [one.rows for one in curve.points if not (one.group.reference or one.group.one_network)]
+            known = [rows for rows in trained if (rows["reference_accuracy"] - rows["accuracy"]).notna().any()]
+            if not known:
                 continue
+            lost = [100 * (rows["reference_accuracy"] - rows["accuracy"]).mean() for rows in known]
             name = ": ".join(filter(None, (curve.setting, PLAIN))) if curve is arena.plain else curve.name
             text = f"{name}: {_range(lost, '.1f')} points"
             if curve is not arena.plain and noise:
-                times = [point.rows["train_seconds"].mean() / (sum(noise) / len(noise)) for point in points]
+                times = [rows["train_seconds"].mean() / (sum(noise) / len(noise)) for rows in known]
                 text += f", {_range(times, '.1f')} times as long in training as under noise alone"
             told.append(text)
     against = "points of accuracy: against the undefended network of the same seed; means over seeds"
