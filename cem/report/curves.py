@@ -152,7 +152,7 @@ class Arena:
 
 
 @dataclass(frozen=True)
-class Family:
+class MethodGroups:
     """Groups of one method, by its strength, the least first. plain: of noise alone."""
 
     groups: tuple[Group, ...]
@@ -162,8 +162,8 @@ class Family:
     setting: str
 
 
-def families_of(groups: list[Group]) -> list[list[Family]]:
-    """Of each arena its families, plain noise first; all else in the order of the study."""
+def groups_by_method(groups: list[Group]) -> list[list[MethodGroups]]:
+    """Of each arena its methods, plain noise first; all else in the order of the study."""
     methods = methods_of(
         [group.first for group in groups if not group.reference],
         [group.first for group in groups if group.reference],
@@ -174,30 +174,30 @@ def families_of(groups: list[Group]) -> list[list[Family]]:
         if method.inside or not group.reference:  # another network's reference is in no curve
             found.setdefault(method.arena, {}).setdefault(method.id, []).append(group)
 
-    def family(members: list[Group]) -> Family:
+    def method_groups(members: list[Group]) -> MethodGroups:
         ordered = sorted(members, key=lambda group: methods[group.first.id].strength)
         method = methods[ordered[0].first.id]
         strengths = tuple(methods[one.first.id].strength for one in ordered)
-        return Family(tuple(ordered), strengths, method.plain, method.by, method.setting)
+        return MethodGroups(tuple(ordered), strengths, method.plain, method.by, method.setting)
 
     return [
-        sorted((family(members) for members in families.values()), key=lambda one: not one.plain)
-        for families in found.values()
+        sorted((method_groups(members) for members in by_id.values()), key=lambda one: not one.plain)
+        for by_id in found.values()
     ]
 
 
 def arenas(groups: list[Group], results: pd.DataFrame, threat: ThreatModel, scores: Scores) -> list[Arena]:
     """All of a study, in its order."""
 
-    def curve(family: Family) -> Curve:
-        points = tuple(Point(one, one.headline(results, threat), scores) for one in family.groups)
-        label = PLAIN if family.plain else " / ".join(one.label for one in family.groups)
-        return Curve(label, family.by, points, family.strengths, family.setting)
+    def curve(method: MethodGroups) -> Curve:
+        points = tuple(Point(one, one.headline(results, threat), scores) for one in method.groups)
+        label = PLAIN if method.plain else " / ".join(one.label for one in method.groups)
+        return Curve(label, method.by, points, method.strengths, method.setting)
 
     found = []
-    for families in families_of(groups):
-        plain = [curve(one) for one in families if one.plain]
-        others = (curve(one) for one in families if not one.plain)
+    for members in groups_by_method(groups):
+        plain = [curve(one) for one in members if one.plain]
+        others = (curve(one) for one in members if not one.plain)
         found.append(Arena(plain[0] if plain else None, tuple(others)))
     return found
 

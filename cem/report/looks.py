@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cem.report.curves import families_of
+from cem.report.curves import groups_by_method
 from cem.report.groups import Group
 from cem.report.pictures import LINES, PLAIN, marker, method_colour
 
@@ -25,13 +25,13 @@ def looks_of(groups: list[Group]) -> dict[str, Look]:
     """
     found: dict[str, Look] = {}
     methods = plain = 0
-    for families in families_of(groups):
-        for family in families:
-            hue = PLAIN if family.plain else method_colour(methods)
-            start = plain if family.plain else 0
-            for place, group in enumerate(family.groups, start):
+    for members in groups_by_method(groups):
+        for one in members:
+            hue = PLAIN if one.plain else method_colour(methods)
+            start = plain if one.plain else 0
+            for place, group in enumerate(one.groups, start):
                 found[group.label] = Look(hue, _LINES[place % len(_LINES)], marker(place))
-            methods, plain = methods + (not family.plain), plain + len(family.groups) * family.plain
+            methods, plain = methods + (not one.plain), plain + len(one.groups) * one.plain
     for group in groups:
         if group.label not in found:  # another network's reference, which is in no curve
             found[group.label] = Look(method_colour(methods), _LINES[0], marker(0))
